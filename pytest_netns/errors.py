@@ -1,0 +1,81 @@
+"""Every error this package raises.
+
+A message says what was asked, of which node, what the kernel said and what to do.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+from collections.abc import Sequence
+
+
+class NetnsError(Exception):
+    """Base of all errors raised by pytest-netns."""
+
+
+class PrivilegeError(NetnsError):
+    """This process may not create network namespaces; the message names the cause and the cure."""
+
+
+class KernelError(NetnsError):
+    """The kernel refused a request.
+
+    Attributes:
+        errno: the kernel's errno, e.g. ``errno.EEXIST``.
+        operation: what was asked, in the words of ip(8), tc(8) or nft(8).
+        node: name of the namespace it was asked of.
+    """
+
+    def __init__(self, errno: int, operation: str, node: str, detail: str = "") -> None:
+        self.errno = errno
+        self.operation = operation
+        self.node = node
+        self.detail = detail
+        said = f"{os.strerror(errno)} ({_errno.errorcode.get(errno, errno)})"
+        super().__init__(f"{operation!r} in namespace {node!r}: {said}" + (f": {detail}" if detail else ""))
+
+
+class UnsupportedError(NetnsError):
+    """This kernel or machine lacks a feature; the message names the module or package that brings it."""
+
+
+class CommandError(NetnsError):
+    """A command could not be started, or ended with a bad exit status.
+
+    Attributes:
+        argv: the command.
+        returncode: its exit status; negative is the signal that ended it; None if it never started.
+        stdout: all it wrote to standard output.
+        stderr: all it wrote to standard error.
+    """
+
+    def __init__(
+        self, message: str, argv: Sequence[str], returncode: int | None = None, stdout: str = "", stderr: str = ""
+    ) -> None:
+        self.argv = list(argv)
+        self.returncode = returncode
+        self.stdout = stdout
+        self.stderr = stderr
+        super().__init__(message + tail("stdout", stdout) + tail("stderr", stderr))
+
+
+class ProcessDied(NetnsError):
+    """A supervised process ended before it was ready, or unasked before its test did."""
+
+
+class WaitTimeout(NetnsError, TimeoutError):
+    """A state was not reached by its deadline: what was awaited, what was last seen, what to try."""
+
+
+class TopologyError(NetnsError, ValueError):
+    """A bad name, address or combination of nodes: what, where, and what is allowed. The lab is as it was before."""
+
+
+def tail(label: str, text: str, lines: int = 20) -> str:
+    """The last lines of some output under a heading, for an error message; empty when there is no output."""
+    rows = text.rstrip().splitlines()
+    if not rows:
+        return ""
+    cut = f" (last {lines} of {len(rows)} lines)" if len(rows) > lines else ""
+    return f"\n--- {label}{cut}:\n" + "\n".join(rows[-lines:])

@@ -1,0 +1,1 @@
+"""What Linux gives us. Nothing here knows of labs or of pytest."""

@@ -1,0 +1,210 @@
+"""A netlink socket of one namespace: batches of requests in one send, and dumps.
+
+Batches are the hot path of the whole package. pyroute2 needs 0.25-0.4 ms to encode a request that the kernel answers in
+microseconds, so what set-up needs is encoded here by hand (see rtnetlink.py); everything rare goes through
+``Namespace.iproute``.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pytest_netns.errors import KernelError, NetnsError, WaitTimeout
+
+NETLINK_ROUTE = 0
+NETLINK_NETFILTER = 12
+
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK = 10
+_NETLINK_EXT_ACK = 11
+_NETLINK_GET_STRICT_CHK = 12
+
+NLM_F_REQUEST = 0x001
+NLM_F_ACK = 0x004
+NLM_F_DUMP = 0x300
+NLM_F_REPLACE = 0x100
+NLM_F_EXCL = 0x200
+NLM_F_CREATE = 0x400
+NLM_F_APPEND = 0x800
+
+_NLM_F_DUMP_INTR = 0x10
+_NLM_F_CAPPED = 0x100
+_NLM_F_ACK_TLVS = 0x200
+_NLMSGERR_ATTR_MSG = 1
+_NLMSG_ERROR = 2
+_NLMSG_DONE = 3
+
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+_RECEIVE = 1 << 16
+
+#: Seconds after which a silent kernel is reported instead of awaited. Answers take microseconds, or some tens of
+#: milliseconds while another namespace is being dismantled under the same lock.
+DEADLINE = 30.0
+
+
+class Request(NamedTuple):
+    """One message to the kernel, and its wording in ip(8) for when it is refused."""
+
+    type: int
+    flags: int
+    body: bytes
+    operation: str
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """A netlink attribute: length, type, value, padding to four bytes."""
+    size = len(value)
+    return _ATTRIBUTE.pack(size + 4, kind) + value + _PADDING[size & 3]
+
+
+def attributes(data: bytes | memoryview, offset: int = 0) -> dict[int, bytes]:
+    """Attributes of a message by type, flag bits removed. Malformed rests are ignored, as libnetlink does."""
+    found: dict[int, bytes] = {}
+    end = len(data)
+    while offset + 4 <= end:
+        size, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if size < 4 or offset + size > end:
+            break
+        found[kind & 0x3FFF] = bytes(data[offset + 4 : offset + size])
+        offset += (size + 3) & ~3
+    return found
+
+
+class NetlinkSocket:
+    """A netlink socket, usable from any thread. It stays in the namespace in which it was made."""
+
+    def __init__(self, node: str, protocol: int = NETLINK_ROUTE) -> None:
+        self.node = node
+        self._lock = threading.Lock()
+        self._sequence = 0
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+        self._socket.settimeout(DEADLINE)
+
+    def close(self) -> None:
+        """Close the socket; allowed more than once."""
+        self._socket.close()
+
+    def batch(self, requests: Sequence[Request]) -> None:
+        """Send all requests at once, read every answer, then raise KernelError for the first that was refused.
+
+        The kernel goes on after a refused request, so those behind it may have taken effect.
+        """
+        with self._lock:
+            first = self._sequence + 1
+            self._sequence += len(requests)
+            self._send(
+                b"".join(
+                    _HEADER.pack(16 + len(r.body), r.type, r.flags | NLM_F_REQUEST | NLM_F_ACK, first + i, 0) + r.body
+                    for i, r in enumerate(requests)
+                ),
+                requests[0].operation,
+            )
+            failure: KernelError | None = None
+            pending = len(requests)
+            while pending:
+                for kind, flags, sequence, data in self._receive(requests[0].operation):
+                    index = sequence - first
+                    if kind != _NLMSG_ERROR or index < 0:
+                        continue
+                    pending -= 1
+                    number = -struct.unpack_from("=i", data)[0]
+                    if number and failure is None:
+                        failure = KernelError(number, requests[index].operation, self.node, _detail(data, flags))
+        if failure is not None:
+            raise failure
+
+    def get(self, request: Request) -> bytes:
+        """Ask for one object and return the body of the answer. Raises KernelError."""
+        with self._lock:
+            self._sequence += 1
+            self._send(
+                _HEADER.pack(16 + len(request.body), request.type, NLM_F_REQUEST, self._sequence, 0) + request.body,
+                request.operation,
+            )
+            while True:
+                for kind, flags, sequence, data in self._receive(request.operation):
+                    if sequence != self._sequence:
+                        continue
+                    if kind == _NLMSG_ERROR:
+                        number = -struct.unpack_from("=i", data)[0]
+                        raise KernelError(number, request.operation, self.node, _detail(data, flags))
+                    return data
+
+    def dump(self, request: Request) -> list[bytes]:
+        """Ask for all objects of a kind and return the body of each. Raises KernelError.
+
+        A dump during which the table changed is repeated, up to ten times.
+        """
+        for _ in range(10):
+            bodies, interrupted = self._dump_once(request)
+            if not interrupted:
+                return bodies
+        raise KernelError(errno.EINTR, request.operation, self.node, "the table kept changing during ten dumps")
+
+    def _dump_once(self, request: Request) -> tuple[list[bytes], bool]:
+        bodies: list[bytes] = []
+        interrupted = False
+        with self._lock:
+            self._sequence += 1
+            flags = NLM_F_REQUEST | NLM_F_DUMP
+            self._send(
+                _HEADER.pack(16 + len(request.body), request.type, flags, self._sequence, 0) + request.body,
+                request.operation,
+            )
+            while True:
+                for kind, reply_flags, sequence, data in self._receive(request.operation):
+                    if sequence != self._sequence:
+                        continue
+                    interrupted = interrupted or bool(reply_flags & _NLM_F_DUMP_INTR)
+                    if kind == _NLMSG_ERROR:
+                        number = -struct.unpack_from("=i", data)[0]
+                        raise KernelError(number, request.operation, self.node, _detail(data, reply_flags))
+                    if kind == _NLMSG_DONE:
+                        return bodies, interrupted
+                    bodies.append(data)
+
+    def _send(self, data: bytes, operation: str) -> None:
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise NetnsError(f"{operation!r}: namespace {self.node!r} is closed") from None
+            raise KernelError(error.errno or 0, operation, self.node, "on sending the request") from error
+
+    def _receive(self, operation: str) -> list[tuple[int, int, int, bytes]]:
+        try:
+            data = self._socket.recv(_RECEIVE)
+        except TimeoutError:
+            raise WaitTimeout(
+                f"{operation!r} in namespace {self.node!r}: no answer from the kernel in {DEADLINE:.0f} s; "
+                "look for tasks that hold its rtnl lock (dmesg, /proc/*/stack)"
+            ) from None
+        except OSError as error:
+            if error.errno == errno.EBADF:
+                raise NetnsError(f"{operation!r}: namespace {self.node!r} is closed") from None
+            raise KernelError(error.errno or 0, operation, self.node, "on reading the answer") from error
+        messages = []
+        offset = 0
+        while offset + 16 <= len(data):
+            size, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+            messages.append((kind, flags, sequence, data[offset + 16 : offset + size]))
+            offset += (size + 3) & ~3
+        return messages
+
+
+def _detail(data: bytes, flags: int) -> str:
+    """The kernel's own sentence about a refusal (extended ACK), or nothing."""
+    if not flags & _NLM_F_ACK_TLVS:
+        return ""
+    echoed = 16 if flags & _NLM_F_CAPPED else struct.unpack_from("=I", data, 4)[0]
+    message = attributes(data, 4 + ((echoed + 3) & ~3)).get(_NLMSGERR_ATTR_MSG, b"")
+    return message.rstrip(b"\0").decode("utf-8", "replace")

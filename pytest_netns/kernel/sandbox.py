@@ -1,0 +1,273 @@
+"""May this process create networks, and if not, how it gets to: a user namespace of its own, without root.
+
+The sandbox is a user, a network and a mount namespace that the process moves itself into (user_namespaces(7)). The user
+ID stays the same; the capabilities hold inside only, and survive exec. There is no way back: the host's network is out
+of reach from then on. The kernel allows the move only while the process has a single thread.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import json
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_netns.errors import KernelError, PrivilegeError
+from pytest_netns.kernel import rtnetlink
+from pytest_netns.kernel.netlink import NetlinkSocket
+from pytest_netns.kernel.syscalls import (
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+    MS_REC,
+    MS_SLAVE,
+    PR_CAP_AMBIENT,
+    PR_CAP_AMBIENT_RAISE,
+    capabilities,
+    mount,
+    open_namespace,
+    prctl,
+    set_capabilities,
+    unshare,
+)
+
+CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
+
+#: What is kept inside, from <linux/capability.h>. Left out are those that would change how files behave
+#: (CAP_DAC_OVERRIDE and its like): a test that expects "permission denied" must still get it.
+KEPT_CAPABILITIES = {
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_SETPCAP": 8,
+    "CAP_NET_BIND_SERVICE": 10,
+    "CAP_NET_BROADCAST": 11,
+    "CAP_NET_ADMIN": CAP_NET_ADMIN,
+    "CAP_NET_RAW": 13,
+    "CAP_SYS_CHROOT": 18,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": CAP_SYS_ADMIN,
+}
+
+Mode = Literal["root", "rootless", "unavailable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Whether networks can be created.
+
+    Attributes:
+        mode: ``root``: as things are; ``rootless``: in a user namespace; ``unavailable``: not at all.
+        entered: whether this process (or the one that started it) is in a sandbox already.
+        reason: for ``unavailable``, the cause and the command that cures it.
+    """
+
+    mode: Mode
+    entered: bool = False
+    reason: str = ""
+
+    @property
+    def available(self) -> bool:
+        """Whether tests can run, now or after ``enter()``."""
+        return self.mode != "unavailable"
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def thread_count() -> int:
+    """Threads of this process, those outside of Python included (a maths library starts some when imported)."""
+    return len(os.listdir("/proc/self/task"))
+
+
+def privileged() -> bool:
+    """Whether this thread may create network namespaces and configure them."""
+    needed = 1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN
+    return capabilities()[0] & needed == needed
+
+
+def in_user_namespace() -> bool:
+    """Whether this process is in a user namespace that maps only some users."""
+    return _read("/proc/self/uid_map").split() != ["0", "0", "4294967295"]
+
+
+def _enter_namespaces() -> None:
+    """Do it; raises OSError whose ``filename`` is the step that failed."""
+    uid, gid = os.geteuid(), os.getegid()
+    unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS)
+    # Without privilege outside, groups can be mapped only once nobody inside can change them (user_namespaces(7)).
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+        fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, text.encode())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"write {name}") from None
+        finally:
+            os.close(fd)
+    kept = sum(1 << number for number in KEPT_CAPABILITIES.values())
+    set_capabilities(kept, kept, kept)
+    for number in KEPT_CAPABILITIES.values():  # ambient: exec by a user other than root drops all others
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
+    # Mounts of the host still arrive here, and ours do not go there.
+    mount("none", "/", None, MS_REC | MS_SLAVE)
+
+
+def _loopback_up() -> None:
+    link = NetlinkSocket("sandbox")
+    try:
+        link.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
+    finally:
+        link.close()
+
+
+def _make_network() -> None:
+    """The real thing: a namespace with a veth in it."""
+    unshare(CLONE_NEWNET)
+    here = open_namespace()
+    link = NetlinkSocket("probe")
+    try:
+        mac = [b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02"]
+        link.batch(
+            [
+                rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo"),
+                rtnetlink.veth("probe0", 1000, mac[0], "probe1", 1001, mac[1], here, None),
+            ]
+        )
+    finally:
+        link.close()
+        os.close(here)
+
+
+def _try_in_child(action: Callable[[], None]) -> tuple[str, int] | None:
+    """Run ``action`` in a forked child; None if it worked, else the step that failed and its errno.
+
+    A child, because a move that fails half-way cannot be undone.
+    """
+    receive, send = os.pipe2(os.O_CLOEXEC)
+    with warnings.catch_warnings():
+        # From Python 3.12 on a fork beside other threads warns of deadlocks. This child takes no lock: it makes system
+        # calls and leaves by _exit.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        outcome: tuple[str, int] | None = None
+        try:
+            action()
+        except OSError as error:
+            outcome = (str(error.filename or ""), error.errno or 0)
+        except KernelError as error:
+            outcome = (error.operation, error.errno)
+        except BaseException as error:  # whatever it is, the parent must hear of it
+            outcome = (repr(error), 0)
+        try:
+            os.write(send, json.dumps(outcome).encode())
+        finally:
+            os._exit(0)
+    os.close(send)
+    try:
+        answer = os.read(receive, 1 << 16)
+    finally:
+        os.close(receive)
+        os.waitpid(pid, 0)
+    if not answer:
+        return "the probing child died", 0
+    found = json.loads(answer)
+    return None if found is None else (found[0], found[1])
+
+
+def _sandbox_and_network() -> None:
+    _enter_namespaces()
+    _make_network()
+
+
+def diagnose(step: str, errno: int, read: Callable[[str], str] = _read) -> str:
+    """The cause of a refusal, and the command that cures it.
+
+    Args:
+        step: what failed, as the probe reports it.
+        errno: how.
+        read: reads a file under /proc; "" if there is none.
+    """
+    code = _errno.errorcode.get(errno, str(errno))
+    said = f"{step or 'user namespace'}: {os.strerror(errno) if errno else 'failed'} ({code})"
+    if errno == _errno.ENOSPC:
+        for kind in ("user", "net", "mnt"):
+            if read(f"/proc/sys/user/max_{kind}_namespaces") == "0":
+                return f"{said}: user.max_{kind}_namespaces is 0; cure: sudo sysctl -w user.max_{kind}_namespaces=15000"
+        return f"{said}: too many namespaces; see the sysctls user.max_*_namespaces, and for leaks: lsns"
+    if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return (
+            f"{said}: AppArmor restricts user namespaces (Ubuntu 23.10 and later); "
+            "cure: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+        )
+    if read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+        return f"{said}: Debian's switch is off; cure: sudo sysctl -w kernel.unprivileged_userns_clone=1"
+    seccomp = [line.split()[1] for line in read("/proc/self/status").splitlines() if line.startswith("Seccomp:")]
+    if seccomp == ["2"]:
+        return (
+            f"{said}: a seccomp filter refuses it, as in a Docker container; cure: docker run --privileged, or "
+            "docker run --cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt apparmor=unconfined, as root inside"
+        )
+    return f"{said}: run as root, or see unshare(2) for what {code} means here (a chroot gives EPERM too)"
+
+
+def probe() -> Access:
+    """Find out by doing the real thing in a child process. Takes some 5 ms; the caller keeps the answer."""
+    if not sys.platform.startswith("linux"):
+        return Access("unavailable", reason=f"network namespaces exist on Linux only, and this is {sys.platform}")
+    if not hasattr(socket, "AF_NETLINK"):
+        return Access("unavailable", reason="this Python was built without AF_NETLINK")
+    refused = None
+    if privileged():
+        refused = _try_in_child(_make_network)
+        if refused is None:
+            inside = in_user_namespace()
+            return Access("rootless" if inside and os.geteuid() != 0 else "root", entered=inside)
+    threads = thread_count()
+    if threads > 1:
+        return Access(
+            "unavailable",
+            reason=f"no privilege to create network namespaces, and this process has {threads} threads already, while "
+            "a user namespace can be entered only with one; cure: start the sandbox before they start, with "
+            "--netns-sandbox=always (or the same as netns_sandbox in the ini file), or run as root",
+        )
+    failed = _try_in_child(_sandbox_and_network)
+    if failed is None:
+        return Access("rootless")
+    return Access("unavailable", reason=diagnose(*(refused or failed)))
+
+
+def enter() -> Access:
+    """Move this process into the sandbox. Does nothing if it can create networks already.
+
+    Raises:
+        PrivilegeError: the cause and the cure. The process is as it was.
+    """
+    access = probe()
+    if not access.available:
+        raise PrivilegeError(f"cannot create network namespaces: {access.reason}")
+    if access.mode == "root" or access.entered:
+        return access
+    return enter_now()
+
+
+def enter_now() -> Access:
+    """Move this process into the sandbox, which ``probe()`` has found possible. Raises PrivilegeError."""
+    try:
+        _enter_namespaces()
+    except OSError as error:
+        raise PrivilegeError(
+            f"cannot create network namespaces: {diagnose(str(error.filename or ''), error.errno or 0)}"
+        ) from error
+    _loopback_up()
+    return Access("rootless", entered=True)

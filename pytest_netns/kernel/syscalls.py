@@ -1,0 +1,124 @@
+"""System calls that Python lacks, or has only from 3.12 on, and how a thread enters a network namespace.
+
+Importable everywhere: on another system than Linux nothing happens until a call is made, which then raises
+``UnsupportedError``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from pytest_netns.errors import UnsupportedError
+
+# From <linux/sched.h>; see namespaces(7).
+CLONE_NEWNS = 0x00020000
+CLONE_FS = 0x00000200
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+# From <sys/mount.h>; see mount(2).
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+
+# A thread's own network namespace. /proc/self is the main thread's, which is the wrong answer in every other one.
+THREAD_NETNS = "/proc/thread-self/ns/net"
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    if not sys.platform.startswith("linux"):
+        raise UnsupportedError(f"network namespaces exist on Linux only, and this is {sys.platform}")
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def unshare(flags: int) -> None:
+    """Move the calling thread into new namespaces. See unshare(2); raises OSError."""
+    _checked(_libc().unshare(flags), "unshare")
+
+
+def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
+    """Move the calling thread into the namespace that ``fd`` refers to. See setns(2); raises OSError."""
+    _checked(_libc().setns(fd, kind), "setns")
+
+
+def mount(source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None) -> None:
+    """See mount(2); raises OSError that names the target."""
+
+    def text(value: str | None) -> bytes | None:
+        return None if value is None else os.fsencode(value)
+
+    result = _libc().mount(text(source), text(target), text(kind), ctypes.c_ulong(flags), text(data))
+    _checked(result, f"mount {target}")
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    """See umount2(2); raises OSError that names the target."""
+    _checked(_libc().umount2(os.fsencode(target), flags), f"umount {target}")
+
+
+def prctl(option: int, *arguments: int) -> None:
+    """See prctl(2); raises OSError."""
+    padded = [ctypes.c_ulong(a) for a in (*arguments, 0, 0, 0, 0)[:4]]
+    _checked(_libc().prctl(option, *padded), f"prctl({option})")
+
+
+def capabilities() -> tuple[int, int, int]:
+    """Effective, permitted and inheritable capability sets of this thread as bit masks. See capget(2)."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this thread
+    data = (ctypes.c_uint32 * 6)()
+    _checked(_libc().capget(header, data), "capget")
+    return data[0] | data[3] << 32, data[1] | data[4] << 32, data[2] | data[5] << 32
+
+
+def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
+    """Set this thread's capability sets. See capset(2); raises OSError."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    low = [value & 0xFFFFFFFF for value in (effective, permitted, inheritable)]
+    high = [value >> 32 for value in (effective, permitted, inheritable)]
+    data = (ctypes.c_uint32 * 6)(*low, *high)
+    _checked(_libc().capset(header, data), "capset")
+
+
+def open_namespace(path: str = THREAD_NETNS) -> int:
+    """A descriptor of a namespace; by default of the network namespace the calling thread is in."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+@contextmanager
+def entered(fd: int) -> Iterator[None]:
+    """The calling thread is inside network namespace ``fd`` for the duration of the ``with`` block.
+
+    Returns to wherever the thread was before, so blocks nest. Never hold one across an ``await``: another task of
+    the same thread would run inside too.
+    """
+    previous = open_namespace()
+    try:
+        setns(fd)
+        try:
+            yield
+        finally:
+            setns(previous)
+    finally:
+        os.close(previous)

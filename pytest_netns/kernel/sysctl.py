@@ -1,0 +1,115 @@
+"""Network sysctls: names as sysctl(8) writes them, files under /proc/sys.
+
+A file under /proc/sys/net shows the network namespace of the thread that *opens* it, and a directory descriptor kept
+from earlier does not help: openat() on it resolves in the caller's namespace. So enter first, then open the whole path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Protocol
+
+from pytest_netns.errors import KernelError
+from pytest_netns.kernel.syscalls import entered
+
+#: What a namespace of ours is born with, whatever the host has: addresses are usable at once (no Duplicate Address
+#: Detection, RFC 4862 5.4), no reverse-path filter, no forwarding, and IPv6 addresses outlive ``ip link set down``
+#: as IPv4 ones do. See https://docs.kernel.org/networking/ip-sysctl.html
+BASELINE: Mapping[str, str] = {
+    "net.ipv4.ip_forward": "0",
+    "net.ipv4.conf.all.rp_filter": "0",
+    "net.ipv4.conf.default.rp_filter": "0",
+    "net.ipv6.conf.all.forwarding": "0",
+    "net.ipv6.conf.all.accept_dad": "0",
+    "net.ipv6.conf.default.accept_dad": "0",
+    "net.ipv6.conf.default.dad_transmits": "0",
+    "net.ipv6.conf.all.keep_addr_on_down": "1",
+}
+
+_ROOT = "/proc/sys"
+
+
+def path_of(name: str) -> str:
+    """The file of a sysctl. ``net.ipv4.conf.eth0/1.rp_filter`` is interface ``eth0.1``, as in sysctl(8).
+
+    Raises:
+        KeyError: the name is empty, absolute, or climbs out of /proc/sys.
+    """
+    # sysctl(8): when the first separator is a slash the name is a path already; otherwise dots separate and a slash
+    # stands for a dot within a component.
+    first = next((c for c in name if c in "./"), ".")
+    relative = name if first == "/" else name.translate(str.maketrans("./", "/."))
+    if not relative or relative.startswith("/") or ".." in relative.split("/") or "\0" in relative:
+        raise KeyError(f"{name!r} is no sysctl name; write it as sysctl(8) does, e.g. 'net.ipv4.ip_forward'")
+    return f"{_ROOT}/{relative}"
+
+
+def read(name: str) -> str:
+    """The value in the calling thread's namespaces, without the closing newline."""
+    with open(path_of(name), encoding="ascii") as file:
+        return file.read().rstrip("\n")
+
+
+def write(name: str, value: str) -> None:
+    """Set a sysctl in the calling thread's namespaces. Raises OSError."""
+    fd = os.open(path_of(name), os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode("ascii"))
+    finally:
+        os.close(fd)
+
+
+class Owner(Protocol):
+    """A namespace, as far as sysctls are concerned."""
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+
+class Sysctls(MutableMapping[str, str]):
+    """The network sysctls of a namespace: ``ns.sysctl["net.ipv4.ip_forward"] = 1``. Values are read as text."""
+
+    def __init__(self, node: Owner) -> None:
+        self._node = node
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            with entered(self._node.fd):
+                return read(name)
+        except FileNotFoundError:
+            raise KeyError(f"namespace {self._node.name!r} has no sysctl {name!r}") from None
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"sysctl {name}", self._node.name) from error
+
+    def __setitem__(self, name: str, value: str | int) -> None:
+        if not name.removeprefix("/").startswith("net"):
+            # Everything else belongs to the whole machine: nothing of ours ever writes there.
+            raise KeyError(f"{name!r} is not a sysctl of a network namespace; those begin with 'net.'")
+        try:
+            with entered(self._node.fd):
+                write(name, str(value))
+        except FileNotFoundError:
+            raise KeyError(f"namespace {self._node.name!r} has no sysctl {name!r}") from None
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"sysctl -w {name}={value}", self._node.name) from error
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"a sysctl cannot be deleted: {name!r}")
+
+    def __iter__(self) -> Iterator[str]:
+        with entered(self._node.fd):
+            names = [
+                os.path.join(folder, file)[len("/proc/sys/") :].translate(str.maketrans("./", "/."))
+                for folder, _, files in os.walk("/proc/sys/net")
+                for file in files
+            ]
+        return iter(sorted(names))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -1,0 +1,158 @@
+"""Node: a namespace with a place in a lab, and the questions it can put on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.interface import Interface
+from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
+from pytest_netns.namespace import Namespace
+
+if TYPE_CHECKING:
+    from pytest_netns.lab.lab import Lab
+    from pytest_netns.lab.link import Link
+    from pytest_netns.probe.arp import ArpResult
+    from pytest_netns.probe.destination import Destination
+    from pytest_netns.probe.ping import PingResult
+    from pytest_netns.probe.tcp import TcpResult
+
+_FIRST_INDEX = 1000
+
+
+class Node(Namespace):
+    """A host, router or bridge. Made by its lab, not by hand."""
+
+    def __init__(self, lab: Lab, name: str, sysctls: Mapping[str, str | int]) -> None:
+        super().__init__(name, sysctls=sysctls, supervisor=lab.supervisor)
+        self.lab = lab
+        self._last_index = _FIRST_INDEX - 1
+
+    def next_index(self) -> int:
+        """An interface index that is free here."""
+        self._last_index += 1
+        return self._last_index
+
+    @property
+    def links(self) -> list[Link]:
+        """The links that end here, in the order of their making."""
+        return [link for link in self.lab.links if self in (link.a.node, link.b.node)]
+
+    @property
+    def ip4(self) -> IPv4Address:
+        """Its first IPv4 address. Raises TopologyError if it has none."""
+        for address in self.addresses():
+            if isinstance(address.ip, IPv4Address):
+                return address.ip
+        raise TopologyError(f"{self.name!r} has no IPv4 address")
+
+    @property
+    def ip6(self) -> IPv6Address:
+        """Its first IPv6 address that is not link-local. Raises TopologyError if it has none."""
+        for address in self.addresses():
+            if isinstance(address.ip, IPv6Address) and not address.is_link_local:
+                return address.ip
+        raise TopologyError(f"{self.name!r} has no IPv6 address beyond link-local")
+
+    @property
+    def ip(self) -> Address:
+        """Its first address, IPv4 if it has one. Raises TopologyError if it has none."""
+        for address in self.addresses():
+            if not address.is_link_local:
+                return address.ip
+        raise TopologyError(f"{self.name!r} has no address")
+
+    @property
+    def primary(self) -> Interface:
+        """Its first interface beside loopback. Raises TopologyError if it has none."""
+        for name, interface in self.interfaces.items():
+            if name != "lo":
+                return interface
+        raise TopologyError(f"{self.name!r} has no interface yet; connect it to something")
+
+    @property
+    def mac(self) -> str:
+        """MAC address of its first interface. Raises TopologyError if it has none."""
+        return self.primary.mac
+
+    def add_address(self, address: str | AddressWithPrefix, interface: str | Interface | None = None) -> None:
+        """``ip address add``, on the first interface unless another is named.
+
+        Raises:
+            TopologyError: no such interface, or an address without a prefix.
+            KernelError: the kernel refused it, e.g. because it is there already.
+        """
+        if interface is None:
+            interface = self.primary
+        elif isinstance(interface, str):
+            interface = self.interface(interface)
+        elif interface.node is not self:
+            raise TopologyError(f"{interface!r} is not an interface of {self.name!r}")
+        interface.add_address(address)
+
+    # ----------------------------------------------------------------- probes
+    # Imported on use: they need scapy, which takes 200 ms to import.
+
+    def ping(
+        self,
+        destination: Destination,
+        *,
+        count: int = 1,
+        interval: float = 0.0,
+        timeout: float = 1.0,
+        size: int = 56,
+        ttl: int = 64,
+        df: bool = False,
+    ) -> PingResult:
+        """Send ICMP echo requests (RFC 792, RFC 4443) and wait for the replies. Truthy if all were answered.
+
+        Args:
+            destination: a node, an interface or an address.
+            count: how many requests.
+            interval: seconds between them; 0 sends the next one when the reply is there.
+            timeout: seconds to wait for each reply.
+            size: bytes of payload, as ``ping -s``.
+            ttl: time to live, or hop limit.
+            df: forbid fragments, as ``ping -M do``.
+
+        Raises:
+            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
+            ValueError: a number is out of range.
+        """
+        from pytest_netns.probe.ping import ping
+
+        return ping(self, destination, count=count, interval=interval, timeout=timeout, size=size, ttl=ttl, df=df)
+
+    def arp(self, destination: Destination, *, timeout: float = 1.0) -> ArpResult:
+        """Ask who has an address: ARP (RFC 826) for IPv4, neighbour solicitation (RFC 4861) for IPv6.
+
+        Truthy if somebody answered. The kernel's own cache is neither used nor changed.
+
+        Args:
+            destination: a node, an interface or an address on the same link.
+            timeout: seconds to wait for an answer.
+
+        Raises:
+            TopologyError: no interface of this node is on a link with that address.
+        """
+        from pytest_netns.probe.arp import arp
+
+        return arp(self, destination, timeout=timeout)
+
+    def tcp(self, destination: Destination, port: int, *, timeout: float = 1.0) -> TcpResult:
+        """Ask with a SYN whether a TCP port is open. Truthy if it is. No connection is made, so no server sees one.
+
+        Args:
+            destination: a node, an interface or an address.
+            port: 1 to 65535.
+            timeout: seconds to wait for an answer; the SYN is repeated twice in that time.
+
+        Raises:
+            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
+            ValueError: the port is out of range.
+        """
+        from pytest_netns.probe.tcp import tcp
+
+        return tcp(self, destination, port, timeout=timeout)

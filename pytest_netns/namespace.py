@@ -1,0 +1,402 @@
+"""Namespace: one isolated network stack, held by a descriptor."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import errno
+import os
+import socket as _socket
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from subprocess import CompletedProcess
+from types import TracebackType
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+
+from pytest_netns import streams
+from pytest_netns.errors import KernelError, NetnsError, PrivilegeError, TopologyError
+from pytest_netns.interface import FALLBACK_DEVICES, Interface, Interfaces
+from pytest_netns.kernel import rtnetlink, sysctl
+from pytest_netns.kernel.netlink import NetlinkSocket
+from pytest_netns.kernel.rtnetlink import AddressWithPrefix
+from pytest_netns.kernel.syscalls import CLONE_NEWNET, entered, open_namespace, setns, unshare
+from pytest_netns.kernel.tables import Neighbour, Route, decode_address, decode_link, decode_neighbour, decode_route
+from pytest_netns.process import Argv, Process, Supervisor
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute
+
+    from pytest_netns.ready import Ready
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class _Inside(threading.local):
+    """Where each thread came from, for every ``with ns:`` block it is in."""
+
+    def __init__(self) -> None:
+        self.stack: list[tuple[Namespace, int]] = []
+
+
+_inside = _Inside()
+
+
+class Namespace:
+    """One isolated network stack: interfaces, addresses, routes, neighbours, sockets and netfilter rules of its own.
+
+    Anonymous: it has no file in /run/netns and is held by a descriptor of this process, so the kernel takes it away
+    when the process ends, whatever way it ends. Loopback is up.
+
+    Args:
+        name: what messages call it.
+        sysctls: set at birth, on top of the baseline (see ``pytest_netns.kernel.sysctl.BASELINE``).
+
+    Raises:
+        PrivilegeError: this process may not create namespaces.
+    """
+
+    _counter = 0
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        sysctls: Mapping[str, str | int] | None = None,
+        supervisor: Supervisor | None = None,
+    ) -> None:
+        if name is None:
+            Namespace._counter += 1
+            name = f"netns-{Namespace._counter}"
+        self.name = name
+        self._supervisor = supervisor or Supervisor()
+        self._owns_supervisor = supervisor is None
+        self._sockets: weakref.WeakSet[_socket.socket] = weakref.WeakSet()
+        self._iproute: IPRoute | None = None
+        self._fd = -1
+        self._fd, self.rtnl = _birth(name, sysctls or {})
+        try:
+            self._inode = os.fstat(self._fd).st_ino
+            self.rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
+        except BaseException:
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"net:[{self._inode}]"
+        return f"<{type(self).__name__} {self.name!r} {state}>"
+
+    def __del__(self) -> None:
+        fd = getattr(self, "_fd", -1)
+        if fd >= 0 and not sys.is_finalizing():
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self._fd = -1
+            os.close(fd)
+
+    @property
+    def closed(self) -> bool:
+        """True after ``close()``."""
+        return self._fd < 0
+
+    @property
+    def fd(self) -> int:
+        """The descriptor that keeps it alive. Raises NetnsError once closed."""
+        if self._fd < 0:
+            raise NetnsError(f"namespace {self.name!r} is closed")
+        return self._fd
+
+    @property
+    def inode(self) -> int:
+        """What ``readlink /proc/PID/ns/net`` shows in brackets for a process inside."""
+        return self._inode
+
+    @property
+    def path(self) -> str:
+        """A path for ``nsenter --net=PATH`` from another terminal, valid while this is open."""
+        return f"/proc/{os.getpid()}/fd/{self.fd}"
+
+    # ------------------------------------------------------------------ life
+
+    def close(self) -> None:
+        """Kill its processes, close its sockets and let go of it; allowed more than once.
+
+        Raises:
+            ExceptionGroup: of ProcessDied, for background processes that had ended unasked.
+        """
+        if self._fd < 0:
+            return
+        errors = self._supervisor.close() if self._owns_supervisor else []
+        for sock in list(self._sockets):
+            sock.close()
+        if self._iproute is not None:
+            self._iproute.close()
+        self.rtnl.close()
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+        if errors:
+            raise ExceptionGroup(f"closing namespace {self.name!r}", errors)
+
+    def __enter__(self) -> Self:
+        previous = open_namespace()
+        try:
+            setns(self.fd)
+        except BaseException:
+            os.close(previous)
+            raise
+        _inside.stack.append((self, previous))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not _inside.stack or _inside.stack[-1][0] is not self:
+            innermost = _inside.stack[-1][0].name if _inside.stack else "none"
+            raise NetnsError(
+                f"leaving namespace {self.name!r}, but the innermost one of this thread is {innermost!r}; "
+                "a 'with' block must not be held across an await or a yield"
+            )
+        _, previous = _inside.stack.pop()
+        try:
+            setns(previous)
+        finally:
+            os.close(previous)
+
+    # ------------------------------------------------------------ code inside
+
+    def call(self, func: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Run ``func`` in a new thread inside, and return its value or raise its exception.
+
+        Threads that it starts are inside too. Context variables are those of the caller.
+        """
+        context = contextvars.copy_context()
+        fd = self.fd
+        result: list[_R] = []
+        failure: list[BaseException] = []
+
+        def inside() -> None:
+            try:
+                setns(fd)  # for good: the thread ends with the call
+                result.append(context.run(func, *args, **kwargs))
+            except BaseException as error:  # raised below, in the caller's thread
+                failure.append(error)
+
+        thread = threading.Thread(target=inside, name=f"netns-{self.name}", daemon=True)
+        thread.start()
+        thread.join()
+        if failure:
+            raise failure[0]
+        return result[0]
+
+    def run(
+        self,
+        argv: Argv,
+        *,
+        check: bool = True,
+        timeout: float | None = None,
+        input: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> CompletedProcess[str]:
+        """Run a command inside to its end, as ``subprocess.run(argv, capture_output=True, text=True)`` does.
+
+        Args:
+            argv: the program and its arguments; no shell is involved.
+            check: raise CommandError on a bad exit status.
+            timeout: seconds after which it is killed and WaitTimeout raised; None waits for ever.
+            input: text for its standard input; without, that is empty.
+            env: its whole environment, instead of ours.
+            cwd: its working directory.
+
+        Raises:
+            CommandError: it does not exist, cannot be executed, or failed; with the tail of both its streams.
+            WaitTimeout: see ``timeout``.
+        """
+        return self._supervisor.run(
+            argv, self.name, self.fd, check=check, timeout=timeout, input=input, env=env, cwd=cwd
+        )
+
+    def spawn(
+        self,
+        argv: Argv,
+        *,
+        ready: Ready | None = None,
+        timeout: float = 10,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> Process:
+        """Start a background process inside and return when it is ready.
+
+        It ends with the namespace at the latest, and so does everything it starts, daemons included.
+
+        Args:
+            argv: the program and its arguments; keep a daemon in the foreground, so that it is supervised.
+            ready: a TCP port that it will listen on, a condition of ``pytest_netns.ready``, or a callable.
+            timeout: seconds to wait for that.
+            env: its whole environment, instead of ours.
+            cwd: its working directory.
+
+        Raises:
+            CommandError: it does not exist or cannot be executed.
+            ProcessDied: it ended before it was ready.
+            WaitTimeout: it was not ready in time, and was killed.
+        """
+        return self._supervisor.spawn(argv, self.name, self.fd, ready=ready, timeout=timeout, env=env, cwd=cwd)
+
+    # ---------------------------------------------------------------- sockets
+
+    def socket(
+        self,
+        family: int = _socket.AF_INET,
+        type: int = _socket.SOCK_STREAM,
+        proto: int = 0,
+    ) -> _socket.socket:
+        """A plain socket that lives in this namespace for ever, usable from any thread. Closed with the namespace."""
+        with entered(self.fd):
+            sock = _socket.socket(family, type, proto)
+        self._sockets.add(sock)
+        return sock
+
+    async def open_connection(self, host: object, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """``asyncio.open_connection`` from inside. One event loop can serve every node of a lab.
+
+        Args:
+            host: an address, a name that resolves inside, or a node.
+            port: TCP port.
+        """
+        return await streams.open_connection(self, host, port)
+
+    async def start_server(
+        self, client_connected_cb: streams.ClientConnected, host: object, port: int
+    ) -> asyncio.Server:
+        """``asyncio.start_server`` inside, on one address.
+
+        Args:
+            client_connected_cb: called with a reader and a writer for each client.
+            host: an address of this namespace, ``"0.0.0.0"`` or ``"::"`` for any, or a node.
+            port: TCP port; 0 lets the kernel choose.
+        """
+        return await streams.start_server(self, client_connected_cb, host, port)
+
+    # ------------------------------------------------------------------ views
+
+    @property
+    def iproute(self) -> IPRoute:
+        """A pyroute2 ``IPRoute`` that talks to this namespace from whatever thread uses it. Closed with it.
+
+        Inside a running event loop use a pyroute2 ``AsyncIPRoute(use_socket=...)`` instead.
+        """
+        if self._iproute is None:
+            from pyroute2 import IPRoute
+
+            fd = self.fd
+            with entered(fd):
+                iproute = IPRoute()
+            # pyroute2 makes a socket for each thread that uses the object, at its first use there and in whatever
+            # namespace that thread happens to be.
+            original = iproute.asyncore.setup_socket
+
+            def setup_socket() -> object:
+                with entered(fd):
+                    return original()
+
+            iproute.asyncore.setup_socket = setup_socket
+            self._iproute = iproute
+        return self._iproute
+
+    @property
+    def sysctl(self) -> sysctl.Sysctls:
+        """Its network sysctls by name."""
+        return sysctl.Sysctls(self)
+
+    @property
+    def interfaces(self) -> Interfaces:
+        """Its interfaces by name, in the order of their creation."""
+        return Interfaces(self)
+
+    def interface(self, name: str) -> Interface:
+        """One interface. Raises TopologyError, which lists those that there are."""
+        try:
+            return self.interfaces[name]
+        except KeyError as error:
+            raise TopologyError(error.args[0]) from None
+
+    def addresses(self) -> list[AddressWithPrefix]:
+        """The addresses of all interfaces but loopback, IPv4 first, link-local ones last."""
+        hidden = {
+            link.index
+            for link in map(decode_link, self.rtnl.dump(rtnetlink.link_dump()))
+            if link.name in FALLBACK_DEVICES or link.name == "lo"
+        }
+        entries = map(decode_address, self.rtnl.dump(rtnetlink.address_dump()))
+        return sorted(
+            (entry.address for entry in entries if entry.index not in hidden),
+            key=lambda a: (a.is_link_local, a.version),
+        )
+
+    def _names(self) -> dict[int, str]:
+        return {link.index: link.name for link in map(decode_link, self.rtnl.dump(rtnetlink.link_dump()))}
+
+    def routes(self, *, table: int | None = 254) -> list[Route]:
+        """Its routes, IPv4 first, as ``ip route`` lists them. ``table=None`` gives those of all tables."""
+        names = self._names()
+        found = [
+            route
+            for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6)
+            for body in self.rtnl.dump(rtnetlink.route_dump(family))
+            for route in decode_route(body, names)
+        ]
+        return [route for route in found if table is None or route.table == table]
+
+    def neighbours(self) -> list[Neighbour]:
+        """Its ARP and neighbour discovery caches, IPv4 first, without the entries of multicast and loopback."""
+        names = self._names()
+        found = [
+            decode_neighbour(body, names)
+            for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6)
+            for body in self.rtnl.dump(rtnetlink.neighbour_dump(family))
+        ]
+        return [entry for entry in found if entry is not None and entry.state != "NOARP"]
+
+
+def _birth(name: str, sysctls: Mapping[str, str | int]) -> tuple[int, NetlinkSocket]:
+    """Make a namespace without moving the calling thread for longer than that takes."""
+    previous = open_namespace()
+    try:
+        try:
+            try:
+                unshare(CLONE_NEWNET)
+            except OSError as error:
+                if error.errno == errno.EPERM:
+                    raise PrivilegeError(
+                        f"cannot create namespace {name!r}: {error.strerror}; run as root, or let the plugin enter its "
+                        "sandbox (--netns-sandbox=always), or call pytest_netns.enter_sandbox() first"
+                    ) from None
+                raise KernelError(error.errno or 0, "ip netns add", name) from error
+            fd = open_namespace()
+            try:
+                _set_at_birth(name, sysctls)
+                return fd, NetlinkSocket(name)
+            except BaseException:
+                os.close(fd)
+                raise
+        finally:
+            setns(previous)
+    finally:
+        os.close(previous)
+
+
+def _set_at_birth(name: str, sysctls: Mapping[str, str | int]) -> None:
+    for key, value in sysctl.BASELINE.items():
+        try:
+            sysctl.write(key, value)
+        except FileNotFoundError:
+            if not key.startswith("net.ipv6."):  # a kernel without IPv6 has none of its sysctls
+                raise
+    for key, given in sysctls.items():
+        try:
+            sysctl.write(key, str(given))
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"sysctl -w {key}={given}", name) from error

@@ -1,0 +1,130 @@
+"""The pytest plugin: hooks and fixtures, over a library that works without it.
+
+It is loaded in every run of everybody who has it installed, so nothing heavy is imported before a fixture of ours is
+used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from pytest_netns import session as _session
+from pytest_netns import settings as _settings
+
+if TYPE_CHECKING:
+    from pytest_netns.lab.bridge import Bridge
+    from pytest_netns.lab.host import Host
+    from pytest_netns.lab.lab import Lab
+    from pytest_netns.namespace import Namespace
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    _settings.add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    """Enter the sandbox as long as there is one thread, where it cannot wait until collection is done."""
+    _session.enter_early(early_config)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Validate the options."""
+    _session.of(config).settings = _settings.read(config, config.option)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say so if the host's network is out of reach from the start."""
+    return _session.header(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Enter the sandbox if a collected test needs it."""
+    _session.enter_for(session)
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
+    """Say where the tests run, if any of them is ours."""
+    return _session.collection_line(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or fail, tests that need networks where none can be created."""
+    if _session.needs_networks(item):
+        _session.require_access(item.config)
+
+
+# ------------------------------------------------------------------ fixtures
+
+
+class NamespaceFactory(Protocol):
+    """What the ``netns_factory`` fixture gives."""
+
+    def __call__(self, name: str | None = None) -> Namespace:
+        """A new namespace, closed when the session ends."""
+
+
+@pytest.fixture(scope="session")
+def netns_factory(pytestconfig: pytest.Config) -> Iterator[NamespaceFactory]:
+    """Call it for network namespaces that live until the session ends: ``netns_factory("red")``."""
+    _session.require_access(pytestconfig)
+    from pytest_netns.namespace import Namespace
+
+    with _session.closing_all() as made:
+
+        def new(name: str | None = None) -> Namespace:
+            return made(Namespace(name))
+
+        yield new
+
+
+@pytest.fixture
+def netns(pytestconfig: pytest.Config) -> Iterator[Namespace]:
+    """A fresh network namespace with loopback up, for this test alone."""
+    _session.require_access(pytestconfig)
+    from pytest_netns.namespace import Namespace
+
+    namespace = Namespace("netns")
+    yield namespace
+    namespace.close()
+
+
+@pytest.fixture(scope="session")
+def lab_factory(pytestconfig: pytest.Config) -> Iterator[Callable[..., Lab]]:
+    """Call it for labs that outlive a test: ``lab_factory("backbone")`` takes what ``Lab`` takes."""
+    _session.require_access(pytestconfig)
+    from pytest_netns.lab.lab import Lab
+
+    with _session.closing_all() as made:
+        yield lambda *args, **kwargs: made(Lab(*args, **kwargs))
+
+
+@pytest.fixture
+def lab(pytestconfig: pytest.Config) -> Iterator[Lab]:
+    """An empty lab: add hosts and bridges, and connect them. Gone after the test."""
+    _session.require_access(pytestconfig)
+    from pytest_netns.lab.lab import Lab
+
+    lab = Lab()
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def veth_pair(lab: Lab) -> tuple[Host, Host]:
+    """Two hosts, ``left`` and ``right``, joined by a veth and addressed for IPv4 and IPv6."""
+    left, right = lab.host("left"), lab.host("right")
+    lab.connect(left, right)
+    return left, right
+
+
+@pytest.fixture
+def bridge(lab: Lab) -> Bridge:
+    """A bridge, ``br0``; ``bridge.host("red")`` adds a host that is attached and addressed."""
+    return lab.bridge("br0")

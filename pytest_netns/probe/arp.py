@@ -1,0 +1,165 @@
+"""Who has an address: ARP for IPv4, neighbour solicitation for IPv6."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from socket import AF_INET6, inet_pton
+
+from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
+from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Packet
+from scapy.utils6 import in6_getnsma, in6_getnsmac
+
+from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.interface import Interface
+from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
+from pytest_netns.namespace import Namespace
+from pytest_netns.probe.destination import Destination, Target, resolve
+from pytest_netns.probe.icmp import ProbeError, local_error
+from pytest_netns.probe.ping import check_range
+from pytest_netns.probe.sockets import ETH_P_ARP, ETH_P_IPV6, Waiter, close_later, packet_socket
+
+_BROADCAST = "ff:ff:ff:ff:ff:ff"
+_NEIGHBOUR_ADVERTISEMENT = 136
+#: How often the question is repeated within the timeout.
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ArpResult:
+    """Who has an address. Truthy if somebody said so.
+
+    Attributes:
+        source: name of the node that asked.
+        destination: name and address of whom it asked for.
+        address: that address.
+        interface: name of the interface on which it asked.
+        mac: MAC address of the first who answered; None if nobody did.
+        rtt: seconds until that answer; None without one.
+        error: what the node's own kernel said against sending; else None.
+    """
+
+    source: str
+    destination: str
+    address: Address
+    interface: str
+    mac: str | None = None
+    rtt: float | None = None
+    error: ProbeError | None = None
+    _raw: bytes | None = field(default=None, repr=False)
+
+    def __bool__(self) -> bool:
+        return self.mac is not None
+
+    @property
+    def reply(self) -> Packet | None:
+        """The answer as a scapy packet, dissected now; None without one."""
+        return None if self._raw is None else Ether(self._raw)
+
+    def __repr__(self) -> str:
+        asked = f"{self.source}:{self.interface} asks who has {self.destination}"
+        if self.mac is not None and self.rtt is not None:
+            return f"<ArpResult {asked}: {self.mac}, {self.rtt * 1000:.3f} ms>"
+        return f"<ArpResult {asked}: {self.error or 'nobody answers'}>"
+
+
+def arp(node: Namespace, destination: Destination, *, timeout: float = 1.0) -> ArpResult:
+    """See ``Node.arp``."""
+    target = resolve(node, destination)
+    check_range("timeout", timeout, 0, 3600)
+    interface = _interface_towards(node, target)
+    version = target.address.version
+    question = _who_has(interface, target.address) if version == 4 else _solicitation(interface, target.address)
+    ethertype = ETH_P_ARP if version == 4 else ETH_P_IPV6
+    result = ArpResult(node.name, target.label, target.address, interface.name)
+    try:
+        sock = packet_socket(node, interface.name, ethertype)
+    except KernelError as error:
+        if error.errno == 100:  # ENETDOWN: the interface is down, which is an answer
+            return _with(result, error=ProbeError("Network is down", errno=error.errno))
+        raise
+    try:
+        waiter = Waiter(sock)
+        start = time.perf_counter()
+        for attempt in range(_TRIES):
+            try:
+                sock.send(question)
+            except OSError as error:
+                return _with(result, error=local_error(error))
+            until = start + timeout * (attempt + 1) / _TRIES
+            while waiter.wait(until):
+                frame = sock.recv(1 << 16)
+                mac = _answer(frame, target.address.packed)
+                if mac is not None:
+                    return _with(result, mac=mac, rtt=time.perf_counter() - start, _raw=frame)
+        return result
+    finally:
+        close_later(sock)
+
+
+def _with(result: ArpResult, **changes: object) -> ArpResult:
+    from dataclasses import replace
+
+    return replace(result, **changes)  # type: ignore[arg-type]
+
+
+def _own(interface: Interface) -> list[AddressWithPrefix]:
+    return interface.addresses
+
+
+def _interface_towards(node: Namespace, target: Target) -> Interface:
+    others = [interface for name, interface in node.interfaces.items() if name != "lo"]
+    if target.scope:
+        return next(interface for interface in others if interface.index == target.scope)
+    for interface in others:
+        if any(target.address in address.network for address in _own(interface)):
+            return interface
+    if len(others) == 1:
+        return others[0]
+    shown = "; ".join(f"{i.name}: {', '.join(map(str, i.addresses)) or 'no address'}" for i in others) or "none"
+    raise TopologyError(f"{node.name!r} is on no link with {target.address}; its interfaces: {shown}")
+
+
+def _who_has(interface: Interface, address: Address) -> bytes:
+    mac = interface.mac
+    own = [a.ip for a in interface.addresses if a.version == 4]
+    # Without an address of its own it asks as a prober does (RFC 5227 2.1.1).
+    sender = next((a.ip for a in interface.addresses if address in a.network), own[0] if own else "0.0.0.0")
+    frame = Ether(src=mac, dst=_BROADCAST) / ARP(
+        op=1, hwsrc=mac, psrc=str(sender), hwdst="00:00:00:00:00:00", pdst=str(address)
+    )
+    return bytes(frame)
+
+
+def _solicitation(interface: Interface, address: Address) -> bytes:
+    mac = interface.mac
+    own = [a.ip for a in interface.addresses if a.version == 6]
+    group = in6_getnsma(inet_pton(AF_INET6, str(address)))
+    sender = own[-1] if own else IPv6Address("::")  # link-local ones come last
+    frame = (
+        Ether(src=mac, dst=in6_getnsmac(group))
+        / IPv6(src=str(sender), dst=str(IPv6Address(group)), hlim=255)
+        / ICMPv6ND_NS(tgt=str(address))
+    )
+    if own:  # from :: the option is not allowed (RFC 4861 4.3)
+        frame /= ICMPv6NDOptSrcLLAddr(lladdr=mac)
+    return bytes(frame)
+
+
+def _answer(frame: bytes, address: bytes) -> str | None:
+    """The MAC address that a frame declares for an address; None if it is about something else."""
+    ethertype = int.from_bytes(frame[12:14], "big")
+    if ethertype == ETH_P_ARP and len(frame) >= 42 and frame[20:22] == b"\0\x02" and frame[28:32] == address:
+        return frame[22:28].hex(":")
+    if (
+        ethertype == ETH_P_IPV6
+        and len(frame) >= 78
+        and frame[20] == 58
+        and frame[54] == _NEIGHBOUR_ADVERTISEMENT
+        and frame[62:78] == address
+    ):
+        # the target link-layer address option, or, where that was left out, the sender of the frame
+        return (frame[80:86] if frame[78:80] == b"\x02\x01" and len(frame) >= 86 else frame[6:12]).hex(":")
+    return None

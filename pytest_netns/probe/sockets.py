@@ -1,0 +1,104 @@
+"""Raw sockets inside a namespace, and how to close the slow ones without waiting."""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import socket
+import sys
+import threading
+import time
+
+from pytest_netns.errors import KernelError
+from pytest_netns.kernel.syscalls import entered
+from pytest_netns.namespace import Namespace
+
+ETH_P_ALL = 0x0003
+ETH_P_ARP = 0x0806
+ETH_P_IPV6 = 0x86DD
+
+# From <linux/in.h> and <linux/in6.h>; Python has not all of them.
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IPV6_DONTFRAG = 10, 23, 62
+PMTUDISC_DONT, PMTUDISC_DO = 0, 2
+IPV6_CHECKSUM = 7
+SO_RCVBUFFORCE = 33
+
+_RECEIVE_BUFFER = 1 << 20
+
+
+def raw_socket(node: Namespace, version: int, protocol: int) -> socket.socket:
+    """A raw IP socket inside: it sends payloads to which the kernel adds the IP header, by its own routes.
+
+    It receives a copy of every packet of ``protocol`` that arrives for the namespace (raw(7)). The caller closes it.
+    """
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    try:
+        with entered(node.fd):
+            sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    except OSError as error:
+        raise KernelError(error.errno or 0, f"raw IPv{version} socket", node.name) from error
+    sock.setblocking(False)
+    return sock
+
+
+def packet_socket(node: Namespace, interface: str, ethertype: int) -> socket.socket:
+    """A socket for whole Ethernet frames on one interface (packet(7)). To be closed by ``close_later``."""
+    try:
+        with entered(node.fd):
+            # Protocol 0 is deaf until bind(), which then costs microseconds; given here, bind() would have to wait for
+            # an RCU grace period, 8 ms.
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    except OSError as error:
+        raise KernelError(error.errno or 0, "packet socket", node.name) from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        sock.setblocking(False)
+        sock.bind((interface, ethertype))
+    except OSError as error:
+        sock.close()
+        raise KernelError(error.errno or 0, f"packet socket on {interface}", node.name) from error
+    return sock
+
+
+_doomed: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+_reaper: threading.Thread | None = None
+_reaper_owner = 0
+_reaper_lock = threading.Lock()
+
+
+def _reap() -> None:
+    while True:
+        _doomed.get().close()
+
+
+def close_later(sock: socket.socket) -> None:
+    """Close a packet socket in another thread: the kernel makes the closer wait 8 to 24 ms (synchronize_net())."""
+    global _reaper, _reaper_owner
+    if sys.is_finalizing():  # a thread cannot start any more, and Thread.start() would hang
+        sock.close()
+        return
+    with _reaper_lock:
+        if _reaper is None or _reaper_owner != os.getpid():  # threads do not survive a fork
+            _reaper = threading.Thread(target=_reap, daemon=True, name="netns-reaper")
+            _reaper_owner = os.getpid()
+            _reaper.start()
+    _doomed.put(sock)
+
+
+class Waiter:
+    """Waits until one of a few sockets has something to read, or a moment has come."""
+
+    def __init__(self, *sockets: socket.socket) -> None:
+        self._poll = select.poll()
+        self._by_fd = {sock.fileno(): sock for sock in sockets}
+        for fd in self._by_fd:
+            self._poll.register(fd, select.POLLIN)
+
+    def wait(self, until: float) -> list[socket.socket]:
+        """The readable sockets; empty when it is ``until`` on the clock of ``time.perf_counter()``."""
+        left = until - time.perf_counter()
+        if left <= 0:
+            return [self._by_fd[fd] for fd, _ in self._poll.poll(0)]
+        # poll(2) counts in milliseconds; rounding up would make short pauses long, so the rest is polled for.
+        return [self._by_fd[fd] for fd, _ in self._poll.poll(left * 1000)]

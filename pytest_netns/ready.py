@@ -1,0 +1,108 @@
+"""When is a background process ready? Conditions for ``Namespace.spawn(..., ready=...)``.
+
+Each looks at a state from outside. None opens a connection: the server under test never sees a stray client.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from pytest_netns.kernel.syscalls import entered
+
+Transport = Literal["tcp", "udp"]
+
+# The states of a socket that waits for peers, in /proc/net/{tcp,udp} (include/net/tcp_states.h): TCP_LISTEN, and for
+# UDP, which has no states, TCP_CLOSE: bound and not connected.
+_WAITING = {"tcp": "0A", "udp": "07"}
+
+
+class Candidate(Protocol):
+    """What a condition may look at: a starting process."""
+
+    @property
+    def netns(self) -> int:
+        """Descriptor of the network namespace it lives in."""
+
+    @property
+    def output(self) -> str:
+        """All it has written so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something to wait for: how to see it, and how to say it."""
+
+    description: str
+    check: Callable[[Candidate], object]
+
+    def __repr__(self) -> str:
+        return f"ready when {self.description}"
+
+
+def listening_ports(netns: int, protocol: Transport) -> set[int]:
+    """Ports on which sockets of a namespace wait for peers, over IPv4 and IPv6."""
+    found = set()
+    with entered(netns):
+        for table in (protocol, protocol + "6"):
+            try:
+                with open(f"/proc/thread-self/net/{table}", encoding="ascii") as file:
+                    rows = file.readlines()[1:]
+            except FileNotFoundError:  # a kernel without IPv6
+                continue
+            for row in rows:
+                _, local, _, state, *_ = row.split()
+                if state == _WAITING[protocol]:
+                    found.add(int(local.rpartition(":")[2], 16))
+    return found
+
+
+def listening(port: int, protocol: Transport = "tcp") -> Condition:
+    """A socket in the namespace listens on ``port`` (1-65535), on any address of either family.
+
+    Raises:
+        ValueError: the port is out of range, or the protocol is neither ``"tcp"`` nor ``"udp"``.
+    """
+    if protocol not in _WAITING:
+        raise ValueError(f"protocol is {protocol!r}; it can be 'tcp' or 'udp'")
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+        raise ValueError(f"port is {port!r}; it can be 1 to 65535")
+    return Condition(
+        f"something listens on {protocol} port {port}",
+        lambda process: port in listening_ports(process.netns, protocol),
+    )
+
+
+def output(pattern: str | re.Pattern[str]) -> Condition:
+    """The process has written something in which the regular expression ``pattern`` is found (multi-line mode)."""
+    compiled = re.compile(pattern, re.MULTILINE) if isinstance(pattern, str) else pattern
+    return Condition(
+        f"the output matches {compiled.pattern!r}", lambda process: compiled.search(process.output) is not None
+    )
+
+
+def path(name: str | os.PathLike[str]) -> Condition:
+    """A file, directory or socket of this name exists."""
+    return Condition(f"{os.fspath(name)!r} exists", lambda _: os.path.lexists(name))
+
+
+Ready = int | Condition | Callable[[], object]
+
+
+def condition_of(value: Ready) -> Condition:
+    """What ``ready=`` accepts as a condition: a TCP port, a condition of this module, or a callable without arguments.
+
+    Raises:
+        TypeError: it is something else.
+        ValueError: it is a port out of range.
+    """
+    if isinstance(value, Condition):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return listening(value)
+    if callable(value):
+        return Condition(f"{getattr(value, '__qualname__', repr(value))}() is true", lambda _: value())
+    raise TypeError(f"ready={value!r}: expected a TCP port, a condition such as ready.output(...), or a callable")

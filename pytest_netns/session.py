@@ -1,0 +1,188 @@
+"""What one pytest session knows: its settings, whether networks can be created, and when it enters the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import pytest
+
+from pytest_netns import settings as _settings
+from pytest_netns.settings import Sandbox, Settings
+
+if TYPE_CHECKING:
+    from pytest_netns.kernel.sandbox import Access
+
+#: Tests that use one of these, directly or through a fixture of their own, need networks.
+FIXTURES = frozenset({"netns", "netns_factory", "veth_pair", "bridge", "lab", "lab_factory"})
+
+
+@dataclass(slots=True)
+class Session:
+    """The state of one session, in its ``config.stash``."""
+
+    settings: Settings = field(default_factory=Settings)
+    access: Access | None = None
+    entered_early: bool = False
+    needed: bool = False
+
+
+_KEY = pytest.StashKey[Session]()
+
+
+def of(config: pytest.Config) -> Session:
+    """The session's state."""
+    return config.stash.setdefault(_KEY, Session())
+
+
+def needs_networks(item: pytest.Item) -> bool:
+    """Whether a test uses one of our fixtures."""
+    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def _starts_workers(namespace: object) -> bool:
+    """Whether pytest-xdist is about to start workers. They inherit the sandbox, and cannot enter one themselves."""
+    return bool(
+        getattr(namespace, "numprocesses", None)
+        or getattr(namespace, "tx", None)
+        or getattr(namespace, "dist", "no") not in ("no", None)
+    )
+
+
+def enter_early(config: pytest.Config) -> None:
+    """Enter at start-up if told to, or if workers are about to start and the run asked for us.
+
+    Later is too late: conftest files import libraries that start threads, and execnet starts some too.
+    """
+    namespace = config.known_args_namespace
+    settings = _settings.read(config, namespace)
+    early = settings.sandbox is Sandbox.ALWAYS or (
+        settings.sandbox is Sandbox.AUTO and settings.asked and _starts_workers(namespace)
+    )
+    if not early or _is_worker(config) or getattr(namespace, "help", False) or getattr(namespace, "version", 0):
+        return
+    from pytest_netns.kernel import sandbox
+
+    state = of(config)
+    state.settings = settings
+    state.access = sandbox.probe()
+    if settings.sandbox is Sandbox.ALWAYS and state.access.mode == "root" and not state.access.entered:
+        # Asked for even by root, e.g. to see what users without privileges will.
+        state.access = sandbox.enter_now()
+    elif state.access.mode == "rootless" and not state.access.entered:
+        state.access = sandbox.enter_now()
+    state.entered_early = state.access.entered
+
+
+def access(config: pytest.Config) -> Access:
+    """Whether networks can be created; enters the sandbox if that is how, and asks the kernel once."""
+    state = of(config)
+    if state.access is None:
+        from pytest_netns.errors import PrivilegeError
+        from pytest_netns.kernel import sandbox
+
+        found = sandbox.probe()
+        if found.mode == "rootless" and not found.entered:
+            if state.settings.sandbox is Sandbox.NEVER:
+                found = sandbox.Access(
+                    "unavailable",
+                    reason="no privilege to create network namespaces, and --netns-sandbox=never forbids a user "
+                    "namespace; cure: run as root, or allow it",
+                )
+            else:
+                try:
+                    found = sandbox.enter_now()
+                except PrivilegeError as error:
+                    found = sandbox.Access("unavailable", reason=str(error))
+        elif found.mode == "unavailable" and _is_worker(config):
+            found = sandbox.Access(
+                "unavailable",
+                reason="no privilege to create network namespaces, and a worker of pytest-xdist cannot enter a user "
+                "namespace itself; cure: let the controller do it, by -p netns on the command line or "
+                "netns_sandbox = auto in the ini file, or run as root",
+            )
+        state.access = found
+    return state.access
+
+
+def enter_for(session: pytest.Session) -> None:
+    """After collection: enter the sandbox if a test needs it, while there is one thread."""
+    config = session.config
+    state = of(config)
+    state.needed = any(needs_networks(item) for item in getattr(session, "items", ()))
+    if state.needed and not config.option.collectonly:
+        access(config)
+
+
+def require_access(config: pytest.Config) -> None:
+    """Skip the running test if networks cannot be created, or fail it under ``--netns-require``."""
+    found = access(config)
+    if found.available:
+        return
+    if of(config).settings.require:
+        pytest.fail(f"netns is required (--netns-require) and unavailable: {found.reason}", pytrace=False)
+    pytest.skip(f"netns unavailable: {found.reason}")
+
+
+def _line(found: Access) -> str:
+    if found.mode == "unavailable":
+        return f"netns: unavailable ({found.reason})"
+    if found.mode == "rootless":
+        return "netns: rootless (this session is in a user namespace; the host's network is out of reach)"
+    return "netns: root"
+
+
+def header(config: pytest.Config) -> str | None:
+    """A line for the head of the report if the sandbox was entered, or tried, at start-up."""
+    state = of(config)
+    return _line(state.access) if state.access is not None else None
+
+
+def collection_line(config: pytest.Config) -> str | None:
+    """A line after collection, if some collected test is ours and the head of the report has not said it."""
+    state = of(config)
+    if not state.needed or state.access is None or state.entered_early:
+        return None
+    return _line(state.access)
+
+
+class Closable(Protocol):
+    """Something with ``close()``."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+_C = TypeVar("_C", bound=Closable)
+
+
+class _Register(Protocol):
+    def __call__(self, thing: _C) -> _C: ...
+
+
+@contextmanager
+def closing_all() -> Iterator[_Register]:
+    """Gives a function that registers things; closes all at the end, the last made first, and reports every error."""
+    made: list[Closable] = []
+
+    def register(thing: _C) -> _C:
+        made.append(thing)
+        return thing
+
+    try:
+        yield register
+    finally:
+        errors: list[Exception] = []
+        for thing in reversed(made):
+            try:
+                thing.close()
+            except Exception as error:  # reported below, with all others
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("closing what the session made", errors)

@@ -1,0 +1,132 @@
+"""Options: from the ini file, the environment and the command line to one frozen ``Settings``.
+
+One table describes each option; the command line, the ini keys and the environment variables are made from it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+
+import pytest
+
+
+class Sandbox(Enum):
+    """When the session moves itself into a user namespace."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a session was asked for.
+
+    Attributes:
+        sandbox: see ``Sandbox``.
+        require: lack of privileges fails tests instead of skipping them.
+        asked: whether the run named this plugin in any way: ``-p netns``, an option, an ini key, a variable.
+    """
+
+    sandbox: Sandbox = Sandbox.AUTO
+    require: bool = False
+    asked: bool = False
+
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError("true or false")
+
+
+def _sandbox(text: str) -> Sandbox:
+    try:
+        return Sandbox(text)
+    except ValueError:
+        raise ValueError(", ".join(choice.value for choice in Sandbox)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    name: str
+    parse: Callable[[str], object]
+    help: str
+    metavar: str | None = None
+
+    @property
+    def flag(self) -> str:
+        return f"--netns-{self.name}"
+
+    @property
+    def ini(self) -> str:
+        return f"netns_{self.name}"
+
+    @property
+    def variable(self) -> str:
+        return f"PYTEST_NETNS_{self.name.upper()}"
+
+
+OPTIONS = (
+    _Option(
+        "sandbox",
+        _sandbox,
+        "When to enter a user namespace, in which networks can be created without root: auto (not privileged and a "
+        "collected test needs it), always (at start-up), never. The host's network is out of reach inside.",
+        metavar="auto|always|never",
+    ),
+    _Option("require", _boolean, "Fail tests that cannot create networks, instead of skipping them."),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare all options on the command line and as ini keys."""
+    group = parser.getgroup("netns", "isolated networks (pytest-netns)")
+    for option in OPTIONS:
+        origin = f" Ini key {option.ini}, environment {option.variable}."
+        # Values stay text until they are validated, together with where they came from; None: not given.
+        if option.metavar is None:
+            group.addoption(option.flag, action="store_const", const="true", default=None, help=option.help + origin)
+        else:
+            group.addoption(option.flag, metavar=option.metavar, default=None, help=option.help + origin)
+        parser.addini(option.ini, option.help, type="string", default=None)
+
+
+def read(config: pytest.Config, namespace: object, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a session: the ini file, then the environment, then the command line.
+
+    Args:
+        config: for the ini file.
+        namespace: the parsed command line, complete or not yet.
+        environ: instead of the process's environment.
+
+    Raises:
+        pytest.UsageError: a bad value, where it stands, and what is allowed.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, object] = {}
+    plugins = getattr(namespace, "plugins", None) or []
+    asked = bool({"netns", "pytest_netns", "pytest_netns.plugin"} & set(plugins))
+    for option in OPTIONS:
+        for origin, text in (
+            (f"ini key {option.ini}", config.getini(option.ini)),
+            (f"environment variable {option.variable}", environ.get(option.variable)),
+            (f"option {option.flag}", getattr(namespace, option.flag[2:].replace("-", "_"), None)),
+        ):
+            if text is None:
+                continue
+            asked = True
+            try:
+                values[option.name] = option.parse(str(text))
+            except ValueError as error:
+                raise pytest.UsageError(f"{origin}: invalid value {text!r}; allowed: {error}") from None
+    known = {field.name for field in fields(Settings)}
+    assert values.keys() <= known
+    return Settings(asked=asked, **values)  # type: ignore[arg-type]
