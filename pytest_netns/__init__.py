@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from pytest_netns.lab.host import Host
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.link import Link
+    from pytest_netns.lab.router import Router
     from pytest_netns.namespace import Namespace
     from pytest_netns.probe.arp import ArpResult
     from pytest_netns.probe.ping import PingResult
     from pytest_netns.probe.tcp import TcpResult
+    from pytest_netns.probe.trace import TraceResult
     from pytest_netns.process import Process
 
 _HOME = {
@@ -47,8 +49,10 @@ _HOME = {
     "PrivilegeError": "pytest_netns.errors",
     "Process": "pytest_netns.process",
     "ProcessDied": "pytest_netns.errors",
+    "Router": "pytest_netns.lab.router",
     "TcpResult": "pytest_netns.probe.tcp",
     "TopologyError": "pytest_netns.errors",
+    "TraceResult": "pytest_netns.probe.trace",
     "UnsupportedError": "pytest_netns.errors",
     "WaitTimeout": "pytest_netns.errors",
     "enter_sandbox": "pytest_netns.kernel.sandbox",
@@ -70,8 +74,10 @@ __all__ = [
     "PrivilegeError",
     "Process",
     "ProcessDied",
+    "Router",
     "TcpResult",
     "TopologyError",
+    "TraceResult",
     "UnsupportedError",
     "WaitTimeout",
     "enter_sandbox",

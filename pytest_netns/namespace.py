@@ -10,8 +10,8 @@ import socket as _socket
 import sys
 import threading
 import warnings
-import weakref
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from subprocess import CompletedProcess
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 from pytest_netns import streams
 from pytest_netns.errors import KernelError, NetnsError, PrivilegeError, TopologyError
 from pytest_netns.interface import FALLBACK_DEVICES, Interface, Interfaces
-from pytest_netns.kernel import rtnetlink, sysctl
+from pytest_netns.kernel import foreign, rtnetlink, sysctl
 from pytest_netns.kernel.netlink import NetlinkSocket
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix
+from pytest_netns.kernel.nftables import Nftables
+from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, entered, open_namespace, setns, unshare
 from pytest_netns.kernel.tables import Neighbour, Route, decode_address, decode_link, decode_neighbour, decode_route
 from pytest_netns.process import Argv, Process, Supervisor
@@ -67,6 +68,7 @@ class Namespace:
         *,
         sysctls: Mapping[str, str | int] | None = None,
         supervisor: Supervisor | None = None,
+        existing: int | None = None,
     ) -> None:
         if name is None:
             Namespace._counter += 1
@@ -74,16 +76,45 @@ class Namespace:
         self.name = name
         self._supervisor = supervisor or Supervisor()
         self._owns_supervisor = supervisor is None
-        self._sockets: weakref.WeakSet[_socket.socket] = weakref.WeakSet()
+        self._sockets: list[_socket.socket] = []
         self._iproute: IPRoute | None = None
+        self._nftables: Nftables | None = None
         self._fd = -1
-        self._fd, self.rtnl = _birth(name, sysctls or {})
+        if existing is not None:
+            with entered(existing):
+                self.rtnl = NetlinkSocket(name)
+            self._fd = os.dup(existing)
+        else:
+            self._fd, self.rtnl = _birth(name, sysctls or {})
         try:
             self._inode = os.fstat(self._fd).st_ino
-            self.rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
+            if existing is None:
+                self.rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
         except BaseException:
             self.close()
             raise
+
+    @classmethod
+    def attach(cls, target: int | str | os.PathLike[str], name: str | None = None) -> Namespace:
+        """Somebody else's namespace: a container's, or a named one. Closing it only lets go of it.
+
+        Nothing in it is changed: no baseline, no loopback set up.
+
+        Args:
+            target: a process ID; a path such as ``/proc/PID/ns/net``; or a name, as ``ip netns`` lists them.
+            name: what messages call it.
+
+        Raises:
+            TopologyError: there is no such process, file or name, or the file is no network namespace.
+            PrivilegeError: this process may not enter it.
+        """
+        fd, shown = foreign.open_foreign(target)
+        try:
+            return Namespace(name or shown, existing=fd)
+        except OSError as error:
+            raise PrivilegeError(f"cannot enter network namespace {shown!r}: {error.strerror}") from error
+        finally:
+            os.close(fd)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"net:[{self._inode}]"
@@ -92,9 +123,14 @@ class Namespace:
     def __del__(self) -> None:
         fd = getattr(self, "_fd", -1)
         if fd >= 0 and not sys.is_finalizing():
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            shown = repr(self)
             self._fd = -1
+            self.rtnl.close()
+            for sock in self._sockets:
+                sock.close()
             os.close(fd)
+            # last, because it raises where warnings are errors
+            warnings.warn(f"unclosed {shown}", ResourceWarning, source=self, stacklevel=2)
 
     @property
     def closed(self) -> bool:
@@ -129,10 +165,12 @@ class Namespace:
         if self._fd < 0:
             return
         errors = self._supervisor.close() if self._owns_supervisor else []
-        for sock in list(self._sockets):
+        for sock in self._sockets:
             sock.close()
         if self._iproute is not None:
             self._iproute.close()
+        if self._nftables is not None:
+            self._nftables.close()
         self.rtnl.close()
         fd, self._fd = self._fd, -1
         os.close(fd)
@@ -256,7 +294,8 @@ class Namespace:
         """A plain socket that lives in this namespace for ever, usable from any thread. Closed with the namespace."""
         with entered(self.fd):
             sock = _socket.socket(family, type, proto)
-        self._sockets.add(sock)
+        # Held here: a test's own reference is gone before its fixtures are, and Python would complain of the socket.
+        self._sockets = [open_ for open_ in self._sockets if open_.fileno() >= 0] + [sock]
         return sock
 
     async def open_connection(self, host: object, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -306,6 +345,24 @@ class Namespace:
             self._iproute = iproute
         return self._iproute
 
+    def nft(self, ruleset: str) -> str:
+        """Load an nftables ruleset, or run any nft(8) commands, as one transaction; returns what they print.
+
+        Raises:
+            CommandError: nft's own message, with the line; nothing has taken effect.
+            UnsupportedError: neither libnftables nor the nft program is installed.
+        """
+        return self._loaded_nftables().run(ruleset)
+
+    def nft_ruleset(self) -> list[dict[str, object]]:
+        """All its nftables rules, in the form of libnftables-json(5). Raises as ``nft`` does."""
+        return self._loaded_nftables().ruleset()
+
+    def _loaded_nftables(self) -> Nftables:
+        if self._nftables is None:
+            self._nftables = Nftables(self.fd, self.name)
+        return self._nftables
+
     @property
     def sysctl(self) -> sysctl.Sysctls:
         """Its network sysctls by name."""
@@ -349,6 +406,16 @@ class Namespace:
             for route in decode_route(body, names)
         ]
         return [route for route in found if table is None or route.table == table]
+
+    def route_to(self, address: str | Address) -> Route:
+        """The route that the kernel would use now for an address (``ip route get``).
+
+        Raises:
+            KernelError: there is none, with the kernel's own errno (ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL).
+            ValueError: it is no address.
+        """
+        body = self.rtnl.get(rtnetlink.route_get(ip_address(address)))
+        return decode_route(body, self._names())[0]
 
     def neighbours(self) -> list[Neighbour]:
         """Its ARP and neighbour discovery caches, IPv4 first, without the entries of multicast and loopback."""
@@ -396,6 +463,7 @@ def _set_at_birth(name: str, sysctls: Mapping[str, str | int]) -> None:
             if not key.startswith("net.ipv6."):  # a kernel without IPv6 has none of its sysctls
                 raise
     for key, given in sysctls.items():
+        sysctl.check_owned(key)
         try:
             sysctl.write(key, str(given))
         except OSError as error:

@@ -6,9 +6,11 @@ Each returns a ``Request`` whose ``operation`` reads as the ip(8) command that w
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import NamedTuple
 
-from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Request, attribute
+from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request, attribute
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
@@ -167,6 +169,84 @@ def address_delete(index: int, name: str, address: AddressWithPrefix) -> Request
 def address_dump(index: int = 0) -> Request:
     """``ip address show``. Without strict checking the kernel ignores the index, so filter the answer."""
     return Request(RTM_GETADDR, 0, _IFADDR.pack(AF_UNSPEC, 0, 0, 0, index), "ip address show")
+
+
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
+_RT_TABLE_MAIN = 254
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
+RTPROT_BOOT, RTPROT_STATIC = 3, 4
+#: Route types of ip-route(8) that a lab can ask for.
+ROUTE_KINDS = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
+
+
+class RouteOptions(NamedTuple):
+    """The rarer parts of a route: its type, its metric (0: the kernel's default) and who made it."""
+
+    kind: str = "unicast"
+    metric: int = 0
+    protocol: int = RTPROT_BOOT
+
+
+PLAIN_ROUTE = RouteOptions()
+
+
+def _route(
+    kind: int, flags: int, verb: str, destination: Network, gateway: Address | None, index: int, options: RouteOptions
+) -> Request:
+    scope = _RT_SCOPE_UNIVERSE
+    if options.kind == "unicast" and gateway is None and destination.version == 4 and kind == RTM_NEWROUTE:
+        scope = _RT_SCOPE_LINK
+    body = _ROUTE.pack(
+        family_of(destination),
+        destination.prefixlen,
+        0,
+        0,
+        _RT_TABLE_MAIN,
+        options.protocol,
+        scope,
+        ROUTE_KINDS[options.kind],
+        0,
+    )
+    body += attribute(_RTA_DST, destination.network_address.packed) if destination.prefixlen else b""
+    body += attribute(_RTA_GATEWAY, gateway.packed) if gateway is not None else b""
+    body += attribute(_RTA_OIF, _U32.pack(index)) if index else b""
+    body += attribute(_RTA_PRIORITY, _U32.pack(options.metric)) if options.metric else b""
+    words = ["ip route", verb, *([options.kind] if options.kind != "unicast" else []), str(destination)]
+    words += ["via", str(gateway)] if gateway is not None else []
+    words += ["metric", str(options.metric)] if options.metric else []
+    return Request(kind, flags, body, " ".join(words))
+
+
+RouteRequest = Callable[[Network, Address | None, int, RouteOptions], Request]
+
+
+def route_add(
+    destination: Network, gateway: Address | None, index: int = 0, options: RouteOptions = PLAIN_ROUTE
+) -> Request:
+    """``ip route add``."""
+    return _route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, "add", destination, gateway, index, options)
+
+
+def route_replace(
+    destination: Network, gateway: Address | None, index: int = 0, options: RouteOptions = PLAIN_ROUTE
+) -> Request:
+    """``ip route replace``."""
+    return _route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, "replace", destination, gateway, index, options)
+
+
+def route_delete(
+    destination: Network, gateway: Address | None = None, index: int = 0, options: RouteOptions = PLAIN_ROUTE
+) -> Request:
+    """``ip route delete``."""
+    return _route(RTM_DELROUTE, 0, "delete", destination, gateway, index, options)
+
+
+def route_get(address: Address) -> Request:
+    """``ip route get ADDRESS``: the route that the kernel would use."""
+    bits = address.max_prefixlen
+    body = _ROUTE.pack(family_of(address), bits, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DST, address.packed)
+    return Request(RTM_GETROUTE, 0, body, f"ip route get {address}")
 
 
 def route_dump(family: int) -> Request:

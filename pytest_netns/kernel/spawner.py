@@ -21,11 +21,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from pytest_netns.errors import NetnsError
-from pytest_netns.kernel.syscalls import CLONE_NEWPID, entered, unshare
+from pytest_netns.kernel.syscalls import CLONE_NEWPID, setns, unshare
 
-# Ignoring SIGCHLD makes the kernel reap the orphans that are handed to process 1, so no zombies gather. Signals of the
-# terminal do not reach it: it has a session of its own, and a process 1 without handlers ignores them anyhow.
-_INIT = ("/bin/sh", "-c", "trap '' CHLD; read -r _")
+# A shell that waits for a subshell reaps the orphans that are handed to process 1 too, so no zombies gather. (It must not
+# read the pipe itself under "trap '' CHLD": dash's read fails when an orphan ends.) The loop is for kill(-1, ...), which
+# spares process 1 alone. Signals of the terminal do not reach it: it has a session of its own, and a process 1 without
+# handlers ignores them anyhow.
+_INIT = ("/bin/sh", "-c", "while (read -r _); test $? -gt 128; do :; done")
 
 
 @dataclass(slots=True)
@@ -132,8 +134,8 @@ class Spawner:
         self._ready.put(None)
         while (job := self._jobs.get()) is not None:
             try:
-                with entered(job.netns):
-                    job.process = subprocess.Popen(job.argv, **job.options)  # type: ignore[call-overload]
+                setns(job.netns)  # and stays there until the next one: nothing else happens in this thread
+                job.process = subprocess.Popen(job.argv, **job.options)  # type: ignore[call-overload]
             except BaseException as error:  # handed to the caller, who raises it
                 job.error = error
             job.done.set()

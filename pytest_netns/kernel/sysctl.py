@@ -45,6 +45,15 @@ def path_of(name: str) -> str:
     return f"{_ROOT}/{relative}"
 
 
+def check_owned(name: str) -> None:
+    """Raise KeyError unless the sysctl is a network namespace's own.
+
+    Everything else belongs to the whole machine: nothing of ours ever writes there.
+    """
+    if not path_of(name).startswith(f"{_ROOT}/net/"):
+        raise KeyError(f"{name!r} is not a sysctl of a network namespace; those begin with 'net.'")
+
+
 def read(name: str) -> str:
     """The value in the calling thread's namespaces, without the closing newline."""
     with open(path_of(name), encoding="ascii") as file:
@@ -88,9 +97,7 @@ class Sysctls(MutableMapping[str, str]):
             raise KernelError(error.errno or 0, f"sysctl {name}", self._node.name) from error
 
     def __setitem__(self, name: str, value: str | int) -> None:
-        if not name.removeprefix("/").startswith("net"):
-            # Everything else belongs to the whole machine: nothing of ours ever writes there.
-            raise KeyError(f"{name!r} is not a sysctl of a network namespace; those begin with 'net.'")
+        check_owned(name)
         try:
             with entered(self._node.fd):
                 write(name, str(value))

@@ -194,6 +194,11 @@ class AddressPlan:
     def free(self, networks: Iterable[Network]) -> None:
         """Give networks back."""
         for network in networks:
+            pool = self._pools.get(network.version)
+            if pool is not None and network.network_address in pool:
+                size = 1 << (pool.max_prefixlen - max(_POOL_PREFIX[network.version], pool.prefixlen))
+                position = (int(network.network_address) - int(pool.network_address)) // size
+                self._position[network.version] = min(self._position[network.version], position)
             self._used[network.version] = [row for row in self._used[network.version] if row[2] != network]
 
     def _from_pool(self, version: int, purpose: str) -> Network:

@@ -34,7 +34,7 @@ class Bridge(Node):
         self._unplugged: dict[Interface, Link] = {}
         try:
             device = interface_name(name, ())
-            self.device = Interface(self, device, self.next_index())
+            self.device = Interface(self, device, self.slots.next_index())
             self._port_names.add(device)
             self.rtnl.batch([rtnetlink.bridge(device, self.device.index, lab.mac_for(name, device))])
         except BaseException:
@@ -81,7 +81,10 @@ class Bridge(Node):
         """A new host that is attached and addressed. Raises TopologyError."""
         return self.lab.host(name, self, address=address)
 
-    def attach(self, host: Node, address: AddressSpec | None = None) -> Interface:
+    # A class method of Namespace has this name too; both are the public names of what they do.
+    def attach(  # type: ignore[override]
+        self, host: Node, address: AddressSpec | None = None
+    ) -> Interface:
         """Plug a node in and return its interface; returns when the port forwards.
 
         A node that was detached gets its old interface back, with its address.

@@ -1,9 +1,112 @@
-"""Host: an end system."""
+"""Host: an end system with routes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.interface import Interface
+from pytest_netns.kernel import rtnetlink
+from pytest_netns.kernel.rtnetlink import RouteOptions
+from pytest_netns.lab import routing
 from pytest_netns.lab.node import Node
+from pytest_netns.lab.routing import RouteTarget, Via
+
+if TYPE_CHECKING:
+    from pytest_netns.lab.lab import Lab
+    from pytest_netns.lab.slots import Slots
+
+
+#: The kernel sends each peer one ICMP error a second, and all together a thousand. A test that asks a hundred closed
+#: ports, or traces a path twice, must get its answers. See https://docs.kernel.org/networking/ip-sysctl.html
+UNLIMITED_ICMP = {"net.ipv4.icmp_ratemask": "0", "net.ipv6.icmp.ratemask": "\n"}
 
 
 class Host(Node):
     """An end system with interfaces ``eth0``, ``eth1``, ... It does not forward. Made by ``Lab.host``."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        name: str,
+        sysctls: Mapping[str, str | int],
+        *,
+        existing: int | None = None,
+        slots: Slots | None = None,
+    ) -> None:
+        super().__init__(lab, name, {**UNLIMITED_ICMP, **sysctls}, existing=existing, slots=slots)
+
+    def default_route(self, via: Via) -> None:
+        """``ip route replace default via ...``, for each family in which the next hop is on a common subnet.
+
+        Args:
+            via: a node, an interface or an address.
+
+        Raises:
+            TopologyError: this node and the next hop are on no common subnet.
+        """
+        hops = routing.requests_for(self, "default", via, None, RouteOptions())
+        self.rtnl.batch([rtnetlink.route_replace(network, hop, index) for network, hop, index in hops])
+
+    def add_route(
+        self,
+        dst: RouteTarget,
+        via: Via | None = None,
+        *,
+        interface: str | Interface | None = None,
+        kind: str = "unicast",
+        metric: int = 0,
+    ) -> None:
+        """``ip route add``.
+
+        Args:
+            dst: a network, an address, ``"default"``, a bridge (its subnets) or another node (its addresses).
+            via: the next hop: a node, an interface or an address.
+            interface: the outgoing one, for a destination that is on the link.
+            kind: ``"unicast"``, or a refusal: ``"blackhole"`` (silent), ``"unreachable"``, ``"prohibit"``.
+            metric: lower wins; 0 is the kernel's default.
+
+        Raises:
+            TopologyError: the next hop is on no common subnet, or of a family that the destination is not.
+            KernelError: the kernel refused, e.g. because there is such a route.
+        """
+        self._change(rtnetlink.route_add, dst, via, interface, kind, metric)
+
+    def replace_route(
+        self,
+        dst: RouteTarget,
+        via: Via | None = None,
+        *,
+        interface: str | Interface | None = None,
+        kind: str = "unicast",
+        metric: int = 0,
+    ) -> None:
+        """``ip route replace``: as ``add_route``, instead of a route to the same destination if there is one."""
+        self._change(rtnetlink.route_replace, dst, via, interface, kind, metric)
+
+    def remove_route(self, dst: RouteTarget, *, kind: str = "unicast", metric: int = 0) -> None:
+        """``ip route delete``. Raises TopologyError, and KernelError (ESRCH) if there is no such route."""
+        options = RouteOptions(kind, metric, 0)
+        networks = routing.networks_of(self, dst)
+        if dst == "default":  # of the families in which there is one
+            present = {route.destination for route in self.routes()}
+            networks = [network for network in networks if network in present] or networks[:1]
+        self.rtnl.batch([rtnetlink.route_delete(network, options=options) for network in networks])
+
+    def _change(
+        self,
+        request: rtnetlink.RouteRequest,
+        dst: RouteTarget,
+        via: Via | None,
+        interface: str | Interface | None,
+        kind: str,
+        metric: int,
+    ) -> None:
+        if isinstance(interface, str):
+            interface = self.interface(interface)
+        elif interface is not None and interface.node is not self:
+            raise TopologyError(f"route of {self.name!r}: {interface!r} is not its own interface")
+        options = RouteOptions(kind, metric)
+        wanted = routing.requests_for(self, dst, via, interface, options)
+        self.rtnl.batch([request(network, hop, index, options) for network, hop, index in wanted])

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from ipaddress import IPv4Network, IPv6Network
+from itertools import zip_longest
 from types import TracebackType
 from typing import Self, TypeVar
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.interface import parse_address
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix
-from pytest_netns.lab.addressing import AddressPlan, AddressSpec, Segment, Subnet, SubnetSpec
+from pytest_netns.kernel.netlink import Request
+from pytest_netns.kernel.rtnetlink import RTM_DELROUTE
+from pytest_netns.lab.addressing import AddressPlan, AddressSpec, SubnetSpec
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.host import Host
-from pytest_netns.lab.link import End, Link, make_veth
-from pytest_netns.lab.naming import check_interface_name, check_node_name, mac_address
+from pytest_netns.lab.link import Link
+from pytest_netns.lab.naming import check_node_name, mac_address
 from pytest_netns.lab.node import Node
+from pytest_netns.lab.router import Router
+from pytest_netns.lab.routing import shortest_paths
+from pytest_netns.lab.slots import Slots
+from pytest_netns.lab.wiring import EndAddresses, Wiring
+from pytest_netns.namespace import Namespace
 from pytest_netns.process import Supervisor
 
-_N = TypeVar("_N", bound=Node)
+HostAddresses = AddressSpec | Sequence[AddressSpec | None] | None
 
-EndAddresses = AddressSpec | Sequence[AddressSpec]
+_N = TypeVar("_N", bound=Node)
 
 
 class Lab:
@@ -53,7 +58,8 @@ class Lab:
         self._nodes: dict[str, Node] = {}
         self._links: list[Link] = []
         self._macs: set[bytes] = set()
-        self._ethernets: dict[str, int] = {}
+        self._wiring = Wiring(self)
+        self._autoroutes: dict[str, dict[bytes, Request]] = {}
         self._lock = threading.RLock()
         self._closed = False
 
@@ -153,16 +159,20 @@ class Lab:
         self,
         name: str,
         *networks: Bridge,
-        address: AddressSpec | None = None,
+        address: HostAddresses = None,
         sysctls: Mapping[str, str | int] | None = None,
+        shares: Node | None = None,
     ) -> Host:
         """A new host, attached to the given bridges in order (``eth0``, ``eth1``, ...).
 
         Args:
             name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``; unique in the lab.
             networks: bridges of this lab.
-            address: its address on the first of them, instead of the next free one.
+            address: its address on the first of them, instead of the next free one; or a list, one for each of
+                them, None for the next free one.
             sysctls: what it is born with, on top of the lab's.
+            shares: a node whose network namespace it lives in, instead of one of its own: the same interfaces,
+                addresses and ports, as containers of one pod have.
 
         Raises:
             TopologyError: a bad name, bridge or address. There is no such host then.
@@ -170,22 +180,31 @@ class Lab:
         with self._lock:
             self._check_name(name)
             self._check_networks(name, networks, address)
-            host = Host(self, name, {**self._sysctls, **(sysctls or {})})
+            if shares is not None:
+                self.check_node(shares, "share the namespace of")
+                if isinstance(shares, Bridge):
+                    raise TopologyError(f"{name!r} cannot share the namespace of {shares.name!r}: it is a bridge")
+                if sysctls:
+                    raise TopologyError(f"{name!r} shares the sysctls of {shares.name!r}; set them there")
+                host = Host(self, name, {}, existing=shares.fd, slots=shares.slots)
+            else:
+                host = Host(self, name, {**self._sysctls, **(sysctls or {})})
             return self._attached(host, networks, address)
 
-    def _check_networks(self, name: str, networks: Sequence[object], address: AddressSpec | None) -> None:
+    def _check_networks(self, name: str, networks: Sequence[object], address: HostAddresses) -> None:
         for network in networks:
             if not isinstance(network, Bridge):
                 raise TopologyError(f"{name!r} can be attached to bridges, and {network!r} is none; see connect()")
             self.check_node(network, "attach to")
-        if address is not None and not networks:
-            raise TopologyError(f"{name!r}: address={str(address)!r} needs a bridge whose subnet it is in")
+        if len(_each(address)) > len(networks):
+            shown = ", ".join(str(each) for each in _each(address))
+            raise TopologyError(f"{name!r}: each address ({shown}) needs a bridge whose subnet it is in")
 
-    def _attached(self, node: _N, networks: Sequence[Bridge], address: AddressSpec | None) -> _N:
+    def _attached(self, node: _N, networks: Sequence[Bridge], address: HostAddresses) -> _N:
         self._add(node)
         try:
-            for position, network in enumerate(networks):
-                self.attach(network, node, address if position == 0 else None)
+            for network, wanted in zip_longest(networks, _each(address)):
+                self.attach(network, node, wanted)
         except BaseException:
             for link in node.links:
                 link.remove()
@@ -193,6 +212,73 @@ class Lab:
             node.close()
             raise
         return node
+
+    def router(
+        self,
+        name: str,
+        *networks: Bridge,
+        address: HostAddresses = None,
+        sysctls: Mapping[str, str | int] | None = None,
+    ) -> Router:
+        """A new router: a host that forwards IPv4 and IPv6 between its interfaces.
+
+        Args and errors are those of ``host``. Nobody knows of it yet: see ``Host.default_route`` and ``autoroute``.
+        """
+        with self._lock:
+            self._check_name(name)
+            self._check_networks(name, networks, address)
+            router = Router(self, name, {**self._sysctls, **(sysctls or {})})
+            return self._attached(router, networks, address)
+
+    def adopt(self, namespace: Namespace, name: str) -> Host:
+        """Make somebody else's namespace (``Namespace.attach``) a node: it can be connected, pinged, routed.
+
+        Nothing in it is changed until you do, and closing the lab only lets go of it: what was connected to it
+        goes, the namespace stays.
+
+        Raises:
+            TopologyError: a bad name, or a namespace that is closed or a node already.
+        """
+        with self._lock:
+            self._check_name(name)
+            if not isinstance(namespace, Namespace) or isinstance(namespace, Node):
+                raise TopologyError(
+                    f"lab {self.name!r}: cannot adopt {namespace!r}: expected a Namespace that is no node; "
+                    "for a host in the namespace of another one see host(shares=...)"
+                )
+            if namespace.closed:
+                raise TopologyError(f"lab {self.name!r}: cannot adopt {namespace.name!r}: it is closed")
+            for node in self:
+                if node.inode == namespace.inode:
+                    raise TopologyError(f"lab {self.name!r}: {namespace.name!r} is the namespace of {node.name!r}")
+            present = namespace.interfaces
+            slots = Slots(present, (interface.index for interface in present.values()))
+            return self._add(Host(self, name, {}, existing=namespace.fd, slots=slots))
+
+    def autoroute(self) -> None:
+        """Give every node static routes to every subnet over the fewest routers, for IPv4 and IPv6.
+
+        Among paths of equal length the router that was made first wins, so the result is the same at each run. Call
+        it again after a change: what it set before is replaced. Routes that you set are not touched, and win where
+        their metric is lower.
+        """
+        with self._lock:
+            self._check_open()
+            nodes = [node for node in self if isinstance(node, Host)]
+            routes = shortest_paths(nodes, [node for node in nodes if isinstance(node, Router)])
+            for node in nodes:
+                stale = self._autoroutes.pop(node.name, {})
+                wanted = {request.body: request for request in routes[node]}
+                gone = [delete for body, delete in stale.items() if body not in wanted]
+                if gone:
+                    node.rtnl.batch(gone)
+                fresh = [request for body, request in wanted.items() if body not in stale]
+                if fresh:
+                    node.rtnl.batch(fresh)
+                self._autoroutes[node.name] = {
+                    body: Request(RTM_DELROUTE, 0, body, request.operation.replace(" replace ", " delete "))
+                    for body, request in wanted.items()
+                }
 
     def bridge(
         self, name: str, subnet: SubnetSpec | Bridge = None, *, sysctls: Mapping[str, str | int] | None = None
@@ -236,6 +322,10 @@ class Lab:
         """All links, in the order of their making."""
         return tuple(self._links)
 
+    def remember(self, link: Link) -> None:
+        """Called when a link was made."""
+        self._links.append(link)
+
     def forget(self, link: Link) -> None:
         """Called by a link that was removed."""
         self._links.remove(link)
@@ -277,15 +367,7 @@ class Lab:
                 self.check_node(node, "connect")
             if a is b:
                 raise TopologyError(f"cannot connect {a.name!r} to itself; a link needs two nodes")
-            purpose = f"link {a.name}--{b.name}"
-            if isinstance(a, Bridge) and isinstance(b, Bridge):
-                if subnet or addresses:
-                    raise TopologyError(f"{purpose}: a trunk between bridges takes no subnet and no addresses")
-                return self._join(a, b, Segment(), False, ([], []), mtu, names)
-            if isinstance(a, Bridge) or isinstance(b, Bridge):
-                return self._connect_bridge(a, b, subnet, addresses, mtu, names, purpose)
-            segment, taken = self._addresses_for(a, b, subnet, addresses, purpose)
-            return self._join(a, b, segment, True, taken, mtu, names)
+            return self._wiring.connect(a, b, subnet, addresses, mtu, names)
 
     def attach(self, bridge: Bridge, node: Node, address: AddressSpec | None) -> Link:
         """Connect a node to a bridge, by the next free address of its subnet or by the one given."""
@@ -297,127 +379,10 @@ class Lab:
                     raise TopologyError(f"bridge {node.name!r}: a trunk takes no address, and {address} was given")
                 return self.connect(node, bridge)
             taken = bridge.segment.take(node.name, address)
-            return self._join(node, bridge, bridge.segment, False, (taken, []), None, None)
-
-    def _connect_bridge(
-        self,
-        a: Node,
-        b: Node,
-        subnet: SubnetSpec,
-        addresses: tuple[EndAddresses, EndAddresses] | None,
-        mtu: int | None,
-        names: tuple[str, str] | None,
-        purpose: str,
-    ) -> Link:
-        bridge, node, side = (a, b, 1) if isinstance(a, Bridge) else (b, a, 0)
-        assert isinstance(bridge, Bridge)
-        segment = bridge.segment
-        given = _several(addresses[side]) if addresses else []
-        if addresses and _several(addresses[1 - side]):
-            raise TopologyError(f"{purpose}: a bridge's port takes no address; see Bridge.add_address()")
-        if subnet:
-            wanted = [subnet] if isinstance(subnet, str | IPv4Network | IPv6Network) else list(subnet)
-            known = [str(network) for network in segment.networks]
-            for each in wanted:
-                if str(each) not in known:
-                    raise TopologyError(
-                        f"{purpose}: subnet {each} is not one of bridge {bridge.name!r} ({', '.join(known) or 'none'})"
-                    )
-        taken: list[AddressWithPrefix] = []
-        if subnet is not False or given:
-            if not given:
-                taken = segment.take(node.name)
-            else:
-                try:
-                    for address in given:
-                        taken.append(segment.take_exactly(node.name, address))
-                except TopologyError:
-                    segment.release(taken)
-                    raise
-        sides = ([], taken) if side else (taken, [])
-        return self._join(a, b, segment, False, sides, mtu, names)
-
-    def _addresses_for(
-        self,
-        a: Node,
-        b: Node,
-        subnet: SubnetSpec,
-        addresses: tuple[EndAddresses, EndAddresses] | None,
-        purpose: str,
-    ) -> tuple[Segment, tuple[list[AddressWithPrefix], list[AddressWithPrefix]]]:
-        if addresses is None:
-            segment = self.plan.segment(subnet, purpose, hosts=2)
-            return segment, (segment.take(a.name), segment.take(b.name))
-        if len(addresses) != 2:
-            raise TopologyError(f"{purpose}: addresses={addresses!r} must be two: those of each end")
-        if subnet:
-            segment = self.plan.segment(subnet, purpose, hosts=2)
-            try:
-                taken = tuple(
-                    [segment.take_exactly(node.name, address) for address in _several(side)]
-                    for node, side in zip((a, b), addresses, strict=True)
-                )
-            except TopologyError:
-                self.plan.free(segment.networks)
-                raise
-            return segment, (taken[0], taken[1])
-        ends = [
-            [parse_address(address, f"{purpose}, {node.name!r}") for address in _several(side)]
-            for node, side in zip((a, b), addresses, strict=True)
-        ]
-        if set(map(str, (x.ip for x in ends[0]))) & set(map(str, (x.ip for x in ends[1]))):
-            raise TopologyError(f"{purpose}: both ends are given the same address")
-        segment = Segment()
-        networks = sorted({x.network for end in ends for x in end}, key=lambda n: n.prefixlen)
-        try:
-            for network in networks:
-                # The two ends of one link may be in different subnets, or disagree about the size of one: on purpose.
-                if not any(network.version == n.version and network.overlaps(n) for n in segment.networks):
-                    self.plan.reserve(network, purpose)
-                    segment.subnets.append(Subnet(network))
-        except TopologyError:
-            self.plan.free(segment.networks)
-            raise
-        return segment, (ends[0], ends[1])
-
-    def _join(
-        self,
-        a: Node,
-        b: Node,
-        segment: Segment,
-        owned: bool,
-        addresses: tuple[list[AddressWithPrefix], list[AddressWithPrefix]],
-        mtu: int | None,
-        names: tuple[str, str] | None,
-    ) -> Link:
-        with ExitStack() as undo:
-            undo.callback(segment.release, [*addresses[0], *addresses[1]])
-            if owned:
-                undo.callback(self.plan.free, segment.networks)
-            ends = []
-            for position, (node, other) in enumerate(((a, b), (b, a))):
-                bridge = node if isinstance(node, Bridge) else None
-                if names is not None:
-                    name = check_interface_name(names[position], f"link {a.name}--{b.name}, end in {node.name!r}")
-                elif bridge is not None:
-                    name = bridge.new_port_name(other.name)
-                    undo.callback(bridge.free_port_name, name)
-                else:
-                    number = self._ethernets.get(node.name, 0)
-                    self._ethernets[node.name] = number + 1
-                    undo.callback(self._ethernets.__setitem__, node.name, number)
-                    name = f"eth{number}"
-                ends.append(End(node, name, addresses[position], bridge))
-            link = Link(self, *make_veth(self, ends[0], ends[1], mtu), segment, owned)
-            for end in ends:
-                if end.bridge is not None and end.bridge.addresses():
-                    end.bridge.device.wait_up()
-            undo.pop_all()
-        self._links.append(link)
-        return link
+            return self._wiring.join(node, bridge, bridge.segment, False, (taken, []), None, None)
 
 
-def _several(value: EndAddresses) -> list[AddressSpec]:
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return list(value)
-    return [value] if value else []
+def _each(address: HostAddresses) -> list[AddressSpec | None]:
+    if isinstance(address, Sequence) and not isinstance(address, str):
+        return list(address)
+    return [] if address is None else [address]

@@ -133,7 +133,7 @@ def make_veth(lab: Lab, a: End, b: End, mtu: int | None) -> tuple[Interface, Int
     """
     # Explicit indexes spare the look-ups. They start high: some kernel modules put devices of their own into every
     # new namespace, at 2 and above.
-    ends = [Interface(end.node, end.interface, end.node.next_index()) for end in (a, b)]
+    ends = [Interface(end.node, end.interface, end.node.slots.next_index()) for end in (a, b)]
     macs = [lab.mac_for(end.node.name, end.interface) for end in (a, b)]
     near = [
         rtnetlink.veth(a.interface, ends[0].index, macs[0], b.interface, ends[1].index, macs[1], b.node.fd, mtu),

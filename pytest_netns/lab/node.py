@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
+from pytest_netns.lab.slots import Slots
 from pytest_netns.namespace import Namespace
 
 if TYPE_CHECKING:
@@ -18,22 +19,24 @@ if TYPE_CHECKING:
     from pytest_netns.probe.destination import Destination
     from pytest_netns.probe.ping import PingResult
     from pytest_netns.probe.tcp import TcpResult
-
-_FIRST_INDEX = 1000
+    from pytest_netns.probe.trace import TraceResult
 
 
 class Node(Namespace):
     """A host, router or bridge. Made by its lab, not by hand."""
 
-    def __init__(self, lab: Lab, name: str, sysctls: Mapping[str, str | int]) -> None:
-        super().__init__(name, sysctls=sysctls, supervisor=lab.supervisor)
+    def __init__(
+        self,
+        lab: Lab,
+        name: str,
+        sysctls: Mapping[str, str | int],
+        *,
+        existing: int | None = None,
+        slots: Slots | None = None,
+    ) -> None:
+        super().__init__(name, sysctls=sysctls, supervisor=lab.supervisor, existing=existing)
         self.lab = lab
-        self._last_index = _FIRST_INDEX - 1
-
-    def next_index(self) -> int:
-        """An interface index that is free here."""
-        self._last_index += 1
-        return self._last_index
+        self.slots = slots or Slots()
 
     @property
     def links(self) -> list[Link]:
@@ -140,6 +143,25 @@ class Node(Namespace):
         from pytest_netns.probe.arp import arp
 
         return arp(self, destination, timeout=timeout)
+
+    def trace(self, destination: Destination, *, max_hops: int = 30, timeout: float = 1.0) -> TraceResult:
+        """Find the way to a destination, hop by hop, by echo requests with a growing time to live.
+
+        Truthy if it was reached. Stops after three hops in a row that do not answer.
+
+        Args:
+            destination: a node, an interface or an address.
+            max_hops: the largest time to live to try, 1 to 255.
+            timeout: seconds to wait for each hop.
+
+        Raises:
+            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
+            ValueError: a number is out of range.
+        """
+        from pytest_netns.probe.trace import trace
+
+        owners = {address.ip: node.name for node in self.lab for address in node.addresses()}
+        return trace(self, destination, max_hops=max_hops, timeout=timeout, name_of=owners.get)
 
     def tcp(self, destination: Destination, port: int, *, timeout: float = 1.0) -> TcpResult:
         """Ask with a SYN whether a TCP port is open. Truthy if it is. No connection is made, so no server sees one.

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import queue
 import select
 import socket
-import sys
-import threading
 import time
 
 from pytest_netns.errors import KernelError
+from pytest_netns.kernel import reaper
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.namespace import Namespace
 
@@ -61,29 +58,9 @@ def packet_socket(node: Namespace, interface: str, ethertype: int) -> socket.soc
     return sock
 
 
-_doomed: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
-_reaper: threading.Thread | None = None
-_reaper_owner = 0
-_reaper_lock = threading.Lock()
-
-
-def _reap() -> None:
-    while True:
-        _doomed.get().close()
-
-
 def close_later(sock: socket.socket) -> None:
-    """Close a packet socket in another thread: the kernel makes the closer wait 8 to 24 ms (synchronize_net())."""
-    global _reaper, _reaper_owner
-    if sys.is_finalizing():  # a thread cannot start any more, and Thread.start() would hang
-        sock.close()
-        return
-    with _reaper_lock:
-        if _reaper is None or _reaper_owner != os.getpid():  # threads do not survive a fork
-            _reaper = threading.Thread(target=_reap, daemon=True, name="netns-reaper")
-            _reaper_owner = os.getpid()
-            _reaper.start()
-    _doomed.put(sock)
+    """Close a packet socket without waiting for the kernel to let go of it."""
+    reaper.later(sock.close)
 
 
 class Waiter:

@@ -1,0 +1,151 @@
+"""nftables rulesets as text, by libnftables in this process, or by the nft program where the library is missing.
+
+The library loads a ruleset in 0.3 ms where the program takes 2.6. Both come from the same source, take the same
+text, commit it as one transaction and complain in the same words.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import subprocess
+import threading
+from functools import cache
+
+from pytest_netns.errors import CommandError, UnsupportedError
+from pytest_netns.kernel import reaper
+from pytest_netns.kernel.syscalls import entered
+
+_NFT_CTX_OUTPUT_JSON = 1 << 4  # from <nftables/libnftables.h>
+_CTX_DEFAULT = 0
+
+# The library parses with global state in places (flex, gmp); one call at a time.
+_lock = threading.Lock()
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL("libnftables.so.1")
+    except OSError:
+        return None
+    context = ctypes.c_void_p
+    for name, result, arguments in (
+        ("nft_ctx_new", context, [ctypes.c_uint32]),
+        ("nft_ctx_free", None, [context]),
+        ("nft_ctx_buffer_output", ctypes.c_int, [context]),
+        ("nft_ctx_buffer_error", ctypes.c_int, [context]),
+        ("nft_ctx_get_output_buffer", ctypes.c_char_p, [context]),
+        ("nft_ctx_get_error_buffer", ctypes.c_char_p, [context]),
+        ("nft_ctx_output_set_flags", None, [context, ctypes.c_uint]),
+        ("nft_run_cmd_from_filename", ctypes.c_int, [context, ctypes.c_char_p]),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def engine() -> str:
+    """What loads rulesets here: ``libnftables`` or ``nft``.
+
+    Raises:
+        UnsupportedError: neither is installed.
+    """
+    if _library() is not None:
+        return "libnftables"
+    if shutil.which("nft", path=_PATH) is not None:
+        return "nft"
+    raise UnsupportedError(
+        "nftables rules need libnftables.so.1 or the nft program, and neither is installed; "
+        "on Debian and Ubuntu: sudo apt-get install nftables"
+    )
+
+
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
+
+
+class Nftables:
+    """The ruleset of one network namespace.
+
+    Args:
+        netns: its descriptor.
+        node: what messages call it.
+
+    Raises:
+        UnsupportedError: neither the library nor the program is installed.
+    """
+
+    def __init__(self, netns: int, node: str) -> None:
+        self._netns = netns
+        self._node = node
+        self._context: int | None = None
+        if engine() == "libnftables":
+            library = _library()
+            assert library is not None
+            with _lock, entered(netns):  # its netlink socket belongs to the namespace of this moment
+                self._context = library.nft_ctx_new(_CTX_DEFAULT)
+                library.nft_ctx_buffer_output(self._context)
+                library.nft_ctx_buffer_error(self._context)
+
+    def run(self, text: str) -> str:
+        """Run nft commands as one transaction and return what they print.
+
+        Raises:
+            CommandError: nft's own message, with the line.
+        """
+        return self._run(text, as_json=False)
+
+    def ruleset(self) -> list[dict[str, object]]:
+        """The whole ruleset in libnftables' JSON form (libnftables-json(5)), without the leading metainfo."""
+        listed = json.loads(self._run("list ruleset", as_json=True) or '{"nftables": []}')["nftables"]
+        return [item for item in listed if "metainfo" not in item]
+
+    def _run(self, text: str, as_json: bool) -> str:
+        if self._context is None:
+            return self._by_program(text, as_json)
+        library = _library()
+        assert library is not None
+        # From a file, in memory: of a buffer its messages name no line, and quote the first one whichever it was.
+        file = os.memfd_create("ruleset", os.MFD_CLOEXEC)
+        try:
+            with open(file, "wb", closefd=False) as writer:
+                writer.write(text.encode())
+            path = f"/proc/self/fd/{file}"
+            with _lock, entered(self._netns):  # names of interfaces are looked up through a socket made now
+                library.nft_ctx_output_set_flags(self._context, _NFT_CTX_OUTPUT_JSON if as_json else 0)
+                failed = library.nft_run_cmd_from_filename(self._context, path.encode())
+                output = library.nft_ctx_get_output_buffer(self._context).decode()
+                errors = library.nft_ctx_get_error_buffer(self._context).decode()
+        finally:
+            os.close(file)
+        if failed:
+            self._refused(text, errors.replace(path + ":", "line "))
+        return str(output)
+
+    def _by_program(self, text: str, as_json: bool) -> str:
+        argv = ["nft", *(["-j"] if as_json else []), "-f", "-"]
+        with entered(self._netns):
+            done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False, env={"PATH": _PATH})
+        if done.returncode:
+            self._refused(text, done.stderr.replace("/dev/stdin:", "line "))
+        return done.stdout
+
+    def _refused(self, text: str, errors: str) -> None:
+        numbered = "\n".join(f"{number:4} {line}" for number, line in enumerate(text.splitlines(), 1))
+        if len(numbered) > 4000:
+            numbered = numbered[:4000] + "\n..."
+        raise CommandError(
+            f"nft in namespace {self._node!r} refused a ruleset, and nothing of it took effect:\n{errors.strip()}\n"
+            f"--- the ruleset:\n{numbered}",
+            ["nft", "-f", "-"],
+            1,
+        )
+
+    def close(self) -> None:
+        """Let go of the library's context; allowed more than once. The rules stay as long as the namespace does."""
+        context, self._context = self._context, None
+        library = _library()
+        if context is not None and library is not None:
+            reaper.later(lambda: library.nft_ctx_free(context))

@@ -1,0 +1,37 @@
+"""Closing things that take long to close, in a thread of its own.
+
+The kernel makes whoever closes a packet socket, or an nf_tables socket after a deletion, wait for an RCU grace period
+of 8 to 24 ms. Nobody needs to wait for that.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+
+_doomed: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+_thread: threading.Thread | None = None
+_owner = 0
+_lock = threading.Lock()
+
+
+def _reap() -> None:
+    while True:
+        _doomed.get()()
+
+
+def later(close: Callable[[], object]) -> None:
+    """Call ``close`` soon, in another thread. It must not raise."""
+    global _thread, _owner
+    if sys.is_finalizing():  # a thread cannot start any more, and Thread.start() would hang
+        close()
+        return
+    with _lock:
+        if _thread is None or _owner != os.getpid():  # threads do not survive a fork
+            _thread = threading.Thread(target=_reap, daemon=True, name="netns-reaper")
+            _owner = os.getpid()
+            _thread.start()
+    _doomed.put(close)

@@ -1,0 +1,292 @@
+"""NAT: the address translation rules of a router, as one nftables table that is ours alone.
+
+Each rule counts in a named counter object, so the table can be rebuilt around it in one transaction: chains are emptied
+and filled anew, counters and established connections stay.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING, Literal
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.interface import Interface
+from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.lab.node import Node
+
+if TYPE_CHECKING:
+    from pytest_netns.lab.router import Router
+
+TABLE = "pytest_netns_nat"
+Transport = Literal["tcp", "udp"]
+
+# Priorities are those of nft(8): dstnat -100, srcnat 100.
+_CHAINS = {
+    "prerouting": "type nat hook prerouting priority -100",
+    "output": "type nat hook output priority -100",
+    "postrouting": "type nat hook postrouting priority 100",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """What a rule has seen. NAT rules see the first packet of each connection."""
+
+    packets: int
+    bytes: int
+
+
+class Rule:
+    """A rule of a router's NAT table."""
+
+    def __init__(self, nat: Nat, key: str) -> None:
+        self._nat = nat
+        self.key = key
+
+    @property
+    def counter(self) -> Counter:
+        """How much matched so far. Raises TopologyError once it is removed."""
+        return self._nat.count(self)
+
+    def remove(self) -> None:
+        """Take it away; connections that are established go on. Raises TopologyError if it was removed before."""
+        self._nat.remove(self)
+
+    def lines(self) -> dict[str, list[str]]:
+        """Its nft rules by chain."""
+        raise AssertionError("a rule says what it is")
+
+
+class MasqueradeRule(Rule):
+    """Source NAT to the address of an interface."""
+
+    def __init__(self, nat: Nat, key: str, out: Interface) -> None:
+        super().__init__(nat, key)
+        self.out = out
+
+    def __repr__(self) -> str:
+        return f"<masquerade on {self.out}>"
+
+    def lines(self) -> dict[str, list[str]]:
+        """Its nft rules by chain."""
+        return {"postrouting": [f'oifname "{self.out.name}" counter name {self.key} masquerade']}
+
+
+class ForwardRule(Rule):
+    """Destination NAT of a port."""
+
+    def __init__(
+        self, nat: Nat, key: str, port: int, to: list[Address], to_port: int, protocol: Transport, on: Interface | None
+    ) -> None:
+        super().__init__(nat, key)
+        self.port = port
+        self.to = to
+        self.to_port = to_port
+        self.protocol = protocol
+        self.on = on
+
+    def __repr__(self) -> str:
+        where = f" on {self.on}" if self.on else ""
+        return (
+            f"<forward {self.protocol} port {self.port}{where} to {', '.join(map(str, self.to))} port {self.to_port}>"
+        )
+
+    def change(self, *, to: Node | Address | str | None = None, to_port: int | None = None) -> None:
+        """Send new connections elsewhere; established ones go on as they are.
+
+        Raises:
+            TopologyError: the new target is not behind the router, or the rule was removed.
+            ValueError: the port is out of range.
+        """
+        targets = self.to if to is None else self._nat.behind(to)
+        self._nat.change(self, targets, self.to_port if to_port is None else check_port(to_port))
+
+    def lines(self) -> dict[str, list[str]]:
+        """Its nft rules by chain."""
+        found: dict[str, list[str]] = {"prerouting": [], "output": [], "postrouting": []}
+        for target in self.to:
+            family = "ip" if target.version == 4 else "ip6"
+            written = str(target) if target.version == 4 else f"[{target}]"
+            own = self._own(target.version, family)
+            if own is None:
+                continue
+            matched = f"{own} {self.protocol} dport {self.port}"
+            action = f"counter name {self.key} dnat {family} to {written}:{self.to_port}"
+            found["prerouting"].append(f"{matched} {action}")
+            loopback = "127.0.0.0/8" if target.version == 4 else "::1"
+            found["output"].append(f"{family} daddr != {loopback} {matched} {action}")
+            # From the target's own LAN the reply would go straight to the client, which asked somebody else.
+            for network in self._nat.networks_around(target):
+                found["postrouting"].append(
+                    f"ct status dnat {family} saddr {network} {family} daddr {target} "
+                    f"{self.protocol} dport {self.to_port} masquerade"
+                )
+        return found
+
+    def _own(self, version: int, family: str) -> str | None:
+        if self.on is None:
+            return f"meta nfproto {'ipv4' if version == 4 else 'ipv6'} fib daddr type local"
+        addresses = [str(a.ip) for a in self.on.addresses if a.version == version and not a.is_link_local]
+        return f"{family} daddr {{ {', '.join(addresses)} }}" if addresses else None
+
+
+def check_port(port: object) -> int:
+    """A port number. Raises ValueError."""
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+        raise ValueError(f"port is {port!r}; it can be 1 to 65535")
+    return port
+
+
+class Nat:
+    """All NAT rules of a router."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._rules: list[Rule] = []
+        self._keys = itertools.count(1)
+        self._made = False
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """In the order of their making; the first that matches decides."""
+        return tuple(self._rules)
+
+    def interface_of(self, what: str | Interface | Node, option: str) -> Interface:
+        """One of the router's interfaces: itself, by name, or the one towards a node. Raises TopologyError."""
+        router = self._router
+        if isinstance(what, Node):
+            for link in router.links:
+                if what in (link.a.node, link.b.node):
+                    return link.end(router)
+        elif isinstance(what, Interface):
+            if what.node is router:
+                return what
+        elif what in router.interfaces:
+            return router.interfaces[what]
+        known = ", ".join(name for name in router.interfaces if name != "lo") or "none"
+        label = getattr(what, "name", what)
+        raise TopologyError(f"router {router.name!r}: {option}={label!r} is no interface of it; it has: {known}")
+
+    def behind(self, to: Node | Address | str) -> list[Address]:
+        """The addresses of a target, if it is behind the router. Raises TopologyError."""
+        router = self._router
+        label = to.name if isinstance(to, Node) else str(to)
+        if isinstance(to, Node):
+            if to is router:
+                raise TopologyError(f"router {router.name!r}: cannot forward a port to itself")
+            candidates: list[Address] = [a.ip for a in to.addresses() if not a.is_link_local]
+        else:
+            try:
+                candidates = [ip_address(to)]
+            except ValueError:
+                raise TopologyError(f"router {router.name!r}: to={to!r} is neither a node nor an address") from None
+        known = [r.destination for r in router.routes() if r.kind == "unicast" and r.destination.prefixlen > 0]
+        found: list[Address] = []
+        for version in (4, 6):
+            reachable = (
+                c for c in candidates if c.version == version and any(c in n for n in known if n.version == version)
+            )
+            found += list(reachable)[:1]
+        if not found:
+            networks = ", ".join(str(n) for n in known if not n.is_link_local) or "none"
+            raise TopologyError(
+                f"router {router.name!r}: {label!r} ({', '.join(map(str, candidates)) or 'no address'}) is not behind "
+                f"it; networks it has routes to: {networks}"
+            )
+        return found
+
+    def networks_around(self, target: IPv4Address | IPv6Address) -> list[str]:
+        """The router's own subnets that a target is in."""
+        return [str(a.network) for a in self._router.addresses() if target in a.network]
+
+    def masquerade(self, out: str | Interface | Node) -> MasqueradeRule:
+        """See ``Router.masquerade``."""
+        rule = MasqueradeRule(self, f"masquerade{next(self._keys)}", self.interface_of(out, "out"))
+        self._apply([*self._rules, rule])
+        return rule
+
+    def forward_port(
+        self,
+        port: int,
+        to: Node | Address | str,
+        to_port: int | None,
+        protocol: Transport,
+        on: str | Interface | Node | None,
+    ) -> ForwardRule:
+        """See ``Router.forward_port``."""
+        if protocol not in ("tcp", "udp"):
+            raise ValueError(f"protocol is {protocol!r}; it can be 'tcp' or 'udp'")
+        check_port(port)
+        target_port = port if to_port is None else check_port(to_port)
+        interface = None if on is None else self.interface_of(on, "on")
+        for rule in self._rules:
+            if (
+                isinstance(rule, ForwardRule)
+                and (rule.port, rule.protocol) == (port, protocol)
+                and rule.on == interface
+            ):
+                raise TopologyError(f"router {self._router.name!r}: {rule!r} is there already; change() or remove() it")
+        targets = self.behind(to)
+        if interface is not None:
+            outside = [a.network for a in interface.addresses]
+            targets = [target for target in targets if not any(target in network for network in outside)]
+            if not targets:
+                raise TopologyError(
+                    f"router {self._router.name!r}: {getattr(to, 'name', to)!r} is not behind it but on the side of "
+                    f"{interface.name!r}, from where the connections come"
+                )
+        rule = ForwardRule(self, f"forward{next(self._keys)}", port, targets, target_port, protocol, interface)
+        if not any(rule.lines().values()):
+            raise TopologyError(
+                f"router {self._router.name!r}: {on!r} has no address of the family of {', '.join(map(str, rule.to))}"
+            )
+        self._apply([*self._rules, rule])
+        return rule
+
+    def change(self, rule: ForwardRule, to: list[Address], to_port: int) -> None:
+        """Give a rule another target."""
+        self._check(rule)
+        before = rule.to, rule.to_port
+        rule.to, rule.to_port = to, to_port
+        try:
+            self._apply(self._rules)
+        except BaseException:
+            rule.to, rule.to_port = before
+            raise
+
+    def remove(self, rule: Rule) -> None:
+        """Take a rule away."""
+        self._check(rule)
+        self._apply([other for other in self._rules if other is not rule], gone=rule)
+
+    def count(self, rule: Rule) -> Counter:
+        """What a rule has seen."""
+        self._check(rule)
+        for item in self._router.nft_ruleset():
+            counter = item.get("counter")
+            if isinstance(counter, dict) and (counter["table"], counter["name"]) == (TABLE, rule.key):
+                return Counter(int(counter["packets"]), int(counter["bytes"]))
+        raise TopologyError(f"router {self._router.name!r}: the counter of {rule!r} is gone; was the ruleset flushed?")
+
+    def _check(self, rule: Rule) -> None:
+        if rule not in self._rules:
+            raise TopologyError(f"router {self._router.name!r}: {rule!r} was removed")
+
+    def _apply(self, rules: list[Rule], gone: Rule | None = None) -> None:
+        """Make the table hold just these rules, in one transaction."""
+        text = [f"add table inet {TABLE}"]
+        for chain, hook in _CHAINS.items():
+            text.append(f"add chain inet {TABLE} {chain} {{ {hook}; policy accept; }}")
+            if self._made:
+                text.append(f"flush chain inet {TABLE} {chain}")
+        for rule in rules:
+            text.append(f"add counter inet {TABLE} {rule.key}")
+            for chain, lines in rule.lines().items():
+                text += [f"add rule inet {TABLE} {chain} {line}" for line in lines]
+        if gone is not None:
+            text.append(f"delete counter inet {TABLE} {gone.key}")
+        self._router.nft("\n".join(text))
+        self._made = True
+        self._rules = rules

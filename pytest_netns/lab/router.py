@@ -1,0 +1,93 @@
+"""Router: a host that forwards, translates addresses and forwards ports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pytest_netns.interface import Interface
+from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.lab.host import Host
+from pytest_netns.lab.nat import ForwardRule, MasqueradeRule, Nat, Transport
+from pytest_netns.lab.node import Node
+
+if TYPE_CHECKING:
+    from pytest_netns.lab.lab import Lab
+    from pytest_netns.lab.slots import Slots
+
+#: A router of ours sends no redirects (RFC 1812 5.2.7.2): they would teach hosts to bypass it, and the kernel counts them
+#: against the ICMP errors that it owes the same host.
+FORWARDING = {
+    "net.ipv4.ip_forward": "1",
+    "net.ipv6.conf.all.forwarding": "1",
+    "net.ipv4.conf.all.send_redirects": "0",
+    "net.ipv4.conf.default.send_redirects": "0",
+}
+
+
+class Router(Host):
+    """A host that forwards IPv4 and IPv6 between its interfaces. Made by ``Lab.router``."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        name: str,
+        sysctls: Mapping[str, str | int],
+        *,
+        existing: int | None = None,
+        slots: Slots | None = None,
+    ) -> None:
+        super().__init__(lab, name, {**FORWARDING, **sysctls}, existing=existing, slots=slots)
+
+    @cached_property
+    def nat(self) -> Nat:
+        """Its address translation rules."""
+        return Nat(self)
+
+    def masquerade(self, out: str | Interface | Node) -> MasqueradeRule:
+        """Give what leaves by an interface the router's own address there (source NAT), for IPv4 and IPv6.
+
+        Args:
+            out: one of its interfaces, by object or name, or a node (a bridge, say) that it is linked to.
+
+        Returns:
+            The rule: its counters can be read, and it can be removed.
+
+        Raises:
+            TopologyError: it has no such interface.
+            UnsupportedError: neither libnftables nor the nft program is installed.
+        """
+        return self.nat.masquerade(out)
+
+    def forward_port(
+        self,
+        port: int,
+        to: Node | Address | str,
+        to_port: int | None = None,
+        *,
+        protocol: Transport = "tcp",
+        on: str | Interface | Node | None = None,
+    ) -> ForwardRule:
+        """Send connections to a port of the router on to a node behind it (destination NAT), for IPv4 and IPv6.
+
+        It works from outside, from the node's own LAN (the router then stands in as source, so that replies come
+        back through it) and from the router itself.
+
+        Args:
+            port: 1 to 65535, on the router.
+            to: a node behind the router, or an address there.
+            to_port: the port there; the same if None.
+            protocol: ``"tcp"`` or ``"udp"``.
+            on: count only connections to the addresses of this interface (or of the one towards this node); None:
+                to any address of the router.
+
+        Returns:
+            The rule: its counters can be read, and it can be changed and removed.
+
+        Raises:
+            TopologyError: ``to`` is not behind the router, or ``on`` names no interface of it.
+            ValueError: a port out of range or an unknown protocol.
+            UnsupportedError: neither libnftables nor the nft program is installed.
+        """
+        return self.nat.forward_port(port, to, to_port, protocol, on)

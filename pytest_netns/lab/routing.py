@@ -1,0 +1,220 @@
+"""Routes: which next hop a node means, and the shortest paths of a whole lab."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.interface import Interface
+from pytest_netns.kernel import rtnetlink
+from pytest_netns.kernel.netlink import Request
+from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix, Network, RouteOptions
+from pytest_netns.lab.node import Node
+
+Via = Node | Interface | str | IPv4Address | IPv6Address
+RouteTarget = (
+    Node | Interface | str | IPv4Network | IPv6Network | IPv4Address | IPv6Address | IPv4Interface | IPv6Interface
+)
+
+_DEFAULT: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """An address of a node on a subnet, and the interface that has it."""
+
+    node: Node
+    interface: Interface
+    address: AddressWithPrefix
+
+
+def attachments(node: Node) -> list[Attachment]:
+    """The addresses of a node, loopback and link-local ones left out, in the order of its interfaces."""
+    return [
+        Attachment(node, interface, address)
+        for name, interface in node.interfaces.items()
+        if name != "lo"
+        for address in interface.addresses
+        if not address.is_link_local
+    ]
+
+
+def _shown(node: Node) -> str:
+    return ", ".join(f"{a.interface.name} {a.address}" for a in attachments(node)) or "no address"
+
+
+def next_hops(node: Node, via: Via) -> dict[int, tuple[Address, Interface]]:
+    """The next hop for each family: a neighbour's address, and the interface towards it.
+
+    Raises:
+        TopologyError: ``via`` and the node share no subnet, or it is none of the things allowed.
+    """
+    own = attachments(node)
+    if isinstance(via, Node | Interface):
+        label = via.name if isinstance(via, Node) else str(via)
+        theirs = [a.address for a in attachments(via)] if isinstance(via, Node) else via.addresses
+        candidates = [address.ip for address in theirs if not address.is_link_local]
+    else:
+        label = str(via)
+        try:
+            candidates = [ip_address(via)]
+        except ValueError:
+            raise TopologyError(
+                f"next hop {via!r} of {node.name!r} is not an address; it can be a node, an interface or an address"
+            ) from None
+        if not any(a.address.version == candidates[0].version for a in own):
+            raise TopologyError(
+                f"next hop {via} is IPv{candidates[0].version} and {node.name!r} has no such address: {_shown(node)}"
+            )
+    found: dict[int, tuple[Address, Interface]] = {}
+    for attachment in own:
+        for candidate in candidates:
+            if candidate in attachment.address.network and candidate != attachment.address.ip:
+                found.setdefault(candidate.version, (candidate, attachment.interface))
+    if not found:
+        theirs_shown = ", ".join(map(str, candidates)) or "no address"
+        raise TopologyError(
+            f"{node.name!r} cannot use {label!r} as next hop: they are on no common subnet "
+            f"({node.name}: {_shown(node)}; {label}: {theirs_shown})"
+        )
+    return found
+
+
+def networks_of(node: Node, destination: RouteTarget) -> list[Network]:
+    """The networks that a route's destination stands for: a bridge's subnets, a host's addresses, ``"default"``, ...
+
+    Raises:
+        TopologyError: it is none of these.
+    """
+    if destination == "default":
+        return list(_DEFAULT.values())
+    if isinstance(destination, Node):
+        subnets: Sequence[Network] = getattr(destination, "subnets", ())
+        found = list(subnets) or [ip_network(a.address.ip) for a in attachments(destination)]
+        if not found:
+            raise TopologyError(f"route of {node.name!r} to {destination.name!r}: it has no address")
+        return found
+    if isinstance(destination, Interface):
+        return [ip_network(address.ip) for address in destination.addresses if not address.is_link_local]
+    if isinstance(destination, IPv4Interface | IPv6Interface):
+        return [destination.network]
+    try:
+        return [ip_network(destination)]
+    except ValueError as error:
+        raise TopologyError(
+            f"route of {node.name!r}: {str(destination)!r} is not a destination such as '10.1.0.0/24': {error}"
+        ) from None
+
+
+def requests_for(
+    node: Node, destination: RouteTarget, via: Via | None, interface: Interface | None, options: RouteOptions
+) -> list[tuple[Network, Address | None, int]]:
+    """What to ask the kernel for: networks with next hop and interface index. Raises TopologyError."""
+    networks = networks_of(node, destination)
+    if options.kind not in rtnetlink.ROUTE_KINDS:
+        raise TopologyError(
+            f"route of {node.name!r} to {destination}: kind {options.kind!r} is not one of "
+            f"{', '.join(rtnetlink.ROUTE_KINDS)}"
+        )
+    if options.kind != "unicast":
+        if via is not None or interface is not None:
+            raise TopologyError(
+                f"route of {node.name!r} to {destination}: a {options.kind} route leads nowhere, so "
+                "it takes neither via nor interface"
+            )
+        return [(network, None, 0) for network in networks]
+    if via is None:
+        if interface is None:
+            raise TopologyError(
+                f"route of {node.name!r} to {destination}: it needs via=, interface=, or a kind such as 'blackhole'"
+            )
+        return [(network, None, interface.index) for network in networks]
+    hops = next_hops(node, via)
+    usable = [(network, *hops[network.version]) for network in networks if network.version in hops]
+    if not usable:
+        families = " and ".join(f"IPv{version}" for version in sorted({n.version for n in networks}))
+        raise TopologyError(
+            f"route of {node.name!r} to {', '.join(map(str, networks))}: that is {families}, and "
+            f"{getattr(via, 'name', via)!r} is a next hop for IPv{next(iter(hops))} only"
+        )
+    return [(network, hop, towards.index) for network, hop, towards in usable]
+
+
+# ------------------------------------------------------------ shortest paths
+
+
+def shortest_paths(nodes: Sequence[Node], routers: Iterable[Node]) -> dict[Node, list[Request]]:
+    """Static routes by which every node reaches every subnet over the fewest routers, for both families.
+
+    Among paths of equal length the router that was made first wins, so the result is the same at each run.
+
+    Args:
+        nodes: all nodes that may send.
+        routers: those that forward.
+    """
+    places = {node: attachments(node) for node in nodes}
+    forwarders = [node for node in routers if node in places]
+    subnets: dict[Network, list[Attachment]] = {}
+    for node in nodes:
+        for place in places[node]:
+            subnets.setdefault(place.address.network, []).append(place)
+    routes: dict[Node, list[Request]] = {node: [] for node in nodes}
+    for target in subnets:
+        distance = _distances(target, subnets, places, forwarders)
+        for node in nodes:
+            if any(place.address.network == target for place in places[node]):
+                continue
+            hop = _nearest(node, target.version, subnets, places, distance)
+            if hop is not None:
+                gateway, interface = hop
+                options = RouteOptions(protocol=rtnetlink.RTPROT_STATIC)
+                routes[node].append(rtnetlink.route_replace(target, gateway, interface.index, options))
+    return routes
+
+
+def _distances(
+    target: Network, subnets: dict[Network, list[Attachment]], places: dict[Node, list[Attachment]], routers: list[Node]
+) -> dict[Node, int]:
+    """How many further routers a packet for ``target`` passes behind each router."""
+    distance = {place.node: 0 for place in subnets[target] if place.node in routers}
+    queue = deque(distance)
+    while queue:
+        router = queue.popleft()
+        for place in places[router]:
+            if place.address.version != target.version:
+                continue
+            for neighbour in subnets[place.address.network]:
+                if neighbour.node in routers and neighbour.node not in distance:
+                    distance[neighbour.node] = distance[router] + 1
+                    queue.append(neighbour.node)
+    return distance
+
+
+def _nearest(
+    node: Node,
+    version: int,
+    subnets: dict[Network, list[Attachment]],
+    places: dict[Node, list[Attachment]],
+    distance: dict[Node, int],
+) -> tuple[Address, Interface] | None:
+    best: tuple[int, Address, Interface] | None = None
+    for place in places[node]:
+        if place.address.version != version:
+            continue
+        for neighbour in subnets[place.address.network]:
+            steps = distance.get(neighbour.node)
+            if neighbour.node is not node and steps is not None and (best is None or steps < best[0]):
+                best = (steps, neighbour.address.ip, place.interface)
+    return None if best is None else best[1:]

@@ -1,0 +1,38 @@
+"""Slots: which interface indexes and names are still free in a network namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# Some kernel modules put devices of their own into every new namespace, at index 2 and above.
+_FIRST_INDEX = 1000
+
+
+class Slots:
+    """Shared by all nodes that share a network namespace.
+
+    Args:
+        names: of interfaces that are there already.
+        indexes: likewise.
+    """
+
+    def __init__(self, names: Iterable[str] = (), indexes: Iterable[int] = ()) -> None:
+        self._names = set(names)
+        self._last_index = max(_FIRST_INDEX - 1, *indexes, 0)
+
+    def next_index(self) -> int:
+        """An interface index that is free."""
+        self._last_index += 1
+        return self._last_index
+
+    def next_ethernet(self) -> str:
+        """``eth0``, ``eth1``, ...: the first that is free."""
+        number = 0
+        while (name := f"eth{number}") in self._names:
+            number += 1
+        self._names.add(name)
+        return name
+
+    def free_ethernet(self, name: str) -> None:
+        """Give a name back."""
+        self._names.discard(name)

@@ -1,0 +1,98 @@
+"""Which way packets go: echo requests with a growing time to live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.namespace import Namespace
+from pytest_netns.probe.destination import Destination, resolve
+from pytest_netns.probe.icmp import TIME_EXCEEDED, TIME_EXCEEDED6, ProbeError
+from pytest_netns.probe.ping import check_range, ping
+
+NameOf = Callable[[Address], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One step of the way.
+
+    Attributes:
+        ttl: the time to live (hop limit) with which it was found.
+        address: who answered; None if nobody did.
+        name: the node of the lab that has that address; None if none has.
+        rtt: seconds; None without an answer.
+    """
+
+    ttl: int
+    address: Address | None
+    name: str | None = None
+    rtt: float | None = None
+
+    def __repr__(self) -> str:
+        if self.address is None:
+            return f"{self.ttl} *"
+        return f"{self.ttl} {self.name or self.address}" + (f" ({self.address})" if self.name else "")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceResult:
+    """The way to a destination. Truthy if it was reached.
+
+    Attributes:
+        source: name of the node that asked.
+        destination: name and address of whom it asked for.
+        address: that address.
+        hops: the steps, the destination last if it was reached.
+        reached: whether it was.
+        error: what ended the way early; else None.
+    """
+
+    source: str
+    destination: str
+    address: Address
+    hops: tuple[Hop, ...]
+    reached: bool
+    error: ProbeError | None = None
+
+    def __bool__(self) -> bool:
+        return self.reached
+
+    @property
+    def path(self) -> list[str]:
+        """The steps by name, or by address where there is none, or ``*``."""
+        return [hop.name or (str(hop.address) if hop.address else "*") for hop in self.hops]
+
+    def __repr__(self) -> str:
+        way = ", ".join(map(repr, self.hops)) or "no hop"
+        end = "" if self.reached else f": {self.error or 'not reached'}"
+        return f"<TraceResult {self.source} -> {self.destination}: {way}{end}>"
+
+
+def trace(
+    node: Namespace, destination: Destination, *, max_hops: int = 30, timeout: float = 1.0, name_of: NameOf
+) -> TraceResult:
+    """See ``Node.trace``."""
+    check_range("max_hops", max_hops, 1, 255)
+    check_range("timeout", timeout, 0, 3600)
+    target = resolve(node, destination)
+    hops: list[Hop] = []
+    error: ProbeError | None = None
+    exceeded = TIME_EXCEEDED if target.address.version == 4 else TIME_EXCEEDED6
+    for ttl in range(1, max_hops + 1):
+        result = ping(node, destination, timeout=timeout, ttl=ttl)
+        if result:
+            hops.append(Hop(ttl, target.address, name_of(target.address), result.rtts[0]))
+            return TraceResult(node.name, target.label, target.address, tuple(hops), True)
+        error = result.error
+        sender = error.sender if error else None
+        if error is None or sender is not None:
+            hops.append(Hop(ttl, sender, name_of(sender) if sender else None))
+        if error is not None and error.type != exceeded:
+            break
+        if len(hops) >= 3 and all(hop.address is None for hop in hops[-3:]):
+            break  # nobody has answered three times: nobody will
+    if error is not None and error.type == exceeded:
+        error = None
+    return TraceResult(node.name, target.label, target.address, tuple(hops), False, error)
