@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 from pytest_netns import streams
 from pytest_netns.errors import KernelError, NetnsError, PrivilegeError, TopologyError
 from pytest_netns.interface import FALLBACK_DEVICES, Interface, Interfaces
-from pytest_netns.kernel import foreign, rtnetlink, sysctl
+from pytest_netns.kernel import foreign, published, rtnetlink, sysctl
 from pytest_netns.kernel.netlink import NetlinkSocket
 from pytest_netns.kernel.nftables import Nftables
 from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
@@ -79,6 +79,8 @@ class Namespace:
         self._sockets: list[_socket.socket] = []
         self._iproute: IPRoute | None = None
         self._nftables: Nftables | None = None
+        self._xtables_lock = -1
+        self._published: published.Publication | None = None
         self._fd = -1
         if existing is not None:
             with entered(existing):
@@ -171,6 +173,10 @@ class Namespace:
             self._iproute.close()
         if self._nftables is not None:
             self._nftables.close()
+        if self._published is not None:
+            self._published.withdraw()
+        if self._xtables_lock >= 0:
+            os.close(self._xtables_lock)
         self.rtnl.close()
         fd, self._fd = self._fd, -1
         os.close(fd)
@@ -210,13 +216,12 @@ class Namespace:
         Threads that it starts are inside too. Context variables are those of the caller.
         """
         context = contextvars.copy_context()
-        fd = self.fd
         result: list[_R] = []
         failure: list[BaseException] = []
 
         def inside() -> None:
             try:
-                setns(fd)  # for good: the thread ends with the call
+                self.enter_thread()
                 result.append(context.run(func, *args, **kwargs))
             except BaseException as error:  # raised below, in the caller's thread
                 failure.append(error)
@@ -227,6 +232,42 @@ class Namespace:
         if failure:
             raise failure[0]
         return result[0]
+
+    def before_entry(self) -> None:
+        """Called before a thread or a process of the test goes inside."""
+
+    def enter_thread(self) -> None:
+        """Move the calling thread inside for good, with all that the namespace has of its own. Not the main thread."""
+        self.before_entry()
+        setns(self.fd)
+
+    def environment(self) -> dict[str, str]:
+        """The environment of its processes unless they are given another: ours, and a lock of its own for iptables.
+
+        The iptables programs serialize on one lock file, though rulesets are per namespace; parallel tests would fail
+        each other, and without root it cannot even be opened.
+        """
+        if self._xtables_lock < 0:
+            self._xtables_lock = os.memfd_create("xtables.lock", os.MFD_CLOEXEC)
+        return {**os.environ, "XTABLES_LOCKFILE": f"/proc/{os.getpid()}/fd/{self._xtables_lock}"}
+
+    def publish(self, name: str) -> str:
+        """Make it visible to ``ip netns`` under a name, until it is closed; returns the path.
+
+        This puts a file into /run/netns, for people and programs outside of the test; nothing else here does. After a
+        crash, ``pytest-netns reap`` removes what dead processes have left.
+
+        Args:
+            name: as ``ip netns exec`` will know it.
+
+        Raises:
+            TopologyError: there is a namespace of that name, or it cannot be a file's name, or it is published already.
+            PrivilegeError: /run/netns cannot be written.
+        """
+        if self._published is not None:
+            raise TopologyError(f"namespace {self.name!r} is published already, as {self._published.name!r}")
+        self._published = published.publish(self.fd, name)
+        return self._published.path
 
     def run(
         self,
@@ -245,15 +286,23 @@ class Namespace:
             check: raise CommandError on a bad exit status.
             timeout: seconds after which it is killed and WaitTimeout raised; None waits for ever.
             input: text for its standard input; without, that is empty.
-            env: its whole environment, instead of ours.
+            env: its whole environment, instead of ``environment()``.
             cwd: its working directory.
 
         Raises:
             CommandError: it does not exist, cannot be executed, or failed; with the tail of both its streams.
             WaitTimeout: see ``timeout``.
         """
+        self.before_entry()
         return self._supervisor.run(
-            argv, self.name, self.fd, check=check, timeout=timeout, input=input, env=env, cwd=cwd
+            argv,
+            self.name,
+            self.fd,
+            check=check,
+            timeout=timeout,
+            input=input,
+            env=self.environment() if env is None else env,
+            cwd=cwd,
         )
 
     def spawn(
@@ -273,7 +322,7 @@ class Namespace:
             argv: the program and its arguments; keep a daemon in the foreground, so that it is supervised.
             ready: a TCP port that it will listen on, a condition of ``pytest_netns.ready``, or a callable.
             timeout: seconds to wait for that.
-            env: its whole environment, instead of ours.
+            env: its whole environment, instead of ``environment()``.
             cwd: its working directory.
 
         Raises:
@@ -281,7 +330,16 @@ class Namespace:
             ProcessDied: it ended before it was ready.
             WaitTimeout: it was not ready in time, and was killed.
         """
-        return self._supervisor.spawn(argv, self.name, self.fd, ready=ready, timeout=timeout, env=env, cwd=cwd)
+        self.before_entry()
+        return self._supervisor.spawn(
+            argv,
+            self.name,
+            self.fd,
+            ready=ready,
+            timeout=timeout,
+            env=self.environment() if env is None else env,
+            cwd=cwd,
+        )
 
     # ---------------------------------------------------------------- sockets
 

@@ -96,22 +96,24 @@ def netns(pytestconfig: pytest.Config) -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="session")
-def lab_factory(pytestconfig: pytest.Config) -> Iterator[Callable[..., Lab]]:
+def lab_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Lab]]:
     """Call it for labs that outlive a test: ``lab_factory("backbone")`` takes what ``Lab`` takes."""
     _session.require_access(pytestconfig)
     from pytest_netns.lab.lab import Lab
 
     with _session.closing_all() as made:
-        yield lambda *args, **kwargs: made(Lab(*args, **kwargs))
+        yield lambda *args, **kwargs: made(
+            Lab(*args, **{"visible": lambda: [tmp_path_factory.getbasetemp()], **kwargs})
+        )
 
 
 @pytest.fixture
-def lab(pytestconfig: pytest.Config) -> Iterator[Lab]:
+def lab(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """An empty lab: add hosts and bridges, and connect them. Gone after the test."""
     _session.require_access(pytestconfig)
     from pytest_netns.lab.lab import Lab
 
-    lab = Lab()
+    lab = Lab(visible=lambda: [tmp_path_factory.getbasetemp()])
     yield lab
     lab.close()
 

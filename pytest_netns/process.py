@@ -16,6 +16,7 @@ from typing import Self
 
 from pytest_netns import ready as _ready
 from pytest_netns.errors import CommandError, NetnsError, ProcessDied, WaitTimeout, tail
+from pytest_netns.kernel.isolation import Isolation
 from pytest_netns.kernel.spawner import Spawner
 
 #: Seconds between two looks at a state that cannot announce itself. The death of the process is noticed at once.
@@ -203,9 +204,14 @@ class Process:
 
 
 class Supervisor:
-    """The processes of one lab, or of one namespace that stands alone, in a PID namespace made at the first of them."""
+    """The processes of one lab, or of one namespace that stands alone, in a PID namespace made at the first of them.
 
-    def __init__(self) -> None:
+    Args:
+        isolation: what its processes have of their own beside the network.
+    """
+
+    def __init__(self, isolation: Isolation | None = None) -> None:
+        self._isolation = isolation
         self._lock = threading.Lock()
         self._spawner: Spawner | None = None
         self._processes: list[Process] = []
@@ -221,13 +227,24 @@ class Supervisor:
             if self._closed:
                 raise NetnsError("cannot start a process: the lab is closed")
             if self._spawner is None or not self._spawner.usable:
-                self._spawner = Spawner()
+                self._spawner = self._new_spawner()
             return self._spawner
+
+    def _new_spawner(self) -> Spawner:
+        if self._isolation is None:
+            return Spawner()
+        return Spawner(self._isolation.prepare, own_proc="pid" in self._isolation.kinds)
+
+    def start(self) -> None:
+        """Make the PID namespace now, which otherwise the first process does."""
+        self._started()
 
     def _popen(self, argv: Argv, node: str, netns: int, **options: object) -> tuple[list[str], subprocess.Popen[bytes]]:
         if isinstance(argv, str | bytes) or not argv:
             raise TypeError(f"argv is {argv!r}; expected a list of words, e.g. ['ip', 'route']")
         words = [os.fspath(word) for word in argv]
+        if self._isolation is not None and options.get("cwd") is None:
+            options["cwd"] = self._isolation.working_directory()
         try:
             return words, self._started().popen(words, netns, start_new_session=True, **options)
         except OSError as error:
@@ -319,9 +336,13 @@ class Supervisor:
         with self._lock:
             self._closed = True
             spawner, self._spawner = self._spawner, None
-        errors: list[Exception] = [error for p in self._processes if (error := p.unexpected_end())]
+        errors: list[Exception] = []
+        if spawner is None or spawner.usable:  # in a fork of the process that started them, they are not ours
+            errors += [error for p in self._processes if (error := p.unexpected_end())]
         if spawner is not None:
             spawner.kill()
         for process in self._processes:
             process.release()
+        if self._isolation is not None:
+            self._isolation.close()
         return errors

@@ -20,14 +20,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from pytest_netns.errors import NetnsError
+from pytest_netns.errors import NetnsError, UnsupportedError
 from pytest_netns.kernel.syscalls import CLONE_NEWPID, setns, unshare
 
-# A shell that waits for a subshell reaps the orphans that are handed to process 1 too, so no zombies gather. (It must not
-# read the pipe itself under "trap '' CHLD": dash's read fails when an orphan ends.) The loop is for kill(-1, ...), which
-# spares process 1 alone. Signals of the terminal do not reach it: it has a session of its own, and a process 1 without
-# handlers ignores them anyhow.
-_INIT = ("/bin/sh", "-c", "while (read -r _); test $? -gt 128; do :; done")
+# A shell that waits for a subshell reaps the orphans that are handed to process 1 too, so no zombies gather. (It must
+# not read the pipe itself under "trap '' CHLD": dash's read fails when an orphan ends.) The loop is for kill(-1, ...),
+# which spares process 1 alone. Signals of the terminal do not reach it: it has a session of its own, and a process 1
+# without handlers ignores them anyhow.
+_INIT = "while (read -r _); test $? -gt 128; do :; done"
+# Only a process of the PID namespace can mount its /proc.
+_MOUNT_PROC = "mount -n -t proc -o nosuid,nodev,noexec proc /proc 2>&1 || exit 1; echo mounted; "
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(slots=True)
@@ -45,12 +48,15 @@ class Spawner:
 
     Args:
         prepare: called once in the spawning thread before anything is started, to enter further namespaces.
+        own_proc: mount a /proc that shows the processes of the PID namespace, in the mount namespace that ``prepare``
+            has entered.
     """
 
-    def __init__(self, prepare: Callable[[], None] | None = None) -> None:
+    def __init__(self, prepare: Callable[[], None] | None = None, own_proc: bool = False) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._prepare = prepare
+        self._own_proc = own_proc
         self._lifeline = -1
         self._init: subprocess.Popen[bytes] | None = None
         self._children: list[subprocess.Popen[bytes]] = []
@@ -106,6 +112,29 @@ class Spawner:
         self._jobs.put(None)
         self._thread.join()
 
+    def _start_init(self, lifeline: int) -> subprocess.Popen[bytes]:
+        script = _MOUNT_PROC + _INIT if self._own_proc else _INIT
+        init = subprocess.Popen(
+            ("/bin/sh", "-c", script),
+            stdin=lifeline,
+            stdout=subprocess.PIPE if self._own_proc else subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+            env={"PATH": _PATH},
+        )
+        if init.stdout is not None:
+            with init.stdout as answers:
+                said = answers.readline().decode("utf-8", "replace").strip()
+            if said != "mounted":
+                init.kill()
+                init.wait()
+                raise UnsupportedError(
+                    f"cannot mount a /proc of its own for an isolated host: {said or 'no mount program'}; in a "
+                    "container, start it with --security-opt systempaths=unconfined"
+                )
+        return init
+
     def _serve(self) -> None:
         try:
             with ExitStack() as undo:
@@ -115,15 +144,7 @@ class Spawner:
                 end, lifeline = os.pipe2(os.O_CLOEXEC)
                 undo.callback(os.close, end)
                 try:
-                    self._init = subprocess.Popen(
-                        _INIT,
-                        stdin=end,
-                        stdout=subprocess.DEVNULL,
-                        stderr=subprocess.DEVNULL,
-                        start_new_session=True,
-                        cwd="/",
-                        env={},
-                    )
+                    self._init = self._start_init(end)
                 except BaseException:
                     os.close(lifeline)
                     raise

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from itertools import zip_longest
 from types import TracebackType
 from typing import Self, TypeVar
 
 from pytest_netns.errors import TopologyError
+from pytest_netns.kernel.isolation import KINDS, Kind
 from pytest_netns.kernel.netlink import Request
 from pytest_netns.kernel.rtnetlink import RTM_DELROUTE
 from pytest_netns.lab.addressing import AddressPlan, AddressSpec, SubnetSpec
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.link import Link
+from pytest_netns.lab.names import Names
 from pytest_netns.lab.naming import check_node_name, mac_address
 from pytest_netns.lab.node import Node
 from pytest_netns.lab.router import Router
@@ -38,6 +41,8 @@ class Lab:
         ipv4: pool of subnets for links and bridges that are not given one; None: no IPv4 unless asked for.
         ipv6: the same for IPv6.
         sysctls: what every node is born with, on top of the baseline.
+        isolate: what every host and router has of its own; see ``host``.
+        visible: gives directories under /run and /tmp that isolated hosts still see.
 
     Raises:
         TopologyError: a pool is no network.
@@ -50,11 +55,16 @@ class Lab:
         ipv4: str | IPv4Network | None = "10.0.0.0/8",
         ipv6: str | IPv6Network | None = "fd00::/48",
         sysctls: Mapping[str, str | int] | None = None,
+        isolate: Iterable[Kind] = (),
+        visible: Callable[[], Iterable[str | os.PathLike[str]]] = tuple,
     ) -> None:
         self.name = name
         self.plan = AddressPlan(name, ipv4, ipv6)
         self.supervisor = Supervisor()
+        self.dns = Names(self)
+        self.visible = visible
         self._sysctls = dict(sysctls or {})
+        self._isolate = self._check_kinds("every host", isolate)
         self._nodes: dict[str, Node] = {}
         self._links: list[Link] = []
         self._macs: set[bytes] = set()
@@ -107,6 +117,8 @@ class Lab:
             for node in reversed(self._nodes.values()):
                 try:
                     node.close()
+                except ExceptionGroup as group:
+                    errors += group.exceptions
                 except Exception as error:  # reported below, with all others
                     errors.append(error)
         if errors:
@@ -162,6 +174,7 @@ class Lab:
         address: HostAddresses = None,
         sysctls: Mapping[str, str | int] | None = None,
         shares: Node | None = None,
+        isolate: Iterable[Kind] | None = None,
     ) -> Host:
         """A new host, attached to the given bridges in order (``eth0``, ``eth1``, ...).
 
@@ -173,6 +186,10 @@ class Lab:
             sysctls: what it is born with, on top of the lab's.
             shares: a node whose network namespace it lives in, instead of one of its own: the same interfaces,
                 addresses and ports, as containers of one pod have.
+            isolate: what its processes, and functions run by ``call``, have of their own beside the network; the
+                lab's default if None. ``"mount"``: an empty /run and /tmp, a /sys that shows its interfaces, and
+                /etc/hosts and /etc/resolv.conf in which every node's name resolves (``Lab.dns``). ``"uts"``: its
+                name as host name. ``"pid"``: a /proc that shows its own processes only.
 
         Raises:
             TopologyError: a bad name, bridge or address. There is no such host then.
@@ -180,6 +197,7 @@ class Lab:
         with self._lock:
             self._check_name(name)
             self._check_networks(name, networks, address)
+            kinds = self._isolate if isolate is None else self._check_kinds(repr(name), isolate)
             if shares is not None:
                 self.check_node(shares, "share the namespace of")
                 if isinstance(shares, Bridge):
@@ -189,7 +207,7 @@ class Lab:
                 host = Host(self, name, {}, existing=shares.fd, slots=shares.slots)
             else:
                 host = Host(self, name, {**self._sysctls, **(sysctls or {})})
-            return self._attached(host, networks, address)
+            return self._attached(host, networks, address, kinds)
 
     def _check_networks(self, name: str, networks: Sequence[object], address: HostAddresses) -> None:
         for network in networks:
@@ -200,9 +218,18 @@ class Lab:
             shown = ", ".join(str(each) for each in _each(address))
             raise TopologyError(f"{name!r}: each address ({shown}) needs a bridge whose subnet it is in")
 
-    def _attached(self, node: _N, networks: Sequence[Bridge], address: HostAddresses) -> _N:
+    def _check_kinds(self, who: str, kinds: Iterable[Kind]) -> frozenset[Kind]:
+        found = frozenset({kinds} if isinstance(kinds, str) else kinds)
+        unknown = ", ".join(sorted(map(repr, found.difference(KINDS))))
+        if unknown:
+            raise TopologyError(f"lab {self.name!r}: {who} cannot isolate {unknown}; known are {', '.join(KINDS)}")
+        return found  # type: ignore[return-value]
+
+    def _attached(self, node: _N, networks: Sequence[Bridge], address: HostAddresses, isolate: frozenset[Kind]) -> _N:
         self._add(node)
         try:
+            if isolate:
+                node.isolate(isolate)
             for network, wanted in zip_longest(networks, _each(address)):
                 self.attach(network, node, wanted)
         except BaseException:
@@ -219,6 +246,7 @@ class Lab:
         *networks: Bridge,
         address: HostAddresses = None,
         sysctls: Mapping[str, str | int] | None = None,
+        isolate: Iterable[Kind] | None = None,
     ) -> Router:
         """A new router: a host that forwards IPv4 and IPv6 between its interfaces.
 
@@ -227,8 +255,9 @@ class Lab:
         with self._lock:
             self._check_name(name)
             self._check_networks(name, networks, address)
+            kinds = self._isolate if isolate is None else self._check_kinds(repr(name), isolate)
             router = Router(self, name, {**self._sysctls, **(sysctls or {})})
-            return self._attached(router, networks, address)
+            return self._attached(router, networks, address, kinds)
 
     def adopt(self, namespace: Namespace, name: str) -> Host:
         """Make somebody else's namespace (``Namespace.attach``) a node: it can be connected, pinged, routed.
@@ -325,10 +354,12 @@ class Lab:
     def remember(self, link: Link) -> None:
         """Called when a link was made."""
         self._links.append(link)
+        self.dns.refresh()
 
     def forget(self, link: Link) -> None:
         """Called by a link that was removed."""
         self._links.remove(link)
+        self.dns.refresh()
         for interface in link.interfaces:
             if isinstance(interface.node, Bridge):
                 interface.node.free_port_name(interface.name)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
+from pytest_netns.kernel.isolation import Isolation, Kind
 from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
 from pytest_netns.lab.slots import Slots
 from pytest_netns.namespace import Namespace
+from pytest_netns.process import Supervisor
 
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab
@@ -37,6 +40,31 @@ class Node(Namespace):
         super().__init__(name, sysctls=sysctls, supervisor=lab.supervisor, existing=existing)
         self.lab = lab
         self.slots = slots or Slots()
+        self.isolation: Isolation | None = None
+
+    def isolate(self, kinds: Iterable[Kind]) -> None:
+        """Give it more of its own than a network; called by its lab before anything runs in it."""
+        self.isolation = Isolation(kinds, self.name, self.fd, self.lab.visible)
+        self._supervisor = Supervisor(self.isolation)
+        self._owns_supervisor = True
+        self._supervisor.start()
+
+    def before_entry(self) -> None:
+        """Called before a thread or a process of the test goes inside."""
+        if self.isolation is not None:
+            self.lab.dns.refresh()
+
+    def enter_thread(self) -> None:
+        """Move the calling thread inside for good, with all that the host has of its own. Not the main thread."""
+        super().enter_thread()
+        if self.isolation is not None:
+            self.isolation.enter()
+
+    def environment(self) -> dict[str, str]:
+        """The environment of its processes unless they are given another."""
+        if self.isolation is not None and "mount" in self.isolation.kinds:
+            return dict(os.environ)  # its /run is its own, and so are the locks in it
+        return super().environment()
 
     @property
     def links(self) -> list[Link]:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.slots import Slots
 
-#: A router of ours sends no redirects (RFC 1812 5.2.7.2): they would teach hosts to bypass it, and the kernel counts them
-#: against the ICMP errors that it owes the same host.
+#: A router of ours sends no redirects (RFC 1812 5.2.7.2): they would teach hosts to bypass it, and the kernel counts
+#: them against the ICMP errors that it owes the same host.
 FORWARDING = {
     "net.ipv4.ip_forward": "1",
     "net.ipv6.conf.all.forwarding": "1",

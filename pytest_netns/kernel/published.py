@@ -1,0 +1,157 @@
+"""Names in /run/netns for people and programs outside, with a record of who owns each, and clearing up after the dead.
+
+The only thing in this package that leaves something in the file system, and only when asked to.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from dataclasses import dataclass
+
+from pytest_netns.errors import PrivilegeError, TopologyError
+from pytest_netns.kernel.foreign import NAMED
+from pytest_netns.kernel.syscalls import MS_BIND, MS_REC, mount, unmount
+
+#: Where the owners' records are; beside NAMED, as ``ip netns list`` would take them for namespaces there.
+RECORDS = "/run/pytest-netns"
+
+_MNT_DETACH = 2
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A name in /run/netns that is ours."""
+
+    name: str
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return f"{NAMED}/{self.name}"
+
+    def withdraw(self) -> None:
+        """Take the name away. The namespace lives on for whoever holds it otherwise."""
+        _remove(self.name)
+
+
+def _started(pid: int) -> str | None:
+    """When a process was started, in clock ticks since boot: with its number, that makes it unique."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
+
+
+def _make_run_writable() -> None:
+    """In a sandbox of ours /run belongs to the host's root: put a tmpfs over it that shows all that was there."""
+    entries = list(os.scandir("/run"))
+    held = [(entry, os.open(entry.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)) for entry in entries]
+    try:
+        mount("tmpfs", "/run", "tmpfs", 0, "mode=0755")
+        for entry, fd in held:
+            if entry.is_symlink():
+                os.symlink(os.readlink("", dir_fd=fd), entry.path)
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                os.mkdir(entry.path)
+            else:
+                os.close(os.open(entry.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            mount(f"/proc/self/fd/{fd}", entry.path, None, MS_BIND | MS_REC)
+    finally:
+        for _, fd in held:
+            os.close(fd)
+
+
+def publish(fd: int, name: str) -> Publication:
+    """Bind namespace ``fd`` to a name. Raises TopologyError, PrivilegeError."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise TopologyError(
+            f"cannot publish as {name!r}: a name has 1 to 64 letters, digits, '.', '_' and '-' "
+            "and begins with a letter or digit"
+        )
+    try:
+        if os.geteuid() != 0 and not os.access("/run", os.W_OK):
+            _make_run_writable()
+        for folder in (NAMED, RECORDS):
+            os.makedirs(folder, mode=0o755, exist_ok=True)
+        if os.geteuid() != 0 and not os.access(NAMED, os.W_OK):
+            mount("tmpfs", NAMED, "tmpfs", 0, "mode=0755")
+        path = f"{NAMED}/{name}"
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+    except FileExistsError:
+        raise TopologyError(f"cannot publish as {name!r}: {NAMED}/{name} exists; see pytest-netns reap") from None
+    except OSError as error:
+        raise PrivilegeError(f"cannot publish as {name!r}: {error.filename or NAMED}: {error.strerror}") from error
+    try:
+        record = {"name": name, "pid": os.getpid(), "started": _started(os.getpid()), "inode": os.fstat(fd).st_ino}
+        with open(f"{RECORDS}/{name}.json", "w", encoding="utf-8") as file:
+            json.dump(record, file)
+        mount(f"/proc/self/fd/{fd}", path, None, MS_BIND)
+    except OSError as error:
+        _remove(name)
+        raise PrivilegeError(f"cannot publish as {name!r}: {error.filename or path}: {error.strerror}") from error
+    return Publication(name)
+
+
+def _remove(name: str) -> None:
+    path = f"{NAMED}/{name}"
+    try:
+        unmount(path, _MNT_DETACH)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):  # it was not mounted, or somebody removed it
+            raise
+    for file in (path, f"{RECORDS}/{name}.json"):
+        try:
+            os.unlink(file)
+        except FileNotFoundError:
+            pass  # somebody, "ip netns delete" for one, was there before
+    for folder in (RECORDS,):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            pass  # others have records in it
+
+
+def reap() -> list[str]:
+    """Remove the names whose owners are dead; returns what was done, a line each. Others' names are never touched.
+
+    Raises:
+        PrivilegeError: something cannot be removed.
+    """
+    done: list[str] = []
+    try:
+        files = sorted(os.listdir(RECORDS))
+    except FileNotFoundError:
+        return done
+    for file in files:
+        try:
+            with open(f"{RECORDS}/{file}", encoding="utf-8") as stream:
+                record = json.load(stream)
+            name, pid, started, inode = (record[key] for key in ("name", "pid", "started", "inode"))
+        except (ValueError, KeyError, TypeError):
+            done.append(f"{RECORDS}/{file}: not a record of ours, left alone")
+            continue
+        if _started(pid) == started:
+            continue
+        try:
+            if _inode(f"{NAMED}/{name}") in (inode, None) or not os.path.ismount(f"{NAMED}/{name}"):
+                _remove(name)
+                done.append(f"{name}: removed, its owner {pid} is dead")
+            else:
+                os.unlink(f"{RECORDS}/{file}")
+                done.append(f"{name}: is somebody else's now, left alone")
+        except PermissionError as error:
+            raise PrivilegeError(f"cannot remove {name!r}: {error.strerror}; run as root") from None
+    return done
+
+
+def _inode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
