@@ -1,8 +1,8 @@
 """The rest of a host: a mount namespace with files of its own, a host name, and a /proc of its own processes.
 
 All of it hangs on the one thread that starts the host's processes: unshare(CLONE_NEWNS) concerns the calling thread
-only (unshare(2): it implies CLONE_FS). Threads of ``Node.call`` enter by descriptor. When both are gone the kernel takes
-everything away, tmpfs and all.
+only (unshare(2): it implies CLONE_FS). Threads of ``Node.call`` enter by descriptor. When both are gone the kernel
+takes everything away, tmpfs and all.
 """
 
 from __future__ import annotations

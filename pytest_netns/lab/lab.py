@@ -67,6 +67,7 @@ class Lab:
         self._isolate = self._check_kinds("every host", isolate)
         self._nodes: dict[str, Node] = {}
         self._links: list[Link] = []
+        self._adopted: list[Node] = []
         self._macs: set[bytes] = set()
         self._wiring = Wiring(self)
         self._autoroutes: dict[str, dict[bytes, Request]] = {}
@@ -112,6 +113,8 @@ class Lab:
         with self._lock:
             if self._closed:
                 return
+            for link in [link for link in self._links if any(end.node in self._adopted for end in link.interfaces)]:
+                link.remove()  # its end in a namespace that lives on would go some time later: now is better
             self._closed = True
             errors = self.supervisor.close()
             for node in reversed(self._nodes.values()):
@@ -282,7 +285,9 @@ class Lab:
                     raise TopologyError(f"lab {self.name!r}: {namespace.name!r} is the namespace of {node.name!r}")
             present = namespace.interfaces
             slots = Slots(present, (interface.index for interface in present.values()))
-            return self._add(Host(self, name, {}, existing=namespace.fd, slots=slots))
+            host = self._add(Host(self, name, {}, existing=namespace.fd, slots=slots))
+            self._adopted.append(host)
+            return host
 
     def autoroute(self) -> None:
         """Give every node static routes to every subnet over the fewest routers, for IPv4 and IPv6.
