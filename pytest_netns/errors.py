@@ -72,6 +72,17 @@ class TopologyError(NetnsError, ValueError):
     """A bad name, address or combination of nodes: what, where, and what is allowed. The lab is as it was before."""
 
 
+class ProbeFailure(AssertionError):
+    """A failed assertion about the network: what was asked, what came back, and why, node by node.
+
+    Not a NetnsError: a network that does not do what the test expects is FAILED; a lab that cannot be built is ERROR.
+    """
+
+
+class NetnsWarning(UserWarning):
+    """Something that makes a result less certain, e.g. a capture that lost frames."""
+
+
 def tail(label: str, text: str, lines: int = 20) -> str:
     """The last lines of some output under a heading, for an error message; empty when there is no output."""
     rows = text.rstrip().splitlines()

@@ -114,7 +114,7 @@ class Interface:
         return next((a.ip for a in self.addresses if a.version == 6), None)
 
     def add_address(self, address: str | AddressWithPrefix) -> None:
-        """``ip address add``; usable at once, without Duplicate Address Detection.
+        """``ip address add``; usable when this returns.
 
         Raises:
             TopologyError: it is no address, or lacks its prefix.
@@ -122,6 +122,8 @@ class Interface:
         """
         parsed = parse_address(address, f"interface {self.name!r} of {self.node.name!r}")
         self.node.rtnl.batch([rtnetlink.address_add(self.index, self.name, parsed)])
+        if parsed.version == 6:
+            self.wait_addresses()
 
     def remove_address(self, address: str | AddressWithPrefix) -> None:
         """``ip address delete``. Raises TopologyError, KernelError."""
@@ -155,6 +157,28 @@ class Interface:
                 raise WaitTimeout(
                     f"interface {self.name!r} of {self.node.name!r}: waited {timeout:g} s until it is "
                     f"UP{' and forwarding' if port else ''}; it is {seen}; is the other end up?"
+                )
+
+    def wait_addresses(self, *, timeout: float = CARRIER_DEADLINE) -> None:
+        """Wait until its IPv6 addresses answer to neighbours.
+
+        Even without Duplicate Address Detection the kernel joins the multicast group in which neighbours ask for an
+        address from a work queue (addrconf_dad_work()), and only then takes the "tentative" mark away. Whoever asks
+        before that gets no answer and asks again a second later.
+
+        Raises:
+            WaitTimeout: not within ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            entries = [decode_address(body) for body in self.node.rtnl.dump(rtnetlink.address_dump(self.index))]
+            waiting = [str(entry.address) for entry in entries if entry.index == self.index and entry.tentative]
+            if not waiting or not self.state.is_up:  # without a carrier they stay tentative, and nobody can ask
+                return
+            if time.monotonic() > deadline:
+                raise WaitTimeout(
+                    f"interface {self.name!r} of {self.node.name!r}: waited {timeout:g} s for Duplicate Address "
+                    f"Detection of {', '.join(waiting)}; do the sysctls accept_dad and dad_transmits differ from 0?"
                 )
 
 

@@ -33,7 +33,6 @@ _VETH_INFO_PEER = 1
 _RTEXT_FILTER_SKIP_STATS = 1 << 3
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_IFA_F_NODAD = 0x02
 
 _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
@@ -152,12 +151,14 @@ def _address(kind: int, flags: int, verb: str, index: int, name: str, address: A
         body = _IFADDR.pack(AF_INET, prefix, 0, 0, index) + attribute(_IFA_LOCAL, packed)
         body += attribute(_IFA_ADDRESS, packed)
     else:
-        body = _IFADDR.pack(AF_INET6, prefix, _IFA_F_NODAD, 0, index) + attribute(_IFA_LOCAL, packed)
+        # Not "nodad": the kernel would never mark it tentative, and that mark tells when it is ready to be asked for.
+        # There is no detection all the same, by the sysctls of our baseline.
+        body = _IFADDR.pack(AF_INET6, prefix, 0, 0, index) + attribute(_IFA_LOCAL, packed)
     return Request(kind, flags, body, f"ip address {verb} {address} dev {name}")
 
 
 def address_add(index: int, name: str, address: AddressWithPrefix) -> Request:
-    """``ip address add ADDRESS dev NAME``, for IPv6 with ``nodad``: usable at once."""
+    """``ip address add ADDRESS dev NAME``. See ``Interface.wait_addresses`` for when it can be used."""
     return _address(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, "add", index, name, address)
 
 

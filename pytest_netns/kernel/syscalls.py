@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,6 +101,12 @@ def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
     high = [value >> 32 for value in (effective, permitted, inheritable)]
     data = (ctypes.c_uint32 * 6)(*low, *high)
     _checked(_libc().capset(header, data), "capset")
+
+
+def bind_packet_socket(fd: int, ethertype: int, index: int) -> None:
+    """Bind a packet socket to an interface by index; 0 is all, which socket.bind() cannot say. See packet(7)."""
+    address = struct.pack("=HHiHBB8s", 17, socket.htons(ethertype), index, 0, 0, 0, b"")
+    _checked(_libc().bind(fd, address, len(address)), "bind")
 
 
 def open_namespace(path: str = THREAD_NETNS) -> int:

@@ -37,6 +37,7 @@ from pytest_netns.kernel.rtnetlink import (
 
 IF_OPER_UP = 6
 BR_STATE_FORWARDING = 3
+_IFA_F_TENTATIVE = 0x40
 
 _OPERATIONAL = {0: "UNKNOWN", 1: "NOTPRESENT", 2: "DOWN", 3: "LOWERLAYERDOWN", 4: "TESTING", 5: "DORMANT", 6: "UP"}
 _PORT_STATES = {0: "disabled", 1: "listening", 2: "learning", 3: "forwarding", 4: "blocking"}
@@ -101,6 +102,7 @@ class AddressEntry:
     index: int
     address: AddressWithPrefix
     scope: Literal["global", "site", "link", "host", "nowhere"]
+    tentative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +191,11 @@ _SCOPES: dict[int, Literal["global", "site", "link", "host", "nowhere"]] = {
 
 def decode_address(body: bytes) -> AddressEntry:
     """Decode the body of an RTM_NEWADDR message."""
-    family, prefix, _, scope, index = struct.unpack_from("=BBBBI", body)
+    family, prefix, flags, scope, index = struct.unpack_from("=BBBBI", body)
     found = attributes(body, 8)
     raw = found.get(2) or found[1]  # IFA_LOCAL; IFA_ADDRESS is the far end of a point-to-point link
     address: AddressWithPrefix = IPv4Interface((raw, prefix)) if family == AF_INET else IPv6Interface((raw, prefix))
-    return AddressEntry(index, address, _SCOPES.get(scope, "global"))
+    return AddressEntry(index, address, _SCOPES.get(scope, "global"), bool(flags & _IFA_F_TENTATIVE))
 
 
 def decode_route(body: bytes, names: dict[int, str]) -> list[Route]:

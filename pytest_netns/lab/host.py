@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pytest_netns.errors import TopologyError
+from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.rtnetlink import RouteOptions
+from pytest_netns.kernel.netlink import Request
+from pytest_netns.kernel.rtnetlink import Address, Network, RouteOptions
 from pytest_netns.lab import routing
 from pytest_netns.lab.node import Node
 from pytest_netns.lab.routing import RouteTarget, Via
@@ -71,7 +72,16 @@ class Host(Node):
             TopologyError: the next hop is on no common subnet, or of a family that the destination is not.
             KernelError: the kernel refused, e.g. because there is such a route.
         """
-        self._change(rtnetlink.route_add, dst, via, interface, kind, metric)
+        wanted = self._wanted(dst, via, interface, RouteOptions(kind, metric))
+        added: list[Request] = []
+        try:
+            for each in wanted:  # one by one: what was added before a refusal is taken back
+                self.rtnl.batch([rtnetlink.route_add(*each)])
+                added.append(rtnetlink.route_delete(*each))
+        except KernelError:
+            if added:
+                self.rtnl.batch(added)
+            raise
 
     def replace_route(
         self,
@@ -83,7 +93,8 @@ class Host(Node):
         metric: int = 0,
     ) -> None:
         """``ip route replace``: as ``add_route``, instead of a route to the same destination if there is one."""
-        self._change(rtnetlink.route_replace, dst, via, interface, kind, metric)
+        wanted = self._wanted(dst, via, interface, RouteOptions(kind, metric))
+        self.rtnl.batch([rtnetlink.route_replace(*each) for each in wanted])
 
     def remove_route(self, dst: RouteTarget, *, kind: str = "unicast", metric: int = 0) -> None:
         """``ip route delete``. Raises TopologyError, and KernelError (ESRCH) if there is no such route."""
@@ -94,19 +105,11 @@ class Host(Node):
             networks = [network for network in networks if network in present] or networks[:1]
         self.rtnl.batch([rtnetlink.route_delete(network, options=options) for network in networks])
 
-    def _change(
-        self,
-        request: rtnetlink.RouteRequest,
-        dst: RouteTarget,
-        via: Via | None,
-        interface: str | Interface | None,
-        kind: str,
-        metric: int,
-    ) -> None:
+    def _wanted(
+        self, dst: RouteTarget, via: Via | None, interface: str | Interface | None, options: RouteOptions
+    ) -> list[tuple[Network, Address | None, int, RouteOptions]]:
         if isinstance(interface, str):
             interface = self.interface(interface)
         elif interface is not None and interface.node is not self:
             raise TopologyError(f"route of {self.name!r}: {interface!r} is not its own interface")
-        options = RouteOptions(kind, metric)
-        wanted = routing.requests_for(self, dst, via, interface, options)
-        self.rtnl.batch([request(network, hop, index, options) for network, hop, index in wanted])
+        return [(*each, options) for each in routing.requests_for(self, dst, via, interface, options)]

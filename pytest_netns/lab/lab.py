@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from itertools import zip_longest
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.isolation import KINDS, Kind
@@ -29,6 +29,10 @@ from pytest_netns.namespace import Namespace
 from pytest_netns.process import Supervisor
 
 HostAddresses = AddressSpec | Sequence[AddressSpec | None] | None
+
+if TYPE_CHECKING:
+    from pytest_netns.capture.capture import Capture
+    from pytest_netns.capture.pattern import Pattern
 
 _N = TypeVar("_N", bound=Node)
 
@@ -404,6 +408,25 @@ class Lab:
             if a is b:
                 raise TopologyError(f"cannot connect {a.name!r} to itself; a link needs two nodes")
             return self._wiring.connect(a, b, subnet, addresses, mtu, names)
+
+    def capture(
+        self,
+        filter: str | Pattern | None = None,
+        *,
+        chatter: bool = False,
+    ) -> Capture:
+        """Capture the frames on every interface of every node at once, by one clock. See ``Node.capture``.
+
+        A frame is seen at each interface that it passes: when it leaves one node, and when it arrives at the next.
+        """
+        from pytest_netns.capture.capture import Capture
+
+        def places() -> list[tuple[Namespace, str | None]]:
+            by_namespace = {node.inode: node for node in self if not node.closed}
+            return [(node, None) for node in by_namespace.values()]
+
+        self._check_open()
+        return Capture(f"lab {self.name}", places, filter, chatter)
 
     def attach(self, bridge: Bridge, node: Node, address: AddressSpec | None) -> Link:
         """Connect a node to a bridge, by the next free address of its subnet or by the one given."""

@@ -15,6 +15,8 @@ from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_REPLACE, Request, at
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix
 
 if TYPE_CHECKING:
+    from pytest_netns.capture.capture import Capture
+    from pytest_netns.capture.pattern import Pattern
     from pytest_netns.lab.addressing import Segment
     from pytest_netns.lab.bridge import Bridge
     from pytest_netns.lab.lab import Lab
@@ -92,6 +94,7 @@ class Link:
             end.up()
         for end in self.interfaces:
             end.wait_up()
+            end.wait_addresses()
         routes, self._routes = self._routes, []
         for end, body in routes:
             end.node.rtnl.batch(
@@ -101,6 +104,18 @@ class Link:
                     )
                 ]
             )
+
+    def capture(
+        self,
+        filter: str | Pattern | None = None,
+        *,
+        chatter: bool = False,
+    ) -> Capture:
+        """Capture the frames on this link, both directions, each once. See ``Node.capture``."""
+        from pytest_netns.capture.capture import Capture
+
+        self._check()
+        return Capture(f"{self.a}--{self.b}", lambda: [(self.a.node, self.a.name)], filter, chatter)
 
     def remove(self) -> None:
         """Delete both ends: removing one removes the other. Takes some 15 ms (an RCU grace period)."""
@@ -145,6 +160,8 @@ def make_veth(lab: Lab, a: End, b: End, mtu: int | None) -> tuple[Interface, Int
         b.node.rtnl.batch(_configure(b, ends[1], created_up=False))
         for end, interface in zip((a, b), ends, strict=True):
             interface.wait_up(port=end.bridge is not None)
+            if end.bridge is None:
+                interface.wait_addresses()
         undo.pop_all()
     return ends[0], ends[1]
 

@@ -16,6 +16,8 @@ from pytest_netns.namespace import Namespace
 from pytest_netns.process import Supervisor
 
 if TYPE_CHECKING:
+    from pytest_netns.capture.capture import Capture
+    from pytest_netns.capture.pattern import Pattern
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.link import Link
     from pytest_netns.probe.arp import ArpResult
@@ -122,6 +124,35 @@ class Node(Namespace):
         elif interface.node is not self:
             raise TopologyError(f"{interface!r} is not an interface of {self.name!r}")
         interface.add_address(address)
+
+    def capture(
+        self,
+        interface: str | Interface | None = None,
+        filter: str | Pattern | None = None,
+        *,
+        chatter: bool = False,
+    ) -> Capture:
+        """Capture the frames that pass an interface of this node, or all of them; use it in a ``with`` statement.
+
+        Args:
+            interface: one interface; None for all, later ones included.
+            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), a scapy packet (compared
+                in the fields that were set), a scapy layer class, or a function of a packet.
+            chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+
+        Raises:
+            TopologyError: no such interface.
+            TypeError, ValueError: no such filter.
+        """
+        from pytest_netns.capture.capture import Capture
+
+        if isinstance(interface, Interface) and interface.node is not self:
+            raise TopologyError(f"{interface!r} is not an interface of {self.name!r}")
+        if not isinstance(interface, Interface | str | None):
+            raise TypeError(f"interface={interface!r}: expected a name or an interface of {self.name!r}")
+        name = interface.name if isinstance(interface, Interface) else interface
+        label = f"{self.name}:{name}" if name else self.name
+        return Capture(label, lambda: [(self, name)], filter, chatter)
 
     # ----------------------------------------------------------------- probes
     # Imported on use: they need scapy, which takes 200 ms to import.

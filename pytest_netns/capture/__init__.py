@@ -1,0 +1,1 @@
+"""What passes on the interfaces of a namespace, a link or a lab: sockets, a pump that drains them, and files."""

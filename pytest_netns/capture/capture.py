@@ -1,0 +1,277 @@
+"""Capture: the frames that pass while a ``with`` block runs, and what is expected of them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from pytest_netns.capture import bpf, pcapng
+from pytest_netns.capture.frame import CANARY, Frame, is_canary, is_chatter
+from pytest_netns.capture.pattern import Matcher, Pattern, describe, matcher, wants_chatter
+from pytest_netns.capture.tap import Tap, pump
+from pytest_netns.errors import NetnsError, NetnsWarning, ProbeFailure, TopologyError
+
+if TYPE_CHECKING:
+    from scapy.packet import Packet
+
+    from pytest_netns.namespace import Namespace
+
+_canaries = itertools.count(1)
+#: Seconds in which a canary must be seen.
+_CANARY_DEADLINE = 1.0
+#: Seconds between two looks, should the pump have been faster.
+_LOOK = 0.005
+#: Frames that a message shows at most.
+_SHOWN = 12
+
+Place = tuple["Namespace", "str | None"]
+
+
+class Capture:
+    """Frames captured on one or more interfaces, from entering the ``with`` block to leaving it.
+
+    Made by ``Node.capture``, ``Link.capture`` and ``Lab.capture``. Frames stay readable afterwards. Neighbour
+    discovery, MLD and IGMP, which hosts do unasked, are left out unless asked for.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        places: Callable[[], Sequence[Place]],
+        filter: str | Pattern | None = None,
+        chatter: bool = False,
+    ) -> None:
+        self.label = label
+        self._places = places
+        self._chatter = chatter or (filter is not None and not isinstance(filter, str) and wants_chatter(filter))
+        self._matches: Matcher | None = None
+        self._code: bytes | None = None
+        if isinstance(filter, str):
+            # the canary must get through any filter
+            bpf.compile_filter(filter)  # complains of what was written, not of what is made of it
+            self._code = bpf.compile_filter(f"({filter}) or ether proto 0x88b5") if filter.strip() else None
+        elif filter is not None:
+            self._matches = matcher(filter)
+        self._taps: list[Tap] = []
+        self._frames: list[Frame] = []
+        self._seen_canaries: set[tuple[str, bytes]] = set()
+        self._lock = threading.Lock()
+        self._running = False
+
+    # ------------------------------------------------------------------- life
+
+    def start(self) -> Self:
+        """Begin; what is sent from now on is captured. Raises KernelError, TopologyError."""
+        if self._running or self._taps:
+            raise NetnsError(f"{self!r} was started already")
+        try:
+            for node, interface in self._places():
+                self._taps.append(Tap(node, interface, self._code, self._deliver))
+        except BaseException:
+            self._close_taps()
+            raise
+        self._running = True
+        pump.add(self._taps)
+        return self
+
+    def stop(self) -> None:
+        """End; everything sent before is captured. Warns if the kernel had to drop frames. Allowed more than once."""
+        if not self._running:
+            return
+        self._running = False
+        pump.remove(self._taps)
+        for tap in self._taps:
+            tap.drain()
+        self._close_taps()
+        if self.drops:
+            warnings.warn(f"{self!r}: the kernel dropped {self.drops} frames", NetnsWarning, stacklevel=2)
+
+    def _close_taps(self) -> None:
+        for tap in self._taps:
+            tap.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "running" if self._running else "stopped" if self._taps else "not started"
+        dropped = f", {self.drops} DROPPED" if self.drops else ""
+        return f"<Capture of {self.label}, {state}: {len(self._frames)} frames{dropped}>"
+
+    # ----------------------------------------------------------------- frames
+
+    def _deliver(self, batch: list[Frame]) -> None:
+        kept = []
+        for frame in batch:
+            if is_canary(frame.data):
+                self._seen_canaries.add((frame.node, frame.data[12:]))
+            elif self._chatter or not is_chatter(frame.data, frame.ethernet):
+                kept.append(frame)
+        with self._lock:
+            self._frames += kept
+
+    def _drain(self) -> None:
+        if self._running:
+            for tap in self._taps:
+                tap.drain()
+
+    @property
+    def frames(self) -> list[Frame]:
+        """All frames so far, in the order of time, each with its node and interface."""
+        self._drain()
+        with self._lock:
+            found = sorted(self._frames, key=lambda frame: frame.time)
+        return [frame for frame in found if self._matches is None or self._matches(frame)]
+
+    @property
+    def packets(self) -> list[Packet]:
+        """All frames so far as scapy packets, in the order of time. ``sniffed_on`` of each says where."""
+        return [frame.packet for frame in self.frames]
+
+    @property
+    def drops(self) -> int:
+        """Frames that the kernel had to throw away."""
+        return sum(tap.drops for tap in self._taps)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __bool__(self) -> bool:
+        return True  # a capture without frames is a capture
+
+    # ----------------------------------------------------------- expectations
+
+    def _find(self, matches: Matcher, start: int) -> tuple[Frame | None, int]:
+        with self._lock:
+            fresh = self._frames[start:]
+        for frame in fresh:
+            if matches(frame) and (self._matches is None or self._matches(frame)):
+                return frame, start
+        return None, start + len(fresh)
+
+    def _wait_for(self, matches: Matcher, timeout: float) -> Frame | None:
+        deadline = time.monotonic() + timeout
+        position = 0
+        while True:
+            self._drain()
+            frame, position = self._find(matches, position)
+            left = deadline - time.monotonic()
+            if frame is not None or left <= 0 or not self._running:
+                return frame
+            self._wait(min(left, _LOOK))
+
+    def expect(self, pattern: Pattern, timeout: float = 1.0) -> Packet:
+        """The first packet that matches, captured already or within ``timeout`` seconds.
+
+        Args:
+            pattern: a scapy packet (compared in the fields that were set, layer by layer), a scapy layer class, or a
+                function of a packet.
+            timeout: seconds to wait.
+
+        Raises:
+            ProbeFailure: none came; what came instead is listed.
+            TypeError: it is no pattern.
+        """
+        matches = matcher(pattern)
+        self._admit(pattern)
+        frame = self._wait_for(matches, timeout)
+        if frame is None:
+            raise ProbeFailure(
+                f"expected {describe(pattern)} on {self.label} within {timeout:g} s, and none came; {self._came()}"
+            )
+        return frame.packet
+
+    def expect_none(self, pattern: Pattern, within: float) -> None:
+        """No packet matches, neither among those captured nor during the next ``within`` seconds.
+
+        Afterwards a frame of ours is sent out of each captured interface, and must be seen: silence is no evidence
+        from an instrument that is deaf.
+
+        Raises:
+            ProbeFailure: one came; or the instrument failed: it did not see our frame, or frames were dropped.
+            TypeError: it is no pattern.
+        """
+        matches = matcher(pattern)
+        self._admit(pattern)
+        if not self._running:
+            raise NetnsError(f"{self!r}: expect_none() needs a running capture; call it inside the with block")
+        frame = self._wait_for(matches, within)
+        if frame is None:
+            self._prove()
+            frame, _ = self._find(matches, 0)
+        if frame is not None:
+            raise ProbeFailure(f"expected no {describe(pattern)} on {self.label}, and there was one: {frame!r}")
+        if self.drops:
+            raise ProbeFailure(
+                f"expected no {describe(pattern)} on {self.label}; none was seen, but the kernel dropped {self.drops} "
+                "frames, and it may have been among them"
+            )
+
+    def _admit(self, pattern: Pattern) -> None:
+        if not self._chatter and wants_chatter(pattern):
+            raise TopologyError(
+                f"{describe(pattern)} is left out of this capture as chatter; capture with chatter=True to see it"
+            )
+
+    def _prove(self) -> None:
+        token = CANARY + str(next(_canaries)).encode()
+        for tap in self._taps:
+            failed = tap.send_canary(token)
+            if failed:
+                raise ProbeFailure(f"nothing was seen on {self.label}, but nothing could be: {failed}")
+        deadline = time.monotonic() + _CANARY_DEADLINE
+        missing = {tap.node.name for tap in self._taps}
+        while True:
+            self._drain()
+            missing -= {node for node, seen in self._seen_canaries if seen.startswith(token)}
+            if not missing:
+                return
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ProbeFailure(
+                    f"nothing was seen on {self.label}, but our own frame was not seen either at "
+                    f"{', '.join(sorted(missing))}: the capture is deaf"
+                )
+            self._wait(min(left, _LOOK))
+
+    def _wait(self, seconds: float) -> None:
+        """Until a frame is queued. The pump may take it first, so never for long."""
+        poll = select.poll()
+        for tap in self._taps:
+            if (fd := tap.fileno()) >= 0:
+                poll.register(fd, select.POLLIN)
+        poll.poll(seconds * 1000)
+
+    def _came(self) -> str:
+        frames = self.frames
+        lost = f"; the kernel dropped {self.drops} frames" if self.drops else ""
+        if not frames:
+            return f"nothing was captured{lost}"
+        rows = "\n".join(f"  {frame!r}" for frame in frames[-_SHOWN:])
+        more = f" (the last {_SHOWN})" if len(frames) > _SHOWN else ""
+        return f"{len(frames)} other frames were captured{more}{lost}:\n{rows}"
+
+    # ------------------------------------------------------------------ files
+
+    def save(self, path: str | os.PathLike[str], comment: str = "") -> int:
+        """Write a pcapng file that Wireshark opens, with the names of nodes and interfaces; returns how many frames.
+
+        Args:
+            path: of the file, replaced if it exists.
+            comment: about the whole; by default what was captured.
+        """
+        dropped = f"; {self.drops} frames were dropped" if self.drops else ""
+        with open(path, "wb") as file:
+            return pcapng.write(file, self.frames, (comment or f"capture of {self.label}") + dropped)

@@ -1,0 +1,104 @@
+"""Frame: one Ethernet frame as it passed an interface. Pure; scapy is imported when one is dissected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scapy.packet import Packet
+
+ETH_IPV4, ETH_ARP, ETH_IPV6, ETH_VLAN = b"\x08\x00", b"\x08\x06", b"\x86\xdd", b"\x81\x00"
+
+#: EtherType of our own frames: IEEE 802 local experimental 1.
+ETH_CANARY = b"\x88\xb5"
+CANARY = ETH_CANARY + b"pytest-netns canary "
+
+_HOP_BY_HOP, _IGMP, _ICMPV6 = 0, 2, 58
+# Multicast listener discovery (RFC 2710, RFC 3810) and neighbour discovery (RFC 4861), redirects included.
+_CHATTER6 = frozenset({130, 131, 132, 133, 134, 135, 136, 137, 143})
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """One frame at one interface.
+
+    Attributes:
+        time: nanoseconds since 1970, from the kernel; the clock is the same for all interfaces.
+        node: name of the namespace.
+        interface: name of the interface in it.
+        outgoing: True if the node sent it there, False if it arrived.
+        data: the frame from the Ethernet header on; from the IP header on for devices without one.
+        ethernet: whether ``data`` begins with an Ethernet header.
+        comment: a remark that ``Capture.save`` writes beside it.
+    """
+
+    time: int
+    node: str
+    interface: str
+    outgoing: bool
+    data: bytes
+    ethernet: bool = True
+    comment: str = ""
+    _packet: Packet | None = field(default=None, repr=False)
+
+    @property
+    def packet(self) -> Packet:
+        """As a scapy packet, dissected at the first access; ``time`` and ``sniffed_on`` are set."""
+        if self._packet is None:
+            self._packet = dissect(self.data, self.ethernet)
+            self._packet.time = self.time / 1e9
+            self._packet.sniffed_on = f"{self.node}:{self.interface}"
+        return self._packet
+
+    @property
+    def place(self) -> str:
+        """``red:eth0``."""
+        return f"{self.node}:{self.interface}"
+
+    def __repr__(self) -> str:
+        return f"<Frame {self.place} {'out' if self.outgoing else 'in'}: {summary(self)}>"
+
+
+def dissect(data: bytes, ethernet: bool = True) -> Packet:
+    """A frame as a scapy packet. Bytes that make no sense end up in a Raw layer; nothing is raised."""
+    from scapy.layers.inet import IP
+    from scapy.layers.inet6 import IPv6
+    from scapy.layers.l2 import Ether
+    from scapy.packet import Raw
+
+    first = Ether if ethernet else (IPv6 if data[:1] and data[0] >> 4 == 6 else IP)
+    try:
+        return first(data)
+    except Exception:  # scapy's dissectors raise whatever a hostile packet makes them raise
+        return Raw(data)
+
+
+def summary(frame: Frame) -> str:
+    """One line about a frame, by scapy."""
+    text = str(frame.packet.summary())
+    return text.removeprefix("Ether / ").replace(" / Padding", "").replace(" / Raw", "")
+
+
+def is_canary(data: bytes) -> bool:
+    """Whether it is a frame of ours that proves a capture to be alive."""
+    return data[12:14] == ETH_CANARY and data[12 : 12 + len(CANARY)] == CANARY
+
+
+def is_chatter(data: bytes, ethernet: bool = True) -> bool:
+    """Whether it is IPv6 neighbour discovery, multicast listener discovery or IGMP: what hosts do unasked."""
+    if ethernet:
+        kind, ip = data[12:14], data[14:]
+        if kind == ETH_VLAN:
+            kind, ip = data[16:18], data[18:]
+    else:
+        ip = data
+        kind = ETH_IPV6 if data[:1] and data[0] >> 4 == 6 else ETH_IPV4
+    if kind == ETH_IPV4:
+        return len(ip) > 9 and ip[9] == _IGMP
+    if kind != ETH_IPV6 or len(ip) < 41:
+        return False
+    header, offset = ip[6], 40
+    if header == _HOP_BY_HOP and len(ip) > 42:
+        header, offset = ip[40], 40 + 8 * (ip[41] + 1)
+    return header == _ICMPV6 and len(ip) > offset and ip[offset] in _CHATTER6

@@ -1,0 +1,223 @@
+"""Tap: one packet socket that listens to the interfaces of a namespace, and the pump that drains all taps.
+
+The kernel queues; one thread of ours empties the queues into lists, a batch at a time, so that a long capture does not
+overflow them. A ring (packet_mmap) would drain faster still, but takes 8 ms to set up and 24 to tear down.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pytest_netns.capture import bpf
+from pytest_netns.capture.frame import ETH_CANARY, Frame
+from pytest_netns.errors import KernelError
+from pytest_netns.kernel import reaper
+from pytest_netns.kernel.syscalls import bind_packet_socket, entered
+
+if TYPE_CHECKING:
+    from pytest_netns.namespace import Namespace
+
+_SOL_PACKET, _PACKET_STATISTICS, _PACKET_AUXDATA = 263, 6, 8
+_SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
+_ETH_P_ALL = 3
+_PACKET_OUTGOING, _PACKET_HOST_LOOPBACK = 4, 5
+_ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
+_TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
+
+#: Bytes of queue asked for: some 80,000 small frames. Without privilege over the machine the kernel grants less
+#: (net.core.rmem_max), and the pump turns more often.
+BUFFER = 64 << 20
+#: Seconds that frames may wait in the queue; the smaller, the more turns the pump makes.
+_PAUSE = 0.01
+_BATCH = 4096
+
+
+class Tap:
+    """Frames of one namespace: of one interface, or of all, later ones included.
+
+    Args:
+        node: the namespace.
+        interface: name of an interface; None for all.
+        filter_code: a BPF program; None for every frame.
+        deliver: called with each batch of frames, in the pump's thread or in that of who calls ``drain``.
+
+    Raises:
+        KernelError: no such interface, or it is down.
+    """
+
+    def __init__(
+        self,
+        node: Namespace,
+        interface: str | None,
+        filter_code: bytes | None,
+        deliver: Callable[[list[Frame]], None],
+    ) -> None:
+        self.node = node
+        self.interface = interface
+        self._name = node.name
+        self._deliver = deliver
+        self._lock = threading.Lock()
+        self._drops = 0
+        self._closed = False
+        try:
+            with entered(node.fd):
+                # Protocol 0 is deaf until bind(); see pytest_netns.probe.sockets.
+                self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        except OSError as error:
+            raise KernelError(error.errno or 0, "packet socket", node.name) from error
+        try:
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
+            except PermissionError:  # rootless: as much as the machine allows anybody
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+            self._socket.setblocking(False)
+            if filter_code is not None:
+                bpf.attach(self._socket, filter_code)
+            index = node.interface(interface).index if interface else 0
+            bind_packet_socket(self._socket.fileno(), _ETH_P_ALL, index)
+        except OSError as error:
+            self._socket.close()
+            raise KernelError(error.errno or 0, f"capture on {interface or 'all interfaces'}", node.name) from error
+
+    def fileno(self) -> int:
+        """Its descriptor, for poll(2); -1 once closed."""
+        return -1 if self._closed else self._socket.fileno()
+
+    @property
+    def drops(self) -> int:
+        """Frames that the kernel had to throw away because the queue was full."""
+        with self._lock:
+            if not self._closed:
+                self._count_drops()
+            return self._drops
+
+    def _count_drops(self) -> None:
+        # reading resets the kernel's count
+        self._drops += struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1]
+
+    def drain(self) -> int:
+        """Deliver what is queued now; returns how many frames that were."""
+        total = 0
+        with self._lock:
+            if self._closed:
+                return 0
+            while True:
+                batch = self._batch()
+                if batch:
+                    self._deliver(batch)
+                total += len(batch)
+                if len(batch) < _BATCH:
+                    return total
+
+    def _batch(self) -> list[Frame]:
+        frames: list[Frame] = []
+        receive, name = self._socket.recvmsg, self._name
+        try:
+            while len(frames) < _BATCH:
+                data, control, _, (interface, _, kind, hardware, _) = receive(1 << 18, 128)
+                if kind == _PACKET_OUTGOING and hardware == _ARPHRD_LOOPBACK:
+                    continue  # it arrives at once
+                stamp = 0
+                for level, what, value in control:
+                    if level == socket.SOL_SOCKET:
+                        seconds, nanoseconds = struct.unpack("qq", value[:16])
+                        stamp = seconds * 1_000_000_000 + nanoseconds
+                    elif what == _PACKET_AUXDATA:
+                        data = _with_tag(data, value)
+                ethernet = hardware in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK)
+                frames.append(Frame(stamp, name, interface, kind == _PACKET_OUTGOING, data, ethernet))
+        except BlockingIOError:
+            pass  # the queue is empty
+        except OSError as error:
+            if error.errno not in (100, 19):  # ENETDOWN, ENODEV: the interface went away; what was queued has come
+                raise
+        return frames
+
+    def send_canary(self, token: bytes) -> str | None:
+        """Send a frame of ours out of each interface that is listened to; returns why that failed, if it did."""
+        names = [self.interface] if self.interface else [n for n in self.node.interfaces if n != "lo"]
+        for name in names:
+            try:
+                with entered(self.node.fd):
+                    sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+                try:
+                    mac = bytes.fromhex(self.node.interface(name).mac.replace(":", "") or "00" * 6)
+                    # to itself: no host takes it, and a bridge does not learn from it what it does not know
+                    sender.sendto(mac + mac + token, (name, int.from_bytes(ETH_CANARY, "big")))
+                finally:
+                    sender.close()
+            except OSError as error:
+                return f"{self._name}:{name}: {os.strerror(error.errno or 0)}"
+        return None
+
+    def close(self) -> None:
+        """Stop listening; allowed more than once."""
+        with self._lock:
+            if not self._closed:
+                self._count_drops()
+                self._closed = True
+                reaper.later(self._socket.close)
+
+
+def _with_tag(data: bytes, auxiliary: bytes) -> bytes:
+    """Put a VLAN tag back that the kernel has taken off (packet(7), PACKET_AUXDATA)."""
+    status, _, _, _, _, tci, tpid = struct.unpack("=IIIHHHH", auxiliary[:20])
+    if not status & _TP_STATUS_VLAN_VALID:
+        return data
+    return data[:12] + struct.pack("!HH", tpid if status & _TP_STATUS_VLAN_TPID_VALID else 0x8100, tci) + data[12:]
+
+
+class _Pump:
+    """Drains all taps of this process, so that none overflows while nobody looks."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taps: set[Tap] = set()
+        self._wake = threading.Event()
+        self._never = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._owner = 0
+
+    def add(self, taps: list[Tap]) -> None:
+        with self._lock:
+            if self._owner != os.getpid():  # threads do not survive a fork, nor are the parent's taps ours
+                self._thread, self._owner = None, os.getpid()
+                self._taps = set()
+            self._taps.update(taps)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, daemon=True, name="netns-pump")
+                self._thread.start()
+            self._wake.set()
+
+    def remove(self, taps: list[Tap]) -> None:
+        with self._lock:
+            self._taps.difference_update(taps)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                taps = list(self._taps)
+                if not taps:
+                    self._wake.clear()
+            if not taps:
+                self._wake.wait()
+                continue
+            poll = select.poll()
+            for tap in taps:
+                if (fd := tap.fileno()) >= 0:
+                    poll.register(fd, select.POLLIN)
+            if poll.poll(200):
+                self._never.wait(_PAUSE)  # to take many frames in one turn
+                for tap in taps:
+                    tap.drain()
+
+
+pump = _Pump()
