@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_netns.errors import KernelError, TopologyError, WaitTimeout
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix
-from pytest_netns.kernel.tables import LinkState, decode_address, decode_link
+from pytest_netns.kernel.tables import LinkState, decode_address, decode_link, in_order
 
 if TYPE_CHECKING:
     from pytest_netns.namespace import Namespace
@@ -96,12 +96,9 @@ class Interface:
 
     @property
     def addresses(self) -> list[AddressWithPrefix]:
-        """Its addresses, IPv4 first, link-local ones last."""
+        """Its addresses in the order of their adding, IPv4 first, link-local ones last."""
         entries = [decode_address(body) for body in self.node.rtnl.dump(rtnetlink.address_dump(self.index))]
-        return sorted(
-            (entry.address for entry in entries if entry.index == self.index),
-            key=lambda a: (a.is_link_local, a.version),
-        )
+        return in_order(entry for entry in entries if entry.index == self.index)
 
     @property
     def ip4(self) -> IPv4Address | None:

@@ -18,13 +18,21 @@ from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from pytest_netns import streams
 from pytest_netns.errors import KernelError, NetnsError, PrivilegeError, TopologyError
-from pytest_netns.interface import FALLBACK_DEVICES, Interface, Interfaces
+from pytest_netns.interface import Interface, Interfaces
 from pytest_netns.kernel import foreign, published, rtnetlink, sysctl
 from pytest_netns.kernel.netlink import NetlinkSocket
 from pytest_netns.kernel.nftables import Nftables
 from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, entered, open_namespace, setns, unshare
-from pytest_netns.kernel.tables import Neighbour, Route, decode_address, decode_link, decode_neighbour, decode_route
+from pytest_netns.kernel.tables import (
+    Neighbour,
+    Route,
+    decode_address,
+    decode_link,
+    decode_neighbour,
+    decode_route,
+    in_order,
+)
 from pytest_netns.process import Argv, Process, Supervisor
 
 if TYPE_CHECKING:
@@ -439,17 +447,9 @@ class Namespace:
             raise TopologyError(error.args[0]) from None
 
     def addresses(self) -> list[AddressWithPrefix]:
-        """The addresses of all interfaces but loopback, IPv4 first, link-local ones last."""
-        hidden = {
-            link.index
-            for link in map(decode_link, self.rtnl.dump(rtnetlink.link_dump()))
-            if link.name in FALLBACK_DEVICES or link.name == "lo"
-        }
+        """Its addresses, IPv4 first, link-local ones last; without 127.0.0.1 and ::1, which lead nowhere."""
         entries = map(decode_address, self.rtnl.dump(rtnetlink.address_dump()))
-        return sorted(
-            (entry.address for entry in entries if entry.index not in hidden),
-            key=lambda a: (a.is_link_local, a.version),
-        )
+        return in_order(entry for entry in entries if entry.scope != "host")
 
     def _names(self) -> dict[int, str]:
         return {link.index: link.name for link in map(decode_link, self.rtnl.dump(rtnetlink.link_dump()))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import shlex
+import shutil
 import signal
 import subprocess
 import threading
@@ -249,8 +250,15 @@ class Supervisor:
             return words, self._started().popen(words, netns, start_new_session=True, **options)
         except OSError as error:
             if error.filename is not None and os.fspath(error.filename) == words[0]:
-                what = "no such program" if isinstance(error, FileNotFoundError) else str(error.strerror)
-                hint = "" if "/" in words[0] else f" in PATH={os.environ.get('PATH', '')}"
+                env = options.get("env")
+                path = (os.environ if env is None else env).get("PATH", os.defpath)  # type: ignore[attr-defined]
+                by_name = "/" not in words[0]
+                # A folder of PATH that may not be searched gives EACCES, whatever is asked for.
+                missing = isinstance(error, FileNotFoundError) or (
+                    by_name and shutil.which(words[0], os.F_OK, path) is None
+                )
+                what = "no such program" if missing else str(error.strerror)
+                hint = f" in PATH={path}" if by_name else ""
                 message = f"cannot run {words[0]!r} in namespace {node!r}: {what}{hint}"
             else:
                 message = f"cannot run {words[0]!r} in namespace {node!r}: {error}"

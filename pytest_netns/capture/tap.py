@@ -69,8 +69,12 @@ class Tap:
             with entered(node.fd):
                 # Protocol 0 is deaf until bind(); see pytest_netns.probe.sockets.
                 self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+                index = _index_of(interface) if interface else 0
         except OSError as error:
             raise KernelError(error.errno or 0, "packet socket", node.name) from error
+        if index < 0:
+            self._socket.close()
+            node.interface(interface or "")  # a clear error
         try:
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
@@ -81,7 +85,6 @@ class Tap:
             self._socket.setblocking(False)
             if filter_code is not None:
                 bpf.attach(self._socket, filter_code)
-            index = node.interface(interface).index if interface else 0
             bind_packet_socket(self._socket.fileno(), _ETH_P_ALL, index)
         except OSError as error:
             self._socket.close()
@@ -165,6 +168,13 @@ class Tap:
                 self._count_drops()
                 self._closed = True
                 reaper.later(self._socket.close)
+
+
+def _index_of(interface: str) -> int:
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return -1
 
 
 def _with_tag(data: bytes, auxiliary: bytes) -> bytes:

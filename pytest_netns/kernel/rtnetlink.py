@@ -132,10 +132,15 @@ def bridge(name: str, index: int, mac: bytes) -> Request:
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"ip link add {name} type bridge")
 
 
-def port_up(index: int, name: str, bridge_index: int, bridge_name: str) -> Request:
-    """``ip link set NAME master BRIDGE up``. A port gets no link-local address: it has no business in IPv6."""
-    body = _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP) + attribute(IFLA_MASTER, _U32.pack(bridge_index)) + _NO_LINK_LOCAL
-    return Request(RTM_NEWLINK, 0, body, f"ip link set {name} master {bridge_name} up")
+def port_up(index: int, name: str, bridge_index: int, bridge_name: str) -> list[Request]:
+    """``ip link set NAME master BRIDGE addrgenmode none``, then ``up``.
+
+    A port gets no link-local address: it has no business in IPv6. Two requests, because of one the kernel carries out
+    the "up" before the rest (do_setlink()), and the address would be there already.
+    """
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MASTER, _U32.pack(bridge_index)) + _NO_LINK_LOCAL
+    join = Request(RTM_NEWLINK, 0, body, f"ip link set {name} master {bridge_name} addrgenmode none")
+    return [join, link_up(index, name)]
 
 
 def port_release(index: int, name: str) -> Request:

@@ -6,6 +6,7 @@ Decoding only, no sockets.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Interface,
@@ -196,6 +197,20 @@ def decode_address(body: bytes) -> AddressEntry:
     raw = found.get(2) or found[1]  # IFA_LOCAL; IFA_ADDRESS is the far end of a point-to-point link
     address: AddressWithPrefix = IPv4Interface((raw, prefix)) if family == AF_INET else IPv6Interface((raw, prefix))
     return AddressEntry(index, address, _SCOPES.get(scope, "global"), bool(flags & _IFA_F_TENTATIVE))
+
+
+def in_order(entries: Iterable[AddressEntry]) -> list[AddressWithPrefix]:
+    """Addresses by family and interface in the order of their adding, IPv4 first, link-local ones last.
+
+    The kernel lists IPv4 addresses so, and IPv6 ones the last added first (ipv6_link_dev_addr()).
+    """
+    rank: dict[int, int] = {}
+    rows = []
+    for position, entry in enumerate(entries):
+        address = entry.address
+        place = rank.setdefault(entry.index, len(rank))
+        rows.append((address.is_link_local, address.version, place, (5 - address.version) * position, address))
+    return [row[-1] for row in sorted(rows, key=lambda row: row[:-1])]
 
 
 def decode_route(body: bytes, names: dict[int, str]) -> list[Route]:

@@ -109,11 +109,14 @@ class Bridge(Node):
                 new = self.segment.take_exactly(host.name, address)
                 undo.callback(self.segment.release, [new])
                 old = [a for a in end.addresses if a.version == new.version and not a.is_link_local]
-                end.add_address(new)
+                # The old one goes first: it is the primary address, and the kernel removes its secondaries with it.
                 for each in old:
                     end.remove_address(each)
+                    undo.callback(end.add_address, each)
+                end.add_address(new)
+                undo.callback(end.remove_address, new)
                 self.segment.release(old)
-            self.rtnl.batch([rtnetlink.port_up(port.index, port.name, self.device.index, self.device.name)])
+            self.rtnl.batch(rtnetlink.port_up(port.index, port.name, self.device.index, self.device.name))
             port.wait_up(port=True)
             end.wait_up()
             undo.pop_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from itertools import zip_longest
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from pytest_netns.errors import TopologyError
+from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.isolation import KINDS, Kind
 from pytest_netns.kernel.netlink import Request
 from pytest_netns.kernel.rtnetlink import RTM_DELROUTE
@@ -33,6 +34,7 @@ HostAddresses = AddressSpec | Sequence[AddressSpec | None] | None
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.pattern import Pattern
+    from pytest_netns.probe.matrix import PingMatrix
 
 _N = TypeVar("_N", bound=Node)
 
@@ -302,21 +304,26 @@ class Lab:
         """
         with self._lock:
             self._check_open()
-            nodes = [node for node in self if isinstance(node, Host)]
+            nodes = [node for node in self if isinstance(node, Host) and not node.closed]
             routes = shortest_paths(nodes, [node for node in nodes if isinstance(node, Router)])
             for node in nodes:
-                stale = self._autoroutes.pop(node.name, {})
                 wanted = {request.body: request for request in routes[node]}
-                gone = [delete for body, delete in stale.items() if body not in wanted]
-                if gone:
-                    node.rtnl.batch(gone)
-                fresh = [request for body, request in wanted.items() if body not in stale]
-                if fresh:
-                    node.rtnl.batch(fresh)
+                for body, delete in self._autoroutes.pop(node.name, {}).items():
+                    if body not in wanted:
+                        self._forget_route(node, delete)
+                if wanted:  # those from before too: the kernel drops routes of an interface that goes down
+                    node.rtnl.batch(list(wanted.values()))
                 self._autoroutes[node.name] = {
                     body: Request(RTM_DELROUTE, 0, body, request.operation.replace(" replace ", " delete "))
                     for body, request in wanted.items()
                 }
+
+    def _forget_route(self, node: Node, delete: Request) -> None:
+        try:
+            node.rtnl.batch([delete])
+        except KernelError as error:
+            if error.errno != errno.ESRCH:  # it went with its interface, or in a namespace that several share
+                raise
 
     def bridge(
         self, name: str, subnet: SubnetSpec | Bridge = None, *, sysctls: Mapping[str, str | int] | None = None
@@ -427,6 +434,17 @@ class Lab:
 
         self._check_open()
         return Capture(f"lab {self.name}", places, filter, chatter)
+
+    def ping_all(self, *, timeout: float = 1.0) -> PingMatrix:
+        """Every host and router pings every other, all at once. Falsy if any pair fails; prints as a table.
+
+        Args:
+            timeout: seconds to wait for all replies.
+        """
+        from pytest_netns.probe.matrix import ping_all
+
+        self._check_open()
+        return ping_all([node for node in self if isinstance(node, Host) and not node.closed], timeout=timeout)
 
     def attach(self, bridge: Bridge, node: Node, address: AddressSpec | None) -> Link:
         """Connect a node to a bridge, by the next free address of its subnet or by the one given."""

@@ -170,7 +170,7 @@ def _configure(end: End, interface: Interface, created_up: bool) -> list[Request
     requests = []
     if end.bridge is not None:
         device = end.bridge.device
-        requests.append(rtnetlink.port_up(interface.index, interface.name, device.index, device.name))
+        requests += rtnetlink.port_up(interface.index, interface.name, device.index, device.name)
     elif not created_up:
         requests.append(rtnetlink.link_up(interface.index, interface.name))
     requests += [rtnetlink.address_add(interface.index, interface.name, address) for address in end.addresses]

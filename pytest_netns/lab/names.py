@@ -34,7 +34,7 @@ class Names(MutableMapping[str, list[Address]]):
 
     def _addresses(self, entry: list[Address] | Node) -> list[Address]:
         if isinstance(entry, Node):
-            return [a.ip for a in entry.addresses() if not a.is_link_local]
+            return [] if entry.closed else [a.ip for a in entry.addresses() if not a.is_link_local]
         return entry
 
     def __getitem__(self, name: str) -> list[Address]:

@@ -15,6 +15,7 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.rtnetlink import Address
 from pytest_netns.lab.node import Node
+from pytest_netns.probe.limits import check_port
 
 if TYPE_CHECKING:
     from pytest_netns.lab.router import Router
@@ -130,13 +131,6 @@ class ForwardRule(Rule):
             return f"meta nfproto {'ipv4' if version == 4 else 'ipv6'} fib daddr type local"
         addresses = [str(a.ip) for a in self.on.addresses if a.version == version and not a.is_link_local]
         return f"{family} daddr {{ {', '.join(addresses)} }}" if addresses else None
-
-
-def check_port(port: object) -> int:
-    """A port number. Raises ValueError."""
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
-        raise ValueError(f"port is {port!r}; it can be 1 to 65535")
-    return port
 
 
 class Nat:

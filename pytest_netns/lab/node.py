@@ -11,23 +11,16 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.isolation import Isolation, Kind
 from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
+from pytest_netns.lab.prober import Prober
 from pytest_netns.lab.slots import Slots
-from pytest_netns.namespace import Namespace
 from pytest_netns.process import Supervisor
 
 if TYPE_CHECKING:
-    from pytest_netns.capture.capture import Capture
-    from pytest_netns.capture.pattern import Pattern
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.link import Link
-    from pytest_netns.probe.arp import ArpResult
-    from pytest_netns.probe.destination import Destination
-    from pytest_netns.probe.ping import PingResult
-    from pytest_netns.probe.tcp import TcpResult
-    from pytest_netns.probe.trace import TraceResult
 
 
-class Node(Namespace):
+class Node(Prober):
     """A host, router or bridge. Made by its lab, not by hand."""
 
     def __init__(
@@ -125,115 +118,6 @@ class Node(Namespace):
             raise TopologyError(f"{interface!r} is not an interface of {self.name!r}")
         interface.add_address(address)
 
-    def capture(
-        self,
-        interface: str | Interface | None = None,
-        filter: str | Pattern | None = None,
-        *,
-        chatter: bool = False,
-    ) -> Capture:
-        """Capture the frames that pass an interface of this node, or all of them; use it in a ``with`` statement.
-
-        Args:
-            interface: one interface; None for all, later ones included.
-            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), a scapy packet (compared
-                in the fields that were set), a scapy layer class, or a function of a packet.
-            chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
-
-        Raises:
-            TopologyError: no such interface.
-            TypeError, ValueError: no such filter.
-        """
-        from pytest_netns.capture.capture import Capture
-
-        if isinstance(interface, Interface) and interface.node is not self:
-            raise TopologyError(f"{interface!r} is not an interface of {self.name!r}")
-        if not isinstance(interface, Interface | str | None):
-            raise TypeError(f"interface={interface!r}: expected a name or an interface of {self.name!r}")
-        name = interface.name if isinstance(interface, Interface) else interface
-        label = f"{self.name}:{name}" if name else self.name
-        return Capture(label, lambda: [(self, name)], filter, chatter)
-
-    # ----------------------------------------------------------------- probes
-    # Imported on use: they need scapy, which takes 200 ms to import.
-
-    def ping(
-        self,
-        destination: Destination,
-        *,
-        count: int = 1,
-        interval: float = 0.0,
-        timeout: float = 1.0,
-        size: int = 56,
-        ttl: int = 64,
-        df: bool = False,
-    ) -> PingResult:
-        """Send ICMP echo requests (RFC 792, RFC 4443) and wait for the replies. Truthy if all were answered.
-
-        Args:
-            destination: a node, an interface or an address.
-            count: how many requests.
-            interval: seconds between them; 0 sends the next one when the reply is there.
-            timeout: seconds to wait for each reply.
-            size: bytes of payload, as ``ping -s``.
-            ttl: time to live, or hop limit.
-            df: forbid fragments, as ``ping -M do``.
-
-        Raises:
-            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
-            ValueError: a number is out of range.
-        """
-        from pytest_netns.probe.ping import ping
-
-        return ping(self, destination, count=count, interval=interval, timeout=timeout, size=size, ttl=ttl, df=df)
-
-    def arp(self, destination: Destination, *, timeout: float = 1.0) -> ArpResult:
-        """Ask who has an address: ARP (RFC 826) for IPv4, neighbour solicitation (RFC 4861) for IPv6.
-
-        Truthy if somebody answered. The kernel's own cache is neither used nor changed.
-
-        Args:
-            destination: a node, an interface or an address on the same link.
-            timeout: seconds to wait for an answer.
-
-        Raises:
-            TopologyError: no interface of this node is on a link with that address.
-        """
-        from pytest_netns.probe.arp import arp
-
-        return arp(self, destination, timeout=timeout)
-
-    def trace(self, destination: Destination, *, max_hops: int = 30, timeout: float = 1.0) -> TraceResult:
-        """Find the way to a destination, hop by hop, by echo requests with a growing time to live.
-
-        Truthy if it was reached. Stops after three hops in a row that do not answer.
-
-        Args:
-            destination: a node, an interface or an address.
-            max_hops: the largest time to live to try, 1 to 255.
-            timeout: seconds to wait for each hop.
-
-        Raises:
-            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
-            ValueError: a number is out of range.
-        """
-        from pytest_netns.probe.trace import trace
-
-        owners = {address.ip: node.name for node in self.lab for address in node.addresses()}
-        return trace(self, destination, max_hops=max_hops, timeout=timeout, name_of=owners.get)
-
-    def tcp(self, destination: Destination, port: int, *, timeout: float = 1.0) -> TcpResult:
-        """Ask with a SYN whether a TCP port is open. Truthy if it is. No connection is made, so no server sees one.
-
-        Args:
-            destination: a node, an interface or an address.
-            port: 1 to 65535.
-            timeout: seconds to wait for an answer; the SYN is repeated twice in that time.
-
-        Raises:
-            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
-            ValueError: the port is out of range.
-        """
-        from pytest_netns.probe.tcp import tcp
-
-        return tcp(self, destination, port, timeout=timeout)
+    def node_names(self) -> dict[Address, str]:
+        """Which node of its lab has an address."""
+        return {address.ip: node.name for node in self.lab if not node.closed for address in node.addresses()}

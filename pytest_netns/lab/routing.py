@@ -28,6 +28,9 @@ RouteTarget = (
     Node | Interface | str | IPv4Network | IPv6Network | IPv4Address | IPv6Address | IPv4Interface | IPv6Interface
 )
 
+#: Of the routes that a lab works out: higher than what a route set by hand has in either family (0 and 1024).
+WORKED_OUT_METRIC = 2048
+
 _DEFAULT: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
 
@@ -179,7 +182,7 @@ def shortest_paths(nodes: Sequence[Node], routers: Iterable[Node]) -> dict[Node,
             hop = _nearest(node, target.version, subnets, places, distance)
             if hop is not None:
                 gateway, interface = hop
-                options = RouteOptions(protocol=rtnetlink.RTPROT_STATIC)
+                options = RouteOptions(metric=WORKED_OUT_METRIC, protocol=rtnetlink.RTPROT_STATIC)
                 routes[node].append(rtnetlink.route_replace(target, gateway, interface.index, options))
     return routes
 

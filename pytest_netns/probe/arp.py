@@ -18,7 +18,7 @@ from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
 from pytest_netns.namespace import Namespace
 from pytest_netns.probe.destination import Destination, Target, resolve
 from pytest_netns.probe.icmp import ProbeError, local_error
-from pytest_netns.probe.ping import check_range
+from pytest_netns.probe.limits import check_range
 from pytest_netns.probe.sockets import ETH_P_ARP, ETH_P_IPV6, Waiter, close_later, packet_socket
 
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
@@ -37,6 +37,7 @@ class ArpResult:
         address: that address.
         interface: name of the interface on which it asked.
         mac: MAC address of the first who answered; None if nobody did.
+        macs: of all who answered; more than one is a duplicate address.
         rtt: seconds until that answer; None without one.
         error: what the node's own kernel said against sending; else None.
     """
@@ -46,6 +47,7 @@ class ArpResult:
     address: Address
     interface: str
     mac: str | None = None
+    macs: tuple[str, ...] = ()
     rtt: float | None = None
     error: ProbeError | None = None
     _raw: bytes | None = field(default=None, repr=False)
@@ -60,18 +62,21 @@ class ArpResult:
 
     def __repr__(self) -> str:
         asked = f"{self.source}:{self.interface} asks who has {self.destination}"
+        if len(self.macs) > 1:
+            return f"<ArpResult {asked}: DUPLICATE, {' and '.join(self.macs)}>"
         if self.mac is not None and self.rtt is not None:
             return f"<ArpResult {asked}: {self.mac}, {self.rtt * 1000:.3f} ms>"
         return f"<ArpResult {asked}: {self.error or 'nobody answers'}>"
 
 
-def arp(node: Namespace, destination: Destination, *, timeout: float = 1.0) -> ArpResult:
+def arp(node: Namespace, destination: Destination, *, timeout: float = 1.0, dad: bool = False) -> ArpResult:
     """See ``Node.arp``."""
     target = resolve(node, destination)
     check_range("timeout", timeout, 0, 3600)
     interface = _interface_towards(node, target)
     version = target.address.version
-    question = _who_has(interface, target.address) if version == 4 else _solicitation(interface, target.address)
+    ask = _who_has if version == 4 else _solicitation
+    question = ask(interface, target.address, dad)
     ethertype = ETH_P_ARP if version == 4 else ETH_P_IPV6
     result = ArpResult(node.name, target.label, target.address, interface.name)
     try:
@@ -92,8 +97,13 @@ def arp(node: Namespace, destination: Destination, *, timeout: float = 1.0) -> A
             while waiter.wait(until):
                 frame = sock.recv(1 << 16)
                 mac = _answer(frame, target.address.packed)
-                if mac is not None:
-                    return _with(result, mac=mac, rtt=time.perf_counter() - start, _raw=frame)
+                if mac is None or mac in result.macs:
+                    continue
+                if result.mac is None:
+                    result = _with(result, mac=mac, rtt=time.perf_counter() - start, _raw=frame)
+                result = _with(result, macs=(*result.macs, mac))
+                if not dad:
+                    return result
         return result
     finally:
         close_later(sock)
@@ -122,20 +132,21 @@ def _interface_towards(node: Namespace, target: Target) -> Interface:
     raise TopologyError(f"{node.name!r} is on no link with {target.address}; its interfaces: {shown}")
 
 
-def _who_has(interface: Interface, address: Address) -> bytes:
+def _who_has(interface: Interface, address: Address, dad: bool) -> bytes:
     mac = interface.mac
-    own = [a.ip for a in interface.addresses if a.version == 4]
+    own = [] if dad else [a.ip for a in interface.addresses if a.version == 4]
     # Without an address of its own it asks as a prober does (RFC 5227 2.1.1).
-    sender = next((a.ip for a in interface.addresses if address in a.network), own[0] if own else "0.0.0.0")
+    near = [] if dad else [a.ip for a in interface.addresses if address in a.network]
+    sender = [*near, *own, "0.0.0.0"][0]
     frame = Ether(src=mac, dst=_BROADCAST) / ARP(
         op=1, hwsrc=mac, psrc=str(sender), hwdst="00:00:00:00:00:00", pdst=str(address)
     )
     return bytes(frame)
 
 
-def _solicitation(interface: Interface, address: Address) -> bytes:
+def _solicitation(interface: Interface, address: Address, dad: bool) -> bytes:
     mac = interface.mac
-    own = [a.ip for a in interface.addresses if a.version == 6]
+    own = [] if dad else [a.ip for a in interface.addresses if a.version == 6]
     group = in6_getnsma(inet_pton(AF_INET6, str(address)))
     sender = own[-1] if own else IPv6Address("::")  # link-local ones come last
     frame = (

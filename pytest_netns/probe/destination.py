@@ -39,7 +39,7 @@ def resolve(source: Namespace, destination: Destination) -> Target:
             label, addresses = str(destination), destination.addresses
         else:
             label, addresses = destination.name, destination.addresses()
-        return _choose(source, label, addresses)
+        return choose(source, label, addresses, source.addresses())
     if isinstance(destination, IPv4Interface | IPv6Interface):
         destination = destination.ip
     if isinstance(destination, str):
@@ -75,10 +75,10 @@ def _scope(source: Namespace, address: Address, zone: str) -> int:
     return 0
 
 
-def _choose(source: Namespace, label: str, addresses: list[AddressWithPrefix]) -> Target:
+def choose(source: Namespace, label: str, addresses: list[AddressWithPrefix], own: list[AddressWithPrefix]) -> Target:
+    """One of several addresses, seen from a source that has the addresses ``own``. Raises TopologyError."""
     if not addresses:
         raise TopologyError(f"{label!r} has no address to reach it by")
-    own = source.addresses()
     networks = {address.network for address in own if not address.is_link_local}
     usable = [address for address in addresses if not address.is_link_local]
     for address in usable:

@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import fmean
@@ -21,6 +22,7 @@ from pytest_netns.namespace import Namespace
 from pytest_netns.probe import icmp
 from pytest_netns.probe.destination import Destination, Target, resolve
 from pytest_netns.probe.icmp import ProbeError
+from pytest_netns.probe.limits import check_range
 from pytest_netns.probe.sockets import (
     IP_MTU_DISCOVER,
     IPV6_DONTFRAG,
@@ -29,6 +31,7 @@ from pytest_netns.probe.sockets import (
     PMTUDISC_DONT,
     Waiter,
     raw_socket,
+    set_ttl,
 )
 
 #: With interval=0, the next request goes out after this many seconds at the latest, as with ``ping -f``.
@@ -115,12 +118,12 @@ def _request(version: int, size: int, identifier: int, sequence: int) -> bytes:
     return bytes(data)
 
 
-def _configure(sock: socket.socket, version: int, ttl: int, df: bool) -> None:
+def configure(sock: socket.socket, version: int, ttl: int, df: bool) -> None:
     """Let through what answers an echo request, and set what goes into the IP header."""
+    set_ttl(sock, version, ttl)
     if version == 4:
         passed = (icmp.ECHO_REPLY, *icmp.ERRORS4)
         sock.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~sum(1 << t for t in passed) & 0xFFFFFFFF))
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DO if df else PMTUDISC_DONT)
         return
     blocked = bytearray(b"\xff" * 32)
@@ -129,16 +132,9 @@ def _configure(sock: socket.socket, version: int, ttl: int, df: bool) -> None:
         value = struct.unpack_from("=I", blocked, word * 4)[0] & ~(1 << bit)
         struct.pack_into("=I", blocked, word * 4, value)
     sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, bytes(blocked))
-    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
     sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_DO if df else PMTUDISC_DONT)
     sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, int(df))
-
-
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Raise ValueError unless ``low <= value <= high``."""
-    if isinstance(value, bool) or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r}; it can be {low} to {high}")
 
 
 def ping(
@@ -162,49 +158,65 @@ def ping(
     check_range("ttl", ttl, 1, 255)
     protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
     with raw_socket(node, version, protocol) as sock:
-        _configure(sock, version, ttl, df)
-        return _Exchange(sock, target, size).run(node.name, count, interval, timeout)
+        configure(sock, version, ttl, df)
+        return Exchange(node.name, sock, target, size).run(count, interval, timeout)
 
 
-class _Exchange:
-    """Requests in flight and what has come back for them."""
+class Exchange:
+    """Requests in flight to one destination, and what has come back for them.
 
-    def __init__(self, sock: socket.socket, target: Target, size: int) -> None:
-        self._socket = sock
+    Several may use one socket: a raw socket gets every ICMP packet of its namespace, so each packet is handed to the
+    exchange whose identifier it carries.
+    """
+
+    def __init__(self, source: str, sock: socket.socket, target: Target, size: int) -> None:
+        self.source = source
+        self.socket = sock
+        self.identifier = next(_identifiers) & 0xFFFF
         self._target = target
         self._version = target.address.version
         self._packed = target.address.packed
         self._size = size
-        self._identifier = next(_identifiers) & 0xFFFF
         self._sent: dict[int, float] = {}
         self._rtts: dict[int, float] = {}
-        self._failed: set[int] = set()
+        self._settled: set[int] = set()
         self._duplicates = 0
         self._ttl: int | None = None
         self._error: ProbeError | None = None
         self._raw: deque[bytes] = deque(maxlen=1000)
 
-    def run(self, source: str, count: int, interval: float, timeout: float) -> PingResult:
-        waiter = Waiter(self._socket)
+    @property
+    def settled(self) -> bool:
+        """Whether every request so far was answered or refused."""
+        return len(self._settled) == len(self._sent)
+
+    def run(self, count: int, interval: float, timeout: float) -> PingResult:
+        """Send all requests and collect the replies."""
+        waiter = Waiter(self.socket)
+        mine = {self.identifier: self}
         gap = interval or _FLOOD_GAP
         for sequence in range(1, count + 1):
-            self._send(sequence)
+            self.send(sequence)
             if sequence == count:
                 break
             pause = time.perf_counter() + gap
             while time.perf_counter() < pause and (interval or sequence not in self._settled):
                 if waiter.wait(pause):
-                    self._receive()
+                    self.receive_all(self.socket, mine)
         deadline = time.perf_counter() + timeout
-        while len(self._settled) < count:
+        while not self.settled:
             if waiter.wait(deadline):
-                self._receive()
+                self.receive_all(self.socket, mine)
             elif time.perf_counter() >= deadline:
                 break
         if count > 1:
-            self._receive()  # duplicates of the last ones may be there already
+            self.receive_all(self.socket, mine)  # duplicates of the last ones may be there already
+        return self.result(count)
+
+    def result(self, count: int) -> PingResult:
+        """What has come of ``count`` requests."""
         return PingResult(
-            source=source,
+            source=self.source,
             destination=self._target.label,
             address=self._target.address,
             sent=count,
@@ -216,59 +228,60 @@ class _Exchange:
             _raw=tuple(self._raw),
         )
 
-    @property
-    def _settled(self) -> set[int]:
-        return self._failed | self._rtts.keys()
-
-    def _send(self, sequence: int) -> None:
-        data = _request(self._version, self._size, self._identifier, sequence)
+    def send(self, sequence: int) -> None:
+        """Send one request."""
+        data = _request(self._version, self._size, self.identifier, sequence)
         address = str(self._target.address)
         to = (address, 0) if self._version == 4 else (address, 0, 0, self._target.scope)
         self._sent[sequence] = time.perf_counter()
         try:
-            self._socket.sendto(data, to)
+            self.socket.sendto(data, to)
         except OSError as error:
-            self._failed.add(sequence)
+            self._settled.add(sequence)
             self._error = self._error or icmp.local_error(error)
 
-    def _receive(self) -> None:
+    @staticmethod
+    def receive_all(sock: socket.socket, exchanges: Mapping[int, Exchange]) -> None:
+        """Read all that is queued, and hand it to the exchanges by identifier."""
+        version = 4 if sock.family == socket.AF_INET else 6
         while True:
             try:
-                data, control, _, sender = self._socket.recvmsg(1 << 16, 64)
+                data, control, _, sender = sock.recvmsg(1 << 16, 64)
             except BlockingIOError:
                 return
             now = time.perf_counter()
-            if self._version == 4:
+            if version == 4:
                 message, ttl = data[(data[0] & 15) * 4 :], data[8]
             else:
                 message, ttl = data, struct.unpack("=i", control[0][2])[0]
             if len(message) < 8:
                 continue
-            kind, code = message[0], message[1]
-            if kind in (icmp.ECHO_REPLY, icmp.ECHO_REPLY6):
+            if message[0] in (icmp.ECHO_REPLY, icmp.ECHO_REPLY6):
                 identifier, sequence = struct.unpack_from("!HH", message, 4)
-                if identifier == self._identifier and sequence in self._sent:
-                    self._answered(sequence, now, ttl, data)
-            else:
-                self._refused(sender[0], kind, code, message)
+                if (exchange := exchanges.get(identifier)) is not None:
+                    exchange._answered(sequence, now, ttl, data)
+                continue
+            about = icmp.quoted(version, message[8:])
+            echo = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
+            if about is not None and about.protocol == echo:
+                identifier, sequence = struct.unpack_from("!HH", about.payload, 4)
+                if (exchange := exchanges.get(identifier)) is not None and about.destination == exchange._packed:
+                    exchange._refused(sequence, sender[0], message)
 
-    def _answered(self, sequence: int, now: float, ttl: int | None, data: bytes) -> None:
+    def _answered(self, sequence: int, now: float, ttl: int, data: bytes) -> None:
+        if sequence not in self._sent:
+            return
         if sequence in self._rtts:
             self._duplicates += 1
             return
         self._rtts[sequence] = now - self._sent[sequence]
-        self._failed.discard(sequence)
+        self._settled.add(sequence)
         if self._ttl is None:
             self._ttl = ttl
         self._raw.append(data)
 
-    def _refused(self, sender: str, kind: int, code: int, message: bytes) -> None:
-        about = icmp.quoted(self._version, message[8:])
-        if about is None or about.destination != self._packed:
-            return
-        if about.protocol != (socket.IPPROTO_ICMP if self._version == 4 else socket.IPPROTO_ICMPV6):
-            return
-        identifier, sequence = struct.unpack_from("!HH", about.payload, 4)
-        if identifier == self._identifier and sequence in self._sent and sequence not in self._rtts:
-            self._failed.add(sequence)
-            self._error = self._error or icmp.icmp_error(self._version, sender, kind, code, message[4:8])
+    def _refused(self, sequence: int, sender: str, message: bytes) -> None:
+        if sequence in self._sent and sequence not in self._rtts:
+            self._settled.add(sequence)
+            error = icmp.icmp_error(self._version, sender, message[0], message[1], message[4:8])
+            self._error = self._error or error

@@ -39,6 +39,14 @@ def raw_socket(node: Namespace, version: int, protocol: int) -> socket.socket:
     return sock
 
 
+def set_ttl(sock: socket.socket, version: int, ttl: int) -> None:
+    """Set the time to live (hop limit) of what a socket sends."""
+    if version == 4:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+
+
 def packet_socket(node: Namespace, interface: str, ethertype: int) -> socket.socket:
     """A socket for whole Ethernet frames on one interface (packet(7)). To be closed by ``close_later``."""
     try:

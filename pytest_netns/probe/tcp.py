@@ -20,8 +20,8 @@ from pytest_netns.namespace import Namespace
 from pytest_netns.probe import icmp
 from pytest_netns.probe.destination import Destination, Target, resolve
 from pytest_netns.probe.icmp import ProbeError
-from pytest_netns.probe.ping import check_range
-from pytest_netns.probe.sockets import IPV6_CHECKSUM, Waiter, raw_socket
+from pytest_netns.probe.limits import check_port, check_range
+from pytest_netns.probe.sockets import IPV6_CHECKSUM, Waiter, raw_socket, set_ttl
 
 _SYN, _RST, _ACK = 0x02, 0x04, 0x10
 #: How often the SYN is sent within the timeout.
@@ -81,18 +81,19 @@ def _template() -> bytes:
     return bytes(TCP(sport=0, dport=0, seq=0, flags="S", window=64240, chksum=0, options=[("MSS", 1460)]))
 
 
-def tcp(node: Namespace, destination: Destination, port: int, *, timeout: float = 1.0) -> TcpResult:
+def tcp(node: Namespace, destination: Destination, port: int, *, timeout: float = 1.0, ttl: int = 64) -> TcpResult:
     """See ``Node.tcp``."""
     target = resolve(node, destination)
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
-        raise ValueError(f"port is {port!r}; it can be 1 to 65535")
+    check_port(port)
     check_range("timeout", timeout, 0, 3600)
+    check_range("ttl", ttl, 1, 255)
     with ExitStack() as stack:
-        return _Scan(node, target, port, stack).run(timeout)
+        return _Scan(node, target, port, ttl, stack).run(timeout)
 
 
 class _Scan:
-    def __init__(self, node: Namespace, target: Target, port: int, stack: ExitStack) -> None:
+    def __init__(self, node: Namespace, target: Target, port: int, ttl: int, stack: ExitStack) -> None:
+        self._ttl = ttl
         self._node = node
         self._target = target
         self._port = port
@@ -124,6 +125,7 @@ class _Scan:
         tcp_socket = self._stack.enter_context(raw_socket(self._node, self._version, socket.IPPROTO_TCP))
         if self._version == 6:
             tcp_socket.setsockopt(socket.IPPROTO_IPV6, IPV6_CHECKSUM, 16)
+        set_ttl(tcp_socket, self._version, self._ttl)
         protocol = socket.IPPROTO_ICMP if self._version == 4 else socket.IPPROTO_ICMPV6
         icmp_socket = self._stack.enter_context(raw_socket(self._node, self._version, protocol))
         waiter = Waiter(tcp_socket, icmp_socket)

@@ -1,15 +1,23 @@
-"""Which way packets go: echo requests with a growing time to live."""
+"""Which way packets go: packets with a growing time to live."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from pytest_netns.kernel.rtnetlink import Address
 from pytest_netns.namespace import Namespace
 from pytest_netns.probe.destination import Destination, resolve
 from pytest_netns.probe.icmp import TIME_EXCEEDED, TIME_EXCEEDED6, ProbeError
-from pytest_netns.probe.ping import check_range, ping
+from pytest_netns.probe.limits import check_port, check_range
+from pytest_netns.probe.ping import ping
+from pytest_netns.probe.tcp import tcp
+from pytest_netns.probe.udp import udp
+
+Method = Literal["icmp", "udp", "tcp"]
+#: For udp the first port of traceroute(8), on which nobody should listen.
+_PORTS: dict[str, int] = {"icmp": 1, "udp": 33434, "tcp": 80}
 
 NameOf = Callable[[Address], str | None]
 
@@ -70,22 +78,45 @@ class TraceResult:
         return f"<TraceResult {self.source} -> {self.destination}: {way}{end}>"
 
 
+def _step(
+    node: Namespace, destination: Destination, method: Method, port: int, timeout: float, ttl: int
+) -> tuple[bool, float | None, ProbeError | None]:
+    """Whether the destination itself answered, after how many seconds, or the error that came back."""
+    if method == "icmp":
+        echo = ping(node, destination, timeout=timeout, ttl=ttl)
+        return bool(echo), echo.rtts[0] if echo else None, echo.error
+    if method == "tcp":
+        syn = tcp(node, destination, port, timeout=timeout, ttl=ttl)
+        return syn.state in ("open", "closed"), syn.rtt, syn.error
+    datagram = udp(node, destination, port, timeout=timeout, ttl=ttl)
+    return datagram.state in ("answered", "closed"), datagram.rtt, datagram.error
+
+
 def trace(
-    node: Namespace, destination: Destination, *, max_hops: int = 30, timeout: float = 1.0, name_of: NameOf
+    node: Namespace,
+    destination: Destination,
+    *,
+    method: Method = "icmp",
+    port: int | None = None,
+    max_hops: int = 30,
+    timeout: float = 1.0,
+    name_of: NameOf,
 ) -> TraceResult:
     """See ``Node.trace``."""
     check_range("max_hops", max_hops, 1, 255)
     check_range("timeout", timeout, 0, 3600)
+    if method not in _PORTS:
+        raise ValueError(f"method is {method!r}; it can be 'icmp', 'udp' or 'tcp'")
     target = resolve(node, destination)
+    to_port = check_port(port or _PORTS[method])
     hops: list[Hop] = []
     error: ProbeError | None = None
     exceeded = TIME_EXCEEDED if target.address.version == 4 else TIME_EXCEEDED6
     for ttl in range(1, max_hops + 1):
-        result = ping(node, destination, timeout=timeout, ttl=ttl)
-        if result:
-            hops.append(Hop(ttl, target.address, name_of(target.address), result.rtts[0]))
+        reached, rtt, error = _step(node, destination, method, to_port, timeout, ttl)
+        if reached:
+            hops.append(Hop(ttl, target.address, name_of(target.address), rtt))
             return TraceResult(node.name, target.label, target.address, tuple(hops), True)
-        error = result.error
         sender = error.sender if error else None
         if error is None or sender is not None:
             hops.append(Hop(ttl, sender, name_of(sender) if sender else None))

@@ -1,0 +1,257 @@
+"""Prober: the questions that a node can put on the wire. Each is told in a module of ``pytest_netns.probe``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.interface import Interface
+from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.namespace import Namespace
+
+if TYPE_CHECKING:
+    from scapy.packet import Packet
+    from scapy.plist import PacketList, SndRcvList
+
+    from pytest_netns.capture.capture import Capture
+    from pytest_netns.capture.pattern import Pattern
+    from pytest_netns.probe.arp import ArpResult
+    from pytest_netns.probe.destination import Destination
+    from pytest_netns.probe.dns import DnsResult
+    from pytest_netns.probe.path_mtu import PathMtuResult
+    from pytest_netns.probe.ping import PingResult
+    from pytest_netns.probe.tcp import TcpResult
+    from pytest_netns.probe.trace import Method, TraceResult
+    from pytest_netns.probe.udp import UdpResult
+
+
+class Prober(Namespace):
+    """A namespace that can ask."""
+
+    def node_names(self) -> dict[Address, str]:
+        """Which node of its lab has an address."""
+        return {}
+
+    def capture(
+        self,
+        interface: str | Interface | None = None,
+        filter: str | Pattern | None = None,
+        *,
+        chatter: bool = False,
+    ) -> Capture:
+        """Capture the frames that pass an interface of this node, or all of them; use it in a ``with`` statement.
+
+        Args:
+            interface: one interface; None for all, later ones included.
+            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), a scapy packet (compared
+                in the fields that were set), a scapy layer class, or a function of a packet.
+            chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+
+        Raises:
+            TopologyError: no such interface.
+            TypeError, ValueError: no such filter.
+        """
+        from pytest_netns.capture.capture import Capture
+
+        if isinstance(interface, Interface) and interface.node is not self:
+            raise TopologyError(f"{interface!r} is not an interface of {self.name!r}")
+        if not isinstance(interface, Interface | str | None):
+            raise TypeError(f"interface={interface!r}: expected a name or an interface of {self.name!r}")
+        name = interface.name if isinstance(interface, Interface) else interface
+        label = f"{self.name}:{name}" if name else self.name
+        return Capture(label, lambda: [(self, name)], filter, chatter)
+
+    # ----------------------------------------------------------------- probes
+    # Imported on use: they need scapy, which takes 200 ms to import.
+
+    def ping(
+        self,
+        destination: Destination,
+        *,
+        count: int = 1,
+        interval: float = 0.0,
+        timeout: float = 1.0,
+        size: int = 56,
+        ttl: int = 64,
+        df: bool = False,
+    ) -> PingResult:
+        """Send ICMP echo requests (RFC 792, RFC 4443) and wait for the replies. Truthy if all were answered.
+
+        Args:
+            destination: a node, an interface or an address.
+            count: how many requests.
+            interval: seconds between them; 0 sends the next one when the reply is there.
+            timeout: seconds to wait for each reply.
+            size: bytes of payload, as ``ping -s``.
+            ttl: time to live, or hop limit.
+            df: forbid fragments, as ``ping -M do``.
+
+        Raises:
+            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
+            ValueError: a number is out of range.
+        """
+        from pytest_netns.probe.ping import ping
+
+        return ping(self, destination, count=count, interval=interval, timeout=timeout, size=size, ttl=ttl, df=df)
+
+    def arp(self, destination: Destination, *, timeout: float = 1.0, dad: bool = False) -> ArpResult:
+        """Ask who has an address: ARP (RFC 826) for IPv4, neighbour solicitation (RFC 4861) for IPv6.
+
+        Truthy if somebody answered. The kernel's own cache is neither used nor changed.
+
+        Args:
+            destination: a node, an interface or an address on the same link.
+            timeout: seconds to wait for an answer.
+            dad: detect duplicates: ask without an address of one's own, as a host does before it takes one (RFC 5227
+                2.1.1, RFC 4862 5.4), and wait for the whole timeout, so that ``macs`` lists everybody who has it.
+
+        Raises:
+            TopologyError: no interface of this node is on a link with that address.
+        """
+        from pytest_netns.probe.arp import arp
+
+        return arp(self, destination, timeout=timeout, dad=dad)
+
+    def trace(
+        self,
+        destination: Destination,
+        *,
+        method: Method = "icmp",
+        port: int | None = None,
+        max_hops: int = 30,
+        timeout: float = 1.0,
+    ) -> TraceResult:
+        """Find the way to a destination, hop by hop, by packets with a growing time to live.
+
+        Truthy if it was reached. Stops after three hops in a row that do not answer.
+
+        Args:
+            destination: a node, an interface or an address.
+            method: ``"icmp"`` echo requests, ``"udp"`` datagrams or ``"tcp"`` SYNs.
+            port: for ``udp`` (33434 if None) and ``tcp`` (80 if None); a closed one answers too.
+            max_hops: the largest time to live to try, 1 to 255.
+            timeout: seconds to wait for each hop.
+
+        Raises:
+            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
+            ValueError: a number is out of range.
+        """
+        from pytest_netns.probe.trace import trace
+
+        return trace(
+            self,
+            destination,
+            method=method,
+            port=port,
+            max_hops=max_hops,
+            timeout=timeout,
+            name_of=self.node_names().get,
+        )
+
+    def tcp(self, destination: Destination, port: int, *, timeout: float = 1.0) -> TcpResult:
+        """Ask with a SYN whether a TCP port is open. Truthy if it is. No connection is made, so no server sees one.
+
+        Args:
+            destination: a node, an interface or an address.
+            port: 1 to 65535.
+            timeout: seconds to wait for an answer; the SYN is repeated twice in that time.
+
+        Raises:
+            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
+            ValueError: the port is out of range.
+        """
+        from pytest_netns.probe.tcp import tcp
+
+        return tcp(self, destination, port, timeout=timeout)
+
+    def udp(
+        self, destination: Destination, port: int, payload: bytes = b"", *, timeout: float = 1.0, ttl: int = 64
+    ) -> UdpResult:
+        """Send a datagram and wait for what comes back. Truthy if it was answered.
+
+        Args:
+            destination: a node, an interface or an address.
+            port: 1 to 65535.
+            payload: bytes to send.
+            timeout: seconds to wait for an answer.
+            ttl: time to live, or hop limit.
+
+        Raises:
+            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
+            ValueError: a number is out of range.
+        """
+        from pytest_netns.probe.udp import udp
+
+        return udp(self, destination, port, payload, timeout=timeout, ttl=ttl)
+
+    def dns(
+        self, server: Destination, name: str, qtype: str = "A", *, port: int = 53, timeout: float = 1.0
+    ) -> DnsResult:
+        """Ask a DNS server (RFC 1035) over UDP. Truthy if the answer has records.
+
+        Args:
+            server: a node, an interface or an address.
+            name: what to ask for.
+            qtype: ``"A"``, ``"AAAA"``, ``"MX"``, ...
+            port: of the server.
+            timeout: seconds to wait for the answer.
+
+        Raises:
+            TopologyError: the server has no address of a family that this node has.
+            ValueError: an unknown kind of record, or a number out of range.
+        """
+        from pytest_netns.probe.dns import dns
+
+        return dns(self, server, name, qtype, port=port, timeout=timeout)
+
+    def path_mtu(self, destination: Destination, *, timeout: float = 0.5) -> PathMtuResult:
+        """Find the largest IP packet that gets through unfragmented, in bytes. Truthy if it was found.
+
+        Args:
+            destination: a node, an interface or an address.
+            timeout: seconds to wait for each answer; a black hole takes about a dozen of them.
+
+        Raises:
+            TopologyError: the destination has no address of a family that this node has.
+        """
+        from pytest_netns.probe.path_mtu import path_mtu
+
+        return path_mtu(self, destination, timeout=timeout)
+
+    def send(self, packet: Packet, interface: str | Interface | None = None) -> int:
+        """Send a scapy packet made by hand; returns how many went out (a packet with ranges stands for several).
+
+        What is missing is filled in from this namespace: source addresses, and the Ethernet header. An IP packet
+        without an interface takes the kernel's route and next hop; with one it goes out there, to the broadcast MAC
+        unless an Ethernet layer says otherwise. ``ipaddress`` objects may stand in its fields.
+
+        Raises:
+            TopologyError: it cannot be told which interface is meant.
+            KernelError: the kernel refused, e.g. ``Network is unreachable``.
+            TypeError: it is no scapy packet.
+        """
+        from pytest_netns.probe.crafted import send
+
+        return send(self, packet, interface)
+
+    def sr(
+        self, packet: Packet, interface: str | Interface | None = None, *, timeout: float = 1.0
+    ) -> tuple[SndRcvList, PacketList]:
+        """Send a scapy packet as ``send`` does, and receive what answers it, as scapy's ``sr`` does.
+
+        Returns:
+            The answered ones, each with its answer, and the unanswered ones.
+
+        Raises:
+            As ``send``; ValueError for a timeout out of range.
+        """
+        from pytest_netns.probe.crafted import sr
+
+        return sr(self, packet, interface, timeout=timeout)
+
+    def sr1(self, packet: Packet, interface: str | Interface | None = None, *, timeout: float = 1.0) -> Packet | None:
+        """The first answer to a scapy packet, or None, as scapy's ``sr1``. See ``sr``."""
+        from pytest_netns.probe.crafted import sr
+
+        answered, _ = sr(self, packet, interface, timeout=timeout, first=True)
+        return answered[0].answer if answered else None

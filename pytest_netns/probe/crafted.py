@@ -1,0 +1,182 @@
+"""Packets made by hand: what is missing in them is filled in from the namespace, not from the machine."""
+
+from __future__ import annotations
+
+import socket
+import time
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Packet
+from scapy.plist import PacketList, QueryAnswer, SndRcvList
+
+from pytest_netns.capture.frame import dissect
+from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.interface import Interface
+from pytest_netns.kernel.syscalls import bind_packet_socket, entered
+from pytest_netns.namespace import Namespace
+from pytest_netns.probe.limits import check_range
+from pytest_netns.probe.sockets import ETH_P_ALL, Waiter, close_later
+
+_IPV6_HDRINCL = 36
+_OUTGOING = 4
+
+
+def _plain(packet: Packet) -> Packet:
+    """A copy whose fields are what scapy expects: addresses of ``ipaddress`` become text."""
+    copy: Packet = packet.copy()
+    layer = copy
+    while layer:
+        for name, value in list(layer.fields.items()):
+            if isinstance(value, IPv4Address | IPv6Address):
+                layer.setfieldval(name, str(value))
+        layer = layer.payload
+    return copy
+
+
+def _source_for(node: Namespace, destination: str) -> str:
+    """The address that the kernel would send from."""
+    version = ip_address(destination).version
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    with entered(node.fd), socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+        try:
+            probe.connect((destination, 9))  # sends nothing
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"ip route get {destination}", node.name) from error
+        return str(probe.getsockname()[0]).partition("%")[0]
+
+
+def _filled(node: Namespace, packet: Packet) -> Packet:
+    """Set the source addresses that were left open."""
+    layer = packet.getlayer(IP) or packet.getlayer(IPv6)
+    if layer is not None and "src" not in layer.fields:
+        if "dst" not in layer.fields:
+            raise TopologyError(f"{packet.summary()}: its destination address is not set")
+        layer.src = _source_for(node, str(layer.dst))
+    return packet
+
+
+def _interface(node: Namespace, interface: str | Interface | None, packet: Packet) -> Interface:
+    if isinstance(interface, Interface):
+        if interface.node is not node:
+            raise TopologyError(f"{interface!r} is not an interface of {node.name!r}")
+        return interface
+    if interface is not None:
+        return node.interface(interface)
+    others = [each for name, each in node.interfaces.items() if name != "lo"]
+    arp = packet.getlayer(ARP)
+    if arp is not None and "pdst" in arp.fields:
+        wanted = ip_address(str(arp.pdst))
+        others = [i for i in others if any(wanted in a.network for a in i.addresses)] or others
+    if len(others) != 1:
+        raise TopologyError(
+            f"{node.name!r} has {len(others)} interfaces; say which one {packet.summary()} goes out of: "
+            f"interface={others[0].name if others else 'eth0'!r}"
+        )
+    return others[0]
+
+
+def _framed(packet: Packet, interface: Interface) -> bytes:
+    """An Ethernet frame: addresses that were left open are the interface's own, and broadcast."""
+    frame = packet if packet.haslayer(Ether) else Ether(dst="ff:ff:ff:ff:ff:ff") / packet
+    ether = frame.getlayer(Ether)
+    if "src" not in ether.fields:
+        ether.src = interface.mac
+    if "dst" not in ether.fields:
+        ether.dst = "ff:ff:ff:ff:ff:ff"
+    arp = frame.getlayer(ARP)
+    if arp is not None:
+        if "hwsrc" not in arp.fields:
+            arp.hwsrc = interface.mac
+        if "psrc" not in arp.fields:
+            arp.psrc = str(next((a.ip for a in interface.addresses if a.version == 4), "0.0.0.0"))
+    return bytes(frame)
+
+
+def _needs_frame(packet: Packet, interface: object) -> bool:
+    return interface is not None or not isinstance(packet, IP | IPv6)
+
+
+def send(node: Namespace, packet: Packet, interface: str | Interface | None = None) -> int:
+    """See ``Node.send``."""
+    if not isinstance(packet, Packet):
+        raise TypeError(f"expected a scapy packet, not {packet!r}")
+    each = [_filled(node, _plain(one)) for one in _plain(packet)]
+    for one in each:
+        try:
+            _send_one(node, one, interface)
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"send {one.summary()}", node.name) from error
+    return len(each)
+
+
+def _send_one(node: Namespace, packet: Packet, interface: str | Interface | None) -> None:
+    if _needs_frame(packet, interface):
+        out = _interface(node, interface, packet)
+        data = _framed(packet, out)
+        with entered(node.fd):
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        try:
+            sock.sendto(data, (out.name, int.from_bytes(data[12:14], "big")))
+        finally:
+            sock.close()  # it never listened, so nothing has to be waited for
+        return
+    version = 4 if isinstance(packet, IP) else 6
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    with entered(node.fd), socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as raw:
+        if version == 6:
+            raw.setsockopt(socket.IPPROTO_IPV6, _IPV6_HDRINCL, 1)
+        raw.sendto(bytes(packet), (str(packet.dst), 0))
+
+
+def sr(
+    node: Namespace,
+    packet: Packet,
+    interface: str | Interface | None = None,
+    *,
+    timeout: float = 1.0,
+    first: bool = False,
+) -> tuple[SndRcvList, PacketList]:
+    """See ``Node.sr``."""
+    if not isinstance(packet, Packet):
+        raise TypeError(f"expected a scapy packet, not {packet!r}")
+    check_range("timeout", timeout, 0, 3600)
+    questions = [_filled(node, _plain(one)) for one in _plain(packet)]
+    with entered(node.fd):
+        listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    try:
+        listener.setblocking(False)
+        bind_packet_socket(listener.fileno(), ETH_P_ALL, 0)
+        waiter = Waiter(listener)
+        for question in questions:
+            try:
+                _send_one(node, question, interface)
+            except OSError as error:
+                raise KernelError(error.errno or 0, f"send {question.summary()}", node.name) from error
+            question.sent_time = time.time()
+        pending, answered = list(questions), []
+        deadline = time.perf_counter() + timeout
+        while pending and waiter.wait(deadline):
+            data, (_, _, kind, hardware, _) = listener.recvfrom(1 << 18)
+            if kind == _OUTGOING:
+                continue
+            received = dissect(data, hardware in (1, 772))
+            found = next((question for question in pending if _answers(received, question)), None)
+            if found is not None:
+                pending.remove(found)
+                answered.append(QueryAnswer(found, received))
+                if first:
+                    break
+        return SndRcvList(answered, "Answered"), PacketList(pending, "Unanswered")
+    finally:
+        close_later(listener)
+
+
+def _answers(received: Packet, question: Packet) -> bool:
+    layer = received if question.haslayer(Ether) else received.getlayer(type(question)) or received.payload
+    try:
+        return bool(layer.answers(question))
+    except Exception:  # a packet that scapy cannot make sense of is no answer
+        return False

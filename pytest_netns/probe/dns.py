@@ -1,0 +1,80 @@
+"""A DNS question to a certain server, whatever the machine's resolver thinks."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from scapy.layers.dns import DNS, DNSQR, dnsqtypes
+from scapy.packet import Packet
+
+from pytest_netns.namespace import Namespace
+from pytest_netns.probe.destination import Destination
+from pytest_netns.probe.udp import UdpResult, udp
+
+_RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
+
+
+@dataclass(frozen=True, slots=True)
+class DnsResult:
+    """The answer of a DNS server. Truthy if it has answer records.
+
+    Attributes:
+        name: what was asked for.
+        qtype: which kind of record.
+        rcode: ``NOERROR``, ``NXDOMAIN``, ... (RFC 1035 4.1.1); None if there was no answer, or none that is DNS.
+        answers: the data of the answer records as text, in order.
+        udp: what became of the datagram.
+    """
+
+    name: str
+    qtype: str
+    rcode: str | None
+    answers: tuple[str, ...]
+    udp: UdpResult
+    _reply: Packet | None = field(default=None, repr=False)
+
+    def __bool__(self) -> bool:
+        return bool(self.answers)
+
+    @property
+    def reply(self) -> Packet | None:
+        """The answer as a scapy DNS packet; None without one."""
+        return self._reply
+
+    def __repr__(self) -> str:
+        asked = f"{self.udp.source} asks {self.udp.destination} for {self.name} {self.qtype}"
+        if self.rcode is None:
+            return f"<DnsResult {asked}: {self.udp.error or self.udp.state}>"
+        return f"<DnsResult {asked}: {self.rcode} {', '.join(self.answers) or 'without answers'}>"
+
+
+def dns(
+    node: Namespace, server: Destination, name: str, qtype: str = "A", *, port: int = 53, timeout: float = 1.0
+) -> DnsResult:
+    """See ``Node.dns``."""
+    known = {kind: number for number, kind in dnsqtypes.items()}
+    if qtype not in known:
+        raise ValueError(f"qtype is {qtype!r}; it can be A, AAAA, MX, NS, PTR, SOA, SRV, TXT, ... (RFC 1035 3.2.2)")
+    identifier = int.from_bytes(os.urandom(2), "big")
+    question = bytes(DNS(id=identifier, rd=1, qd=DNSQR(qname=name, qtype=qtype)))
+    result = udp(node, server, port, question, timeout=timeout)
+    if not result or len(result.reply) < 12 or result.reply[:2] != question[:2]:
+        return DnsResult(name, qtype, None, (), result)
+    try:
+        reply = DNS(result.reply)
+        records = [record for record in (reply.an or []) if record.type == known[qtype]]
+        answers = tuple(_text(record) for record in records)
+    except Exception:  # scapy raises whatever a malformed answer makes it raise
+        return DnsResult(name, qtype, None, (), result)
+    return DnsResult(name, qtype, _RCODES.get(reply.rcode, str(reply.rcode)), answers, result, reply)
+
+
+def _text(record: Packet) -> str:
+    value = getattr(record, "rdata", None)
+    if value is None:
+        shown = (f"{name}={record.getfieldval(name)}" for name in record.fields if name not in ("rrname", "type"))
+        return " ".join(shown)
+    if isinstance(value, list):
+        value = b" ".join(part if isinstance(part, bytes) else str(part).encode() for part in value)
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,132 @@
+"""Everybody pings everybody at once."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.namespace import Namespace
+from pytest_netns.probe.destination import Target, choose
+from pytest_netns.probe.icmp import ProbeError
+from pytest_netns.probe.limits import check_range
+from pytest_netns.probe.ping import Exchange, PingResult, configure
+from pytest_netns.probe.sockets import Waiter, raw_socket
+
+
+@dataclass(frozen=True, slots=True)
+class PingMatrix(Mapping[tuple[str, str], PingResult]):
+    """Results by source and destination: ``matrix["red", "blue"]``. Truthy if every pair got through.
+
+    Printed as a table: milliseconds, or ``-`` where there was no answer.
+    """
+
+    names: tuple[str, ...]
+    results: Mapping[tuple[str, str], PingResult]
+
+    def __getitem__(self, pair: tuple[str, str]) -> PingResult:
+        try:
+            return self.results[pair]
+        except KeyError:
+            raise KeyError(f"no ping {pair!r}; hosts: {', '.join(self.names)}") from None
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __bool__(self) -> bool:
+        return all(self.results.values())
+
+    @property
+    def failed(self) -> list[PingResult]:
+        """The pairs that did not get through."""
+        return [result for result in self.results.values() if not result]
+
+    def __str__(self) -> str:
+        width = max([len(name) for name in self.names] + [6])
+        head = " " * width + " " + " ".join(f"{name:>{width}}" for name in self.names)
+        rows = [head]
+        for source in self.names:
+            cells = [f"{self._cell(source, destination):>{width}}" for destination in self.names]
+            rows.append(f"{source:<{width}} " + " ".join(cells))
+        reasons = {f"{r.source} -> {r.destination}: {r.error or 'no answer'}" for r in self.failed}
+        return "\n".join([*rows, *sorted(reasons)])
+
+    def _cell(self, source: str, destination: str) -> str:
+        result = self.results.get((source, destination))
+        if result is None:
+            return "."
+        return f"{result.rtts[0] * 1000:.3f}" if result.rtts else "-"
+
+    def __repr__(self) -> str:
+        good = len(self.results) - len(self.failed)
+        return f"<PingMatrix {good} of {len(self.results)} pairs got through>\n{self}"
+
+
+def _unresolved(source: Namespace, destination: Namespace, error: TopologyError) -> PingResult:
+    any_address: Address = source.addresses()[0].ip if source.addresses() else _NOWHERE
+    return PingResult(source.name, destination.name, any_address, 1, 0, error=ProbeError(str(error)))
+
+
+#: Stands where there is no address to name.
+_NOWHERE: Address = IPv4Address(0)
+
+
+def ping_all(nodes: Sequence[Namespace], *, timeout: float = 1.0) -> PingMatrix:
+    """See ``Lab.ping_all``."""
+    check_range("timeout", timeout, 0, 3600)
+    results: dict[tuple[str, str], PingResult] = {}
+    running: list[tuple[Namespace, Exchange]] = []
+    with ExitStack() as stack:
+        sockets: dict[tuple[str, int], socket.socket] = {}
+        addresses = {node.name: node.addresses() for node in nodes}
+        for source in nodes:
+            for destination in nodes:
+                if source is destination:
+                    continue
+                pair = (source.name, destination.name)
+                try:
+                    known = addresses[destination.name]
+                    target = choose(source, destination.name, known, addresses[source.name])
+                except TopologyError as error:
+                    results[pair] = _unresolved(source, destination, error)
+                    continue
+                sock = _socket_for(source, target, sockets, stack)
+                results[pair] = PingResult(source.name, target.label, target.address, 1, 0)  # keeps the order
+                running.append((destination, Exchange(source.name, sock, target, 56)))
+        _run(running, list(sockets.values()), timeout)
+        for destination, exchange in running:
+            results[exchange.source, destination.name] = exchange.result(1)
+    return PingMatrix(tuple(node.name for node in nodes), results)
+
+
+def _socket_for(
+    source: Namespace, target: Target, sockets: dict[tuple[str, int], socket.socket], stack: ExitStack
+) -> socket.socket:
+    version = target.address.version
+    key = (source.name, version)
+    if key not in sockets:
+        protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
+        sockets[key] = stack.enter_context(raw_socket(source, version, protocol))
+        configure(sockets[key], version, 64, False)
+    return sockets[key]
+
+
+def _run(running: list[tuple[Namespace, Exchange]], sockets: list[socket.socket], timeout: float) -> None:
+    by_socket: dict[socket.socket, dict[int, Exchange]] = {sock: {} for sock in sockets}
+    for _, exchange in running:
+        by_socket[exchange.socket][exchange.identifier] = exchange
+        exchange.send(1)
+        Exchange.receive_all(exchange.socket, by_socket[exchange.socket])  # a veth answers before send() returns
+    waiter = Waiter(*sockets)
+    deadline = time.perf_counter() + timeout
+    while not all(exchange.settled for _, exchange in running) and (readable := waiter.wait(deadline)):
+        for sock in readable:
+            Exchange.receive_all(sock, by_socket[sock])

@@ -1,0 +1,87 @@
+"""The largest packet that gets through in one piece, by echo requests that must not be fragmented (RFC 4821's way)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.namespace import Namespace
+from pytest_netns.probe.destination import Destination, resolve
+from pytest_netns.probe.limits import check_range
+from pytest_netns.probe.ping import ping
+
+_HEADERS = {4: 28, 6: 48}
+_SMALLEST = {4: 68, 6: 1280}  # RFC 791 3.2, RFC 8200 5
+
+
+@dataclass(frozen=True, slots=True)
+class PathMtuResult:
+    """The path MTU. Truthy if it was found.
+
+    Attributes:
+        source: name of the node that asked.
+        destination: name and address of whom it asked for.
+        address: that address.
+        mtu: bytes of the largest IP packet that gets through; None if not even the smallest does.
+        limited_by: who said so with an ICMP error; None if it is the node's own interface, or nobody did.
+        black_hole: whether larger packets vanish without an ICMP error.
+    """
+
+    source: str
+    destination: str
+    address: Address
+    mtu: int | None
+    limited_by: Address | None = None
+    black_hole: bool = False
+
+    def __bool__(self) -> bool:
+        return self.mtu is not None
+
+    def __repr__(self) -> str:
+        text = f"{self.source} -> {self.destination}: {self.mtu if self.mtu else 'no answer'}"
+        if self.limited_by:
+            text += f", limited by {self.limited_by}"
+        if self.black_hole:
+            text += ", larger packets vanish without an error"
+        return f"<PathMtuResult {text}>"
+
+
+def path_mtu(node: Namespace, destination: Destination, *, timeout: float = 0.5) -> PathMtuResult:
+    """See ``Node.path_mtu``."""
+    check_range("timeout", timeout, 0, 3600)
+    target = resolve(node, destination)
+    version = target.address.version
+    headers, smallest = _HEADERS[version], _SMALLEST[version]
+    own = [interface.mtu for name, interface in node.interfaces.items() if name != "lo"]
+    largest = min(max(own, default=65535), 65535)
+    limited_by: Address | None = None
+    silent_above: int | None = None
+    known_good: int | None = None
+    size = largest
+    while size >= smallest:
+        result = ping(node, destination, size=size - headers, df=True, timeout=timeout)
+        if result:
+            known_good = size
+            if silent_above is None or silent_above - size <= 1:
+                break
+            size = (size + silent_above) // 2
+            continue
+        error = result.error
+        if error is not None and error.mtu and error.mtu < size:
+            limited_by, size = error.sender, error.mtu
+            continue
+        if error is not None and error.errno is None:
+            break
+        if error is None:
+            silent_above = size
+        else:  # the node's own kernel refused: too long for its interface, or it remembers an ICMP error
+            largest = size - 1
+        upper = silent_above or largest + 1
+        if known_good is not None and upper - known_good <= 1:
+            break
+        lower = known_good or smallest - 1
+        size = (upper + lower) // 2
+        if size <= lower:
+            break
+    hole = silent_above is not None and known_good is not None
+    return PathMtuResult(node.name, target.label, target.address, known_good, limited_by, hole)
