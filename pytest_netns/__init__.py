@@ -10,11 +10,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_netns import ready
+    from pytest_netns.assertions import (
+        assert_arp,
+        assert_no_arp,
+        assert_no_ping,
+        assert_no_udp,
+        assert_not_path,
+        assert_path,
+        assert_ping,
+        assert_tcp_closed,
+        assert_tcp_filtered,
+        assert_tcp_not_open,
+        assert_tcp_open,
+        assert_udp,
+        eventually,
+    )
+    from pytest_netns.capture.capture import Capture
     from pytest_netns.errors import (
         CommandError,
         KernelError,
         NetnsError,
+        NetnsWarning,
         PrivilegeError,
+        ProbeFailure,
         ProcessDied,
         TopologyError,
         UnsupportedError,
@@ -29,15 +47,21 @@ if TYPE_CHECKING:
     from pytest_netns.lab.router import Router
     from pytest_netns.namespace import Namespace
     from pytest_netns.probe.arp import ArpResult
+    from pytest_netns.probe.dns import DnsResult
+    from pytest_netns.probe.matrix import PingMatrix
+    from pytest_netns.probe.path_mtu import PathMtuResult
     from pytest_netns.probe.ping import PingResult
     from pytest_netns.probe.tcp import TcpResult
     from pytest_netns.probe.trace import TraceResult
+    from pytest_netns.probe.udp import UdpResult
     from pytest_netns.process import Process
 
 _HOME = {
     "ArpResult": "pytest_netns.probe.arp",
     "Bridge": "pytest_netns.lab.bridge",
+    "Capture": "pytest_netns.capture.capture",
     "CommandError": "pytest_netns.errors",
+    "DnsResult": "pytest_netns.probe.dns",
     "Host": "pytest_netns.lab.host",
     "Interface": "pytest_netns.interface",
     "KernelError": "pytest_netns.errors",
@@ -45,24 +69,44 @@ _HOME = {
     "Link": "pytest_netns.lab.link",
     "Namespace": "pytest_netns.namespace",
     "NetnsError": "pytest_netns.errors",
+    "NetnsWarning": "pytest_netns.errors",
+    "PathMtuResult": "pytest_netns.probe.path_mtu",
+    "PingMatrix": "pytest_netns.probe.matrix",
     "PingResult": "pytest_netns.probe.ping",
     "PrivilegeError": "pytest_netns.errors",
+    "ProbeFailure": "pytest_netns.errors",
     "Process": "pytest_netns.process",
     "ProcessDied": "pytest_netns.errors",
     "Router": "pytest_netns.lab.router",
     "TcpResult": "pytest_netns.probe.tcp",
     "TopologyError": "pytest_netns.errors",
     "TraceResult": "pytest_netns.probe.trace",
+    "UdpResult": "pytest_netns.probe.udp",
     "UnsupportedError": "pytest_netns.errors",
     "WaitTimeout": "pytest_netns.errors",
+    "assert_arp": "pytest_netns.assertions",
+    "assert_no_arp": "pytest_netns.assertions",
+    "assert_no_ping": "pytest_netns.assertions",
+    "assert_no_udp": "pytest_netns.assertions",
+    "assert_not_path": "pytest_netns.assertions",
+    "assert_path": "pytest_netns.assertions",
+    "assert_ping": "pytest_netns.assertions",
+    "assert_tcp_closed": "pytest_netns.assertions",
+    "assert_tcp_filtered": "pytest_netns.assertions",
+    "assert_tcp_not_open": "pytest_netns.assertions",
+    "assert_tcp_open": "pytest_netns.assertions",
+    "assert_udp": "pytest_netns.assertions",
     "enter_sandbox": "pytest_netns.kernel.sandbox",
+    "eventually": "pytest_netns.assertions",
     "ready": "pytest_netns",
 }
 
 __all__ = [
     "ArpResult",
     "Bridge",
+    "Capture",
     "CommandError",
+    "DnsResult",
     "Host",
     "Interface",
     "KernelError",
@@ -70,17 +114,35 @@ __all__ = [
     "Link",
     "Namespace",
     "NetnsError",
+    "NetnsWarning",
+    "PathMtuResult",
+    "PingMatrix",
     "PingResult",
     "PrivilegeError",
+    "ProbeFailure",
     "Process",
     "ProcessDied",
     "Router",
     "TcpResult",
     "TopologyError",
     "TraceResult",
+    "UdpResult",
     "UnsupportedError",
     "WaitTimeout",
+    "assert_arp",
+    "assert_no_arp",
+    "assert_no_ping",
+    "assert_no_udp",
+    "assert_not_path",
+    "assert_path",
+    "assert_ping",
+    "assert_tcp_closed",
+    "assert_tcp_filtered",
+    "assert_tcp_not_open",
+    "assert_tcp_open",
+    "assert_udp",
     "enter_sandbox",
+    "eventually",
     "ready",
 ]
 

@@ -349,6 +349,11 @@ class Namespace:
             cwd=cwd,
         )
 
+    @property
+    def processes(self) -> list[Process]:
+        """Its background processes, ended ones included, in the order of their start."""
+        return [process for process in self._supervisor.processes if process.node == self.name]
+
     # ---------------------------------------------------------------- sockets
 
     def socket(
@@ -424,9 +429,14 @@ class Namespace:
         """All its nftables rules, in the form of libnftables-json(5). Raises as ``nft`` does."""
         return self._loaded_nftables().ruleset()
 
+    def nft_with_handles(self) -> str:
+        """All its nftables rules as text with their handles (``nft -a list ruleset``). Raises as ``nft`` does."""
+        return self._loaded_nftables().with_handles()
+
     def _loaded_nftables(self) -> Nftables:
+        fd = self.fd  # raises if it is closed
         if self._nftables is None:
-            self._nftables = Nftables(self.fd, self.name)
+            self._nftables = Nftables(fd, self.name)
         return self._nftables
 
     @property

@@ -6,7 +6,7 @@ used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
@@ -58,6 +58,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, or fail, tests that need networks where none can be created."""
     if _session.needs_networks(item):
         _session.require_access(item.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under a failed ``assert red.ping(blue)``, say why the ping failed."""
+    report = yield
+    if report.when == "call" and report.failed and call.excinfo is not None:
+        for title, text in _session.explanations(item, call.excinfo.value, report.longreprtext):
+            report.sections.append((title, text))
+    return report
 
 
 # ------------------------------------------------------------------ fixtures

@@ -17,7 +17,7 @@ Transport = Literal["tcp", "udp"]
 
 # The states of a socket that waits for peers, in /proc/net/{tcp,udp} (include/net/tcp_states.h): TCP_LISTEN, and for
 # UDP, which has no states, TCP_CLOSE: bound and not connected.
-_WAITING = {"tcp": "0A", "udp": "07"}
+WAITING = {"tcp": "0A", "udp": "07"}
 
 
 class Candidate(Protocol):
@@ -55,7 +55,7 @@ def listening_ports(netns: int, protocol: Transport) -> set[int]:
                 continue
             for row in rows:
                 _, local, _, state, *_ = row.split()
-                if state == _WAITING[protocol]:
+                if state == WAITING[protocol]:
                     found.add(int(local.rpartition(":")[2], 16))
     return found
 
@@ -66,7 +66,7 @@ def listening(port: int, protocol: Transport = "tcp") -> Condition:
     Raises:
         ValueError: the port is out of range, or the protocol is neither ``"tcp"`` nor ``"udp"``.
     """
-    if protocol not in _WAITING:
+    if protocol not in WAITING:
         raise ValueError(f"protocol is {protocol!r}; it can be 'tcp' or 'udp'")
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
         raise ValueError(f"port is {port!r}; it can be 1 to 65535")

@@ -152,6 +152,36 @@ def collection_line(config: pytest.Config) -> str | None:
     return _line(state.access)
 
 
+#: Characters of a result's repr that must stand in a report for it to be the one that failed: pytest shortens long ones.
+_RECOGNIZED = 50
+
+
+def explanations(item: pytest.Item, error: BaseException, text: str) -> list[tuple[str, str]]:
+    """Report sections that say why a plainly asserted probe failed: ``assert red.ping(blue)``.
+
+    Args:
+        item: the test, whose lab is still there.
+        error: what it failed with.
+        text: the report, in which the result is shown.
+    """
+    from pytest_netns.errors import NetnsError, ProbeFailure
+
+    if not isinstance(error, AssertionError) or isinstance(error, ProbeFailure):
+        return []  # ProbeFailure says why itself
+    for value in getattr(item, "funcargs", {}).values():
+        lab = getattr(value, "lab", value)
+        failed = getattr(lab, "failed", None)
+        if not failed or getattr(lab, "closed", True):
+            continue
+        for failure in reversed(failed):
+            if repr(failure.result)[:_RECOGNIZED] in text:
+                try:
+                    return [("netns: why", failure.why())]
+                except NetnsError as trouble:
+                    return [("netns: why", f"explaining it failed: {trouble}")]
+    return []
+
+
 class Closable(Protocol):
     """Something with ``close()``."""
 

@@ -8,12 +8,13 @@ import select
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pytest_netns.capture import bpf, pcapng
 from pytest_netns.capture.frame import CANARY, Frame, is_canary, is_chatter
+from pytest_netns.capture.ladder import ladder
 from pytest_netns.capture.pattern import Matcher, Pattern, describe, matcher, wants_chatter
 from pytest_netns.capture.tap import Tap, pump
 from pytest_netns.errors import NetnsError, NetnsWarning, ProbeFailure, TopologyError
@@ -47,7 +48,13 @@ class Capture:
         places: Callable[[], Sequence[Place]],
         filter: str | Pattern | None = None,
         chatter: bool = False,
+        whole: bool = False,
+        switches: Callable[[], Sequence[str]] = tuple,
+        owners: Callable[[], Mapping[bytes, str]] = dict,
     ) -> None:
+        self._whole = whole
+        self._switches = switches
+        self._owners = owners
         self.label = label
         self._places = places
         self._chatter = chatter or (filter is not None and not isinstance(filter, str) and wants_chatter(filter))
@@ -184,6 +191,7 @@ class Capture:
             ProbeFailure: none came; what came instead is listed.
             TypeError: it is no pattern.
         """
+        __tracebackhide__ = True
         matches = matcher(pattern)
         self._admit(pattern)
         frame = self._wait_for(matches, timeout)
@@ -203,6 +211,7 @@ class Capture:
             ProbeFailure: one came; or the instrument failed: it did not see our frame, or frames were dropped.
             TypeError: it is no pattern.
         """
+        __tracebackhide__ = True
         matches = matcher(pattern)
         self._admit(pattern)
         if not self._running:
@@ -226,6 +235,7 @@ class Capture:
             )
 
     def _prove(self) -> None:
+        __tracebackhide__ = True
         token = CANARY + str(next(_canaries)).encode()
         for tap in self._taps:
             failed = tap.send_canary(token)
@@ -264,6 +274,16 @@ class Capture:
         return f"{len(frames)} other frames were captured{more}{lost}:\n{rows}"
 
     # ------------------------------------------------------------------ files
+
+    def ladder(self, *, most: int = 40) -> str:
+        """The conversation as a sequence diagram in text: nodes are columns, each frame is an arrow with its time.
+
+        In a capture of a whole lab the arrow of a frame that left one node and arrived at none ends in an ``x``.
+
+        Args:
+            most: rows at most; the last ones are drawn.
+        """
+        return ladder(self.frames, whole=self._whole, switches=self._switches(), owners=self._owners(), most=most)
 
     def save(self, path: str | os.PathLike[str], comment: str = "") -> int:
         """Write a pcapng file that Wireshark opens, with the names of nodes and interfaces; returns how many frames.

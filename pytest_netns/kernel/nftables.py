@@ -18,7 +18,7 @@ from pytest_netns.errors import CommandError, UnsupportedError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.syscalls import entered
 
-_NFT_CTX_OUTPUT_JSON = 1 << 4  # from <nftables/libnftables.h>
+_NFT_CTX_OUTPUT_HANDLE, _NFT_CTX_OUTPUT_JSON = 1 << 3, 1 << 4  # from <nftables/libnftables.h>
 _CTX_DEFAULT = 0
 
 # The library parses with global state in places (flex, gmp); one call at a time.
@@ -95,16 +95,20 @@ class Nftables:
         Raises:
             CommandError: nft's own message, with the line.
         """
-        return self._run(text, as_json=False)
+        return self._run(text, 0)
+
+    def with_handles(self) -> str:
+        """The whole ruleset as text in which each rule ends in ``# handle N``, the number that traces name it by."""
+        return self._run("list ruleset", _NFT_CTX_OUTPUT_HANDLE)
 
     def ruleset(self) -> list[dict[str, object]]:
         """The whole ruleset in libnftables' JSON form (libnftables-json(5)), without the leading metainfo."""
-        listed = json.loads(self._run("list ruleset", as_json=True) or '{"nftables": []}')["nftables"]
+        listed = json.loads(self._run("list ruleset", _NFT_CTX_OUTPUT_JSON) or '{"nftables": []}')["nftables"]
         return [item for item in listed if "metainfo" not in item]
 
-    def _run(self, text: str, as_json: bool) -> str:
+    def _run(self, text: str, flags: int) -> str:
         if self._context is None:
-            return self._by_program(text, as_json)
+            return self._by_program(text, flags)
         library = _library()
         assert library is not None
         # From a file, in memory: of a buffer its messages name no line, and quote the first one whichever it was.
@@ -114,7 +118,7 @@ class Nftables:
                 writer.write(text.encode())
             path = f"/proc/self/fd/{file}"
             with _lock, entered(self._netns):  # names of interfaces are looked up through a socket made now
-                library.nft_ctx_output_set_flags(self._context, _NFT_CTX_OUTPUT_JSON if as_json else 0)
+                library.nft_ctx_output_set_flags(self._context, flags)
                 failed = library.nft_run_cmd_from_filename(self._context, path.encode())
                 output = library.nft_ctx_get_output_buffer(self._context).decode()
                 errors = library.nft_ctx_get_error_buffer(self._context).decode()
@@ -124,8 +128,10 @@ class Nftables:
             self._refused(text, errors.replace(path + ":", "line "))
         return str(output)
 
-    def _by_program(self, text: str, as_json: bool) -> str:
-        argv = ["nft", *(["-j"] if as_json else []), "-f", "-"]
+    def _by_program(self, text: str, flags: int) -> str:
+        # From a file, "nft -j" prints nothing.
+        switch = {_NFT_CTX_OUTPUT_JSON: "-j", _NFT_CTX_OUTPUT_HANDLE: "-a"}.get(flags)
+        argv = ["nft", switch, *text.split()] if switch else ["nft", "-f", "-"]
         with entered(self._netns):
             done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False, env={"PATH": _PATH})
         if done.returncode:

@@ -117,6 +117,20 @@ def _remove(name: str) -> None:
             pass  # others have records in it
 
 
+def _record(file: str) -> tuple[str, int, str | None, int] | None:
+    """The name, owner, its start and the inode that a record tells; None if we have not written it."""
+    try:
+        with open(f"{RECORDS}/{file}", encoding="utf-8") as stream:
+            record = json.load(stream)
+        name, pid, started, inode = (record[key] for key in ("name", "pid", "started", "inode"))
+    except (IsADirectoryError, ValueError, KeyError, TypeError):
+        return None
+    # What is removed hangs on it, so nothing in it is believed that we would not have written.
+    right = isinstance(name, str) and _NAME.fullmatch(name) and file == f"{name}.json"
+    right = right and isinstance(pid, int) and isinstance(inode, int) and isinstance(started, str | None)
+    return (name, pid, started, inode) if right else None
+
+
 def reap() -> list[str]:
     """Remove the names whose owners are dead; returns what was done, a line each. Others' names are never touched.
 
@@ -129,13 +143,11 @@ def reap() -> list[str]:
     except FileNotFoundError:
         return done
     for file in files:
-        try:
-            with open(f"{RECORDS}/{file}", encoding="utf-8") as stream:
-                record = json.load(stream)
-            name, pid, started, inode = (record[key] for key in ("name", "pid", "started", "inode"))
-        except (ValueError, KeyError, TypeError):
+        record = _record(file)
+        if record is None:
             done.append(f"{RECORDS}/{file}: not a record of ours, left alone")
             continue
+        name, pid, started, inode = record
         if _started(pid) == started:
             continue
         try:

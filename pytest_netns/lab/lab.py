@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from itertools import zip_longest
@@ -21,7 +22,7 @@ from pytest_netns.lab.host import Host
 from pytest_netns.lab.link import Link
 from pytest_netns.lab.names import Names
 from pytest_netns.lab.naming import check_node_name, mac_address
-from pytest_netns.lab.node import Node
+from pytest_netns.lab.node import Failure, Node
 from pytest_netns.lab.router import Router
 from pytest_netns.lab.routing import shortest_paths
 from pytest_netns.lab.slots import Slots
@@ -74,6 +75,7 @@ class Lab:
         self._nodes: dict[str, Node] = {}
         self._links: list[Link] = []
         self._adopted: list[Node] = []
+        self.failed: deque[Failure] = deque(maxlen=50)
         self._macs: set[bytes] = set()
         self._wiring = Wiring(self)
         self._autoroutes: dict[str, dict[bytes, Request]] = {}
@@ -432,8 +434,14 @@ class Lab:
             by_namespace = {node.inode: node for node in self if not node.closed}
             return [(node, None) for node in by_namespace.values()]
 
+        def switches() -> list[str]:
+            return [node.name for node in self if isinstance(node, Bridge)]
+
+        def owners() -> dict[bytes, str]:
+            return {a.ip.packed: node.name for node in self if not node.closed for a in node.addresses()}
+
         self._check_open()
-        return Capture(f"lab {self.name}", places, filter, chatter)
+        return Capture(f"lab {self.name}", places, filter, chatter, whole=True, switches=switches, owners=owners)
 
     def ping_all(self, *, timeout: float = 1.0) -> PingMatrix:
         """Every host and router pings every other, all at once. Falsy if any pair fails; prints as a table.

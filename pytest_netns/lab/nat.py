@@ -31,6 +31,11 @@ _CHAINS = {
 }
 
 
+# Does nothing, but refers to conntrack. When the last rule that does is gone, the kernel unhooks conntrack from the
+# namespace some milliseconds later, and connections that are translated break.
+_KEEP_TRACKING = "ct state new"
+
+
 @dataclass(frozen=True, slots=True)
 class Counter:
     """What a rule has seen. NAT rules see the first packet of each connection."""
@@ -275,11 +280,13 @@ class Nat:
             text.append(f"add chain inet {TABLE} {chain} {{ {hook}; policy accept; }}")
             if self._made:
                 text.append(f"flush chain inet {TABLE} {chain}")
+        text.append(f"add rule inet {TABLE} prerouting {_KEEP_TRACKING}")
         for rule in rules:
             text.append(f"add counter inet {TABLE} {rule.key}")
             for chain, lines in rule.lines().items():
                 text += [f"add rule inet {TABLE} {chain} {line}" for line in lines]
         if gone is not None:
+            text.append(f"add counter inet {TABLE} {gone.key}")  # somebody may have flushed the ruleset
             text.append(f"delete counter inet {TABLE} {gone.key}")
         self._router.nft("\n".join(text))
         self._made = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,31 @@ from pytest_netns.process import Supervisor
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.link import Link
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A probe that failed.
+
+    Attributes:
+        node: who asked.
+        result: what came of it.
+        question: which function of ``pytest_netns.explain.questions`` asks again.
+        details: its further arguments.
+    """
+
+    node: Node
+    result: object
+    question: str
+    details: tuple[object, ...]
+
+    def why(self) -> str:
+        """The explanation: what is observed when it is asked again, the cause, the evidence."""
+        from pytest_netns.explain import questions
+        from pytest_netns.explain.explain import explain
+
+        make = getattr(questions, self.question)
+        return str(explain(self.node.lab, make(self.node, self.result, *self.details)))
 
 
 class Node(Prober):
@@ -121,3 +147,7 @@ class Node(Prober):
     def node_names(self) -> dict[Address, str]:
         """Which node of its lab has an address."""
         return {address.ip: node.name for node in self.lab if not node.closed for address in node.addresses()}
+
+    def note_failure(self, result: object, question: str, *details: object) -> None:
+        """Keep a falsy result, should somebody want to know why."""
+        self.lab.failed.append(Failure(self, result, question, details))

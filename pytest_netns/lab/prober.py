@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 class Prober(Namespace):
     """A namespace that can ask."""
 
+    def note_failure(self, result: object, question: str, *details: object) -> None:
+        """Called with every result that is falsy, should somebody want to know why.
+
+        Args:
+            result: what came of it.
+            question: which function of ``pytest_netns.explain.questions`` asks again.
+            details: its further arguments.
+        """
+
     def node_names(self) -> dict[Address, str]:
         """Which node of its lab has an address."""
         return {}
@@ -92,7 +101,10 @@ class Prober(Namespace):
         """
         from pytest_netns.probe.ping import ping
 
-        return ping(self, destination, count=count, interval=interval, timeout=timeout, size=size, ttl=ttl, df=df)
+        result = ping(self, destination, count=count, interval=interval, timeout=timeout, size=size, ttl=ttl, df=df)
+        if not result:
+            self.note_failure(result, "ping_question", {"size": size, "ttl": ttl, "df": df})
+        return result
 
     def arp(self, destination: Destination, *, timeout: float = 1.0, dad: bool = False) -> ArpResult:
         """Ask who has an address: ARP (RFC 826) for IPv4, neighbour solicitation (RFC 4861) for IPv6.
@@ -162,7 +174,10 @@ class Prober(Namespace):
         """
         from pytest_netns.probe.tcp import tcp
 
-        return tcp(self, destination, port, timeout=timeout)
+        result = tcp(self, destination, port, timeout=timeout)
+        if not result:
+            self.note_failure(result, "tcp_question")
+        return result
 
     def udp(
         self, destination: Destination, port: int, payload: bytes = b"", *, timeout: float = 1.0, ttl: int = 64
@@ -182,7 +197,10 @@ class Prober(Namespace):
         """
         from pytest_netns.probe.udp import udp
 
-        return udp(self, destination, port, payload, timeout=timeout, ttl=ttl)
+        result = udp(self, destination, port, payload, timeout=timeout, ttl=ttl)
+        if not result:
+            self.note_failure(result, "udp_question", payload)
+        return result
 
     def dns(
         self, server: Destination, name: str, qtype: str = "A", *, port: int = 53, timeout: float = 1.0

@@ -1,0 +1,177 @@
+"""Segments: who is within reach of an interface without a router, and what stands in the way of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pytest_netns.errors import NetnsError
+from pytest_netns.interface import Interface
+from pytest_netns.kernel.rtnetlink import IFF_UP, Address
+from pytest_netns.kernel.tables import LinkState
+from pytest_netns.lab.bridge import Bridge
+from pytest_netns.lab.lab import Lab
+from pytest_netns.lab.link import Link
+from pytest_netns.lab.node import Node
+
+
+@dataclass(slots=True)
+class Obstacle:
+    """Something that keeps frames from passing.
+
+    Attributes:
+        cause: one sentence with the node's name.
+        behind: the interfaces that cannot be reached because of it.
+    """
+
+    cause: str
+    behind: list[Interface] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Reach:
+    """What an interface reaches.
+
+    Attributes:
+        members: interfaces that get its frames, the device of a bridge included.
+        obstacles: why others do not.
+    """
+
+    members: list[Interface] = field(default_factory=list)
+    obstacles: list[Obstacle] = field(default_factory=list)
+
+    def owners(self, address: Address) -> list[Interface]:
+        """The members whose node has an address: Linux answers for all of a node's addresses on each interface."""
+        return [member for member in self.members if has_address(member.node, address)]
+
+    def obstacle_to(self, node: Node) -> Obstacle | None:
+        """What stands between the interface and a node."""
+        return next((o for o in self.obstacles if any(i.node is node for i in o.behind)), None)
+
+
+def has_address(node: object, address: Address) -> bool:
+    """Whether a node has an address."""
+    return isinstance(node, Node) and not node.closed and any(a.ip == address for a in node.addresses())
+
+
+def _state(interface: Interface) -> LinkState | None:
+    try:
+        return interface.state
+    except NetnsError:
+        return None
+
+
+def down_reason(interface: Interface) -> str | None:
+    """Why an interface carries no frames by its own doing; None if it does."""
+    state = _state(interface)
+    if state is None:
+        return f"interface {interface.name!r} of {interface.node.name!r} was removed"
+    if not state.flags & IFF_UP:
+        return f"interface {interface.name!r} of {interface.node.name!r} is down (ip link set {interface.name} up)"
+    return None
+
+
+def _link_of(lab: Lab, interface: Interface) -> Link | None:
+    return next((link for link in lab.links if any(_same(end, interface) for end in link.interfaces)), None)
+
+
+def _same(one: Interface, other: Interface) -> bool:
+    return one.index == other.index and one.node.inode == other.node.inode
+
+
+def _port_obstacle(port: Interface) -> str | None:
+    """Why a bridge does not forward at one of its ports."""
+    bridge = port.node
+    state = _state(port)
+    if state is None:
+        return f"port {port.name!r} of bridge {bridge.name!r} was removed"
+    if not state.master:
+        return f"port {port.name!r} is detached from bridge {bridge.name!r}"
+    if not state.flags & IFF_UP:
+        return f"port {port.name!r} of bridge {bridge.name!r} is down (ip link set {port.name} up)"
+    if state.is_up and state.port_state != "forwarding":
+        return (
+            f"port {port.name!r} of bridge {bridge.name!r} is {state.port_state}, not forwarding (spanning tree, "
+            "IEEE 802.1D)"
+        )
+    device = bridge.device if isinstance(bridge, Bridge) else None
+    if device is not None and (reason := down_reason(device)) is not None:
+        return f"bridge {bridge.name!r} is down: {reason}"
+    return None
+
+
+def reach(lab: Lab, interface: Interface) -> Reach:
+    """Everything that an interface reaches, and what it does not."""
+    found = Reach()
+    link = _link_of(lab, interface)
+    if link is None:
+        if isinstance(interface.node, Bridge):
+            _across_bridge(lab, interface.node, None, found, None, set())
+        return found
+    far = link.b if _same(link.a, interface) else link.a
+    reason = down_reason(interface) or down_reason(far)
+    if isinstance(far.node, Bridge):
+        _into_port(lab, far, found, reason, set())
+    elif reason is None:
+        found.members.append(far)
+    else:
+        found.obstacles.append(Obstacle(reason, [far]))
+    return found
+
+
+def _into_port(lab: Lab, port: Interface, found: Reach, blocked: str | None, seen: set[int]) -> None:
+    bridge = port.node
+    assert isinstance(bridge, Bridge)
+    _across_bridge(lab, bridge, port, found, blocked or _port_obstacle(port), seen)
+
+
+def _across_bridge(
+    lab: Lab, bridge: Bridge, entry: Interface | None, found: Reach, blocked: str | None, seen: set[int]
+) -> None:
+    if bridge.inode in seen:
+        return
+    seen.add(bridge.inode)
+    _note(found, bridge.device, blocked or down_reason(bridge.device))
+    for link in bridge.links:
+        port = link.end(bridge)
+        far = link.b if link.a is port else link.a
+        if entry is not None and _same(port, entry):
+            continue
+        reason = blocked or _port_obstacle(port) or down_reason(far)
+        if isinstance(far.node, Bridge):
+            _into_port(lab, far, found, reason, seen)
+        else:
+            _note(found, far, reason)
+
+
+def _note(found: Reach, interface: Interface, reason: str | None) -> None:
+    if reason is None:
+        found.members.append(interface)
+        return
+    known = next((o for o in found.obstacles if o.cause == reason), None)
+    if known is None:
+        found.obstacles.append(Obstacle(reason, [interface]))
+    else:
+        known.behind.append(interface)
+
+
+def connected(lab: Lab, one: Node, other: Node) -> bool:
+    """Whether there is any chain of links between two nodes, up or down."""
+    seen = {one.inode}
+    todo: list[Node] = [one]
+    while todo:
+        node = todo.pop()
+        if node.inode == other.inode:
+            return True
+        for neighbour in _neighbours(lab, node):
+            if neighbour.inode not in seen:
+                seen.add(neighbour.inode)
+                todo.append(neighbour)
+    return False
+
+
+def _neighbours(lab: Lab, node: Node) -> Iterable[Node]:
+    for link in lab.links:
+        nodes = [end.node for end in link.interfaces]
+        if any(n.inode == node.inode for n in nodes):
+            yield from (n for n in nodes if isinstance(n, Node))

@@ -1,0 +1,264 @@
+"""Walking the way of a packet without sending it: route by route, by each node's own tables."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from pytest_netns.errors import KernelError, NetnsError
+from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach
+from pytest_netns.interface import Interface
+from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.kernel.tables import Route
+from pytest_netns.lab.lab import Lab
+from pytest_netns.lab.node import Node
+
+_MOST_STEPS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What is on its way: addresses, size in bytes with headers, time to live, whether it may be fragmented."""
+
+    source: Address | None
+    destination: Address
+    size: int = 84
+    ttl: int = 64
+    df: bool = False
+
+
+@dataclass(slots=True)
+class Fault:
+    """Why a packet does not go on.
+
+    Attributes:
+        cause: one sentence with the node's name.
+        node: where.
+        evidence: lines that show it.
+    """
+
+    cause: str
+    node: Node
+    evidence: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Walk:
+    """The way of a packet as the tables have it.
+
+    Attributes:
+        nodes: those it passes, the sender first.
+        arrived: the node that has the destination address; None if it does not get there.
+        fault: what ends the way; None if nothing does.
+        evidence: the routes that were taken.
+        duplicates: interfaces that all have the address of some step.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    arrived: Node | None = None
+    fault: Fault | None = None
+    evidence: list[str] = field(default_factory=list)
+    duplicates: list[Interface] = field(default_factory=list)
+
+
+def walk(lab: Lab, start: Node, flow: Flow) -> Walk:
+    """Follow a packet from a node on."""
+    found = Walk([start])
+    node, entered_by = start, None
+    ttl = flow.ttl
+    for _ in range(_MOST_STEPS):
+        if has_address(node, flow.destination):
+            found.arrived = node
+            return found
+        if entered_by is not None:
+            found.fault = _forwarding_fault(node, entered_by, flow)
+            if found.fault is None and ttl <= 1:
+                found.fault = _ttl_fault(node, flow, found)
+            if found.fault is not None:
+                return found
+            ttl -= 1
+        try:
+            route = node.route_to(flow.destination)
+        except KernelError as error:
+            found.fault = _no_route(lab, node, flow, error)
+            return found
+        found.evidence.append(f"{node.name}: ip route get {flow.destination}: {route}")
+        step = _step(lab, node, flow, route, found)
+        if step is None:
+            return found
+        node, entered_by = step
+        if node in found.nodes and flow.ttl >= _MOST_STEPS:
+            names = [n.name for n in found.nodes[found.nodes.index(node) :]]
+            found.fault = Fault(f"routing loop: {' -> '.join([*names, node.name])}", node, list(found.evidence))
+            return found
+        found.nodes.append(node)
+    return found
+
+
+def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[Node, Interface] | None:
+    """To the next node; None if that fails, with the fault noted."""
+    out = node.interfaces.get(route.interface or "")
+    if out is None:
+        found.fault = Fault(f"{node.name!r} has a {route.kind} route for {flow.destination}: {route}", node)
+        return None
+    reason = down_reason(out)
+    if reason is not None:
+        found.fault = Fault(reason, node, [f"{out}: {out.state.operstate}"])
+        return None
+    hop = route.gateway or flow.destination
+    within = reach(lab, out)
+    owners = within.owners(hop)
+    if len({owner.node.inode for owner in owners}) > 1:
+        found.duplicates = owners
+    if not owners:
+        found.fault = _unanswered(lab, node, out, hop, within, route.gateway is not None)
+        return None
+    if flow.size > out.mtu and (flow.df or flow.destination.version == 6):
+        found.fault = Fault(
+            f"the packet has {flow.size} bytes and may not be fragmented, and the mtu of {out.name!r} of {node.name!r} "
+            f"is {out.mtu}",
+            node,
+            [f"{out}: mtu {out.mtu}"],
+        )
+        return None
+    owner = owners[0]
+    assert isinstance(owner.node, Node)
+    return owner.node, owner
+
+
+def _unanswered(lab: Lab, node: Node, out: Interface, hop: Address, within: Reach, gateway: bool) -> Fault:
+    protocol = "ARP" if hop.version == 4 else "neighbour discovery"
+    states = [f"{n.address} {n.state}" for n in node.neighbours() if n.address == hop]
+    evidence = [f"{node.name}: ip neighbour show {hop}: {', '.join(states) or 'nothing'}"]
+    holders = [other for other in lab if other is not node and has_address(other, hop)]
+    for holder in holders:
+        obstacle = within.obstacle_to(holder)
+        if obstacle is not None:
+            return Fault(obstacle.cause, holder, evidence)
+    role = "the next hop" if gateway else "the destination"
+    asked = f"{protocol} on {out} for {hop}, {role}, is unanswered"
+    if not holders:
+        blocked = f"; out of reach: {'; '.join(o.cause for o in within.obstacles)}" if within.obstacles else ""
+        return Fault(f"{asked}: nobody in the lab has that address{blocked}", node, evidence)
+    if not within.members and within.obstacles:
+        return Fault(within.obstacles[0].cause, node, evidence)
+    holder = holders[0]
+    if not connected(lab, node, holder):
+        return Fault(
+            f"{node.name!r} and {holder.name!r} are not connected: there is no chain of links between them",
+            node,
+            evidence,
+        )
+    places = ", ".join(f"{i}" for n, i in holder.interfaces.items() if n != "lo") or "no interface"
+    return Fault(f"{asked}: {holder.name!r} has it, but is not on that link ({places})", node, evidence)
+
+
+def link_fault(lab: Lab, node: Node, out: Interface, address: Address) -> Fault | None:
+    """Why nobody answers for an address on the link of an interface; None if somebody should."""
+    reason = down_reason(out)
+    if reason is not None:
+        return Fault(reason, node, [f"{out}: {out.state.operstate}"])
+    within = reach(lab, out)
+    if within.owners(address):
+        return None
+    return _unanswered(lab, node, out, address, within, gateway=False)
+
+
+def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Fault:
+    destination = flow.destination
+    evidence = [f"{node.name}: ip route get {destination}: {error.detail or os.strerror(error.errno)}"]
+    refusing = [
+        r
+        for r in node.routes()
+        if r.kind in ("blackhole", "unreachable", "prohibit")
+        and r.destination.version == destination.version
+        and destination in r.destination
+    ]
+    if refusing:
+        best = max(refusing, key=lambda r: r.destination.prefixlen)
+        return Fault(f"{node.name!r} has a {best.kind} route for {destination}: {best}", node, evidence)
+    own = [a for a in node.addresses() if not a.is_link_local]
+    evidence += [f"{node.name}: addresses {', '.join(map(str, own)) or 'none'}"]
+    evidence += [f"{node.name}: {route}" for route in node.routes() if route.destination.version == destination.version]
+    for interface in node.interfaces.values():
+        if interface.name != "lo" and (reason := down_reason(interface)) is not None:
+            return Fault(reason, node, evidence)
+    if not any(a.version == destination.version for a in own):
+        return Fault(f"{node.name!r} has no IPv{destination.version} address", node, evidence)
+    holders = [other for other in lab if other is not node and has_address(other, destination)]
+    for interface in node.interfaces.values():
+        for member in reach(lab, interface).members:
+            if member.node in holders:
+                theirs = next(a for a in member.node.addresses() if a.ip == destination)
+                mine = ", ".join(str(a) for a in own if a.version == destination.version)
+                return Fault(
+                    f"{node.name!r} ({mine}) and {member.node.name!r} ({theirs}) are on one link but in different "
+                    f"subnets, and {node.name!r} has no route to {destination}",
+                    node,
+                    evidence,
+                )
+    if holders and not connected(lab, node, holders[0]):
+        return Fault(
+            f"{node.name!r} and {holders[0].name!r} are not connected: there is no chain of links between them",
+            node,
+            evidence,
+        )
+    return Fault(f"{node.name!r} has no route to {destination}", node, evidence)
+
+
+def _sysctl(node: Node, name: str) -> int:
+    try:
+        return int(node.sysctl[name])
+    except (KeyError, ValueError, NetnsError):
+        return 0
+
+
+def _forwarding_fault(node: Node, entered_by: Interface, flow: Flow) -> Fault | None:
+    version = flow.destination.version
+    whole = "net.ipv4.ip_forward" if version == 4 else "net.ipv6.conf.all.forwarding"
+    deciding = f"net/ipv4/conf/{entered_by.name}/forwarding" if version == 4 else whole
+    if not _sysctl(node, deciding):
+        return Fault(
+            f"{node.name!r} does not forward IPv{version}: {whole} is {_sysctl(node, whole)}",
+            node,
+            [
+                f"{node.name}: sysctl {name.replace('/', '.')} = {_sysctl(node, name)}"
+                for name in dict.fromkeys((whole, deciding))
+            ],
+        )
+    return rp_filter_fault(node, entered_by, flow)
+
+
+def rp_filter_fault(node: Node, entered_by: Interface, flow: Flow) -> Fault | None:
+    """Whether a node drops a packet because it would send to its source by another interface (RFC 3704)."""
+    if flow.destination.version != 4 or flow.source is None:
+        return None
+    of_interface = _sysctl(node, f"net/ipv4/conf/{entered_by.name}/rp_filter")
+    value = max(_sysctl(node, "net.ipv4.conf.all.rp_filter"), of_interface)
+    if not value:
+        return None
+    try:
+        back: Route | None = node.route_to(flow.source)
+    except KernelError:
+        back = None
+    if back is not None and (value == 2 or back.interface == entered_by.name):
+        return None
+    way = f"its route back is {back}" if back else "it has no route back"
+    return Fault(
+        f"rp_filter={value} on {entered_by} drops packets from {flow.source}: {way}",
+        node,
+        [f"{node.name}: sysctl net.ipv4.conf.{entered_by.name}.rp_filter = {of_interface}"],
+    )
+
+
+def _ttl_fault(node: Node, flow: Flow, found: Walk) -> Fault:
+    names = [n.name for n in [*found.nodes]]
+    loops = len(names) != len(set(names))
+    if loops:
+        cycle = names[names.index(names[-1]) :]
+        return Fault(f"routing loop: {' -> '.join(cycle)}", node, list(found.evidence))
+    return Fault(
+        f"the time to live of {flow.ttl} is used up at {node.name!r}, after {' -> '.join(names)}",
+        node,
+        list(found.evidence),
+    )
