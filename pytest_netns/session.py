@@ -152,7 +152,8 @@ def collection_line(config: pytest.Config) -> str | None:
     return _line(state.access)
 
 
-#: Characters of a result's repr that must stand in a report for it to be the one that failed: pytest shortens long ones.
+#: Characters of a result's repr that must stand in a report for it to be the one that failed: pytest shortens long
+#: ones.
 _RECOGNIZED = 50
 
 

@@ -1,0 +1,242 @@
+"""Sudden death: a second after a session ends, by whatever means and at whatever point, the machine is as before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_netns import Namespace
+from pytest_netns.kernel import sandbox
+
+from .inner import Process, Project, Running, User, await_none
+
+#: A lab with a supervised process, and a daemon that has forked twice, leads a session of its own and ignores what
+#: would end it. The sentinel, if there is one, is a veth to the watching test: it vanishes with the namespace.
+BUILD = """
+import os, signal, warnings
+import pytest
+from outside import tell_outside, wait_for_outside
+
+DAEMON = ["sh", "-c", "trap '' TERM HUP INT; setsid -f sleep 1001"]
+
+def build(lab):
+    red = lab.host("red")
+    red.run(DAEMON)
+    red.spawn(["sleep", "1002"])
+    if path := os.environ.get("NETNS_TEST_SENTINEL"):
+        red.run(["ip", "link", "add", "here", "type", "veth", "peer", "name", "sentinel", "netns", path])
+    blue = lab.host("blue")
+    lab.connect(red, blue)
+    return red, blue
+"""
+
+IN_A_TEST = """
+def test_one(lab, netns):
+    red, blue = build(lab)
+    netns.spawn(["sleep", "1003"])
+    with red:
+        tell_outside(built=True)
+        {end}
+"""
+
+IN_SET_UP = """
+@pytest.fixture
+def half(lab, netns):
+    red, blue = build(lab)
+    netns.spawn(["sleep", "1003"])
+    tell_outside(built=True)
+    {end}
+    lab.host("green")
+    yield red
+
+def test_one(half):
+    raise AssertionError("set-up went on")
+"""
+
+BETWEEN_SYSTEM_CALLS = """
+def test_one(lab, lab_factory, netns):
+    build(lab)
+    netns.spawn(["sleep", "1003"])
+    tell_outside(built=True)
+    while True:
+        busy = lab_factory()
+        bridge = busy.bridge("br0")
+        for name in "abcdef":
+            busy.host(name, bridge).run(["true"])
+        busy.close()
+"""
+
+STARTED_WITHOUT_US = """
+import subprocess
+
+def test_one(lab, netns):
+    red, blue = build(lab)
+    netns.spawn(["sleep", "1003"])
+    with red:
+        subprocess.run(DAEMON, check=True)
+    tell_outside(built=True)
+    wait_for_outside()
+"""
+
+WAIT = "wait_for_outside()"
+FORK_AND_WAIT = """
+        warnings.simplefilter("ignore")  # of a fork beside threads
+        os.fork()
+        wait_for_outside()
+"""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What could be left behind, apart from processes."""
+
+    interfaces: frozenset[str]
+    mounts: frozenset[str]
+    files: frozenset[str]
+
+
+def look(project: Project) -> Machine:
+    shown = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    files = set()
+    for folder in ("/run/netns", "/var/run/netns", "/dev/shm", str(project.temporary)):
+        if os.path.isdir(folder):
+            files |= {f"{folder}/{name}" for name in os.listdir(folder) if not name.startswith("pytest-of-")}
+    return Machine(
+        frozenset(":".join(line.split(":")[:2]) for line in shown.splitlines()),
+        frozenset(line.split(" - ")[0].split(maxsplit=3)[3] for line in mounts),
+        frozenset(files),
+    )
+
+
+@contextmanager
+def sentinel() -> Iterator[Namespace | None]:
+    """A namespace of this process; None if it may not have one."""
+    if os.geteuid() != 0 or sandbox.in_user_namespace():
+        yield None
+        return
+    namespace = Namespace("sentinel")
+    try:
+        yield namespace
+    finally:
+        namespace.close()
+
+
+def sleepers(running: Running) -> list[Process]:
+    return [process for process in running.processes() if process.command == "sleep"]
+
+
+@contextmanager
+def under_way(project: Project, source: str, *arguments: str, user: User, expected: int = 3) -> Iterator[Running]:
+    """An inner session that has built its lab. When the block is over it must be dead, and nothing of it left.
+
+    Args:
+        project: where it runs.
+        source: of the test, which starts with ``build()``.
+        arguments: of pytest.
+        user: who runs it.
+        expected: how many processes it starts that would live on for long.
+    """
+    project.write("test_inside.py", BUILD + source)
+    before = look(project)
+    with sentinel() as watcher:
+        watched = watcher is not None and user == "root"
+        env = {"NETNS_TEST_SENTINEL": watcher.path} if watched and watcher else {}
+        with project.start(*arguments, user=user, env=env) as running:
+            assert running.report() == {"built": True}
+            await_none(lambda: len(sleepers(running)) < expected, seconds=10)  # a daemon has yet to become ``sleep``
+            assert len(sleepers(running)) == expected
+            assert not watched or (watcher and "sentinel" in watcher.interfaces)
+            yield running
+            left = await_none(running.processes)
+            assert not left, f"still alive: {left}"
+            if watched and watcher:
+                assert not await_none(lambda: "sentinel" in watcher.interfaces), "a namespace is still there"
+    after = look(project)
+    assert after.interfaces <= before.interfaces
+    assert after.mounts <= before.mounts
+    assert after.files <= before.files
+
+
+@pytest.mark.parametrize("place", [IN_A_TEST, IN_SET_UP], ids=["test", "set-up"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_nothing_survives_a_signal(project: Project, user: User, place: str, number: signal.Signals) -> None:
+    with under_way(project, place.format(end=WAIT), user=user) as running:
+        running.popen.send_signal(number)
+        assert running.wait() == -number
+
+
+@pytest.mark.parametrize("place", [IN_A_TEST, IN_SET_UP], ids=["test", "set-up"])
+def test_nothing_survives_an_exit_without_teardown(project: Project, user: User, place: str) -> None:
+    with under_way(project, place.format(end=f"{WAIT}; os._exit(7)"), user=user) as running:
+        running.go_on()
+        assert running.wait() == 7
+
+
+@pytest.mark.parametrize("place", [IN_A_TEST, IN_SET_UP], ids=["test", "set-up"])
+def test_nothing_survives_ctrl_c(project: Project, user: User, place: str) -> None:
+    with under_way(project, place.format(end=WAIT), user=user) as running:
+        running.popen.send_signal(signal.SIGINT)
+        result = running.result()
+        assert result.ret == pytest.ExitCode.INTERRUPTED
+        result.stdout.fnmatch_lines(["*KeyboardInterrupt*"])
+        assert "Error" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("method", "place"),
+    [
+        pytest.param("thread", IN_A_TEST, id="thread-test"),
+        pytest.param("thread", IN_SET_UP, id="thread-set-up"),
+        pytest.param("signal", IN_A_TEST, id="signal-test"),
+    ],
+)
+def test_nothing_survives_a_timeout(project: Project, user: User, method: str, place: str) -> None:
+    # The clock starts at set-up; building takes some 50 ms, on a busy machine a few times that.
+    options = ("-p", "timeout", "--timeout=1", f"--timeout-method={method}")
+    with under_way(project, place.format(end=WAIT), *options, user=user) as running:
+        result = running.result()
+        assert result.ret == 1
+        result.stdout.fnmatch_lines(["*Timeout*"])
+
+
+def test_nothing_survives_a_kill_in_the_middle_of_building(project: Project, user: User) -> None:
+    with under_way(project, BETWEEN_SYSTEM_CALLS, user=user) as running:
+        os.kill(running.popen.pid, signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL
+
+
+def test_nothing_survives_the_death_of_a_worker(project: Project, user: User) -> None:
+    source = IN_A_TEST.format(end=f"{WAIT}; os.kill(os.getpid(), signal.SIGKILL)")
+    options = ("-p", "xdist", "-n", "1", "--max-worker-restart=0", "--netns-sandbox=auto")
+    with under_way(project, source, *options, user=user) as running:
+        running.go_on()
+        result = running.result()
+        assert result.ret == 1
+        result.stdout.fnmatch_lines(["*worker 'gw0' crashed*"])
+
+
+def test_a_forked_child_of_the_session_does_not_keep_its_processes_alive(project: Project, user: User) -> None:
+    with under_way(project, IN_A_TEST.format(end=FORK_AND_WAIT), user=user) as running:
+        running.popen.kill()
+        assert running.wait() == -signal.SIGKILL
+        assert not await_none(lambda: sleepers(running))
+        for forked in running.processes():  # not ours to kill, and a holder of the namespaces
+            os.kill(forked.pid, signal.SIGKILL)
+
+
+def test_these_tests_notice_a_daemon_that_was_started_without_us(project: Project) -> None:
+    def kill_while_under_way() -> None:
+        with under_way(project, STARTED_WITHOUT_US, user="root", expected=4) as running:
+            running.popen.kill()
+            running.wait()
+
+    with pytest.raises(AssertionError, match=r"still alive: \{Process\([^)]*'sleep'\)\}"):
+        kill_while_under_way()

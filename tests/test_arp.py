@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_netns import Bridge, Host, Lab, TopologyError
+
+
+def test_the_owner_of_an_address_answers_with_its_mac(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    link_local = right.addresses()[-1].ip
+    for destination in (right, right.ip4, right.ip6, link_local, right.interfaces["eth0"]):
+        result = left.arp(destination)
+        assert result
+        assert result.mac == right.mac
+        assert result.interface == "eth0"
+        assert result.rtt is not None
+        assert right.mac in repr(result)
+
+
+def test_the_answer_is_a_scapy_packet(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    reply = left.arp(right.ip4).reply
+    assert reply is not None
+    assert (reply["ARP"].op, reply["ARP"].psrc) == (2, str(right.ip4))
+    reply = left.arp(right.ip6).reply
+    assert reply is not None
+    assert reply["ICMPv6 Neighbor Discovery - Neighbor Advertisement"].tgt == str(right.ip6)
+
+
+def test_nobody_answers_for_a_free_address(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    for address in (right.ip4 + 50, right.ip6 + 50):
+        result = left.arp(address, timeout=0.1)
+        assert not result
+        assert (result.mac, result.rtt, result.reply, result.error) == (None, None, None, None)
+        assert "nobody answers" in repr(result)
+
+
+def test_the_kernels_own_cache_is_neither_used_nor_changed(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    assert left.arp(right.ip4)
+    assert [n for n in left.neighbours() if n.address.version == 4] == []
+    left.run(["ip", "neighbour", "add", str(right.ip4), "lladdr", "02:00:00:00:00:99", "dev", "eth0"])
+    assert left.arp(right.ip4).mac == right.mac
+
+
+def test_a_down_interface_is_what_the_kernel_says(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    address = right.ip4
+    left.interfaces["eth0"].down()
+    result = left.arp(address)
+    assert not result
+    assert result.error is not None
+    assert "Network is down" in repr(result)
+
+
+def test_the_interface_on_the_link_of_the_address_is_asked(lab: Lab) -> None:
+    red, blue, green = lab.host("red"), lab.host("blue"), lab.host("green")
+    lab.connect(red, blue)
+    lab.connect(red, green)
+    assert (red.arp(blue).interface, red.arp(green).interface) == ("eth0", "eth1")
+    assert red.arp(green.ip6).mac == green.mac
+
+
+def test_an_address_on_no_link_is_refused_and_the_links_are_listed(lab: Lab) -> None:
+    red = lab.host("red")
+    lab.connect(red, lab.host("blue"))
+    lab.connect(red, lab.host("green"))
+    with pytest.raises(TopologyError, match=r"'red' is on no link with .*; its interfaces: eth0: 10.* eth1: "):
+        red.arp("198.51.100.1")
+
+
+def test_a_host_without_an_address_can_ask(lab: Lab) -> None:
+    bridge = lab.bridge("br0")
+    red, blue = lab.host("red"), bridge.host("blue")
+    lab.connect(red, bridge, subnet=False)
+    assert red.arp(blue.ip4).mac == blue.mac
+
+
+def test_the_bridge_is_asked_through_its_own_device(bridge: Bridge) -> None:
+    red = bridge.host("red")
+    bridge.add_address(f"{red.ip4 + 76}/24")
+    assert red.arp(bridge).mac == bridge.mac
+    assert bridge.arp(red).mac == red.mac
+
+
+def test_only_an_answer_about_the_address_counts(veth_pair: tuple[Host, Host]) -> None:
+    from pytest_netns.probe.arp import _answer
+
+    left, right = veth_pair
+    for address in (right.ip4, right.ip6):
+        reply = left.arp(address).reply
+        assert reply is not None
+        frame = bytes(reply)
+        assert _answer(frame, address.packed) == right.mac
+        assert _answer(frame, (address + 1).packed) is None
+        for size in range(14, len(frame)):
+            assert _answer(frame[:size], address.packed) in (None, right.mac)

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from ipaddress import ip_network
+from itertools import permutations
+
+import pytest
+
+from pytest_netns import Bridge, KernelError, Lab, TopologyError
+
+
+def test_hosts_on_a_bridge_reach_each_other(bridge: Bridge) -> None:
+    hosts = [bridge.host(f"h{number}") for number in range(4)]
+    for a, b in permutations(hosts, 2):
+        assert a.ping(b.ip4, timeout=0.3)
+        assert a.ping(b.ip6, timeout=0.3)
+
+
+def test_it_has_a_subnet_of_each_family(lab: Lab) -> None:
+    bridge = lab.bridge("br0", "192.168.15.0/24")
+    assert bridge.subnet == ip_network("192.168.15.0/24")
+    assert bridge.subnets == [ip_network("192.168.15.0/24"), ip_network("fd00::/64")]
+    assert lab.bridge("br1", "2001:db8::/64").subnet == ip_network("2001:db8::/64")
+    assert lab.bridge("br2", subnet=False).subnets == []
+
+
+def test_addresses_are_handed_out_in_order_and_can_be_chosen(bridge: Bridge) -> None:
+    first = bridge.host("first")
+    chosen = bridge.host("chosen", address=first.ip4 + 1)
+    third = bridge.host("third")
+    assert [host.ip4 - int(first.ip4) for host in (first, chosen, third)] == [
+        type(first.ip4)(offset) for offset in (0, 1, 2)
+    ]
+
+
+def test_it_has_no_address_until_it_is_given_one(bridge: Bridge) -> None:
+    red = bridge.host("red")
+    assert [a for a in bridge.addresses() if not a.is_link_local] == []
+    bridge.add_address(f"{red.ip4 + 4}/24")
+    assert red.ping(bridge, timeout=0.3)
+    assert bridge.ping(red, timeout=0.3)
+    assert red.arp(bridge).mac == bridge.mac
+
+
+def test_an_address_before_the_first_host_is_reached_too(lab: Lab) -> None:
+    bridge = lab.bridge("br0", "192.168.15.0/24")
+    bridge.add_address("192.168.15.5/24")
+    bridge.add_address(f"{bridge.subnets[1].network_address + 5}/64")
+    red = bridge.host("red")
+    assert red.ping("192.168.15.5", timeout=0.3)
+    assert red.ping(bridge.subnets[1].network_address + 5, timeout=0.3)
+
+
+def test_its_own_address_is_given_to_nobody_else(lab: Lab) -> None:
+    bridge = lab.bridge("br0", "192.168.15.0/24")
+    bridge.add_address("192.168.15.1/24")
+    assert str(bridge.host("red").ip4) == "192.168.15.2"
+
+
+def test_ports_are_called_like_what_is_behind_them(lab: Lab) -> None:
+    bridge = lab.bridge("br0")
+    names = ["red", "lo", "all", "a-name-that-is-longer-than-15", "a-name-that-is-longer-than-16"]
+    for name in names:
+        bridge.host(name)
+    ports = list(bridge.ports)
+    assert ports[0] == "red"
+    assert len(set(ports)) == 5
+    assert all(len(port) <= 15 for port in ports)
+    assert [port[:2] for port in ports] == [name[:2] for name in names]
+
+
+def test_ports_have_no_address_of_any_kind(bridge: Bridge) -> None:
+    for number in range(10):
+        bridge.host(f"h{number}")
+    bridge.detach(bridge.lab.host("late", bridge))
+    bridge.attach(bridge.lab["late"])
+    assert {name for name, port in bridge.ports.items() if port.addresses} == set()
+    assert len(bridge.ports) == 11
+
+
+def test_a_host_may_be_attached_twice(bridge: Bridge) -> None:
+    red = bridge.host("red")
+    second = bridge.attach(red)
+    assert second.name == "eth1"
+    assert len(bridge.ports) == 2
+
+
+def test_a_host_may_be_on_several_bridges(lab: Lab) -> None:
+    left, right = lab.bridge("left"), lab.bridge("right")
+    middle = lab.host("middle", left, right)
+    assert middle.ping(left.host("a"), timeout=0.3)
+    assert middle.ping(right.host("b"), timeout=0.3)
+    assert list(middle.interfaces) == ["lo", "eth0", "eth1"]
+
+
+def test_connect_attaches_from_either_side(lab: Lab) -> None:
+    bridge = lab.bridge("br0", "192.168.15.0/24")
+    red, blue, green = lab.host("red"), lab.host("blue"), lab.host("green")
+    assert lab.connect(bridge, red).end(red).name == "eth0"
+    lab.connect(blue, bridge, addresses=("192.168.15.77", ()))
+    lab.connect(green, bridge, "192.168.15.0/24", names=("uplink", "downlink"))
+    assert (str(red.ip4), str(blue.ip4), str(green.ip4)) == ("192.168.15.1", "192.168.15.77", "192.168.15.2")
+    assert set(bridge.ports) == {"red", "blue", "downlink"}
+    assert red.ping(blue, timeout=0.3)
+    assert green.ping(blue, timeout=0.3)
+
+
+def test_a_port_can_be_had_without_an_address(lab: Lab) -> None:
+    bridge = lab.bridge("br0")
+    red = lab.host("red")
+    lab.connect(red, bridge, subnet=False)
+    with pytest.raises(TopologyError, match="'red' has no IPv4 address"):
+        _ = red.ip4
+
+
+def test_bridges_can_be_joined_by_a_trunk(lab: Lab) -> None:
+    one = lab.bridge("one")
+    two = lab.bridge("two", one)
+    red, blue = one.host("red"), two.host("blue")
+    assert red.ip4 != blue.ip4
+    assert not red.ping(blue, timeout=0.1)
+    lab.connect(one, two)
+    red.run(["ip", "neighbour", "flush", "all"])
+    assert red.ping(blue)
+    assert set(one.ports) == {"red", "two"}
+
+
+def test_it_learns_who_is_behind_which_port(bridge: Bridge) -> None:
+    red, blue = bridge.host("red"), bridge.host("blue")
+    assert red.ping(blue)
+    learned = {entry.mac: entry.port for entry in bridge.fdb() if entry.state == "reachable"}
+    assert learned[red.mac] == "red"
+    assert learned[blue.mac] == "blue"
+    assert any(entry.state == "permanent" for entry in bridge.fdb())
+
+
+def test_a_detached_host_is_cut_off_and_the_others_are_not(bridge: Bridge) -> None:
+    red, blue, green = (bridge.host(name) for name in ("red", "blue", "green"))
+    address = red.ip4
+    bridge.detach(red)
+    assert set(bridge.ports) == {"blue", "green"}
+    assert red.ip4 == address
+    assert not red.interfaces["eth0"].is_up
+    assert not blue.ping(address, timeout=0.1)
+    assert blue.ping(green)
+
+
+def test_a_host_that_is_attached_again_has_its_interface_and_its_addresses_back(bridge: Bridge) -> None:
+    red, blue = bridge.host("red"), bridge.host("blue")
+    before = red.interfaces["eth0"], red.addresses(), red.mac
+    for _ in range(3):
+        bridge.detach(red)
+        interface = bridge.attach(red)
+        assert (interface, red.addresses(), red.mac) == before
+        assert blue.ping(red.ip4, timeout=0.3)
+        assert red.ping(blue.ip6, timeout=0.3)
+
+
+def test_a_host_that_is_attached_again_can_get_another_address(bridge: Bridge) -> None:
+    red, blue = bridge.host("red"), bridge.host("blue")
+    old = red.ip4
+    bridge.detach(red)
+    bridge.attach(red, old + 40)
+    assert red.ip4 == old + 40
+    assert blue.ping(old + 40, timeout=0.3)
+    assert bridge.host("heir").ip4 == old
+
+
+def test_detaching_what_is_not_attached_is_refused(bridge: Bridge) -> None:
+    red = bridge.host("red")
+    bridge.detach(red)
+    with pytest.raises(TopologyError, match="'red' is not attached to bridge 'br0'; attached: none"):
+        bridge.detach(red)
+
+
+def test_a_removed_link_frees_the_address_and_the_name_of_the_port(bridge: Bridge) -> None:
+    red, blue = bridge.host("red"), bridge.host("blue")
+    address = red.ip4
+    red.links[0].remove()
+    assert list(bridge.ports) == ["blue"]
+    assert bridge.attach(red).ip4 == address
+    assert list(bridge.ports) == ["blue", "red"]
+    assert blue.ping(red, timeout=0.3)
+
+
+def test_a_long_bridge_name_is_shortened_too(lab: Lab) -> None:
+    bridge = lab.bridge("a-bridge-with-a-very-long-name")
+    assert len(bridge.device.name) <= 15
+    assert bridge.host("red").ping(bridge.host("blue"))
+
+
+def test_an_address_the_kernel_has_already_stays_with_the_bridge(lab: Lab) -> None:
+    bridge = lab.bridge("br0", "192.168.15.0/24")
+    bridge.run(["ip", "address", "add", "192.168.15.5/24", "dev", "br0"])
+    with pytest.raises(KernelError, match=r"ip address add 192.168.15.5/24 dev br0"):
+        bridge.add_address("192.168.15.5/24")
+    bridge.run(["ip", "address", "delete", "192.168.15.5/24", "dev", "br0"])
+    bridge.add_address("192.168.15.5/24")
