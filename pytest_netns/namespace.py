@@ -54,6 +54,19 @@ class _Inside(threading.local):
 _inside = _Inside()
 
 
+def leave_all() -> list[str]:
+    """Bring the calling thread back to where it was before all ``with`` blocks; names those it was still in."""
+    left = []
+    while _inside.stack:
+        namespace, previous = _inside.stack.pop()
+        left.append(namespace.name)
+        try:
+            setns(previous)
+        finally:
+            os.close(previous)
+    return left
+
+
 class Namespace:
     """One isolated network stack: interfaces, addresses, routes, neighbours, sockets and netfilter rules of its own.
 
@@ -526,7 +539,7 @@ def _birth(name: str, sysctls: Mapping[str, str | int]) -> tuple[int, NetlinkSoc
 def _set_at_birth(name: str, sysctls: Mapping[str, str | int]) -> None:
     for key, value in sysctl.BASELINE.items():
         try:
-            sysctl.write(key, value)
+            sysctl.ensure(key, value)
         except FileNotFoundError:
             if not key.startswith("net.ipv6."):  # a kernel without IPv6 has none of its sysctls
                 raise

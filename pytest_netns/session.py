@@ -152,6 +152,18 @@ def collection_line(config: pytest.Config) -> str | None:
     return _line(state.access)
 
 
+def come_home() -> None:
+    """Leave the namespaces that a test entered without leaving; fails the teardown, naming them."""
+    from pytest_netns.namespace import leave_all
+
+    left = leave_all()
+    if left:
+        pytest.fail(
+            f"the test entered {', '.join(map(repr, left))} and did not leave; enter a namespace by a with statement",
+            pytrace=False,
+        )
+
+
 #: Characters of a result's repr that must stand in a report for it to be the one that failed: pytest shortens long
 #: ones.
 _RECOGNIZED = 50

@@ -188,7 +188,7 @@ def test_a_file_that_is_no_network_namespace_cannot_be_attached_to(netns: Namesp
 
 
 def test_a_path_that_is_not_there_cannot_be_attached_to(netns: Namespace) -> None:
-    with pytest.raises(TopologyError, match="'/nowhere/net': /nowhere/net: No such file or directory$"):
+    with pytest.raises(TopologyError, match=r"'/nowhere/net': /nowhere/net: No such file or directory$"):
         Namespace.attach("/nowhere/net")
 
 

@@ -232,7 +232,7 @@ def test_a_target_behind_another_router_is_behind_this_one_too(site: Site) -> No
     site.lab.connect(inner, deep, "192.0.2.0/24")
     deep.default_route(inner)
     inner.default_route(site.router)
-    with pytest.raises(TopologyError, match="'deep' .* is not behind it"):
+    with pytest.raises(TopologyError, match=r"'deep' .* is not behind it"):
         site.router.forward_port(80, deep)
     site.router.add_route(deep, inner)
     server = listen(deep, 80)

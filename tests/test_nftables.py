@@ -63,9 +63,12 @@ def test_rules_work_in_their_namespace_and_no_other(engine: str, veth_pair: tupl
 
 def test_counters_can_be_read(engine: str, veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
-    right.nft(
-        "table ip t { counter pings { }; chain c { type filter hook input priority 0; icmp type 8 counter name pings; }; }"
-    )
+    right.nft("""
+        table ip t {
+            counter pings { }
+            chain c { type filter hook input priority 0; icmp type echo-request counter name pings; }
+        }
+    """)
     assert left.ping(right.ip4, count=3)
     [counter] = [item["counter"] for item in right.nft_ruleset() if "counter" in item]
     assert counter["packets"] == 3  # type: ignore[index]

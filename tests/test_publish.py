@@ -15,7 +15,7 @@ from pytest_netns import Namespace, TopologyError
 _OWN_RUN = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
 _MOUNTED = 'mount -t tmpfs -o mode=0755 tmpfs /run && exec "$@"'
 
-HEAD = """
+HEAD = r'''
 import json, os, signal, subprocess, sys
 from pytest_netns import Host, Lab, Namespace, PrivilegeError, TopologyError
 
@@ -32,16 +32,25 @@ def names():
 def records():
     return sorted(os.listdir("/run/pytest-netns")) if os.path.isdir("/run/pytest-netns") else []
 
-def owner(name, end="sys.stdin.read()"):
-    code = f"import os, sys; from pytest_netns import Namespace; ns = Namespace(); ns.publish({name!r}); print(1, flush=True); {end}"
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+OWNER = """import sys
+from pytest_netns import Namespace
+ns = Namespace()
+ns.publish(sys.argv[1])
+print(1, flush=True)
+sys.stdin.read()
+ns.close()
+"""
+
+def owner(name):
+    words = [sys.executable, "-c", OWNER, name]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "1\\n"
     return process
 
 def kill(process):
     process.kill()
     process.communicate()
-"""
+'''
 
 
 def inside(code: str) -> dict[str, object]:

@@ -211,7 +211,7 @@ def test_removing_the_default_route_removes_it_for_the_families_that_have_one(to
 
 @versions
 def test_removing_a_route_that_is_not_there_is_an_error_of_the_kernel(town: Town, version: int) -> None:
-    with pytest.raises(KernelError, match="ip.* route delete") as refused:
+    with pytest.raises(KernelError, match=r"ip.* route delete") as refused:
         town.red.remove_route(FAR_NETWORK[version])
     assert refused.value.errno == errno.ESRCH
 

@@ -118,14 +118,8 @@ def test_a_loop_is_seen(way: list[Host]) -> None:
 def test_an_address_that_no_node_has_is_shown_as_it_is(way: list[Host]) -> None:
     red, r1, *_ = way
     red.default_route(r1)
-    r1.nft(
-        """
-        table ip away {
-            chain pre { type nat hook prerouting priority -100; ip daddr 203.0.113.1 dnat to %s; }
-        }
-    """
-        % way[-1].ip4
-    )  # noqa: UP031 - braces
+    chain = "chain pre { type nat hook prerouting priority -100; ip daddr 203.0.113.1 dnat to "
+    r1.nft(f"table ip away {{ {chain} {way[-1].ip4}; }}; }}")
     found = red.trace("203.0.113.1")
     assert found
     assert len(found.hops) == 4

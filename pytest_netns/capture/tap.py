@@ -146,8 +146,9 @@ class Tap:
 
     def send_canary(self, token: bytes) -> str | None:
         """Send a frame of ours out of each interface that is listened to; returns why that failed, if it did."""
-        names = [self.interface] if self.interface else [n for n in self.node.interfaces if n != "lo"]
-        for name in names:
+        for name in [self.interface] if self.interface else self._able():
+            if not self.node.interface(name).is_up:
+                return f"{self._name}:{name}: the link is down"
             try:
                 with entered(self.node.fd):
                     sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
@@ -160,6 +161,11 @@ class Tap:
             except OSError as error:
                 return f"{self._name}:{name}: {os.strerror(error.errno or 0)}"
         return None
+
+    def _able(self) -> list[str]:
+        """Interfaces that carry frames now; nothing can be missed on the others. Without any, the loopback."""
+        able = [name for name, interface in self.node.interfaces.items() if name != "lo" and interface.is_up]
+        return able or ["lo"]
 
     def close(self) -> None:
         """Stop listening; allowed more than once."""

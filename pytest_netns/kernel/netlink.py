@@ -87,7 +87,8 @@ class NetlinkSocket:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
-        self._socket.settimeout(DEADLINE)
+        # Not settimeout(): that adds a poll() to every call.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(DEADLINE), 0))
 
     def close(self) -> None:
         """Close the socket; allowed more than once."""
@@ -183,7 +184,7 @@ class NetlinkSocket:
     def _receive(self, operation: str) -> list[tuple[int, int, int, bytes]]:
         try:
             data = self._socket.recv(_RECEIVE)
-        except TimeoutError:
+        except BlockingIOError:
             raise WaitTimeout(
                 f"{operation!r} in namespace {self.node!r}: no answer from the kernel in {DEADLINE:.0f} s; "
                 "look for tasks that hold its rtnl lock (dmesg, /proc/*/stack)"

@@ -40,6 +40,8 @@ _U32 = struct.Struct("=I")
 
 # One queue instead of one per possible CPU: a veth is made a fifth faster here, and far more on big machines.
 _ONE_QUEUE = attribute(IFLA_NUM_TX_QUEUES, _U32.pack(1)) + attribute(IFLA_NUM_RX_QUEUES, _U32.pack(1))
+# Statistics are most of an answer about a link, and nobody here reads them.
+_NO_STATISTICS = attribute(IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_SKIP_STATS))
 _NO_LINK_LOCAL = attribute(
     IFLA_AF_SPEC,
     attribute(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))),
@@ -89,37 +91,44 @@ def link_mtu(index: int, name: str, mtu: int) -> Request:
 
 def link_get(index: int, name: str) -> Request:
     """``ip link show NAME``. The kernel settles the carrier before it answers (linkwatch_sync_dev)."""
-    return Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, index, 0, 0), f"ip link show {name}")
+    return Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + _NO_STATISTICS, f"ip link show {name}")
 
 
 def link_dump() -> Request:
     """``ip link show``."""
-    body = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_SKIP_STATS))
-    return Request(RTM_GETLINK, 0, body, "ip link show")
+    return Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0) + _NO_STATISTICS, "ip link show")
 
 
-def veth(
-    name: str, index: int, mac: bytes, peer_name: str, peer_index: int, peer_mac: bytes, peer_fd: int, mtu: int | None
-) -> Request:
-    """A veth whose near end is here and up, and whose far end is born in namespace ``peer_fd``, down.
+class VethEnd(NamedTuple):
+    """One end of a veth: name, index (0 lets the kernel choose), MAC address."""
 
-    The far end cannot be made up at once: its partner is not linked yet (veth_open() answers ENOTCONN). An index of 0
-    lets the kernel choose.
+    name: str
+    ifindex: int
+    mac: bytes
+
+
+def veth(near: VethEnd, far: VethEnd, far_fd: int, mtu: int | None, *, up: bool = True) -> Request:
+    """A veth whose near end is here, and whose far end is born in namespace ``far_fd``, down.
+
+    The far end cannot be made up at once: its partner is not linked yet (veth_open() answers ENOTCONN). Nor should the
+    near end be if it is to become a bridge's port: what is up already takes longer to join.
     """
     peer = (
-        _IFINFO.pack(0, 0, peer_index, 0, 0)
-        + _identity(peer_name, peer_mac, mtu)
-        + attribute(IFLA_NET_NS_FD, _U32.pack(peer_fd))
+        _IFINFO.pack(0, 0, far.ifindex, 0, 0)
+        + _identity(far.name, far.mac, mtu)
+        + attribute(IFLA_NET_NS_FD, _U32.pack(far_fd))
         + _ONE_QUEUE
     )
     info = attribute(IFLA_INFO_KIND, b"veth") + attribute(IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer))
     body = (
-        _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP)
-        + _identity(name, mac, mtu)
+        _IFINFO.pack(0, 0, near.ifindex, IFF_UP if up else 0, IFF_UP)
+        + _identity(near.name, near.mac, mtu)
         + _ONE_QUEUE
         + attribute(IFLA_LINKINFO, info)
     )
-    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"ip link add {name} type veth peer name {peer_name}")
+    return Request(
+        RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"ip link add {near.name} type veth peer name {far.name}"
+    )
 
 
 def bridge(name: str, index: int, mac: bytes) -> Request:

@@ -136,11 +136,12 @@ def _make_network() -> None:
     here = open_namespace()
     link = NetlinkSocket("probe")
     try:
-        mac = [b"\x02\0\0\0\0\x01", b"\x02\0\0\0\0\x02"]
+        near = rtnetlink.VethEnd("probe0", 1000, b"\x02\0\0\0\0\x01")
+        far = rtnetlink.VethEnd("probe1", 1001, b"\x02\0\0\0\0\x02")
         link.batch(
             [
                 rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo"),
-                rtnetlink.veth("probe0", 1000, mac[0], "probe1", 1001, mac[1], here, None),
+                rtnetlink.veth(near, far, here, None),
             ]
         )
     finally:
@@ -217,6 +218,11 @@ def diagnose(step: str, errno: int, read: Callable[[str], str] = _read) -> str:
         return (
             f"{said}: a seccomp filter refuses it, as in a Docker container; cure: docker run --privileged, or "
             "docker run --cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt apparmor=unconfined, as root inside"
+        )
+    if step == "write uid_map" and os.geteuid() == 0:
+        return (
+            f"{said}: root without CAP_SETFCAP cannot make a user namespace with root in it (Linux 5.12 and later); "
+            "cure: give the container that capability, or SYS_ADMIN and NET_ADMIN"
         )
     return f"{said}: run as root, or see unshare(2) for what {code} means here (a chroot gives EPERM too)"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
+from functools import cache
 from typing import Protocol
 
 from pytest_netns.errors import KernelError
@@ -30,6 +31,7 @@ BASELINE: Mapping[str, str] = {
 _ROOT = "/proc/sys"
 
 
+@cache
 def path_of(name: str) -> str:
     """The file of a sysctl. ``net.ipv4.conf.eth0/1.rp_filter`` is interface ``eth0.1``, as in sysctl(8).
 
@@ -65,6 +67,20 @@ def write(name: str, value: str) -> None:
     fd = os.open(path_of(name), os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode("ascii"))
+    finally:
+        os.close(fd)
+
+
+def ensure(name: str, value: str) -> None:
+    """Set a sysctl unless it has the value: writing some of them waits for a lock that reading does not need.
+
+    Raises OSError.
+    """
+    fd = os.open(path_of(name), os.O_RDWR | os.O_CLOEXEC)
+    try:
+        data = value.encode("ascii")
+        if os.pread(fd, 64, 0).rstrip(b"\n") != data:
+            os.write(fd, data)
     finally:
         os.close(fd)
 

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_interface, ip_network
+from ipaddress import (
+    IPv4Interface,
+    IPv4Network,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
 from typing import Literal
 
 from pytest_netns.errors import TopologyError
@@ -42,8 +50,8 @@ class Subnet:
         return self._last - self._first + 1
 
     def _with_prefix(self, value: int) -> AddressWithPrefix:
-        cls: type[IPv4Address] | type[IPv6Address] = IPv4Address if self.network.version == 4 else IPv6Address
-        return ip_interface((cls(value), self.network.prefixlen))
+        cls: type[IPv4Interface] | type[IPv6Interface] = IPv4Interface if self.network.version == 4 else IPv6Interface
+        return cls((value, self.network.prefixlen))
 
     def take_next(self, owner: str) -> AddressWithPrefix:
         """The lowest free address. Raises TopologyError when there is none."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_netns.errors import NetnsError, TopologyError
+from pytest_netns.errors import KernelError, NetnsError, TopologyError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_REPLACE, Request, attributes
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix
+from pytest_netns.kernel.rtnetlink import AddressWithPrefix, VethEnd
 
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
@@ -40,10 +41,17 @@ class End:
 class Link:
     """A veth: ``a`` and ``b`` are its two ends. What goes in at one comes out at the other."""
 
-    def __init__(self, lab: Lab, a: Interface, b: Interface, segment: Segment, owned: bool) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        ends: tuple[Interface, Interface],
+        segment: Segment,
+        owned: bool,
+        given: Sequence[AddressWithPrefix] = (),
+    ) -> None:
         self.lab = lab
-        self.a = a
-        self.b = b
+        self.a, self.b = ends
+        self._given = list(given)
         self._segment = segment
         self._owns_segment = owned
         self._removed = False
@@ -120,8 +128,12 @@ class Link:
     def remove(self) -> None:
         """Delete both ends: removing one removes the other. Takes some 15 ms (an RCU grace period)."""
         self._check()
-        addresses = [address for end in self.interfaces for address in end.addresses]
-        self.a.node.rtnl.batch([rtnetlink.link_delete(self.a.index, self.a.name)])
+        addresses = [*self._given, *(address for end in self.interfaces for address in end.addresses)]
+        try:
+            self.a.node.rtnl.batch([rtnetlink.link_delete(self.a.index, self.a.name)])
+        except KernelError as error:
+            if error.errno != errno.ENODEV:  # somebody has deleted it by hand: what is left to do is ours
+                raise
         self._removed = True
         self._segment.release(addresses)
         if self._owns_segment:
@@ -151,7 +163,13 @@ def make_veth(lab: Lab, a: End, b: End, mtu: int | None) -> tuple[Interface, Int
     ends = [Interface(end.node, end.interface, end.node.slots.next_index()) for end in (a, b)]
     macs = [lab.mac_for(end.node.name, end.interface) for end in (a, b)]
     near = [
-        rtnetlink.veth(a.interface, ends[0].index, macs[0], b.interface, ends[1].index, macs[1], b.node.fd, mtu),
+        rtnetlink.veth(
+            VethEnd(a.interface, ends[0].index, macs[0]),
+            VethEnd(b.interface, ends[1].index, macs[1]),
+            b.node.fd,
+            mtu,
+            up=a.bridge is None,
+        ),
         *_configure(a, ends[0], created_up=True),
     ]
     with ExitStack() as undo:

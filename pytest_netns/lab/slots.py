@@ -33,6 +33,12 @@ class Slots:
         self._names.add(name)
         return name
 
+    def take(self, name: str) -> bool:
+        """Note that a name was chosen by hand; False if it is taken already, which the kernel will say."""
+        fresh = name not in self._names
+        self._names.add(name)
+        return fresh
+
     def free_ethernet(self, name: str) -> None:
         """Give a name back."""
         self._names.discard(name)

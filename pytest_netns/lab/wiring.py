@@ -157,6 +157,8 @@ class Wiring:
                 bridge = node if isinstance(node, Bridge) else None
                 if names is not None:
                     name = check_interface_name(names[position], f"link {a.name}--{b.name}, end in {node.name!r}")
+                    if node.slots.take(name):
+                        undo.callback(node.slots.free_ethernet, name)
                 elif bridge is not None:
                     name = bridge.new_port_name(other.name)
                     undo.callback(bridge.free_port_name, name)
@@ -164,9 +166,10 @@ class Wiring:
                     name = node.slots.next_ethernet()
                     undo.callback(node.slots.free_ethernet, name)
                 ends.append(End(node, name, addresses[position], bridge))
-            link = Link(self._lab, *make_veth(self._lab, ends[0], ends[1], mtu), segment, owned)
+            made = make_veth(self._lab, ends[0], ends[1], mtu)
+            link = Link(self._lab, made, segment, owned, [*addresses[0], *addresses[1]])
             for end in ends:
-                if end.bridge is not None and end.bridge.addresses():
+                if end.bridge is not None:
                     end.bridge.device.wait_up()
             undo.pop_all()
         self._lab.remember(link)
