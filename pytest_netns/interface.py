@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_interface
@@ -155,6 +156,7 @@ class Interface:
                     f"interface {self.name!r} of {self.node.name!r}: waited {timeout:g} s until it is "
                     f"UP{' and forwarding' if port else ''}; it is {seen}; is the other end up?"
                 )
+            os.sched_yield()
 
     def wait_addresses(self, *, timeout: float = CARRIER_DEADLINE) -> None:
         """Wait until its IPv6 addresses answer to neighbours.
@@ -177,6 +179,7 @@ class Interface:
                     f"interface {self.name!r} of {self.node.name!r}: waited {timeout:g} s for Duplicate Address "
                     f"Detection of {', '.join(waiting)}; do the sysctls accept_dad and dad_transmits differ from 0?"
                 )
+            os.sched_yield()  # the kernel's worker is often queued on this very processor
 
 
 class Interfaces(Mapping[str, Interface]):
