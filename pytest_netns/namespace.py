@@ -10,7 +10,8 @@ import socket as _socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from ipaddress import ip_address
 from subprocess import CompletedProcess
 from types import TracebackType
@@ -52,6 +53,16 @@ class _Inside(threading.local):
 
 
 _inside = _Inside()
+
+
+@contextmanager
+def at_home() -> Iterator[None]:
+    """The calling thread is where it was before all its ``with`` blocks, for the duration of this one."""
+    if not _inside.stack:
+        yield
+        return
+    with entered(_inside.stack[0][1]):
+        yield
 
 
 def leave_all() -> list[str]:

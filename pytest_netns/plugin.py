@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
+from pytest_netns import per_test as _per_test
 from pytest_netns import session as _session
 from pytest_netns import settings as _settings
 
@@ -33,8 +34,19 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Validate the options."""
+    """Validate the options and declare the markers."""
     _session.of(config).settings = _settings.read(config, config.option)
+    config.addinivalue_line(
+        "markers",
+        "netns: run the test, and its fixtures of function scope, inside a fresh network namespace of its own "
+        "(pytest-netns), so that every test can bind port 8080.",
+    )
+    config.addinivalue_line(
+        "markers",
+        "netns_requires(name, ...): skip the test, with the reason, unless the kernel has each feature (a device kind "
+        "such as 'wireguard', a queueing discipline such as 'netem', 'nft') and the machine each program "
+        "('program:dnsmasq') (pytest-netns).",
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
@@ -55,9 +67,21 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip, or fail, tests that need networks where none can be created."""
+    """Skip, or fail, tests that need networks where none can be created; put those that want it into a namespace."""
     if _session.needs_networks(item):
         _session.require_access(item.config)
+        _session.require_features(item)
+        if _per_test.wanted(item):
+            _per_test.check_marker(item)
+            _per_test.enter(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Fixtures of wider scope than one test do not share its namespace."""
+    return (yield from _per_test.around_fixture(fixturedef, request))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -67,6 +91,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         if _session.needs_networks(item):
+            _per_test.leave(item)
             _session.come_home()
 
 

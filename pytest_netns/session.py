@@ -38,8 +38,37 @@ def of(config: pytest.Config) -> Session:
 
 
 def needs_networks(item: pytest.Item) -> bool:
-    """Whether a test uses one of our fixtures."""
-    return not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    """Whether a test uses one of our fixtures or markers."""
+    return (
+        of(item.config).settings.isolate
+        or item.get_closest_marker("netns") is not None
+        or item.get_closest_marker("netns_requires") is not None
+        or not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
+    )
+
+
+def require_features(item: pytest.Item) -> None:
+    """Skip a test whose ``netns_requires`` names something that is not there.
+
+    Raises:
+        pytest.UsageError: it names something unknown, or nothing.
+    """
+    for mark in item.iter_markers("netns_requires"):
+        if mark.kwargs or not mark.args or not all(isinstance(name, str) for name in mark.args):
+            given = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
+            raise pytest.UsageError(
+                f"{item.nodeid}: @pytest.mark.netns_requires takes names such as 'netem' or 'program:dnsmasq', "
+                f"and got {given or 'nothing'}"
+            )
+        from pytest_netns.kernel.features import feature
+
+        for name in mark.args:
+            try:
+                found = feature(name)
+            except ValueError as error:
+                raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.netns_requires: {error}") from None
+            if not found.present:
+                pytest.skip(f"netns_requires({name!r}): {found.reason}")
 
 
 def _is_worker(config: pytest.Config) -> bool:

@@ -27,12 +27,14 @@ class Settings:
 
     Attributes:
         sandbox: see ``Sandbox``.
+        isolate: every test runs in a fresh namespace of its own.
         require: lack of privileges fails tests instead of skipping them.
         asked: whether the run named this plugin in any way: ``-p netns``, an option, an ini key, a variable.
     """
 
     sandbox: Sandbox = Sandbox.AUTO
     require: bool = False
+    isolate: bool = False
     asked: bool = False
 
 
@@ -82,6 +84,7 @@ OPTIONS = (
         "collected test needs it), always (at start-up), never. The host's network is out of reach inside.",
         metavar="auto|always|never",
     ),
+    _Option("isolate", _boolean, "Run every test in a fresh network namespace, as if marked netns."),
     _Option("require", _boolean, "Fail tests that cannot create networks, instead of skipping them."),
 )
 

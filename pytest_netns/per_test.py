@@ -1,0 +1,90 @@
+"""Tests that run in a fresh namespace of their own: ``@pytest.mark.netns`` and ``--netns-isolate``.
+
+The namespace is entered before the test's own fixtures are set up and left after they are torn down. Fixtures of wider
+scope are set up and torn down at home: they serve other tests too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_netns import session as _session
+
+if TYPE_CHECKING:
+    from pytest_netns.namespace import Namespace
+
+MARKER = "netns"
+
+_KEY: pytest.StashKey[Namespace] = pytest.StashKey()
+
+
+def wanted(item: pytest.Item) -> bool:
+    """Whether a test runs in a namespace of its own."""
+    return item.get_closest_marker(MARKER) is not None or _session.of(item.config).settings.isolate
+
+
+def check_marker(item: pytest.Item) -> None:
+    """Raise UsageError if the marker was given arguments: it takes none."""
+    mark = item.get_closest_marker(MARKER)
+    if mark is not None and (mark.args or mark.kwargs):
+        given = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
+        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.{MARKER} takes no arguments, and got {given}")
+
+
+def enter(item: pytest.Item) -> None:
+    """Put the test's thread into a fresh namespace."""
+    from pytest_netns.namespace import Namespace
+
+    namespace = Namespace(item.name[:60])
+    namespace.__enter__()
+    item.stash[_KEY] = namespace
+
+
+def leave(item: pytest.Item) -> None:
+    """Bring the thread home and let go of the namespace. Raises what closing it raises."""
+    namespace = item.stash.get(_KEY, None)
+    if namespace is None:
+        return
+    del item.stash[_KEY]
+    try:
+        namespace.__exit__(None, None, None)
+    finally:
+        namespace.close()
+
+
+def around_fixture(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Set up and tear down a fixture of wider scope than one test where all tests share it: at home."""
+    item = getattr(request, "_pyfuncitem", None)
+    namespace = item.stash.get(_KEY, None) if isinstance(item, pytest.Item) else None
+    if fixturedef.scope == "function" or namespace is None:
+        return (yield)
+    from pytest_netns.namespace import at_home
+
+    away = at_home()
+    # Finalizers run last in, first out: the one that is added first brings the thread back after the fixture's own.
+    fixturedef.addfinalizer(lambda: away_again(stack))
+    stack: list[object] = []
+    with away:
+        result = yield
+    fixturedef.addfinalizer(lambda: go_home(stack))
+    return result
+
+
+def go_home(stack: list[object]) -> None:
+    """Before the finalizers of a fixture of wider scope."""
+    from pytest_netns.namespace import at_home
+
+    context = at_home()
+    context.__enter__()
+    stack.append(context)
+
+
+def away_again(stack: list[object]) -> None:
+    """After them."""
+    if stack:
+        stack.pop().__exit__(None, None, None)  # type: ignore[attr-defined]

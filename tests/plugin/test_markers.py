@@ -1,0 +1,162 @@
+"""The markers: a namespace of its own for each test, and tests that need a feature."""
+
+from __future__ import annotations
+
+from .inner import Project, User
+
+WHERE = """
+import os, socket, threading, unittest
+import pytest
+
+def here():
+    return os.readlink("/proc/thread-self/ns/net")
+
+@pytest.fixture(scope="session", autouse=True)
+def home():
+    return here()
+"""
+
+
+def test_each_test_has_a_namespace_of_its_own(project: Project, user: User) -> None:
+    project.write(
+        "test_inside.py",
+        WHERE
+        + """
+seen = set()
+
+@pytest.fixture
+def server():
+    with socket.create_server(("127.0.0.1", 8080)) as sock:
+        yield here()
+
+@pytest.mark.netns
+@pytest.mark.parametrize("number", range(3))
+def test_it(server, home, number):
+    assert here() == server != home
+    inside = []
+    thread = threading.Thread(target=lambda: inside.append(here()))
+    thread.start()
+    thread.join()
+    assert inside == [server]
+    assert here() not in seen
+    seen.add(here())
+    socket.create_connection(("127.0.0.1", 8080)).close()
+
+@pytest.mark.netns
+class TestUnit(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.outside = here()
+
+    def setUp(self):
+        self.inside = here()
+
+    def test_it(self):
+        assert here() == self.inside != self.outside
+
+def test_others_stay_at_home(home):
+    assert here() == home
+""",
+    )
+    project.run(user=user).assert_outcomes(passed=5)
+
+
+def test_fixtures_of_wider_scope_live_and_die_at_home(project: Project, user: User) -> None:
+    project.write(
+        "test_inside.py",
+        WHERE
+        + """
+@pytest.fixture(scope="module")
+def wide(home):
+    assert here() == home
+    yield here()
+    assert here() == home
+
+@pytest.fixture(scope="module")
+def wider_by_request(request, home):
+    request.addfinalizer(lambda: check(home))
+    assert here() == home
+
+def check(home):
+    assert here() == home
+
+@pytest.mark.netns
+def test_first(wide, wider_by_request):
+    assert here() != wide
+
+@pytest.mark.netns
+def test_last(wide, wider_by_request):
+    assert here() != wide
+""",
+    )
+    project.run(user=user).assert_outcomes(passed=2)
+
+
+def test_isolate_does_the_same_for_every_test(project: Project, user: User) -> None:
+    project.write("test_inside.py", WHERE + "def test_it(home):\n    assert here() != home\n")
+    project.run("--netns-isolate", user=user).assert_outcomes(passed=1)
+    project.run(user=user).assert_outcomes(failed=1)
+
+
+def test_isolate_can_be_set_in_the_ini_file(project: Project, user: User) -> None:
+    project.write("pytest.ini", "[pytest]\nnetns_isolate = true\n")
+    project.write("test_inside.py", WHERE + "def test_it(home):\n    assert here() != home\n")
+    project.run(user=user).assert_outcomes(passed=1)
+
+
+def test_the_namespace_marker_takes_no_arguments(project: Project) -> None:
+    project.write("test_inside.py", "import pytest\n\n@pytest.mark.netns('red', mtu=9)\ndef test_it():\n    pass\n")
+    result = project.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(
+        ["*test_inside.py::test_it: @pytest.mark.netns takes no arguments, and got 'red', mtu=9*"]
+    )
+
+
+def test_a_missing_feature_skips_with_the_reason_and_a_present_one_does_not(project: Project, user: User) -> None:
+    project.write(
+        "test_inside.py",
+        """
+import pytest
+
+@pytest.mark.netns_requires("veth", "bridge", "program:sh")
+def test_present():
+    pass
+
+@pytest.mark.netns_requires("veth", "program:no-such-program")
+def test_missing():
+    raise AssertionError("this must not run")
+""",
+    )
+    result = project.run("-rs", user=user)
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*netns_requires('program:no-such-program'): *'no-such-program' is not installed*"])
+
+
+def test_an_unknown_feature_is_an_error_that_lists_the_known(project: Project) -> None:
+    project.write(
+        "test_inside.py",
+        "import pytest\n\n@pytest.mark.netns_requires('netmen')\ndef test_it():\n    pass\n"
+        "\n\n@pytest.mark.netns_requires\ndef test_bare():\n    pass\n",
+    )
+    result = project.run()
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*test_it: @pytest.mark.netns_requires: 'netmen' is not known; known are *netem*"])
+    result.stdout.fnmatch_lines(["*test_bare: @pytest.mark.netns_requires takes names such as *and got nothing*"])
+
+
+def test_a_namespace_that_a_test_does_not_leave_is_an_error_and_the_next_test_is_at_home(project: Project) -> None:
+    project.write(
+        "test_inside.py",
+        WHERE
+        + """
+def test_leaves_late(netns):
+    netns.__enter__()
+
+def test_next(home):
+    assert here() == home
+""",
+    )
+    result = project.run("-p", "no:randomly")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*the test entered 'netns' and did not leave*"])
