@@ -35,6 +35,8 @@ MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
 MS_SHARED = 1 << 20
 
+_PR_SET_PDEATHSIG = 1
+_SIGKILL = 9
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 
@@ -84,6 +86,14 @@ def prctl(option: int, *arguments: int) -> None:
     """See prctl(2); raises OSError."""
     padded = [ctypes.c_ulong(a) for a in (*arguments, 0, 0, 0, 0)[:4]]
     _checked(_libc().prctl(option, *padded), f"prctl({option})")
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it dies. See PR_SET_PDEATHSIG in prctl(2)."""
+    parent = os.getppid()
+    prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+    if os.getppid() != parent:  # it was dying already
+        os.kill(os.getpid(), _SIGKILL)
 
 
 def capabilities() -> tuple[int, int, int]:

@@ -223,6 +223,13 @@ def test_nothing_survives_the_death_of_a_worker(project: Project, user: User) ->
         result.stdout.fnmatch_lines(["*worker 'gw0' crashed*"])
 
 
+def test_nothing_survives_the_death_of_the_controller(project: Project, user: User) -> None:
+    options = ("-p", "xdist", "-n", "1", "--netns-sandbox=auto")
+    with under_way(project, IN_A_TEST.format(end=WAIT), *options, user=user) as running:
+        running.popen.send_signal(signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL
+
+
 def test_a_forked_child_of_the_session_does_not_keep_its_processes_alive(project: Project, user: User) -> None:
     with under_way(project, IN_A_TEST.format(end=FORK_AND_WAIT), user=user) as running:
         running.popen.kill()
