@@ -136,11 +136,6 @@ def access(config: pytest.Config) -> Access:
                 "namespace itself; cure: let the controller do it, by -p netns on the command line or "
                 "netns_sandbox = auto in the ini file, or run as root",
             )
-        if found.available and _is_worker(config):
-            from pytest_netns.kernel.syscalls import die_with_parent
-
-            # execnet notices the death of the controller by itself, but takes some ten seconds to end the worker.
-            die_with_parent()
         state.access = found
     return state.access
 
@@ -150,8 +145,11 @@ def enter_for(session: pytest.Session) -> None:
     config = session.config
     state = of(config)
     state.needed = any(needs_networks(item) for item in getattr(session, "items", ()))
-    if state.needed and not config.option.collectonly:
-        access(config)
+    if state.needed and not config.option.collectonly and access(config).available and _is_worker(config):
+        from pytest_netns.kernel.syscalls import die_with_parent
+
+        # execnet notices the death of the controller by itself, but takes some ten seconds to end the worker.
+        die_with_parent()
 
 
 def require_access(config: pytest.Config) -> None:
