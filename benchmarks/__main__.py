@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-from benchmarks import floor, iproute2, ours, rivals, stage, table
+from benchmarks import floor, iproute2, ours, probes, rivals, routed, stage, table
 from benchmarks.stopwatch import Contender, Experiment, Row, laps, measure
 from benchmarks.suite import TESTS, Sessions, installed
 from pytest_netns import PrivilegeError
@@ -58,8 +58,34 @@ def experiments(sessions: Sessions, workers: list[rivals.Worker]) -> list[Experi
             weight=3,
         ),
         Experiment("bridge100", {"set-up": "100 hosts on a bridge"}, _three("bridge", 100), weight=10),
+        Experiment(
+            "routed",
+            {"set-up": "router with NAT, two LANs of two hosts"},
+            {"floor": _timed(routed.raw, SYSCTLS), "ours": _timed(routed.ours)},
+            weight=10,
+        ),
         Experiment("ping", {"first": "first ping after set-up", "next": "next ping"}, _three("pings")),
         Experiment("run", {"first": 'first run(["true"])', "next": 'next run(["true"])'}, _three("run")),
+        Experiment("first-ping", {"first": "first ping of a session, imports apart"}, {"ours": probes.first_ping}),
+        Experiment(
+            "probes",
+            {
+                "ping": "ping, the second one",
+                "ping -c1": "run(ping -c1) beside it",
+                "tcp": "TCP probe",
+                "arp": "ARP probe",
+                "open": "opening a capture",
+                "close": "closing it",
+                "open lab": "opening a capture of that lab",
+            },
+            {"ours": _timed(probes.questions)},
+        ),
+        Experiment(
+            "ping-all",
+            {"first": "ping_all of 10 hosts", "next": "ping_all again"},
+            {"ours": _timed(probes.matrix, 10)},
+            weight=3,
+        ),
         Experiment(
             "suite",
             {"test": f"a test of {TESTS}: pair + ping, all in"},
@@ -112,13 +138,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         sessions = Sessions(Path(folder), SYSCTLS)
         known = {each.name: each for each in experiments(sessions, workers)}
-        wanted = options.only or [*known, "start-up"]
+        others = ("capture", "start-up")
+        wanted = options.only or [*known, *others]
         for name in wanted:
-            if name not in known and name != "start-up":
-                parser.error(f"--only {name}: there are {', '.join(known)} and start-up")
+            if name not in known and name not in others:
+                parser.error(f"--only {name}: there are {', '.join([*known, *others])}")
         for name in wanted:
             if name in known:
                 rows += measure(known[name], options.rounds)
+        if "capture" in wanted:
+            notes.append(probes.capture_rate())
         if "start-up" in wanted:
             notes += _start_up(sessions, options.rounds)
     for worker in workers:

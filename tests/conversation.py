@@ -6,6 +6,7 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from pytest_netns import Interface, Namespace
+from pytest_netns.kernel.tables import Route
 
 Address = IPv4Address | IPv6Address
 
@@ -17,6 +18,11 @@ def address_of(node: Namespace | Interface, version: int) -> Address:
     """The first address of a family, link-local ones left out."""
     addresses = node.addresses if isinstance(node, Interface) else node.addresses()
     return next(a.ip for a in addresses if a.version == version and not a.is_link_local)
+
+
+def settled_routes(node: Namespace) -> list[Route]:
+    """Its routes without those of link-local addresses, which the kernel makes in its own good time."""
+    return [route for route in node.routes() if not route.destination.is_link_local]
 
 
 def listen(server: Namespace, port: int, protocol: str = "tcp", address: str = "::") -> socket.socket:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from conversation import Address, Call, address_of, listen, seen_as
+from conversation import Address, Call, address_of, listen, seen_as, settled_routes
 
 from pytest_netns import Host, KernelError, Lab, Router, TopologyError
 
@@ -35,7 +35,7 @@ class Site:
 
     def picture(self) -> object:
         """All that a rule could have changed."""
-        return (self.router.nft_ruleset(), self.router.nat.rules, self.router.routes(), self.router.addresses())
+        return (self.router.nft_ruleset(), self.router.nat.rules, settled_routes(self.router))
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ ns.close()
 def owner(name):
     words = [sys.executable, "-c", OWNER, name]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "1\\n"
+    assert process.stdout.readline() == "1\n"
     return process
 
 def kill(process):

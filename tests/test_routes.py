@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from conversation import address_of
+from conversation import address_of, settled_routes
 
 from pytest_netns import Host, Interface, KernelError, Lab, Router, TopologyError
 
@@ -37,7 +37,7 @@ class Town:
 
     def picture(self) -> dict[str, object]:
         """All that a route could have changed."""
-        return {node.name: node.routes(table=None) for node in self.lab}
+        return {node.name: settled_routes(node) for node in self.lab}
 
 
 def gateways(host: Host) -> dict[str, str]:
@@ -193,10 +193,10 @@ def test_replacing_a_route_that_is_not_there_adds_it(town: Town, version: int) -
 
 @versions
 def test_a_removed_route_is_gone(town: Town, version: int) -> None:
-    before = town.red.routes()
+    before = settled_routes(town.red)
     town.red.add_route(FAR_NETWORK[version], town.router)
     town.red.remove_route(FAR_NETWORK[version])
-    assert town.red.routes() == before
+    assert settled_routes(town.red) == before
     assert connect_error(town.red, FAR[version]) == "Network is unreachable"
 
 

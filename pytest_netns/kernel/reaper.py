@@ -30,7 +30,7 @@ def later(close: Callable[[], object]) -> None:
         close()
         return
     with _lock:
-        if _thread is None or _owner != os.getpid():  # threads do not survive a fork
+        if _thread is None or not _thread.is_alive() or _owner != os.getpid():  # threads do not survive a fork
             _thread = threading.Thread(target=_reap, daemon=True, name="netns-reaper")
             _owner = os.getpid()
             _thread.start()

@@ -83,10 +83,11 @@ class Spawner:
 
     def popen(self, argv: Sequence[str], netns: int, **options: object) -> subprocess.Popen[bytes]:
         """``subprocess.Popen`` inside network namespace ``netns``; raises what it raises."""
-        if not self.usable:
-            raise NetnsError(f"cannot start {argv[0]!r}: the lab that would own it is closed")
         job = _Job(argv, netns, options)
-        self._jobs.put(job)
+        with self._lock:  # or kill() could let the thread end between the question and the job
+            if not self.usable:
+                raise NetnsError(f"cannot start {argv[0]!r}: the lab that would own it is closed")
+            self._jobs.put(job)
         job.done.wait()
         if job.error is not None:
             raise job.error
