@@ -49,6 +49,18 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """``--netns-doctor`` instead of a run."""
+    if not config.option.netns_doctor:
+        return None
+    from pytest_netns.doctor import report
+
+    text, status = report()
+    print(text)
+    return status
+
+
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say so if the host's network is out of reach from the start."""
     return _session.header(config)

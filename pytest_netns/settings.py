@@ -92,6 +92,11 @@ OPTIONS = (
 def add_options(parser: pytest.Parser) -> None:
     """Declare all options on the command line and as ini keys."""
     group = parser.getgroup("netns", "isolated networks (pytest-netns)")
+    group.addoption(
+        "--netns-doctor",
+        action="store_true",
+        help="Print what this machine allows and has, and how to get what it lacks, instead of running tests.",
+    )
     for option in OPTIONS:
         origin = f" Ini key {option.ini}, environment {option.variable}."
         # Values stay text until they are validated, together with where they came from; None: not given.

@@ -1,0 +1,59 @@
+"""The doctor: what this machine allows and has."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pytest_netns import doctor
+from pytest_netns.doctor import Finding
+from pytest_netns.errors import PrivilegeError
+from pytest_netns.kernel import sandbox
+from pytest_netns.kernel.features import DEVICES, QDISCS
+
+COMMAND = (sys.executable, "-m", "pytest_netns", "doctor")
+
+
+def test_the_table_names_every_kind_and_the_verdict() -> None:
+    done = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if line.startswith("  ")}
+    assert {*DEVICES, *QDISCS, "nftables", "libpcap", "ip"} <= rows.keys()
+    assert set(rows.values()) <= {"ok", "missing"}
+    assert rows["veth"] == rows["bridge"] == rows["networks"] == "ok"
+    assert done.stdout.splitlines()[-1] == "networks can be made here"
+
+
+def test_json_says_the_same_for_programs() -> None:
+    done = subprocess.run((*COMMAND, "--json"), capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+    assert told["healthy"] is True
+    assert told["findings"][0]["section"] == "privileges"
+    assert {"section": "device", "name": "veth", "state": "ok", "detail": ""} in told["findings"]
+
+
+def test_the_option_of_pytest_does_it_instead_of_a_run(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it():\n    raise AssertionError('this must not run')\n")
+    result = pytester.runpytest_subprocess("-p", "netns", "--netns-doctor", "-p", "no:cacheprovider")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*veth*ok*", "networks can be made here"])
+
+
+def test_without_privileges_it_fails_and_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise PrivilegeError("cannot create network namespaces: user.max_user_namespaces is 0; cure: sysctl")
+
+    monkeypatch.setattr(sandbox, "enter", refused)
+    text, status = doctor.report()
+    assert status == 1
+    assert "cure: sysctl" in text
+    assert text.splitlines()[-1] == "NO NETWORKS CAN BE MADE HERE"
+    assert Finding("device", "veth", "unknown", "cannot be asked without a namespace") in doctor.examine()
+
+
+def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda _name: None)
+    assert Finding("program", "bwrap", "missing", "sudo apt-get install bubblewrap") in doctor.examine()
