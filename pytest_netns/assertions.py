@@ -5,18 +5,20 @@ A negative assertion first proves that its instrument works: no answer is not ev
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from pytest_netns.errors import NetnsError, ProbeFailure, TopologyError
 from pytest_netns.lab.node import Node
 
 if TYPE_CHECKING:
-    from pytest_netns.explain.explain import Question
+    from pytest_netns.capture.frame import Frame
+    from pytest_netns.explain.questions import Question
     from pytest_netns.kernel.rtnetlink import Address
     from pytest_netns.probe.arp import ArpResult
     from pytest_netns.probe.destination import Destination
@@ -138,11 +140,12 @@ def assert_no_ping(source: Node, destination: Destination, *, within: float | No
     """
     __tracebackhide__ = True
     _check_node(source)
-    with source.capture(chatter=True) as capture:
-        result, tries = _until(lambda: source.ping(destination, **probe), lambda r: r.received == 0, within)
+    with _Silence(source) as silence:
+        ask = silence.asking(lambda: source.ping(destination, **probe))
+        result, tries = _until(ask, lambda r: r.received == 0, within)
     if result.received:
         raise ProbeFailure(f"expected no answer, and there was one{tries}: {_asked(result)}\n{_way(source, result)}")
-    _prove(source, result.error, [frame.outgoing for frame in capture.frames], "echo request")
+    silence.prove(result.error, "echo request", lambda f, d: d.has_left(f, "ping", source, result.address))
     return result
 
 
@@ -153,14 +156,44 @@ def _way(source: Node, result: _Result) -> str:
         return f"the way could not be traced: {error}"
 
 
-def _prove(source: Node, error: object, outgoing: Sequence[bool], what: str) -> None:
-    """Silence counts only if the question, or the search for the next hop, has left the node."""
-    __tracebackhide__ = True
-    if error is None and not any(outgoing):
-        raise ProbeFailure(
-            f"nothing answered {source.name!r}, but no {what} has left it either: that proves nothing. Is its "
-            "traffic dropped on the way out, or its capture deaf?"
-        )
+class _Silence:
+    """Captures what leaves a node while it is asked, to tell silence from a question that was never put."""
+
+    def __init__(self, source: Node) -> None:
+        self._source = source
+        self._capture = source.capture(chatter=True)
+        self._since = 0
+
+    def __enter__(self) -> Self:
+        self._capture.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._capture.stop()
+
+    def asking(self, ask: Callable[[], _R]) -> Callable[[], _R]:
+        """``ask``, noting when: only the last try counts."""
+
+        def noted() -> _R:
+            self._since = time.time_ns()
+            return ask()
+
+        return noted
+
+    def prove(self, error: object, what: str, left: Callable[[Sequence[Frame], ModuleType], bool]) -> None:
+        """Silence counts only if the question, or the search for the next hop, has left the node."""
+        __tracebackhide__ = True
+        # Somebody has spoken, be it the node's own kernel. ENOBUFS is what it says if a device's queue, or a rule
+        # there, throws away what it was to send.
+        if error is not None and getattr(error, "errno", None) != errno.ENOBUFS:
+            return
+        from pytest_netns.explain import departure
+
+        if not left([frame for frame in self._capture.frames if frame.time >= self._since], departure):
+            raise ProbeFailure(
+                f"nothing answered {self._source.name!r}, but no {what} has left it either: that proves nothing. Is "
+                "its traffic dropped on the way out, or its capture deaf?"
+            )
 
 
 # --------------------------------------------------------------------- arp
@@ -183,9 +216,11 @@ def assert_arp(source: Node, destination: Destination, *, within: float | None =
     result, tries = _until(lambda: source.arp(destination, **probe), bool, within)
     if result:
         return result
+    from pytest_netns.explain.neighbours import deafness
     from pytest_netns.explain.walk import link_fault
 
-    fault = link_fault(source.lab, source, source.interface(result.interface), result.address)
+    question = source.lab, source, source.interface(result.interface), result.address
+    fault = link_fault(*question) or deafness(*question)
     why = f"cause: {fault.cause}\nevidence:\n" + "\n".join(f"  {line}" for line in fault.evidence) if fault else ""
     raise ProbeFailure(f"{_asked(result)}{tries}\n{why or 'cause: not found: the tables say that it should answer'}")
 
@@ -197,11 +232,11 @@ def assert_no_arp(source: Node, destination: Destination, *, within: float | Non
     """
     __tracebackhide__ = True
     _check_node(source)
-    with source.capture(chatter=True) as capture:
-        result, tries = _until(lambda: source.arp(destination, **probe), lambda r: not r, within)
+    with _Silence(source) as silence:
+        result, tries = _until(silence.asking(lambda: source.arp(destination, **probe)), lambda r: not r, within)
     if result:
         raise ProbeFailure(f"expected that nobody answers, and somebody does{tries}: {_asked(result)}")
-    _prove(source, result.error, [frame.outgoing for frame in capture.frames], "question")
+    silence.prove(result.error, "question", lambda f, d: d.has_asked(f, result.address))
     return result
 
 
@@ -218,8 +253,9 @@ def _assert_tcp(
 ) -> TcpResult:
     __tracebackhide__ = True
     _check_node(source)
-    with source.capture(chatter=True) as capture:
-        result, tries = _until(lambda: source.tcp(destination, port, **probe), lambda r: r.state in wanted, within)
+    with _Silence(source) as silence:
+        ask = silence.asking(lambda: source.tcp(destination, port, **probe))
+        result, tries = _until(ask, lambda r: r.state in wanted, within)
     if result.state not in wanted:
         expected = " or ".join(wanted)
         head = f"expected {expected}: {_asked(result)}{tries}"
@@ -228,8 +264,8 @@ def _assert_tcp(
         if result.state == "open":
             raise ProbeFailure(f"{head}\n{_way(source, result)}")
         raise ProbeFailure(f"{head}\n{_why(source, lambda q: q.tcp_question(source, result))}")
-    if result.state == "filtered":
-        _prove(source, result.error, [frame.outgoing for frame in capture.frames], "SYN")
+    if result.state != "open":
+        silence.prove(result.error, "SYN", lambda f, d: d.has_left(f, "tcp", source, result.address, port))
     return result
 
 
@@ -341,11 +377,12 @@ def assert_no_udp(
     """A datagram is not answered, though it was sent. Args and errors as for ``assert_udp``."""
     __tracebackhide__ = True
     _check_node(source)
-    with source.capture(chatter=True) as capture:
-        result, tries = _until(lambda: source.udp(destination, port, payload, **probe), lambda r: not r, within)
+    with _Silence(source) as silence:
+        ask = silence.asking(lambda: source.udp(destination, port, payload, **probe))
+        result, tries = _until(ask, lambda r: not r, within)
     if result:
         raise ProbeFailure(f"expected no answer, and there was one{tries}: {_asked(result)}\n{_way(source, result)}")
-    _prove(source, result.error, [frame.outgoing for frame in capture.frames], "datagram")
+    silence.prove(result.error, "datagram", lambda f, d: d.has_left(f, "udp", source, result.address, port))
     return result
 
 

@@ -49,7 +49,8 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything.
 
-    Enters the sandbox if that is how networks are made here, so it belongs in a process of its own. The first finding is whether networks can be made at all.
+    Enters the sandbox if that is how networks are made here, so it belongs in a process of its own. The first finding
+    is whether networks can be made at all.
     """
     found = [_privileges()]
     possible = found[0].state == "ok"

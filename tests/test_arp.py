@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
+from scapy.layers.l2 import ARP
 
 from pytest_netns import Bridge, Host, Lab, TopologyError
 
@@ -96,3 +98,55 @@ def test_only_an_answer_about_the_address_counts(veth_pair: tuple[Host, Host]) -
         assert _answer(frame, (address + 1).packed) is None
         for size in range(14, len(frame)):
             assert _answer(frame[:size], address.packed) in (None, right.mac)
+
+
+@pytest.fixture
+def doubled(bridge: Bridge) -> tuple[Host, Host, Host]:
+    """``red``, and two hosts that both have 10.77.0.7 and fd77::7, by somebody's mistake."""
+    red, one, two = bridge.host("red"), bridge.host("one"), bridge.host("two")
+    for host in (one, two):
+        host.run(["ip", "address", "add", "10.77.0.7/24", "dev", "eth0"])
+        host.run(["ip", "address", "add", "fd77::7/64", "dev", "eth0", "nodad"])
+    return red, one, two
+
+
+@pytest.mark.parametrize("address", ["10.77.0.7", "fd77::7"])
+def test_duplicate_address_detection_finds_everybody_who_has_it(doubled: tuple[Host, Host, Host], address: str) -> None:
+    red, one, two = doubled
+    result = red.arp(address, dad=True, timeout=0.3)
+    assert result
+    assert sorted(result.macs) == sorted([one.mac, two.mac])
+    assert result.mac == result.macs[0]
+    assert repr(result).endswith(f": DUPLICATE, {result.macs[0]} and {result.macs[1]}>")
+    assert len(red.arp(address).macs) == 1  # without it the first answer is enough
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_duplicate_address_detection_asks_as_one_who_has_no_address_yet(
+    veth_pair: tuple[Host, Host], version: int
+) -> None:
+    left, right = veth_pair
+    address = right.ip4 if version == 4 else right.ip6
+    with right.capture("eth0", ARP if version == 4 else ICMPv6ND_NS) as capture:
+        result = left.arp(address, dad=True, timeout=0.05)
+    assert result.macs == (right.mac,)
+    asked = [packet for packet in capture.packets if packet.src == left.mac]
+    assert asked
+    for packet in asked:
+        if version == 4:
+            assert (packet[ARP].psrc, packet[ARP].pdst) == ("0.0.0.0", str(address))
+        else:
+            assert (packet[IPv6].src, packet[ICMPv6ND_NS].tgt) == ("::", str(address))
+            assert not packet.haslayer(ICMPv6NDOptSrcLLAddr)  # RFC 4861 4.3
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_an_address_of_ones_own_is_no_duplicate_unless_another_has_it(
+    veth_pair: tuple[Host, Host], version: int
+) -> None:
+    left, right = veth_pair
+    own = left.ip4 if version == 4 else left.ip6
+    assert not left.arp(own, dad=True, timeout=0.05)
+    prefix = 24 if version == 4 else 64
+    right.run(["ip", "address", "add", f"{own}/{prefix}", "dev", "eth0", *(["nodad"] if version == 6 else [])])
+    assert left.arp(own, dad=True, timeout=0.05).macs == (right.mac,)

@@ -32,6 +32,36 @@ def test_quotations_of_anything_are_dissected_without_an_error(version: int, dat
         assert len(found.destination) == (4 if version == 4 else 16)
 
 
+@pytest.mark.parametrize("first", [0x44, 0x40, 0x4F, 0x65, 0x05])
+def test_a_quotation_with_a_header_length_that_cannot_be_is_none(first: int) -> None:
+    assert icmp.quoted(4, bytes([first]) + bytes(40)) is None
+
+
+@pytest.mark.parametrize(("version", "least"), [(4, 28), (6, 48)])
+def test_a_quotation_needs_the_header_and_eight_bytes(version: int, least: int) -> None:
+    data = bytes([0x45 if version == 4 else 0x60]) + bytes(least - 1)
+    assert icmp.quoted(version, data) is not None
+    assert icmp.quoted(version, data[:-1]) is None
+
+
+@given(
+    st.sampled_from([4, 6]),
+    st.integers(0, 255).filter(lambda protocol: protocol != 44),
+    st.binary(min_size=8),
+    st.data(),
+)
+def test_what_is_quoted_is_found_again(version: int, protocol: int, payload: bytes, data: st.DataObject) -> None:
+    address = data.draw(st.ip_addresses(v=version))
+    if version == 4:
+        words = data.draw(st.integers(5, 15))
+        header = (
+            bytes([0x40 + words]) + bytes(8) + bytes([protocol]) + bytes(6) + address.packed + bytes(words * 4 - 20)
+        )
+    else:
+        header = b"\x60" + bytes(5) + bytes([protocol, 64]) + bytes(16) + address.packed
+    assert icmp.quoted(version, header + payload) == icmp.Quoted(protocol, address.packed, payload)
+
+
 def test_a_quotation_with_options_is_dissected_behind_them() -> None:
     header = bytes([0x46]) + bytes(8) + bytes([17]) + bytes(6) + bytes([10, 0, 0, 2]) + bytes(4)
     found = icmp.quoted(4, header + b"payload!")

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import errno
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
+from itertools import pairwise
 
 import pytest
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 
-from pytest_netns import Bridge, Host, Lab, PingResult, TopologyError
+from pytest_netns import Bridge, Capture, Host, Lab, PingResult, TopologyError
 
 
 def test_every_kind_of_destination_is_reached(veth_pair: tuple[Host, Host]) -> None:
@@ -179,3 +184,94 @@ def test_a_ping_leaks_no_descriptor(veth_pair: tuple[Host, Host]) -> None:
     left.ping(right)
     left.ping("198.51.100.1")
     assert set(os.listdir("/proc/self/fd")) <= set(before)
+
+
+@pytest.fixture
+def slow_witted(veth_pair: tuple[Host, Host]) -> tuple[Host, Host, Callable[..., None]]:
+    """Two hosts; the right one does not answer by itself but by the function: with which requests, in which order."""
+    left, right = veth_pair
+    right.sysctl["net.ipv4.icmp_echo_ignore_all"] = 1
+
+    def answer(capture: Capture, sequence: int) -> None:
+        asked = capture.expect(ICMP(type=8, seq=sequence), timeout=20)
+        echo = ICMP(type=0, id=asked[ICMP].id, seq=sequence) / bytes(asked[ICMP].payload)
+        right.send(IP(dst=left.ip4, ttl=33) / echo)
+
+    return left, right, answer
+
+
+def ping_meanwhile(left: Host, right: Host, answer: Callable[..., None], *sequences: int) -> PingResult:
+    """Ping twice while the requests are answered in that order."""
+    with right.capture("eth0", ICMP) as capture, ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(left.ping, right.ip4, count=2, interval=0.01, timeout=20)
+        for sequence in sequences:
+            answer(capture, sequence)
+        return pending.result()
+
+
+def test_a_second_reply_to_the_same_request_is_a_duplicate(
+    slow_witted: tuple[Host, Host, Callable[..., None]],
+) -> None:
+    result = ping_meanwhile(*slow_witted, 1, 1, 2)
+    assert result
+    assert (result.sent, result.received, result.duplicates, result.ttl) == (2, 2, 1, 33)
+    assert len(result.rtts) == len(result.replies) == 2
+    assert "2 sent, 2 received, 1 duplicates, rtt" in repr(result)
+
+
+def test_every_request_has_a_time_of_its_own(slow_witted: tuple[Host, Host, Callable[..., None]]) -> None:
+    result = ping_meanwhile(*slow_witted, 2, 1)  # the first one is answered last
+    assert result
+    first, second = result.rtts
+    assert first > second
+    assert [reply[ICMP].seq for reply in result.replies] == [2, 1]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_was_asked_for_is_what_goes_over_the_wire(veth_pair: tuple[Host, Host], version: int) -> None:
+    left, right = veth_pair
+    address = right.ip4 if version == 4 else right.ip6
+    request = ICMP(type=8) if version == 4 else ICMPv6EchoRequest()
+    with right.capture("eth0", request) as capture:
+        assert left.ping(address, count=3, size=77, ttl=9, df=True)
+        assert left.ping(address)
+    *packets, plain = capture.packets
+    assert len(packets) == 3
+    for number, packet in enumerate(packets, 1):
+        if version == 4:
+            assert (packet[IP].ttl, packet[ICMP].seq, len(packet[ICMP].payload)) == (9, number, 77)
+            assert packet[IP].flags.DF
+        else:
+            assert (packet[IPv6].hlim, packet[ICMPv6EchoRequest].seq) == (9, number)
+            assert len(packet[ICMPv6EchoRequest].data) == 77
+    if version == 4:
+        assert (plain[IP].ttl, len(plain[ICMP].payload), plain[IP].flags.DF) == (64, 56, False)
+        before = IP(bytes(packets[0][IP]))
+        del before.chksum, before[ICMP].chksum
+        assert bytes(before) == bytes(packets[0][IP])  # both checksums are right
+    else:
+        assert (plain[IPv6].hlim, len(plain[ICMPv6EchoRequest].data)) == (64, 56)
+
+
+def test_requests_are_an_interval_apart(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    with left.capture("eth0", ICMP(type=8)) as capture:
+        assert left.ping(right.ip4, count=4, interval=0.02)
+    times = [frame.time for frame in capture.frames]
+    assert len(times) == 4
+    assert all(later - earlier > 10_000_000 for earlier, later in pairwise(times))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_who_sent_an_error_is_named_for_both_families(lab: Lab, version: int) -> None:
+    red, router, blue = lab.host("red"), lab.router("router"), lab.host("blue")
+    lab.connect(red, router)
+    lab.connect(router, blue)
+    lab.autoroute()
+    near = router.interfaces["eth0"].ip4 if version == 4 else router.interfaces["eth0"].ip6
+    result = red.ping(blue.ip4 if version == 4 else blue.ip6, ttl=1, count=3)
+    assert (result.sent, result.received) == (3, 0)
+    assert result.error is not None
+    assert (result.error.type, result.error.code, result.error.sender) == ({4: 11, 6: 3}[version], 0, near)
+    assert result.error.errno is None
+    assert repr(result).endswith(f", from {near}>")

@@ -3,11 +3,16 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from conversation import address_of
+from conversation import address_of, listen
+from scapy.layers.inet import ICMP, TCP, UDP
+from scapy.packet import Packet
 
 from pytest_netns import Host, Lab, TopologyError, TraceResult
+from pytest_netns.probe.trace import Method
 
 versions = pytest.mark.parametrize("version", [4, 6])
+
+UNDER: dict[str, type[Packet]] = {"icmp": ICMP, "udp": UDP, "tcp": TCP}
 
 
 @pytest.fixture
@@ -41,6 +46,55 @@ def test_a_trace_reads_as_a_sentence(way: list[Host]) -> None:
     shown = repr(red.trace(blue))
     assert shown.startswith(f"<TraceResult red -> blue ({blue.ip4}): 1 r1 ({near}), 2 r2 (")
     assert shown.endswith(f"4 blue ({blue.ip4})>")
+
+
+@versions
+@pytest.mark.parametrize("method", ["icmp", "udp", "tcp"])
+def test_every_method_finds_the_same_way(way: list[Host], version: int, method: Method) -> None:
+    red, *_, blue = way
+    with blue.capture("eth0", UNDER[method]) as capture:
+        found = red.trace(address_of(blue, version), method=method)
+    assert found
+    assert found.path == ["r1", "r2", "r3", "blue"]
+    assert found.hops[-1].rtt is not None
+    if version == 4 or method != "icmp":  # for IPv6 scapy has a layer for each kind of ICMP message
+        assert len(capture) >= 1
+
+
+@versions
+def test_a_trace_by_tcp_ends_at_an_open_port_too(way: list[Host], version: int) -> None:
+    red, *_, blue = way
+    with listen(blue, 8080):
+        assert red.trace(address_of(blue, version), method="tcp", port=8080).path[-1] == "blue"
+
+
+def test_the_port_is_the_one_that_was_asked_for(way: list[Host]) -> None:
+    red, *_, blue = way
+    for method, port, asked in (("udp", None, 33434), ("tcp", None, 80), ("udp", 7, 7), ("tcp", 8080, 8080)):
+        with blue.capture("eth0") as capture:
+            assert red.trace(blue.ip4, method=method, port=port)
+            capture.expect(UNDER[method](dport=asked))
+
+
+def test_a_wall_against_one_method_lets_the_others_through(way: list[Host]) -> None:
+    red, _, r2, _, blue = way
+    r2.nft("table ip wall { chain c { type filter hook forward priority 0; meta l4proto udp drop; }; }")
+    assert red.trace(blue.ip4, method="tcp")
+    found = red.trace(blue.ip4, method="udp", timeout=0.05)
+    assert not found
+    assert found.path == ["r1", "r2", "*", "*", "*"]
+
+
+@pytest.mark.parametrize("wrong", ["sctp", "", None, "ICMP"])
+def test_an_unknown_method_is_a_value_error(way: list[Host], wrong: Method) -> None:
+    with pytest.raises(ValueError, match=r"method is .*; it can be 'icmp', 'udp' or 'tcp'"):
+        way[0].trace(way[-1], method=wrong)
+
+
+@pytest.mark.parametrize("wrong", [-1, 65536, True, "80"])
+def test_a_port_out_of_range_is_a_value_error(way: list[Host], wrong: int) -> None:
+    with pytest.raises(ValueError, match=r"port is .*; it can be 1 to 65535"):
+        way[0].trace(way[-1], method="tcp", port=wrong)
 
 
 def test_a_neighbour_is_one_hop_away(way: list[Host]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import socket
 import struct
 import threading
@@ -45,6 +46,7 @@ def _libpcap() -> ctypes.CDLL:
         library.pcap_geterr.argtypes = [ctypes.c_void_p]
         library.pcap_freecode.argtypes = [ctypes.POINTER(_Program)]
         library.pcap_freecode.restype = None
+        library.pcap_offline_filter.argtypes = [ctypes.POINTER(_Program), ctypes.c_char_p, ctypes.c_char_p]
         library.pcap_close.argtypes = [ctypes.c_void_p]
         library.pcap_close.restype = None
         return library
@@ -82,3 +84,16 @@ def attach(sock: socket.socket, code: bytes) -> None:
     buffer = ctypes.create_string_buffer(code)
     program = struct.pack("HL", len(code) // 8, ctypes.addressof(buffer))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+def looks_at_tags(text: str) -> bool:
+    """Whether an expression is about VLAN tags, which the kernel takes off before a socket's filter sees the frame."""
+    return re.search(r"\b(vlan|ether)\b", text) is not None
+
+
+def accepts(code: bytes, data: bytes) -> bool:
+    """Whether a program accepts a frame; run by libpcap in this process."""
+    instructions = ctypes.create_string_buffer(code)
+    program = _Program(len(code) // 8, ctypes.cast(instructions, ctypes.POINTER(_Instruction)))
+    header = struct.pack("llII", 0, 0, len(data), len(data))
+    return bool(_libpcap().pcap_offline_filter(ctypes.byref(program), header, data))

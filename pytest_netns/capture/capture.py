@@ -61,9 +61,12 @@ class Capture:
         self._matches: Matcher | None = None
         self._code: bytes | None = None
         if isinstance(filter, str):
-            # the canary must get through any filter
-            bpf.compile_filter(filter)  # complains of what was written, not of what is made of it
-            self._code = bpf.compile_filter(f"({filter}) or ether proto 0x88b5") if filter.strip() else None
+            code = bpf.compile_filter(filter)  # complains of what was written, not of what is made of it
+            if bpf.looks_at_tags(filter):
+                self._matches = lambda frame: bpf.accepts(code, frame.data)
+            elif filter.strip():
+                # the canary must get through any filter
+                self._code = bpf.compile_filter(f"({filter}) or ether proto 0x88b5")
         elif filter is not None:
             self._matches = matcher(filter)
         self._taps: list[Tap] = []

@@ -47,7 +47,7 @@ class Frame:
         """As a scapy packet, dissected at the first access; ``time`` and ``sniffed_on`` are set."""
         if self._packet is None:
             self._packet = dissect(self.data, self.ethernet)
-            self._packet.time = self.time / 1e9
+            self._packet.time = self.time / 1_000_000_000  # integers: 1e9 would round twice
             self._packet.sniffed_on = f"{self.node}:{self.interface}"
         return self._packet
 

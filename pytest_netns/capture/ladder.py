@@ -11,6 +11,8 @@ _WIDTH = 12
 _TIME = 12
 #: Nanoseconds within which equal bytes are the same frame on its way.
 _SAME = 50_000_000
+#: Nanoseconds by which stamps of one frame may be out of order.
+_SKEW = 50_000
 _WIRE = "(wire)"
 
 
@@ -53,7 +55,22 @@ def journeys(frames: Sequence[Frame]) -> list[Journey]:
             found.append(journey)
         else:
             known.places.append(frame)
+    for journey in found:
+        _departure_first(journey)
     return found
+
+
+def _departure_first(journey: Journey) -> None:
+    """An arrival may be stamped some microseconds before the departure, on another processor."""
+    first = journey.first
+    if first.outgoing:
+        return
+    for place in journey.places:
+        if place.outgoing and place.node != first.node and place.time - first.time < _SKEW:
+            journey.places.remove(place)
+            journey.places.insert(0, first)
+            journey.first = place
+            return
 
 
 def ladder(
@@ -95,9 +112,11 @@ def _short(name: str) -> str:
 
 def _lost(trip: Journey, trips: Sequence[Journey], switches: Sequence[str], owners: Mapping[bytes, str]) -> bool:
     last = trip.last
+    if not last.ethernet:  # the far end of a device without a link layer is a program, which nobody captures
+        return False
     if last.outgoing:
         return True
-    if last.data[0] & 1:  # to everybody, or to a group
+    if last.data[:1] and last.data[0] & 1:  # to everybody, or to a group
         return False
     if last.node in switches:
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Union
 
 from pytest_netns.capture.frame import ETH_ARP, ETH_IPV4, ETH_IPV6, ETH_VLAN, Frame
@@ -78,7 +78,7 @@ def _layers(pattern: Packet) -> list[tuple[type[Packet], dict[str, object]]]:
 def _matches(wanted: list[tuple[type[Packet], dict[str, object]]], packet: Packet) -> bool:
     layer: Packet = packet
     for cls, fields in wanted:
-        while layer and not isinstance(layer, cls):
+        while layer and not _is_a(layer, cls):
             layer = layer.payload
         if not layer:
             return False
@@ -88,17 +88,43 @@ def _matches(wanted: list[tuple[type[Packet], dict[str, object]]], packet: Packe
     return True
 
 
+def _is_a(layer: Packet, cls: type[Packet]) -> bool:
+    """As scapy's ``haslayer`` has it: an ICMPv6EchoReply is no ICMPv6EchoRequest, though it is made from that class."""
+    return type(layer) is cls or bool(layer.match_subclass and isinstance(layer, cls))
+
+
 def _equal(name: str, value: object, layer: Packet) -> bool:
     from scapy.base_classes import Net
-    from scapy.packet import Raw
 
     seen = layer.getfieldval(name)
     if isinstance(value, IPv4Address | IPv6Address):
         value = str(value)
     if isinstance(value, Net):  # "10.0.0.0/24"
-        return str(seen) in value
+        return _is_address(seen) and str(seen) in value
+    if layer.get_field(name).islist:
+        return bool(seen == value)
+    several = value if isinstance(value, list) else [value]  # as where scapy sends: dport=[80, (8000, 8999)]
+    return any(_same(layer, each, seen) for each in several)
+
+
+def _is_address(seen: object) -> bool:
+    """Whether it is one indeed; scapy would ask the resolver what else it may mean."""
+    try:
+        ip_address(str(seen))
+    except ValueError:
+        return False
+    return True
+
+
+def _same(layer: Packet, value: object, seen: object) -> bool:
+    from scapy.packet import Raw
+
+    if isinstance(value, tuple):  # from, to
+        return len(value) == 2 and isinstance(seen, int) and value[0] <= seen <= value[1]
     if isinstance(layer, Raw) and isinstance(value, bytes):
-        return value in seen  # the payload of a packet is a stream's, or is padded: containing is enough
+        return (
+            isinstance(seen, bytes) and value in seen
+        )  # the payload of a packet is a stream's, or is padded: containing is enough
     if isinstance(value, str) and isinstance(seen, str) and ":" in value:
         return _canonical(value) == _canonical(seen)
     return bool(seen == value)

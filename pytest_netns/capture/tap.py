@@ -6,6 +6,7 @@ overflow them. A ring (packet_mmap) would drain faster still, but takes 8 ms to 
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -123,25 +124,31 @@ class Tap:
     def _batch(self) -> list[Frame]:
         frames: list[Frame] = []
         receive, name = self._socket.recvmsg, self._name
-        try:
-            while len(frames) < _BATCH:
+        gone = False
+        while len(frames) < _BATCH:
+            try:
                 data, control, _, (interface, _, kind, hardware, _) = receive(1 << 18, 128)
-                if kind == _PACKET_OUTGOING and hardware == _ARPHRD_LOOPBACK:
-                    continue  # it arrives at once
-                stamp = 0
-                for level, what, value in control:
-                    if level == socket.SOL_SOCKET:
-                        seconds, nanoseconds = struct.unpack("qq", value[:16])
-                        stamp = seconds * 1_000_000_000 + nanoseconds
-                    elif what == _PACKET_AUXDATA:
-                        data = _with_tag(data, value)
-                ethernet = hardware in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK)
-                frames.append(Frame(stamp, name, interface, kind == _PACKET_OUTGOING, data, ethernet))
-        except BlockingIOError:
-            pass  # the queue is empty
-        except OSError as error:
-            if error.errno not in (100, 19):  # ENETDOWN, ENODEV: the interface went away; what was queued has come
-                raise
+            except BlockingIOError:
+                break  # the queue is empty
+            except OSError as error:
+                if error.errno not in (errno.ENETDOWN, errno.ENODEV):
+                    raise
+                if gone:
+                    break
+                gone = True  # the interface went away, which is told once and before what is still queued
+                continue
+            if kind == _PACKET_OUTGOING and hardware == _ARPHRD_LOOPBACK:
+                continue  # it arrives at once
+            stamp = 0
+            for level, what, value in control:
+                if level == socket.SOL_SOCKET:
+                    seconds, nanoseconds = struct.unpack("qq", value[:16])
+                    stamp = seconds * 1_000_000_000 + nanoseconds
+                elif what == _PACKET_AUXDATA:
+                    data = _with_tag(data, value)
+            ethernet = hardware in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK)
+            place = interface or self.interface or "(removed)"  # the name is asked for by number, now
+            frames.append(Frame(stamp, name, place, kind == _PACKET_OUTGOING, data, ethernet))
         return frames
 
     def send_canary(self, token: bytes) -> str | None:
@@ -195,18 +202,19 @@ class _Pump:
     """Drains all taps of this process, so that none overflows while nobody looks."""
 
     def __init__(self) -> None:
+        self._begin()
+        os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
+        """Also in a forked child: threads do not survive, the parent's taps are not ours, and locks may be held."""
         self._lock = threading.Lock()
         self._taps: set[Tap] = set()
         self._wake = threading.Event()
         self._never = threading.Event()
         self._thread: threading.Thread | None = None
-        self._owner = 0
 
     def add(self, taps: list[Tap]) -> None:
         with self._lock:
-            if self._owner != os.getpid():  # threads do not survive a fork, nor are the parent's taps ours
-                self._thread, self._owner = None, os.getpid()
-                self._taps = set()
             self._taps.update(taps)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, daemon=True, name="netns-pump")

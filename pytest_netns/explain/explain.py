@@ -3,53 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
 from pytest_netns.errors import NetnsError, NetnsWarning
-from pytest_netns.explain.listeners import dead_processes, listeners
+from pytest_netns.explain.neighbours import deaf_neighbour
+from pytest_netns.explain.questions import Question
 from pytest_netns.explain.rules import Drop, RuleTrace
 from pytest_netns.explain.segment import has_address
-from pytest_netns.explain.sighting import Kind, Sighting, sightings
-from pytest_netns.explain.walk import Fault, Flow, Walk, rp_filter_fault, walk
+from pytest_netns.explain.sighting import Sighting, sightings
+from pytest_netns.explain.target import arrival, silence, target_fault
+from pytest_netns.explain.walk import Flow, Walk, walk
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.rtnetlink import Address
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.node import Node
-from pytest_netns.process import exit_words
-from pytest_netns.ready import Transport
 
 #: Seconds to wait for the answer when the probe is sent again.
 PATIENCE = 0.15
 _OVERHEAD = {("ping", 4): 28, ("ping", 6): 48, ("tcp", 4): 44, ("tcp", 6): 64, ("udp", 4): 28, ("udp", 6): 48}
-
-
-@dataclass(slots=True)
-class Question:
-    """A probe that failed, and how to send it again.
-
-    Attributes:
-        node: who asked.
-        address: whom.
-        kind: how.
-        again: sends it again with a timeout; returns whether it succeeded.
-        port: for tcp and udp.
-        size: bytes of payload.
-        ttl: time to live.
-        df: whether fragments are forbidden.
-        closed: whether the port was found closed.
-    """
-
-    node: Node
-    address: Address
-    kind: Kind
-    again: Callable[[float], object]
-    port: int = 0
-    size: int = 0
-    ttl: int = 64
-    df: bool = False
-    closed: bool = False
 
 
 @dataclass(slots=True)
@@ -85,7 +57,7 @@ class Explanation:
 
 def explain(lab: Lab, question: Question) -> Explanation:
     """Send the probe again under observation and find out why it fails. Changes nothing in the lab."""
-    seen, drops, answered, skipped = _observe(lab, question)
+    seen, trace, answered = _observe(lab, question)
     source_address = _source_of(question, seen)
     flow = Flow(
         source_address,
@@ -94,36 +66,44 @@ def explain(lab: Lab, question: Question) -> Explanation:
         question.ttl,
         question.df,
     )
-    there = walk(lab, question.node, flow)
-    found = Explanation(_observed(question, seen), evidence=[*skipped])
-    if len({i.node.name for i in there.duplicates}) > 1:
+    there = walk(lab, question.node, flow, lambda node, flow: _translated(trace, node, flow))
+    found = Explanation(_observed(question, seen), evidence=[*trace.skipped])
+    if len({i.node.inode for i in there.duplicates}) > 1:
         return _duplicate(found, there.duplicates)
-    if drops:
-        drop = drops[0]
-        return _because(found, drop.cause, drop.node.name, [f"traced: {d.cause}" for d in drops])
+    drops = _relevant(question, seen, trace.drops)
+    for drop, what in drops:
+        if what in _OURS:
+            return _because(found, drop.cause(what), drop.node.name, [f"traced: {d.cause(w)}" for d, w in drops])
     if there.fault is not None:
-        return _because(found, there.fault.cause, there.fault.node.name, [*there.evidence, *there.fault.evidence])
+        return _because(found, there.fault.cause, there.fault.node, [*there.evidence, *there.fault.evidence])
+    for drop, what in drops:
+        return _because(found, drop.cause(what), drop.node.name, [f"traced: {d.cause(w)}" for d, w in drops])
+    if (fault := deaf_neighbour(lab, there)) is not None:
+        return _because(found, fault.cause, fault.node, [*there.evidence, *fault.evidence])
     found.evidence += there.evidence
     found.ruled_out += [
         f"way there: {' -> '.join(node.name for node in there.nodes)}; links, ports, routes, neighbours are in order",
-        "netfilter: no nftables rule dropped it" if not skipped else "netfilter: not looked at, see evidence",
+        "netfilter: no nftables rule dropped it" if not trace.skipped else "netfilter: not looked at, see evidence",
     ]
     target = _final_node(lab, seen, there)
-    if target is not None and (fault := _at_target(question, target, seen)) is not None:
-        return _because(found, fault.cause, fault.node.name, fault.evidence)
+    if target is not None and (fault := target_fault(question, target, seen)) is not None:
+        return _because(found, fault.cause, fault.node, fault.evidence)
     if target is not None and source_address is not None:
         back = _way_back(lab, question, target, seen, source_address)
-        if back.fault is not None:
+        fault = back.fault or deaf_neighbour(lab, back)
+        if fault is not None:
             return _because(
                 found,
-                f"the request reaches {target.name!r}, and its reply does not come back: {back.fault.cause}",
-                back.fault.node.name,
-                [*back.evidence, *back.fault.evidence],
+                f"the request reaches {target.name!r}, and its reply does not come back: {fault.cause}",
+                fault.node,
+                [*back.evidence, *fault.evidence],
             )
         found.ruled_out.append(f"way back: {' -> '.join(n.name for n in back.nodes)}")
         found.evidence += back.evidence
     if answered:
         return _because(found, "it works now: asked again, it was answered at once", question.node.name, [])
+    if target is not None and (fault := silence(question, target, seen)) is not None:
+        return _because(found, fault.cause, fault.node, fault.evidence)
     found.ruled_out += _ruled_out(question, target)
     return found
 
@@ -134,21 +114,73 @@ def _because(found: Explanation, cause: str, node: str, evidence: list[str]) -> 
     return found
 
 
-def _observe(lab: Lab, question: Question) -> tuple[list[Sighting], list[Drop], bool, list[str]]:
+def _observe(lab: Lab, question: Question) -> tuple[list[Sighting], RuleTrace, bool]:
     version = question.address.version
     protocol = {"ping": "icmp" if version == 4 else "ipv6-icmp"}.get(question.kind, question.kind)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NetnsWarning)  # a capture that lost frames shows less, which is not news here
         capture = lab.capture(chatter=True)
-        with RuleTrace(lab, f"meta l4proto {protocol}") as trace, capture:
+        with RuleTrace(lab, protocol) as trace, capture:
             try:
                 answered = bool(question.again(PATIENCE))
             except NetnsError:
                 answered = False
-            drops = trace.drops()
+            trace.read()
     frames = capture.frames
+    names = _names(lab, question.node)
+    for frame in frames:
+        frame.node = names.get(frame.node, frame.node)
     found = sightings(frames, question.kind, question.node.name, question.address, question.port)
-    return found, drops, answered, trace.skipped
+    return found, trace, answered
+
+
+def _names(lab: Lab, asker: Node) -> dict[str, str]:
+    """One name for all nodes in one namespace: that of who asks, or that of the first."""
+    first = {asker.inode: asker.name}
+    nodes = [node for node in lab if not node.closed]
+    for node in nodes:
+        first.setdefault(node.inode, node.name)
+    return {node.name: first[node.inode] for node in nodes}
+
+
+#: What a drop may be of; all else are the searches for the next hop.
+_OURS = ("the request", "the reply")
+
+
+def _relevant(question: Question, seen: list[Sighting], drops: list[Drop]) -> list[tuple[Drop, str]]:
+    """The drops of packets that belong to the probe, with the role of each. Others are dropped for other reasons."""
+    asked = {question.address, *(ip_address(s.destination) for s in seen if s.role == "request")}
+    asking = {ip_address(s.source) for s in seen if s.role == "request"}
+    ports = {question.port, *(port for s in seen for port in s.ports)} if question.port else {0}
+    found = []
+    for drop in drops:
+        packet = drop.packet
+        if packet is None:
+            found.append((drop, "the request"))
+        elif packet.neighbour:
+            found.append((drop, "ARP" if packet.source is None else "neighbour discovery"))
+        elif ports.isdisjoint(packet.ports):
+            continue
+        elif packet.destination in asked:
+            found.append((drop, "the request"))
+        elif packet.source in asked and packet.destination in asking:
+            found.append((drop, "the reply"))
+    return found
+
+
+def _translated(trace: RuleTrace, node: Node, flow: Flow) -> Flow:
+    """What a node makes of the addresses of a packet, by what its rules were seen to do."""
+    for before, after in trace.sent_on.get(node.inode, ()):
+        if (before.source, before.destination) == (flow.source, flow.destination) and after.destination is not None:
+            return replace(flow, source=after.source, destination=after.destination)
+    return flow
+
+
+def _first(of_role: list[Sighting]) -> Sighting:
+    """Where it came from: who sent it and did not get it before. Stamps alone may be out of order."""
+    passed_on = {s.frame.node for s in of_role if not s.frame.outgoing}
+    departures = [s for s in of_role if s.frame.outgoing]
+    return next((s for s in departures if s.frame.node not in passed_on), (departures or of_role)[0])
 
 
 def _last(of_role: list[Sighting]) -> Sighting:
@@ -177,7 +209,7 @@ def _observed(question: Question, seen: list[Sighting]) -> str:
     for role in ("request", "reply", "error"):
         of_role = [s for s in seen if s.role == role]
         if of_role:
-            first, last = of_role[0], _last(of_role)
+            first, last = _first(of_role), _last(of_role)
             way = "left" if last.frame.outgoing else "arrived at"
             if first is last:
                 parts.append(str(first))
@@ -203,67 +235,19 @@ def _duplicate(found: Explanation, holders: list[Interface]) -> Explanation:
     return _because(found, f"duplicate address: {shown} have the same one on one link", holders[0].node.name, [])
 
 
-def _at_target(question: Question, target: Node, seen: list[Sighting]) -> Fault | None:
-    """What is wrong at the node that the request reaches."""
-    arrived = next((s for s in reversed(seen) if s.role == "request" and not s.frame.outgoing), None)
-    if arrived is not None and (place := target.interfaces.get(arrived.frame.interface)) is not None:
-        flow = Flow(ip_address(arrived.source), ip_address(arrived.destination))
-        if (fault := rp_filter_fault(target, place, flow)) is not None and not _replied(seen, target):
-            return fault
-    if question.kind == "ping":
-        return _echo_fault(question, target)
-    return _port_fault(question, target, arrived)
-
-
-def _replied(seen: list[Sighting], target: Node) -> bool:
-    return any(s.role == "reply" and s.frame.node == target.name for s in seen)
-
-
-def _echo_fault(question: Question, target: Node) -> Fault | None:
-    name = "net.ipv4.icmp_echo_ignore_all" if question.address.version == 4 else "net.ipv6.icmp.echo_ignore_all"
-    if target.sysctl.get(name) == "1":
-        return Fault(f"{target.name!r} ignores echo requests: {name} is 1", target, [f"{target.name}: {name} = 1"])
-    return None
-
-
-def _port_fault(question: Question, target: Node, arrived: Sighting | None) -> Fault | None:
-    protocol: Transport = "tcp" if question.kind == "tcp" else "udp"
-    there = listeners(target, protocol)
-    address, port = question.address, question.port
-    if arrived is not None:  # as address translation has left it
-        address = ip_address(arrived.destination)
-        offset = 14 + ((arrived.frame.data[14] & 15) * 4 if address.version == 4 else 40)
-        port = int.from_bytes(arrived.frame.data[offset + 2 : offset + 4], "big")
-    if any(listener.port == port and listener.takes(address) for listener in there):
-        return None
-    evidence = [f"{target.name}: listening: {', '.join(map(str, there)) or 'nothing'}"]
-    dead = dead_processes(target)
-    evidence += [f"{target.name}: {p!r}; its output ends: {p.output.rstrip()[-200:]!r}" for p in dead]
-    others = [listener for listener in there if listener.port == port]
-    if others:
-        bound = ", ".join(str(listener.address) for listener in others)
-        return Fault(
-            f"the server on {protocol} port {port} of {target.name!r} is bound to {bound} only, not to {address}",
-            target,
-            evidence,
-        )
-    what = ", ".join(map(str, there)) or "nothing does on any port"
-    if dead:
-        process = dead[-1]
-        return Fault(
-            f"nothing listens on {protocol} port {port} of {target.name!r}; its process {process.argv[0]!r} is dead "
-            f"({exit_words(process.returncode)})",
-            target,
-            evidence,
-        )
-    return Fault(f"nothing listens on {protocol} port {port} of {target.name!r} (listening: {what})", target, evidence)
-
-
 def _way_back(lab: Lab, question: Question, target: Node, seen: list[Sighting], source: Address) -> Walk:
-    arrived = next((s for s in reversed(seen) if s.role == "request" and s.frame.node == target.name), None)
+    arrived = arrival(seen, target)
     reply_to = ip_address(arrived.source) if arrived is not None else source
     size = question.size + _OVERHEAD[question.kind, question.address.version]
-    return walk(lab, target, Flow(question.address, reply_to, size))
+    back = walk(lab, target, Flow(question.address, reply_to, size))
+    if back.fault is not None or back.arrived is None or back.arrived.inode == question.node.inode:
+        return back
+    # Whoever stood in as source sends it on to the real one.
+    rest = walk(lab, back.arrived, Flow(question.address, source, size))
+    rest.nodes[:1] = back.nodes
+    rest.evidence[:0] = back.evidence
+    rest.hops[:0] = back.hops
+    return rest
 
 
 def _ruled_out(question: Question, target: Node | None) -> list[str]:

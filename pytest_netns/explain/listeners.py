@@ -61,5 +61,6 @@ def listeners(node: Node, protocol: Transport) -> list[Listener]:
 
 
 def dead_processes(node: Node) -> list[Process]:
-    """Background processes of a node that have ended."""
-    return [process for process in node.processes if process.returncode is not None]
+    """Background processes of a node that have ended, and of those that share its namespace."""
+    sharing = [other for other in node.lab if not other.closed and other.inode == node.inode]
+    return [process for each in sharing for process in each.processes if process.returncode is not None]

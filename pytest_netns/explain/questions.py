@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pytest_netns.explain.explain import Question
+from pytest_netns.explain.sighting import Kind
+from pytest_netns.kernel.rtnetlink import Address
 from pytest_netns.lab.node import Node
 from pytest_netns.probe.ping import PingResult
 from pytest_netns.probe.tcp import TcpResult
 from pytest_netns.probe.udp import UdpResult
+
+
+@dataclass(slots=True)
+class Question:
+    """A probe that failed, and how to send it again.
+
+    Attributes:
+        node: who asked.
+        address: whom.
+        kind: how.
+        again: sends it again with a timeout; returns whether it succeeded.
+        port: for tcp and udp.
+        size: bytes of payload.
+        ttl: time to live.
+        df: whether fragments are forbidden.
+        closed: whether the port was found closed.
+    """
+
+    node: Node
+    address: Address
+    kind: Kind
+    again: Callable[[float], object]
+    port: int = 0
+    size: int = 0
+    ttl: int = 64
+    df: bool = False
+    closed: bool = False
 
 
 def ping_question(source: Node, result: PingResult, probe: Mapping[str, Any]) -> Question:

@@ -21,10 +21,12 @@ class Obstacle:
 
     Attributes:
         cause: one sentence with the node's name.
+        node: name of the node where it is.
         behind: the interfaces that cannot be reached because of it.
     """
 
     cause: str
+    node: str
     behind: list[Interface] = field(default_factory=list)
 
 
@@ -46,7 +48,7 @@ class Reach:
 
     def obstacle_to(self, node: Node) -> Obstacle | None:
         """What stands between the interface and a node."""
-        return next((o for o in self.obstacles if any(i.node is node for i in o.behind)), None)
+        return next((o for o in self.obstacles if any(i.node.inode == node.inode for i in o.behind)), None)
 
 
 def has_address(node: object, address: Address) -> bool:
@@ -71,6 +73,11 @@ def down_reason(interface: Interface) -> str | None:
     return None
 
 
+def _down(interface: Interface) -> Obstacle | None:
+    reason = down_reason(interface)
+    return None if reason is None else Obstacle(reason, interface.node.name)
+
+
 def _link_of(lab: Lab, interface: Interface) -> Link | None:
     return next((link for link in lab.links if any(_same(end, interface) for end in link.interfaces)), None)
 
@@ -79,8 +86,13 @@ def _same(one: Interface, other: Interface) -> bool:
     return one.index == other.index and one.node.inode == other.node.inode
 
 
-def _port_obstacle(port: Interface) -> str | None:
+def _port_obstacle(port: Interface) -> Obstacle | None:
     """Why a bridge does not forward at one of its ports."""
+    reason = _port_reason(port)
+    return None if reason is None else Obstacle(reason, port.node.name)
+
+
+def _port_reason(port: Interface) -> str | None:
     bridge = port.node
     state = _state(port)
     if state is None:
@@ -89,14 +101,15 @@ def _port_obstacle(port: Interface) -> str | None:
         return f"port {port.name!r} is detached from bridge {bridge.name!r}"
     if not state.flags & IFF_UP:
         return f"port {port.name!r} of bridge {bridge.name!r} is down (ip link set {port.name} up)"
+    # A bridge that is down disables its ports: this comes before their state.
+    device = bridge.device if isinstance(bridge, Bridge) else None
+    if device is not None and down_reason(device) is not None:
+        return f"bridge {bridge.name!r} is down (ip link set {device.name} up)"
     if state.is_up and state.port_state != "forwarding":
         return (
             f"port {port.name!r} of bridge {bridge.name!r} is {state.port_state}, not forwarding (spanning tree, "
             "IEEE 802.1D)"
         )
-    device = bridge.device if isinstance(bridge, Bridge) else None
-    if device is not None and (reason := down_reason(device)) is not None:
-        return f"bridge {bridge.name!r} is down: {reason}"
     return None
 
 
@@ -109,48 +122,45 @@ def reach(lab: Lab, interface: Interface) -> Reach:
             _across_bridge(lab, interface.node, None, found, None, set())
         return found
     far = link.b if _same(link.a, interface) else link.a
-    reason = down_reason(interface) or down_reason(far)
     if isinstance(far.node, Bridge):
-        _into_port(lab, far, found, reason, set())
-    elif reason is None:
-        found.members.append(far)
+        _into_port(lab, far, found, _down(interface), set())
     else:
-        found.obstacles.append(Obstacle(reason, [far]))
+        _note(found, far, _down(interface) or _down(far))
     return found
 
 
-def _into_port(lab: Lab, port: Interface, found: Reach, blocked: str | None, seen: set[int]) -> None:
+def _into_port(lab: Lab, port: Interface, found: Reach, blocked: Obstacle | None, seen: set[int]) -> None:
     bridge = port.node
     assert isinstance(bridge, Bridge)
     _across_bridge(lab, bridge, port, found, blocked or _port_obstacle(port), seen)
 
 
 def _across_bridge(
-    lab: Lab, bridge: Bridge, entry: Interface | None, found: Reach, blocked: str | None, seen: set[int]
+    lab: Lab, bridge: Bridge, entry: Interface | None, found: Reach, blocked: Obstacle | None, seen: set[int]
 ) -> None:
     if bridge.inode in seen:
         return
     seen.add(bridge.inode)
-    _note(found, bridge.device, blocked or down_reason(bridge.device))
+    _note(found, bridge.device, blocked or _down(bridge.device))
     for link in bridge.links:
         port = link.end(bridge)
         far = link.b if link.a is port else link.a
         if entry is not None and _same(port, entry):
             continue
-        reason = blocked or _port_obstacle(port) or down_reason(far)
+        obstacle = blocked or _port_obstacle(port)
         if isinstance(far.node, Bridge):
-            _into_port(lab, far, found, reason, seen)
+            _into_port(lab, far, found, obstacle, seen)
         else:
-            _note(found, far, reason)
+            _note(found, far, obstacle or _down(far))
 
 
-def _note(found: Reach, interface: Interface, reason: str | None) -> None:
-    if reason is None:
+def _note(found: Reach, interface: Interface, obstacle: Obstacle | None) -> None:
+    if obstacle is None:
         found.members.append(interface)
         return
-    known = next((o for o in found.obstacles if o.cause == reason), None)
+    known = next((o for o in found.obstacles if o.cause == obstacle.cause), None)
     if known is None:
-        found.obstacles.append(Obstacle(reason, [interface]))
+        found.obstacles.append(Obstacle(obstacle.cause, obstacle.node, [interface]))
     else:
         known.behind.append(interface)
 

@@ -25,6 +25,7 @@ class Sighting:
     role: Role
     source: bytes
     destination: bytes
+    ports: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         way = "left" if self.frame.outgoing else "arrived at"
@@ -64,21 +65,22 @@ def sightings(frames: list[Frame], kind: Kind, source: str, address: Address, po
     identifier (ICMP), sequence number (TCP) or source port (UDP) that it carries.
     """
     version = address.version
+    parsed = [(frame, packet) for frame in frames if (packet := _parse(frame, version)) is not None]
     role_of: Callable[[_Packet], Role | None] | None = None
-    found: list[Sighting] = []
-    for frame in frames:
-        packet = _parse(frame, version)
-        if packet is None:
-            continue
-        if role_of is None:
-            if frame.node != source or not frame.outgoing or packet.destination != address.packed:
-                continue
+    for frame, packet in parsed:
+        if frame.node == source and frame.outgoing and packet.destination == address.packed:
             role_of = _recognizer(kind, version, packet, port)
-            if role_of is None:
-                continue
+            if role_of is not None:
+                break
+    if role_of is None:
+        return []
+    found: list[Sighting] = []
+    # From the beginning: an arrival may be stamped some microseconds before its departure.
+    for frame, packet in parsed:
         role = role_of(packet)
         if role is not None:
-            found.append(Sighting(frame, role, packet.source, packet.destination))
+            ports = struct.unpack_from("!HH", packet.payload) if kind != "ping" and role != "error" else (0, 0)
+            found.append(Sighting(frame, role, packet.source, packet.destination, (ports[0], ports[1])))
     return found
 
 
@@ -108,6 +110,8 @@ def _recognizer(kind: Kind, version: int, first: _Packet, port: int) -> Callable
                 return None
             return "request" if payload[0] in (icmp.ECHO_REQUEST, icmp.ECHO_REQUEST6) else "reply"
         if kind == "tcp":
+            if len(payload) < 14:  # no flags
+                return None
             if payload[4:8] == key and payload[13] & 0x12 == 0x02:
                 return "request"
             answer = struct.pack("!I", (struct.unpack("!I", key)[0] + 1) & 0xFFFFFFFF)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach
@@ -14,6 +15,7 @@ from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.node import Node
 
 _MOST_STEPS = 64
+_VLAN_TAG = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +35,12 @@ class Fault:
 
     Attributes:
         cause: one sentence with the node's name.
-        node: where.
+        node: name of the node where it is.
         evidence: lines that show it.
     """
 
     cause: str
-    node: Node
+    node: str
     evidence: list[str] = field(default_factory=list)
 
 
@@ -52,6 +54,7 @@ class Walk:
         fault: what ends the way; None if nothing does.
         evidence: the routes that were taken.
         duplicates: interfaces that all have the address of some step.
+        hops: who looked for which next hop on which interface.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -59,14 +62,19 @@ class Walk:
     fault: Fault | None = None
     evidence: list[str] = field(default_factory=list)
     duplicates: list[Interface] = field(default_factory=list)
+    hops: list[tuple[Node, Interface, Address]] = field(default_factory=list)
 
 
-def walk(lab: Lab, start: Node, flow: Flow) -> Walk:
-    """Follow a packet from a node on."""
+def walk(lab: Lab, start: Node, flow: Flow, translate: Callable[[Node, Flow], Flow] | None = None) -> Walk:
+    """Follow a packet from a node on; ``translate`` tells what a node makes of its addresses."""
     found = Walk([start])
     node, entered_by = start, None
     ttl = flow.ttl
     for _ in range(_MOST_STEPS):
+        before, flow = flow, translate(node, flow) if translate is not None else flow
+        if flow != before:
+            old, new = f"{before.source} -> {before.destination}", f"{flow.source} -> {flow.destination}"
+            found.evidence.append(f"{node.name}: translates {old} to {new}")
         if has_address(node, flow.destination):
             found.arrived = node
             return found
@@ -86,12 +94,14 @@ def walk(lab: Lab, start: Node, flow: Flow) -> Walk:
         step = _step(lab, node, flow, route, found)
         if step is None:
             return found
+        if entered_by is None and flow.destination.version == 6 and not flow.df:
+            # The sender, and nobody else, fragments IPv6 (RFC 8200 5).
+            flow = replace(flow, size=min(flow.size, node.interface(route.interface or "").mtu))
         node, entered_by = step
-        if node in found.nodes and flow.ttl >= _MOST_STEPS:
-            names = [n.name for n in found.nodes[found.nodes.index(node) :]]
-            found.fault = Fault(f"routing loop: {' -> '.join([*names, node.name])}", node, list(found.evidence))
-            return found
         found.nodes.append(node)
+        if found.nodes.index(node) < len(found.nodes) - 1 and flow.ttl >= _MOST_STEPS:
+            found.fault = _loop_fault(found)
+            return found
     return found
 
 
@@ -99,11 +109,11 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
     """To the next node; None if that fails, with the fault noted."""
     out = node.interfaces.get(route.interface or "")
     if out is None:
-        found.fault = Fault(f"{node.name!r} has a {route.kind} route for {flow.destination}: {route}", node)
+        found.fault = Fault(f"{node.name!r} has a {route.kind} route for {flow.destination}: {route}", node.name)
         return None
     reason = down_reason(out)
     if reason is not None:
-        found.fault = Fault(reason, node, [f"{out}: {out.state.operstate}"])
+        found.fault = Fault(reason, node.name, [f"{out}: {out.state.operstate}"])
         return None
     hop = route.gateway or flow.destination
     within = reach(lab, out)
@@ -113,17 +123,48 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
     if not owners:
         found.fault = _unanswered(lab, node, out, hop, within, route.gateway is not None)
         return None
-    if flow.size > out.mtu and (flow.df or flow.destination.version == 6):
-        found.fault = Fault(
-            f"the packet has {flow.size} bytes and may not be fragmented, and the mtu of {out.name!r} of {node.name!r} "
-            f"is {out.mtu}",
-            node,
-            [f"{out}: mtu {out.mtu}"],
-        )
-        return None
+    found.hops.append((node, out, hop))
     owner = owners[0]
     assert isinstance(owner.node, Node)
-    return owner.node, owner
+    sender = len(found.nodes) == 1
+    found.fault = _wrong_neighbour(node, out, hop, owners) or _size_fault(node, out, owner, flow, sender)
+    return None if found.fault is not None else (owner.node, owner)
+
+
+def _size_fault(node: Node, out: Interface, to: Interface, flow: Flow, sender: bool) -> Fault | None:
+    """Whether a packet is too large for an interface, or its fragments for the one at the far end."""
+    mtu, far = out.mtu, to.mtu
+    whole = flow.df or (flow.destination.version == 6 and not sender)
+    if flow.size > mtu and whole:
+        return Fault(
+            f"the packet has {flow.size} bytes and may not be fragmented, and the mtu of {out.name!r} of {node.name!r} "
+            f"is {mtu}",
+            node.name,
+            [f"{out}: mtu {mtu}"],
+        )
+    # is_skb_forwardable() lets a VLAN tag more than the mtu pass
+    if min(flow.size, mtu) > far + _VLAN_TAG:
+        return Fault(
+            f"{out} sends packets of up to {mtu} bytes (its mtu), and the mtu of {to.name!r} of {to.node.name!r} is "
+            f"{far}: larger ones are lost without a word",
+            to.node.name,
+            [f"{out}: mtu {mtu}", f"{to}: mtu {far}"],
+        )
+    return None
+
+
+def _wrong_neighbour(node: Node, out: Interface, hop: Address, owners: list[Interface]) -> Fault | None:
+    """Whether the node takes somebody else for its next hop."""
+    macs = [owner.mac for owner in owners]
+    for known in node.neighbours():
+        if (known.address, known.interface) == (hop, out.name) and known.mac is not None and known.mac not in macs:
+            return Fault(
+                f"{node.name!r} sends to the wrong MAC address: its neighbour table has {known.mac} ({known.state}) "
+                f"for {hop}, and {owners[0]} has {macs[0]}",
+                node.name,
+                [f"{node.name}: ip neighbour show {hop}: {known.mac} {known.state}"],
+            )
+    return None
 
 
 def _unanswered(lab: Lab, node: Node, out: Interface, hop: Address, within: Reach, gateway: bool) -> Fault:
@@ -134,30 +175,30 @@ def _unanswered(lab: Lab, node: Node, out: Interface, hop: Address, within: Reac
     for holder in holders:
         obstacle = within.obstacle_to(holder)
         if obstacle is not None:
-            return Fault(obstacle.cause, holder, evidence)
+            return Fault(obstacle.cause, obstacle.node, evidence)
     role = "the next hop" if gateway else "the destination"
     asked = f"{protocol} on {out} for {hop}, {role}, is unanswered"
     if not holders:
         blocked = f"; out of reach: {'; '.join(o.cause for o in within.obstacles)}" if within.obstacles else ""
-        return Fault(f"{asked}: nobody in the lab has that address{blocked}", node, evidence)
+        return Fault(f"{asked}: nobody in the lab has that address{blocked}", node.name, evidence)
     if not within.members and within.obstacles:
-        return Fault(within.obstacles[0].cause, node, evidence)
+        return Fault(within.obstacles[0].cause, within.obstacles[0].node, evidence)
     holder = holders[0]
     if not connected(lab, node, holder):
         return Fault(
             f"{node.name!r} and {holder.name!r} are not connected: there is no chain of links between them",
-            node,
+            node.name,
             evidence,
         )
     places = ", ".join(f"{i}" for n, i in holder.interfaces.items() if n != "lo") or "no interface"
-    return Fault(f"{asked}: {holder.name!r} has it, but is not on that link ({places})", node, evidence)
+    return Fault(f"{asked}: {holder.name!r} has it, but is not on that link ({places})", node.name, evidence)
 
 
 def link_fault(lab: Lab, node: Node, out: Interface, address: Address) -> Fault | None:
     """Why nobody answers for an address on the link of an interface; None if somebody should."""
     reason = down_reason(out)
     if reason is not None:
-        return Fault(reason, node, [f"{out}: {out.state.operstate}"])
+        return Fault(reason, node.name, [f"{out}: {out.state.operstate}"])
     within = reach(lab, out)
     if within.owners(address):
         return None
@@ -176,15 +217,15 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Fault:
     ]
     if refusing:
         best = max(refusing, key=lambda r: r.destination.prefixlen)
-        return Fault(f"{node.name!r} has a {best.kind} route for {destination}: {best}", node, evidence)
+        return Fault(f"{node.name!r} has a {best.kind} route for {destination}: {best}", node.name, evidence)
     own = [a for a in node.addresses() if not a.is_link_local]
     evidence += [f"{node.name}: addresses {', '.join(map(str, own)) or 'none'}"]
     evidence += [f"{node.name}: {route}" for route in node.routes() if route.destination.version == destination.version]
     for interface in node.interfaces.values():
         if interface.name != "lo" and (reason := down_reason(interface)) is not None:
-            return Fault(reason, node, evidence)
+            return Fault(reason, node.name, evidence)
     if not any(a.version == destination.version for a in own):
-        return Fault(f"{node.name!r} has no IPv{destination.version} address", node, evidence)
+        return Fault(f"{node.name!r} has no IPv{destination.version} address", node.name, evidence)
     holders = [other for other in lab if other is not node and has_address(other, destination)]
     for interface in node.interfaces.values():
         for member in reach(lab, interface).members:
@@ -194,16 +235,16 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Fault:
                 return Fault(
                     f"{node.name!r} ({mine}) and {member.node.name!r} ({theirs}) are on one link but in different "
                     f"subnets, and {node.name!r} has no route to {destination}",
-                    node,
+                    node.name,
                     evidence,
                 )
     if holders and not connected(lab, node, holders[0]):
         return Fault(
             f"{node.name!r} and {holders[0].name!r} are not connected: there is no chain of links between them",
-            node,
+            node.name,
             evidence,
         )
-    return Fault(f"{node.name!r} has no route to {destination}", node, evidence)
+    return Fault(f"{node.name!r} has no route to {destination}", node.name, evidence)
 
 
 def _sysctl(node: Node, name: str) -> int:
@@ -220,7 +261,7 @@ def _forwarding_fault(node: Node, entered_by: Interface, flow: Flow) -> Fault | 
     if not _sysctl(node, deciding):
         return Fault(
             f"{node.name!r} does not forward IPv{version}: {whole} is {_sysctl(node, whole)}",
-            node,
+            node.name,
             [
                 f"{node.name}: sysctl {name.replace('/', '.')} = {_sysctl(node, name)}"
                 for name in dict.fromkeys((whole, deciding))
@@ -246,19 +287,22 @@ def rp_filter_fault(node: Node, entered_by: Interface, flow: Flow) -> Fault | No
     way = f"its route back is {back}" if back else "it has no route back"
     return Fault(
         f"rp_filter={value} on {entered_by} drops packets from {flow.source}: {way}",
-        node,
+        node.name,
         [f"{node.name}: sysctl net.ipv4.conf.{entered_by.name}.rp_filter = {of_interface}"],
     )
 
 
 def _ttl_fault(node: Node, flow: Flow, found: Walk) -> Fault:
-    names = [n.name for n in [*found.nodes]]
-    loops = len(names) != len(set(names))
-    if loops:
-        cycle = names[names.index(names[-1]) :]
-        return Fault(f"routing loop: {' -> '.join(cycle)}", node, list(found.evidence))
+    if found.nodes.index(node) < len(found.nodes) - 1:
+        return _loop_fault(found)
+    way = " -> ".join(n.name for n in found.nodes)
     return Fault(
-        f"the time to live of {flow.ttl} is used up at {node.name!r}, after {' -> '.join(names)}",
-        node,
-        list(found.evidence),
+        f"the time to live of {flow.ttl} is used up at {node.name!r}, after {way}", node.name, list(found.evidence)
     )
+
+
+def _loop_fault(found: Walk) -> Fault:
+    """The way has come back to a node: the loop is what lies between its last two visits."""
+    *before, last = [node.name for node in found.nodes]
+    since = len(before) - 1 - before[::-1].index(last)
+    return Fault(f"routing loop: {' -> '.join([*before[since:], last])}", last, list(found.evidence))

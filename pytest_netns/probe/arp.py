@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import IPv6Address
 from socket import AF_INET6, inet_pton
 
@@ -14,7 +15,7 @@ from scapy.utils6 import in6_getnsma, in6_getnsmac
 
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.interface import Interface
-from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
+from pytest_netns.kernel.rtnetlink import Address
 from pytest_netns.namespace import Namespace
 from pytest_netns.probe.destination import Destination, Target, resolve
 from pytest_netns.probe.icmp import ProbeError, local_error
@@ -75,8 +76,7 @@ def arp(node: Namespace, destination: Destination, *, timeout: float = 1.0, dad:
     check_range("timeout", timeout, 0, 3600)
     interface = _interface_towards(node, target)
     version = target.address.version
-    ask = _who_has if version == 4 else _solicitation
-    question = ask(interface, target.address, dad)
+    question = _question(interface, target.address, dad)
     ethertype = ETH_P_ARP if version == 4 else ETH_P_IPV6
     result = ArpResult(node.name, target.label, target.address, interface.name)
     try:
@@ -110,13 +110,7 @@ def arp(node: Namespace, destination: Destination, *, timeout: float = 1.0, dad:
 
 
 def _with(result: ArpResult, **changes: object) -> ArpResult:
-    from dataclasses import replace
-
     return replace(result, **changes)  # type: ignore[arg-type]
-
-
-def _own(interface: Interface) -> list[AddressWithPrefix]:
-    return interface.addresses
 
 
 def _interface_towards(node: Namespace, target: Target) -> Interface:
@@ -124,7 +118,7 @@ def _interface_towards(node: Namespace, target: Target) -> Interface:
     if target.scope:
         return next(interface for interface in others if interface.index == target.scope)
     for interface in others:
-        if any(target.address in address.network for address in _own(interface)):
+        if any(target.address in address.network for address in interface.addresses):
             return interface
     if len(others) == 1:
         return others[0]
@@ -132,29 +126,34 @@ def _interface_towards(node: Namespace, target: Target) -> Interface:
     raise TopologyError(f"{node.name!r} is on no link with {target.address}; its interfaces: {shown}")
 
 
-def _who_has(interface: Interface, address: Address, dad: bool) -> bytes:
-    mac = interface.mac
-    own = [] if dad else [a.ip for a in interface.addresses if a.version == 4]
-    # Without an address of its own it asks as a prober does (RFC 5227 2.1.1).
-    near = [] if dad else [a.ip for a in interface.addresses if address in a.network]
-    sender = [*near, *own, "0.0.0.0"][0]
+def _question(interface: Interface, target: Address, dad: bool) -> bytes:
+    """The frame that asks for an address."""
+    own = [] if dad else [a for a in interface.addresses if a.version == target.version]
+    # From the subnet of the address if possible; for IPv6 from the link-local one, which comes last. Without an
+    # address of its own it asks as a prober does (RFC 5227 2.1.1, RFC 4862 5.4.2).
+    near = [a for a in own if target in a.network] if target.version == 4 else own[-1:]
+    sender = str([*near, *own][0].ip) if own else None
+    build = _who_has if target.version == 4 else _solicitation
+    return build(interface.mac, sender, str(target))
+
+
+@lru_cache(maxsize=256)
+def _who_has(mac: str, sender: str | None, target: str) -> bytes:
     frame = Ether(src=mac, dst=_BROADCAST) / ARP(
-        op=1, hwsrc=mac, psrc=str(sender), hwdst="00:00:00:00:00:00", pdst=str(address)
+        op=1, hwsrc=mac, psrc=sender or "0.0.0.0", hwdst="00:00:00:00:00:00", pdst=target
     )
     return bytes(frame)
 
 
-def _solicitation(interface: Interface, address: Address, dad: bool) -> bytes:
-    mac = interface.mac
-    own = [] if dad else [a.ip for a in interface.addresses if a.version == 6]
-    group = in6_getnsma(inet_pton(AF_INET6, str(address)))
-    sender = own[-1] if own else IPv6Address("::")  # link-local ones come last
+@lru_cache(maxsize=256)
+def _solicitation(mac: str, sender: str | None, target: str) -> bytes:
+    group = in6_getnsma(inet_pton(AF_INET6, target))
     frame = (
         Ether(src=mac, dst=in6_getnsmac(group))
-        / IPv6(src=str(sender), dst=str(IPv6Address(group)), hlim=255)
-        / ICMPv6ND_NS(tgt=str(address))
+        / IPv6(src=sender or "::", dst=str(IPv6Address(group)), hlim=255)
+        / ICMPv6ND_NS(tgt=target)
     )
-    if own:  # from :: the option is not allowed (RFC 4861 4.3)
+    if sender:  # from :: the option is not allowed (RFC 4861 4.3)
         frame /= ICMPv6NDOptSrcLLAddr(lladdr=mac)
     return bytes(frame)
 

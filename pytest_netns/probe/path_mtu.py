@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 from pytest_netns.kernel.rtnetlink import Address
@@ -55,33 +56,26 @@ def path_mtu(node: Namespace, destination: Destination, *, timeout: float = 0.5)
     own = [interface.mtu for name, interface in node.interfaces.items() if name != "lo"]
     largest = min(max(own, default=65535), 65535)
     limited_by: Address | None = None
-    silent_above: int | None = None
-    known_good: int | None = None
-    size = largest
+    vanished = False
+    fits: int | None = None
+    size, too_long = largest, largest + 1
     while size >= smallest:
         result = ping(node, destination, size=size - headers, df=True, timeout=timeout)
-        if result:
-            known_good = size
-            if silent_above is None or silent_above - size <= 1:
-                break
-            size = (size + silent_above) // 2
-            continue
         error = result.error
-        if error is not None and error.mtu and error.mtu < size:
-            limited_by, size = error.sender, error.mtu
+        if result:
+            fits = size
+        elif error is not None and error.mtu and error.mtu < size:
+            limited_by, size, too_long = error.sender, error.mtu, error.mtu + 1
             continue
-        if error is not None and error.errno is None:
+        elif error is None:
+            vanished, too_long = True, size
+        elif error.errno == errno.EMSGSIZE:  # longer than the own interface, or than an ICMP error that is remembered
+            too_long = size
+        else:
             break
-        if error is None:
-            silent_above = size
-        else:  # the node's own kernel refused: too long for its interface, or it remembers an ICMP error
-            largest = size - 1
-        upper = silent_above or largest + 1
-        if known_good is not None and upper - known_good <= 1:
+        longest = fits or smallest - 1
+        if too_long - longest <= 1:
             break
-        lower = known_good or smallest - 1
-        size = (upper + lower) // 2
-        if size <= lower:
-            break
-    hole = silent_above is not None and known_good is not None
-    return PathMtuResult(node.name, target.label, target.address, known_good, limited_by, hole)
+        size = (too_long + longest) // 2
+    hole = vanished and fits is not None
+    return PathMtuResult(node.name, target.label, target.address, fits, limited_by, hole)

@@ -1,0 +1,59 @@
+"""Departure: whether a question has left its node, without which silence proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_netns.capture.frame import ETH_ARP, ETH_IPV6, Frame
+from pytest_netns.errors import NetnsError
+from pytest_netns.explain.sighting import Kind, sightings
+from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.lab.node import Node
+
+_SOLICITATION, _ADVERTISEMENT = 135, 136
+
+
+def has_left(frames: Sequence[Frame], kind: Kind, source: Node, address: Address, port: int = 0) -> bool:
+    """Whether a probe has left its node, or at least the search for the next hop, in vain."""
+    found = sightings(list(frames), kind, source.name, address, port)
+    if any(s.role == "request" and s.frame.outgoing for s in found):
+        return True
+    asked = {target for frame in frames if frame.outgoing and (target := _sought(frame))}
+    answered = {target for frame in frames if not frame.outgoing and (target := _answered(frame))}
+    return bool(asked - answered) or _is_searched(source, address)
+
+
+def has_asked(frames: Sequence[Frame], address: Address) -> bool:
+    """Whether ARP, or neighbour discovery, has asked for an address."""
+    return any(frame.outgoing and _sought(frame) == address.packed for frame in frames)
+
+
+def _is_searched(source: Node, address: Address) -> bool:
+    """Whether the kernel has asked for the next hop before, and waits. It asks once a second."""
+    try:
+        hop = source.route_to(address).gateway or address
+    except NetnsError:
+        return False
+    return any(n.address == hop and n.state == "INCOMPLETE" for n in source.neighbours())
+
+
+def _sought(frame: Frame) -> bytes | None:
+    """The address that an ARP request or a neighbour solicitation asks for."""
+    data = frame.data
+    if data[12:14] == ETH_ARP and len(data) >= 42 and data[20:22] == b"\0\1":
+        return data[38:42]
+    return _target(data, _SOLICITATION)
+
+
+def _answered(frame: Frame) -> bytes | None:
+    data = frame.data
+    if data[12:14] == ETH_ARP and len(data) >= 42 and data[20:22] == b"\0\2":
+        return data[28:32]
+    return _target(data, _ADVERTISEMENT)
+
+
+def _target(data: bytes, kind: int) -> bytes | None:
+    # Ethernet, IPv6 without extension headers (RFC 4861), four bytes of ICMPv6, four reserved ones
+    if data[12:14] == ETH_IPV6 and len(data) >= 78 and data[20] == 58 and data[54] == kind:
+        return data[62:78]
+    return None

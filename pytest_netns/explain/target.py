@@ -1,0 +1,90 @@
+"""Target: what is wrong at the node that a request reaches."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from pytest_netns.explain.listeners import dead_processes, listeners
+from pytest_netns.explain.questions import Question
+from pytest_netns.explain.sighting import Sighting
+from pytest_netns.explain.walk import Fault, Flow, rp_filter_fault
+from pytest_netns.lab.node import Node
+from pytest_netns.process import exit_words
+from pytest_netns.ready import Transport
+
+
+def arrival(seen: list[Sighting], target: Node) -> Sighting | None:
+    """The request as it arrived there."""
+    of_target = (s for s in reversed(seen) if s.role == "request" and s.frame.node == target.name)
+    return next((s for s in of_target if not s.frame.outgoing), None)
+
+
+def target_fault(question: Question, target: Node, seen: list[Sighting]) -> Fault | None:
+    """What is wrong at the node that the request reaches."""
+    arrived = arrival(seen, target)
+    if arrived is not None and (place := target.interfaces.get(arrived.frame.interface)) is not None:
+        flow = Flow(ip_address(arrived.source), ip_address(arrived.destination))
+        if (fault := rp_filter_fault(target, place, flow)) is not None and not replied(seen, target):
+            return fault
+    if question.kind == "ping":
+        return _echo_fault(question, target)
+    return _port_fault(question, target, arrived)
+
+
+def replied(seen: list[Sighting], target: Node) -> bool:
+    """Whether it answered."""
+    return any(s.role == "reply" and s.frame.node == target.name for s in seen)
+
+
+def _echo_fault(question: Question, target: Node) -> Fault | None:
+    name = "net.ipv4.icmp_echo_ignore_all" if question.address.version == 4 else "net.ipv6.icmp.echo_ignore_all"
+    if target.sysctl.get(name) == "1":
+        return Fault(f"{target.name!r} ignores echo requests: {name} is 1", target.name, [f"{target.name}: {name} = 1"])
+    return None
+
+
+def _port_fault(question: Question, target: Node, arrived: Sighting | None) -> Fault | None:
+    protocol: Transport = "tcp" if question.kind == "tcp" else "udp"
+    there = listeners(target, protocol)
+    address, port = question.address, question.port
+    if arrived is not None:  # as address translation has left it
+        address, port = ip_address(arrived.destination), arrived.ports[1]
+    takers = [listener for listener in there if listener.port == port and listener.takes(address)]
+    # A [::] that refuses IPv4 has IPV6_V6ONLY, which /proc does not show.
+    if takers and not (question.closed and all(listener.address.version > address.version for listener in takers)):
+        return None
+    evidence = [f"{target.name}: listening: {', '.join(map(str, there)) or 'nothing'}"]
+    dead = dead_processes(target)
+    evidence += [f"{target.name}: {p!r}; its output ends: {p.output.rstrip()[-200:]!r}" for p in dead]
+    others = takers or [listener for listener in there if listener.port == port]
+    if others:
+        bound = ", ".join(str(listener.address) for listener in others)
+        return Fault(
+            f"the server on {protocol} port {port} of {target.name!r} is bound to {bound} only, not to {address}",
+            target.name,
+            evidence,
+        )
+    what = ", ".join(map(str, there)) or "nothing does on any port"
+    if dead:
+        process = dead[-1]
+        return Fault(
+            f"nothing listens on {protocol} port {port} of {target.name!r}; its process {process.argv[0]!r} is dead "
+            f"({exit_words(process.returncode)})",
+            target.name,
+            evidence,
+        )
+    return Fault(
+        f"nothing listens on {protocol} port {port} of {target.name!r} (listening: {what})", target.name, evidence
+    )
+
+
+def silence(question: Question, target: Node, seen: list[Sighting]) -> Fault | None:
+    """Whether a datagram got there, to somebody who says nothing."""
+    arrived = arrival(seen, target)
+    if question.kind != "udp" or arrived is None or replied(seen, target):
+        return None
+    return Fault(
+        f"the datagram arrives at {target.name!r}, where something listens on udp port {arrived.ports[1]} and does not "
+        "answer",
+        target.name,
+    )
