@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import errno
 import os
 import socket as _socket
 import sys
@@ -12,33 +11,20 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import ip_address
 from subprocess import CompletedProcess
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from pytest_netns import streams
-from pytest_netns.errors import KernelError, NetnsError, PrivilegeError, TopologyError
-from pytest_netns.interface import Interface, Interfaces
-from pytest_netns.kernel import foreign, published, rtnetlink, sysctl
+from pytest_netns.errors import NetnsError, PrivilegeError, TopologyError
+from pytest_netns.kernel import foreign, published, rtnetlink
+from pytest_netns.kernel.birth import birth
 from pytest_netns.kernel.netlink import NetlinkSocket
-from pytest_netns.kernel.nftables import Nftables
-from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
-from pytest_netns.kernel.syscalls import CLONE_NEWNET, entered, open_namespace, setns, unshare
-from pytest_netns.kernel.tables import (
-    Neighbour,
-    Route,
-    decode_address,
-    decode_link,
-    decode_neighbour,
-    decode_route,
-    in_order,
-)
+from pytest_netns.kernel.syscalls import entered, open_namespace, setns
 from pytest_netns.process import Argv, Process, Supervisor
+from pytest_netns.views import Views
 
 if TYPE_CHECKING:
-    from pyroute2 import IPRoute
-
     from pytest_netns.ready import Ready
 
 _P = ParamSpec("_P")
@@ -78,7 +64,7 @@ def leave_all() -> list[str]:
     return left
 
 
-class Namespace:
+class Namespace(Views):
     """One isolated network stack: interfaces, addresses, routes, neighbours, sockets and netfilter rules of its own.
 
     Anonymous: it has no file in /run/netns and is held by a descriptor of this process, so the kernel takes it away
@@ -105,12 +91,11 @@ class Namespace:
         if name is None:
             Namespace._counter += 1
             name = f"netns-{Namespace._counter}"
+        super().__init__()
         self.name = name
         self._supervisor = supervisor or Supervisor()
         self._owns_supervisor = supervisor is None
         self._sockets: list[_socket.socket] = []
-        self._iproute: IPRoute | None = None
-        self._nftables: Nftables | None = None
         self._xtables_lock = -1
         self._published: published.Publication | None = None
         self._fd = -1
@@ -119,7 +104,7 @@ class Namespace:
                 self.rtnl = NetlinkSocket(name)
             self._fd = os.dup(existing)
         else:
-            self._fd, self.rtnl = _birth(name, sysctls or {})
+            self._fd, self.rtnl = birth(name, sysctls or {})
         try:
             self._inode = os.fstat(self._fd).st_ino
             if existing is None:
@@ -201,10 +186,7 @@ class Namespace:
         errors = self._supervisor.close() if self._owns_supervisor else []
         for sock in self._sockets:
             sock.close()
-        if self._iproute is not None:
-            self._iproute.close()
-        if self._nftables is not None:
-            self._nftables.close()
+        self.close_views()
         if self._published is not None:
             self._published.withdraw()
         if self._xtables_lock >= 0:
@@ -413,150 +395,3 @@ class Namespace:
             port: TCP port; 0 lets the kernel choose.
         """
         return await streams.start_server(self, client_connected_cb, host, port)
-
-    # ------------------------------------------------------------------ views
-
-    @property
-    def iproute(self) -> IPRoute:
-        """A pyroute2 ``IPRoute`` that talks to this namespace from whatever thread uses it. Closed with it.
-
-        Inside a running event loop use a pyroute2 ``AsyncIPRoute(use_socket=...)`` instead.
-        """
-        if self._iproute is None:
-            from pyroute2 import IPRoute
-
-            fd = self.fd
-            with entered(fd):
-                iproute = IPRoute()
-            # pyroute2 makes a socket for each thread that uses the object, at its first use there and in whatever
-            # namespace that thread happens to be.
-            original = iproute.asyncore.setup_socket
-
-            def setup_socket() -> object:
-                with entered(fd):
-                    return original()
-
-            iproute.asyncore.setup_socket = setup_socket
-            self._iproute = iproute
-        return self._iproute
-
-    def nft(self, ruleset: str) -> str:
-        """Load an nftables ruleset, or run any nft(8) commands, as one transaction; returns what they print.
-
-        Raises:
-            CommandError: nft's own message, with the line; nothing has taken effect.
-            UnsupportedError: neither libnftables nor the nft program is installed.
-        """
-        return self._loaded_nftables().run(ruleset)
-
-    def nft_ruleset(self) -> list[dict[str, object]]:
-        """All its nftables rules, in the form of libnftables-json(5). Raises as ``nft`` does."""
-        return self._loaded_nftables().ruleset()
-
-    def nft_with_handles(self) -> str:
-        """All its nftables rules as text with their handles (``nft -a list ruleset``). Raises as ``nft`` does."""
-        return self._loaded_nftables().with_handles()
-
-    def _loaded_nftables(self) -> Nftables:
-        fd = self.fd  # raises if it is closed
-        if self._nftables is None:
-            self._nftables = Nftables(fd, self.name)
-        return self._nftables
-
-    @property
-    def sysctl(self) -> sysctl.Sysctls:
-        """Its network sysctls by name."""
-        return sysctl.Sysctls(self)
-
-    @property
-    def interfaces(self) -> Interfaces:
-        """Its interfaces by name, in the order of their creation."""
-        return Interfaces(self)
-
-    def interface(self, name: str) -> Interface:
-        """One interface. Raises TopologyError, which lists those that there are."""
-        try:
-            return self.interfaces[name]
-        except KeyError as error:
-            raise TopologyError(error.args[0]) from None
-
-    def addresses(self) -> list[AddressWithPrefix]:
-        """Its addresses, IPv4 first, link-local ones last; without 127.0.0.1 and ::1, which lead nowhere."""
-        entries = map(decode_address, self.rtnl.dump(rtnetlink.address_dump()))
-        return in_order(entry for entry in entries if entry.scope != "host")
-
-    def _names(self) -> dict[int, str]:
-        return {link.index: link.name for link in map(decode_link, self.rtnl.dump(rtnetlink.link_dump()))}
-
-    def routes(self, *, table: int | None = 254) -> list[Route]:
-        """Its routes, IPv4 first, as ``ip route`` lists them. ``table=None`` gives those of all tables."""
-        names = self._names()
-        found = [
-            route
-            for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6)
-            for body in self.rtnl.dump(rtnetlink.route_dump(family))
-            for route in decode_route(body, names)
-        ]
-        return [route for route in found if table is None or route.table == table]
-
-    def route_to(self, address: str | Address) -> Route:
-        """The route that the kernel would use now for an address (``ip route get``).
-
-        Raises:
-            KernelError: there is none, with the kernel's own errno (ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL).
-            ValueError: it is no address.
-        """
-        body = self.rtnl.get(rtnetlink.route_get(ip_address(address)))
-        return decode_route(body, self._names())[0]
-
-    def neighbours(self) -> list[Neighbour]:
-        """Its ARP and neighbour discovery caches, IPv4 first, without the entries of multicast and loopback."""
-        names = self._names()
-        found = [
-            decode_neighbour(body, names)
-            for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6)
-            for body in self.rtnl.dump(rtnetlink.neighbour_dump(family))
-        ]
-        return [entry for entry in found if entry is not None and entry.state != "NOARP"]
-
-
-def _birth(name: str, sysctls: Mapping[str, str | int]) -> tuple[int, NetlinkSocket]:
-    """Make a namespace without moving the calling thread for longer than that takes."""
-    previous = open_namespace()
-    try:
-        try:
-            try:
-                unshare(CLONE_NEWNET)
-            except OSError as error:
-                if error.errno == errno.EPERM:
-                    raise PrivilegeError(
-                        f"cannot create namespace {name!r}: {error.strerror}; run as root, or let the plugin enter its "
-                        "sandbox (--netns-sandbox=always), or call pytest_netns.enter_sandbox() first"
-                    ) from None
-                raise KernelError(error.errno or 0, "ip netns add", name) from error
-            fd = open_namespace()
-            try:
-                _set_at_birth(name, sysctls)
-                return fd, NetlinkSocket(name)
-            except BaseException:
-                os.close(fd)
-                raise
-        finally:
-            setns(previous)
-    finally:
-        os.close(previous)
-
-
-def _set_at_birth(name: str, sysctls: Mapping[str, str | int]) -> None:
-    for key, value in sysctl.BASELINE.items():
-        try:
-            sysctl.ensure(key, value)
-        except FileNotFoundError:
-            if not key.startswith("net.ipv6."):  # a kernel without IPv6 has none of its sysctls
-                raise
-    for key, given in sysctls.items():
-        sysctl.check_owned(key)
-        try:
-            sysctl.write(key, str(given))
-        except OSError as error:
-            raise KernelError(error.errno or 0, f"sysctl -w {key}={given}", name) from error

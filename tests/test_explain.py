@@ -175,3 +175,12 @@ def test_ports_of_others_are_no_answer(chain: Chain) -> None:
     assert found.cause == "nothing listens on tcp port 80 of 'blue' (listening: nothing does on any port)"
     for server in servers:
         server.close()
+
+
+def test_the_conversation_is_drawn_as_it_was_when_asked_again(chain: Chain) -> None:
+    chain.r1.sysctl["net.ipv4.ip_forward"] = 0
+    drawing = why_no_ping(chain.red, chain.blue.ip4).ladder.splitlines()
+    assert drawing[0].split()[:2] == ["time", "red"]
+    request = next(row for row in drawing if "echo-request" in row)
+    assert "x" in request.partition("IP /")[0]  # it is lost on the way
+    assert str(why_no_ping(chain.red, "203.0.113.1")).count("asked again:") == 0  # nothing was sent: nothing to draw

@@ -278,15 +278,17 @@ class Capture:
 
     # ------------------------------------------------------------------ files
 
-    def ladder(self, *, most: int = 40) -> str:
+    def ladder(self, frames: Sequence[Frame] | None = None, *, most: int = 40) -> str:
         """The conversation as a sequence diagram in text: nodes are columns, each frame is an arrow with its time.
 
         In a capture of a whole lab the arrow of a frame that left one node and arrived at none ends in an ``x``.
 
         Args:
+            frames: some of its frames, in the order of time; all if None.
             most: rows at most; the last ones are drawn.
         """
-        return ladder(self.frames, whole=self._whole, switches=self._switches(), owners=self._owners(), most=most)
+        drawn = self.frames if frames is None else frames
+        return ladder(drawn, whole=self._whole, switches=self._switches(), owners=self._owners(), most=most)
 
     def save(self, path: str | os.PathLike[str], comment: str = "") -> int:
         """Write a pcapng file that Wireshark opens, with the names of nodes and interfaces; returns how many frames.

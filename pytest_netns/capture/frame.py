@@ -16,6 +16,7 @@ CANARY = ETH_CANARY + b"pytest-netns canary "
 
 _HOP_BY_HOP, _IGMP, _ICMPV6 = 0, 2, 58
 # Multicast listener discovery (RFC 2710, RFC 3810) and neighbour discovery (RFC 4861), redirects included.
+_SEARCH6 = frozenset({135, 136})
 _CHATTER6 = frozenset({130, 131, 132, 133, 134, 135, 136, 137, 143})
 
 
@@ -85,20 +86,34 @@ def is_canary(data: bytes) -> bool:
     return data[12:14] == ETH_CANARY and data[12 : 12 + len(CANARY)] == CANARY
 
 
-def is_chatter(data: bytes, ethernet: bool = True) -> bool:
-    """Whether it is IPv6 neighbour discovery, multicast listener discovery or IGMP: what hosts do unasked."""
-    if ethernet:
-        kind, ip = data[12:14], data[14:]
-        if kind == ETH_VLAN:
-            kind, ip = data[16:18], data[18:]
-    else:
-        ip = data
-        kind = ETH_IPV6 if data[:1] and data[0] >> 4 == 6 else ETH_IPV4
-    if kind == ETH_IPV4:
-        return len(ip) > 9 and ip[9] == _IGMP
-    if kind != ETH_IPV6 or len(ip) < 41:
-        return False
+def _network(data: bytes, ethernet: bool) -> tuple[bytes, bytes]:
+    """EtherType and what is behind it, one VLAN tag skipped."""
+    if not ethernet:
+        return ETH_IPV6 if data[:1] and data[0] >> 4 == 6 else ETH_IPV4, data
+    if data[12:14] == ETH_VLAN:
+        return data[16:18], data[18:]
+    return data[12:14], data[14:]
+
+
+def _icmpv6_type(ip: bytes) -> int | None:
+    """The type of an ICMPv6 message in an IPv6 packet, behind a hop-by-hop header too; None if it is none."""
+    if len(ip) < 41:
+        return None
     header, offset = ip[6], 40
     if header == _HOP_BY_HOP and len(ip) > 42:
         header, offset = ip[40], 40 + 8 * (ip[41] + 1)
-    return header == _ICMPV6 and len(ip) > offset and ip[offset] in _CHATTER6
+    return ip[offset] if header == _ICMPV6 and len(ip) > offset else None
+
+
+def is_chatter(data: bytes, ethernet: bool = True) -> bool:
+    """Whether it is IPv6 neighbour discovery, multicast listener discovery or IGMP: what hosts do unasked."""
+    kind, ip = _network(data, ethernet)
+    if kind == ETH_IPV4:
+        return len(ip) > 9 and ip[9] == _IGMP
+    return kind == ETH_IPV6 and _icmpv6_type(ip) in _CHATTER6
+
+
+def is_search(data: bytes, ethernet: bool = True) -> bool:
+    """Whether it asks for the MAC address of a neighbour, or tells it: ARP, neighbour solicitation, advertisement."""
+    kind, ip = _network(data, ethernet)
+    return kind == ETH_ARP or (kind == ETH_IPV6 and _icmpv6_type(ip) in _SEARCH6)

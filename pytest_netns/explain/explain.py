@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 
+from pytest_netns.capture.frame import is_search
 from pytest_netns.errors import NetnsError, NetnsWarning
 from pytest_netns.explain.neighbours import deaf_neighbour
 from pytest_netns.explain.questions import Question
@@ -21,6 +22,8 @@ from pytest_netns.lab.node import Node
 
 #: Seconds to wait for the answer when the probe is sent again.
 PATIENCE = 0.15
+#: Rows of the sequence diagram.
+_ROWS = 16
 _OVERHEAD = {("ping", 4): 28, ("ping", 6): 48, ("tcp", 4): 44, ("tcp", 6): 64, ("udp", 4): 28, ("udp", 6): 48}
 
 
@@ -34,6 +37,7 @@ class Explanation:
         node: name of the node at fault; None likewise.
         evidence: lines that show it.
         ruled_out: what it is not.
+        ladder: the conversation as a sequence diagram, when it was asked again; empty if nothing was sent.
     """
 
     observed: str
@@ -41,6 +45,7 @@ class Explanation:
     node: str | None = None
     evidence: list[str] = field(default_factory=list)
     ruled_out: list[str] = field(default_factory=list)
+    ladder: str = ""
 
     def __str__(self) -> str:
         lines = [f"observed: {self.observed}"]
@@ -52,12 +57,15 @@ class Explanation:
         if self.evidence:
             lines.append("evidence:")
             lines += [f"  {line}" for line in dict.fromkeys(self.evidence)]
+        if self.ladder:
+            lines.append("asked again:")
+            lines += [f"  {line}" for line in self.ladder.splitlines()]
         return "\n".join(lines)
 
 
 def explain(lab: Lab, question: Question) -> Explanation:
     """Send the probe again under observation and find out why it fails. Changes nothing in the lab."""
-    seen, trace, answered = _observe(lab, question)
+    seen, trace, answered, drawing = _observe(lab, question)
     source_address = _source_of(question, seen)
     flow = Flow(
         source_address,
@@ -67,7 +75,7 @@ def explain(lab: Lab, question: Question) -> Explanation:
         question.df,
     )
     there = walk(lab, question.node, flow, lambda node, flow: _translated(trace, node, flow))
-    found = Explanation(_observed(question, seen), evidence=[*trace.skipped])
+    found = Explanation(_observed(question, seen), evidence=[*trace.skipped], ladder=drawing)
     if len({i.node.inode for i in there.duplicates}) > 1:
         return _duplicate(found, there.duplicates)
     drops = _relevant(question, seen, trace.drops)
@@ -114,7 +122,7 @@ def _because(found: Explanation, cause: str, node: str, evidence: list[str]) -> 
     return found
 
 
-def _observe(lab: Lab, question: Question) -> tuple[list[Sighting], RuleTrace, bool]:
+def _observe(lab: Lab, question: Question) -> tuple[list[Sighting], RuleTrace, bool, str]:
     version = question.address.version
     protocol = {"ping": "icmp" if version == 4 else "ipv6-icmp"}.get(question.kind, question.kind)
     with warnings.catch_warnings():
@@ -131,7 +139,9 @@ def _observe(lab: Lab, question: Question) -> tuple[list[Sighting], RuleTrace, b
     for frame in frames:
         frame.node = names.get(frame.node, frame.node)
     found = sightings(frames, question.kind, question.node.name, question.address, question.port)
-    return found, trace, answered
+    ours = {id(sighting.frame) for sighting in found}
+    shown = [frame for frame in frames if id(frame) in ours or is_search(frame.data, frame.ethernet)]
+    return found, trace, answered, capture.ladder(shown, most=_ROWS) if shown else ""
 
 
 def _names(lab: Lab, asker: Node) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -46,7 +47,8 @@ class Isolation:
             that shows its own processes.
         hostname: for ``uts``.
         netns: descriptor of its network namespace, whose interfaces /sys shows.
-        visible: gives directories under /run and /tmp that stay visible.
+        visible: gives directories under /run and /tmp that stay visible, beside the interpreter's and the working
+            directory.
     """
 
     def __init__(
@@ -100,16 +102,15 @@ class Isolation:
                 os.close(groups)
 
     def _mount_private(self) -> None:
-        kept = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in map(os.path.abspath, self._visible())]
+        kept = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in self._kept()]
         # Where resolv.conf is a link into /run, the file is made there.
         targets = {name: os.path.realpath(name) for name in _FILES if os.path.lexists(name)}
         try:
             for path, mode in _PRIVATE.items():
                 mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode}")
             for path, fd in kept:
-                if any(path.startswith(private + "/") for private in _PRIVATE):
-                    os.makedirs(path)
-                    mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
+                os.makedirs(path)
+                mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
         finally:
             for _, fd in kept:
                 os.close(fd)
@@ -121,6 +122,19 @@ class Isolation:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
             mount(own, target, None, MS_BIND)
+
+    def _kept(self) -> list[str]:
+        """Directories in hidden ones that stay visible: the given ones, the interpreter's, and where the test runs.
+
+        Without the last two, a checkout or a virtual environment under /tmp would not exist for the host.
+        """
+        wanted = [*self._visible(), sys.prefix, sys.base_prefix, os.getcwd()]
+        found: list[str] = []
+        for path in sorted({os.path.abspath(path) for path in wanted}, key=len):
+            hidden = any(path.startswith(private + "/") for private in _PRIVATE)
+            if hidden and not any(path == other or path.startswith(other + "/") for other in found):
+                found.append(path)
+        return found
 
     def write(self, name: str, text: str) -> None:
         """Change one of its files, for its running processes too."""
@@ -134,7 +148,7 @@ class Isolation:
     def working_directory(self) -> str:
         """Where its processes start: the test's own working directory, or / where that is hidden."""
         current = os.getcwd()
-        visible = [os.path.abspath(path) for path in self._visible()] if "mount" in self.kinds else ["/"]
+        visible = self._kept() if "mount" in self.kinds else ["/"]
         hidden = any(current == private or current.startswith(private + "/") for private in _PRIVATE)
         return current if not hidden or any((current + "/").startswith(path) for path in visible) else "/"
 

@@ -1,0 +1,86 @@
+"""Assertions about the way that packets take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from pytest_netns.assertions.retry import asked, check_node, until, why
+from pytest_netns.errors import ProbeFailure, TopologyError
+from pytest_netns.lab.node import Node
+
+if TYPE_CHECKING:
+    from pytest_netns.kernel.rtnetlink import Address
+    from pytest_netns.probe.destination import Destination
+    from pytest_netns.probe.trace import TraceResult
+
+
+def assert_path(
+    source: Node,
+    destination: Destination,
+    hops: Sequence[Node | Address | str],
+    *,
+    within: float | None = None,
+    **probe: Any,
+) -> TraceResult:
+    """Packets take a certain way; returns the trace.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        hops: the routers in order, by node, name or address; the destination may stand at the end.
+        within: retry for so many seconds; None: trace once.
+        **probe: as for ``Node.trace``.
+
+    Raises:
+        ProbeFailure: they take another way, or do not arrive.
+    """
+    __tracebackhide__ = True
+    check_node(source)
+    wanted = [_name_of(source, hop) for hop in hops]
+    result, tries = until(lambda: source.trace(destination, **probe), lambda r: _same_way(r, wanted), within)
+    if _same_way(result, wanted):
+        return result
+    shown = f"{asked(result)}{tries}\nexpected: {' -> '.join(wanted)}\nseen:     {' -> '.join(result.path)}"
+    if result:
+        raise ProbeFailure(shown)
+    echo = source.ping(result.address, timeout=0.2)
+    reason = why(source, lambda q: q.ping_question(source, echo, {})) if not echo else ""
+    raise ProbeFailure(f"{shown}\n{reason}".rstrip())
+
+
+def assert_not_path(
+    source: Node,
+    destination: Destination,
+    hops: Sequence[Node | Address | str],
+    *,
+    within: float | None = None,
+    **probe: Any,
+) -> TraceResult:
+    """Packets arrive, and not by a certain way. Args and errors as for ``assert_path``."""
+    __tracebackhide__ = True
+    check_node(source)
+    wanted = [_name_of(source, hop) for hop in hops]
+    good: Callable[[TraceResult], bool] = lambda r: bool(r) and not _same_way(r, wanted)  # noqa: E731
+    result, tries = until(lambda: source.trace(destination, **probe), good, within)
+    if good(result):
+        return result
+    raise ProbeFailure(f"expected another way than {' -> '.join(wanted)}{tries}: {asked(result)}")
+
+
+def _name_of(source: Node, hop: Node | Address | str) -> str:
+    if isinstance(hop, Node):
+        return hop.name
+    if str(hop) in source.lab:
+        return str(hop)
+    try:
+        address = ip_address(str(hop))
+    except ValueError:
+        raise TopologyError(f"{hop!r} is neither a node of {source.lab!r} nor an address") from None
+    return source.node_names().get(address, str(address))
+
+
+def _same_way(result: TraceResult, wanted: Sequence[str]) -> bool:
+    path = result.path
+    return bool(result) and list(wanted) in (path, path[:-1])

@@ -1,0 +1,155 @@
+"""Assertions about TCP and UDP ports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
+from pytest_netns.errors import ProbeFailure
+from pytest_netns.lab.node import Node
+
+if TYPE_CHECKING:
+    from pytest_netns.probe.destination import Destination
+    from pytest_netns.probe.tcp import TcpResult
+    from pytest_netns.probe.udp import UdpResult
+
+
+def _assert_tcp(
+    source: Node,
+    destination: Destination,
+    port: int,
+    wanted: Sequence[str],
+    within: float | None,
+    probe: dict[str, Any],
+) -> TcpResult:
+    __tracebackhide__ = True
+    check_node(source)
+    with Silence(source) as silence:
+        ask = silence.asking(lambda: source.tcp(destination, port, **probe))
+        result, tries = until(ask, lambda r: r.state in wanted, within)
+    if result.state not in wanted:
+        expected = " or ".join(wanted)
+        head = f"expected {expected}: {asked(result)}{tries}"
+        if wanted == ["open"]:
+            raise ProbeFailure(f"{head}\n{why(source, lambda q: q.tcp_question(source, result))}")
+        if result.state == "open":
+            raise ProbeFailure(f"{head}\n{way(source, result)}")
+        raise ProbeFailure(f"{head}\n{why(source, lambda q: q.tcp_question(source, result))}")
+    if result.state != "open":
+        silence.prove(result.error, "SYN", lambda f, d: d.has_left(f, "tcp", source, result.address, port))
+    return result
+
+
+def assert_tcp_open(
+    source: Node,
+    destination: Destination,
+    port: int,
+    *,
+    within: float | None = None,
+    **probe: Any,
+) -> TcpResult:
+    """A TCP port is open, seen from ``source``; returns the result.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        within: retry for so many seconds; None: ask once.
+        **probe: as for ``Node.tcp``.
+
+    Raises:
+        ProbeFailure: with the cause.
+    """
+    __tracebackhide__ = True
+    return _assert_tcp(source, destination, port, ["open"], within, probe)
+
+
+def assert_tcp_not_open(
+    source: Node,
+    destination: Destination,
+    port: int,
+    *,
+    within: float | None = None,
+    **probe: Any,
+) -> TcpResult:
+    """A TCP port is closed, filtered or unreachable. Args and errors as for ``assert_tcp_open``."""
+    __tracebackhide__ = True
+    return _assert_tcp(source, destination, port, ["closed", "filtered", "unreachable"], within, probe)
+
+
+def assert_tcp_closed(
+    source: Node,
+    destination: Destination,
+    port: int,
+    *,
+    within: float | None = None,
+    **probe: Any,
+) -> TcpResult:
+    """A TCP port is closed: a RST comes back. Args and errors as for ``assert_tcp_open``."""
+    __tracebackhide__ = True
+    return _assert_tcp(source, destination, port, ["closed"], within, probe)
+
+
+def assert_tcp_filtered(
+    source: Node,
+    destination: Destination,
+    port: int,
+    *,
+    within: float | None = None,
+    **probe: Any,
+) -> TcpResult:
+    """A SYN is not answered at all, though it was sent. Args and errors as for ``assert_tcp_open``."""
+    __tracebackhide__ = True
+    return _assert_tcp(source, destination, port, ["filtered"], within, probe)
+
+
+def assert_udp(
+    source: Node,
+    destination: Destination,
+    port: int,
+    payload: bytes = b"",
+    *,
+    within: float | None = None,
+    **probe: Any,
+) -> UdpResult:
+    """A datagram is answered; returns the result.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        payload: bytes to send.
+        within: retry for so many seconds; None: ask once.
+        **probe: as for ``Node.udp``.
+
+    Raises:
+        ProbeFailure: with the cause.
+    """
+    __tracebackhide__ = True
+    check_node(source)
+    result, tries = until(lambda: source.udp(destination, port, payload, **probe), bool, within)
+    if result:
+        return result
+    raise ProbeFailure(f"{asked(result)}{tries}\n{why(source, lambda q: q.udp_question(source, result, payload))}")
+
+
+def assert_no_udp(
+    source: Node,
+    destination: Destination,
+    port: int,
+    payload: bytes = b"",
+    *,
+    within: float | None = None,
+    **probe: Any,
+) -> UdpResult:
+    """A datagram is not answered, though it was sent. Args and errors as for ``assert_udp``."""
+    __tracebackhide__ = True
+    check_node(source)
+    with Silence(source) as silence:
+        ask = silence.asking(lambda: source.udp(destination, port, payload, **probe))
+        result, tries = until(ask, lambda r: not r, within)
+    if result:
+        raise ProbeFailure(f"expected no answer, and there was one{tries}: {asked(result)}\n{way(source, result)}")
+    silence.prove(result.error, "datagram", lambda f, d: d.has_left(f, "udp", source, result.address, port))
+    return result

@@ -1,0 +1,91 @@
+"""Assertions about ping and ARP: who answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
+from pytest_netns.errors import ProbeFailure
+from pytest_netns.lab.node import Node
+
+if TYPE_CHECKING:
+    from pytest_netns.probe.arp import ArpResult
+    from pytest_netns.probe.destination import Destination
+    from pytest_netns.probe.ping import PingResult
+
+
+def assert_ping(source: Node, destination: Destination, *, within: float | None = None, **probe: Any) -> PingResult:
+    """``destination`` answers every echo request of ``source``; returns the result.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        within: retry for so many seconds; None: ask once.
+        **probe: as for ``Node.ping``.
+
+    Raises:
+        ProbeFailure: with the cause.
+    """
+    __tracebackhide__ = True
+    check_node(source)
+    result, tries = until(lambda: source.ping(destination, **probe), bool, within)
+    if result:
+        return result
+    raise ProbeFailure(f"{asked(result)}{tries}\n{why(source, lambda q: q.ping_question(source, result, probe))}")
+
+
+def assert_no_ping(source: Node, destination: Destination, *, within: float | None = None, **probe: Any) -> PingResult:
+    """``destination`` answers no echo request of ``source``, though something was sent; returns the result.
+
+    Args and errors as for ``assert_ping``; with ``within``, retried until no answer comes.
+    """
+    __tracebackhide__ = True
+    check_node(source)
+    with Silence(source) as silence:
+        ask = silence.asking(lambda: source.ping(destination, **probe))
+        result, tries = until(ask, lambda r: r.received == 0, within)
+    if result.received:
+        raise ProbeFailure(f"expected no answer, and there was one{tries}: {asked(result)}\n{way(source, result)}")
+    silence.prove(result.error, "echo request", lambda f, d: d.has_left(f, "ping", source, result.address))
+    return result
+
+
+def assert_arp(source: Node, destination: Destination, *, within: float | None = None, **probe: Any) -> ArpResult:
+    """Somebody on the link of ``source`` answers ARP, or neighbour discovery, for an address; returns the result.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        within: retry for so many seconds; None: ask once.
+        **probe: as for ``Node.arp``.
+
+    Raises:
+        ProbeFailure: with the cause.
+    """
+    __tracebackhide__ = True
+    check_node(source)
+    result, tries = until(lambda: source.arp(destination, **probe), bool, within)
+    if result:
+        return result
+    from pytest_netns.explain.neighbours import deafness
+    from pytest_netns.explain.walk import link_fault
+
+    question = source.lab, source, source.interface(result.interface), result.address
+    fault = link_fault(*question) or deafness(*question)
+    why = f"cause: {fault.cause}\nevidence:\n" + "\n".join(f"  {line}" for line in fault.evidence) if fault else ""
+    raise ProbeFailure(f"{asked(result)}{tries}\n{why or 'cause: not found: the tables say that it should answer'}")
+
+
+def assert_no_arp(source: Node, destination: Destination, *, within: float | None = None, **probe: Any) -> ArpResult:
+    """Nobody answers ARP, or neighbour discovery, for an address, though the question was sent; returns the result.
+
+    Args and errors as for ``assert_arp``; with ``within``, retried until nobody answers.
+    """
+    __tracebackhide__ = True
+    check_node(source)
+    with Silence(source) as silence:
+        result, tries = until(silence.asking(lambda: source.arp(destination, **probe)), lambda r: not r, within)
+    if result:
+        raise ProbeFailure(f"expected that nobody answers, and somebody does{tries}: {asked(result)}")
+    silence.prove(result.error, "question", lambda f, d: d.has_asked(f, result.address))
+    return result

@@ -1,0 +1,152 @@
+"""What all assertions share: asking until a deadline, proving silence, saying why."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+
+from pytest_netns.errors import NetnsError, ProbeFailure, TopologyError
+from pytest_netns.lab.node import Node
+
+if TYPE_CHECKING:
+    from pytest_netns.capture.frame import Frame
+    from pytest_netns.explain.questions import Question
+    from pytest_netns.kernel.rtnetlink import Address
+
+
+_T = TypeVar("_T")
+
+_never = threading.Event()
+
+#: Seconds between two tries of an assertion that has ``within``.
+PAUSE = 0.02
+
+
+class _Result(Protocol):
+    """What all results have."""
+
+    @property
+    def address(self) -> Address: ...
+
+
+_R = TypeVar("_R", bound=_Result)
+
+
+def eventually(check: Callable[[], _T], within: float = 5.0, *, every: float = PAUSE) -> _T:
+    """Call ``check`` until it returns something true, and return that.
+
+    Args:
+        check: raises AssertionError, or returns something false, while it is too early.
+        within: seconds after which that is a failure.
+        every: seconds between two tries.
+
+    Raises:
+        ProbeFailure: it never held; with the last reason.
+    """
+    __tracebackhide__ = True
+    deadline = time.monotonic() + within
+    tries = 0
+    while True:
+        tries += 1
+        reason: AssertionError | None = None
+        try:
+            value = check()
+            if value:
+                return value
+            shown = repr(value)
+        except AssertionError as error:
+            reason, shown = error, str(error)
+        left = deadline - time.monotonic()
+        if left <= 0:
+            name = getattr(check, "__qualname__", repr(check))
+            raise ProbeFailure(
+                f"{name} did not hold within {within:g} s ({tries} tries); at last:\n{shown}"
+            ) from reason
+        _never.wait(min(every, left))
+
+
+def until(ask: Callable[[], _R], good: Callable[[_R], bool], within: float | None) -> tuple[_R, str]:
+    """The first good result, or the last one; and how often it was asked, for the message."""
+    deadline = time.monotonic() + (within or 0)
+    tries = 1
+    result = ask()
+    while not good(result) and (left := deadline - time.monotonic()) > 0:
+        _never.wait(min(PAUSE, left))
+        result, tries = ask(), tries + 1
+    return result, f" (tried {tries} times in {within:g} s)" if within else ""
+
+
+def why(source: Node, question: Callable[[ModuleType], Question]) -> str:
+    """The explanation of a failed probe, asked again by a function of ``pytest_netns.explain.questions``."""
+    # Imported on use, as the probes are: it needs scapy.
+    from pytest_netns.explain import questions
+    from pytest_netns.explain.explain import explain
+
+    try:
+        return str(explain(source.lab, question(questions)))
+    except NetnsError as error:
+        return f"explaining it failed: {error}"
+
+
+def check_node(source: object) -> None:
+    """Raise TopologyError unless it is a node of a lab."""
+    __tracebackhide__ = True
+    if not isinstance(source, Node):
+        raise TopologyError(f"the source of a probe is a node of a lab, not {source!r}")
+
+
+def asked(result: object) -> str:
+    """A result in words, without the brackets of its repr."""
+    return repr(result)[1:-1]
+
+
+def way(source: Node, result: _Result) -> str:
+    """The way of packets that arrived against expectation."""
+    try:
+        return f"the way: {' -> '.join([source.name, *source.trace(result.address, timeout=0.2).path])}"
+    except NetnsError as error:
+        return f"the way could not be traced: {error}"
+
+
+class Silence:
+    """Captures what leaves a node while it is asked, to tell silence from a question that was never put."""
+
+    def __init__(self, source: Node) -> None:
+        self._source = source
+        self._capture = source.capture(chatter=True)
+        self._since = 0
+
+    def __enter__(self) -> Self:
+        self._capture.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._capture.stop()
+
+    def asking(self, ask: Callable[[], _R]) -> Callable[[], _R]:
+        """``ask``, noting when: only the last try counts."""
+
+        def noted() -> _R:
+            self._since = time.time_ns()
+            return ask()
+
+        return noted
+
+    def prove(self, error: object, what: str, left: Callable[[Sequence[Frame], ModuleType], bool]) -> None:
+        """Silence counts only if the question, or the search for the next hop, has left the node."""
+        __tracebackhide__ = True
+        # Somebody has spoken, be it the node's own kernel. ENOBUFS is what it says if a device's queue, or a rule
+        # there, throws away what it was to send.
+        if error is not None and getattr(error, "errno", None) != errno.ENOBUFS:
+            return
+        from pytest_netns.explain import departure
+
+        if not left([frame for frame in self._capture.frames if frame.time >= self._since], departure):
+            raise ProbeFailure(
+                f"nothing answered {self._source.name!r}, but no {what} has left it either: that proves nothing. Is "
+                "its traffic dropped on the way out, or its capture deaf?"
+            )

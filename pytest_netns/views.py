@@ -1,0 +1,159 @@
+"""Views: what the kernel says of a namespace now, and the tools that change it: sysctls, nftables, pyroute2."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, cast
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.interface import Interface, Interfaces
+from pytest_netns.kernel import rtnetlink, sysctl
+from pytest_netns.kernel.netlink import NetlinkSocket
+from pytest_netns.kernel.nftables import Nftables
+from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
+from pytest_netns.kernel.syscalls import entered
+from pytest_netns.kernel.tables import (
+    Neighbour,
+    Route,
+    decode_address,
+    decode_link,
+    decode_neighbour,
+    decode_route,
+    in_order,
+)
+
+if TYPE_CHECKING:
+    from pyroute2 import IPRoute
+
+    from pytest_netns.namespace import Namespace
+
+
+class Views:
+    """What a ``Namespace`` shows of itself. Each access asks the kernel anew.
+
+    Attributes:
+        name: what messages call it.
+        rtnl: a netlink socket inside, for the requests of ``pytest_netns.kernel.rtnetlink``.
+    """
+
+    name: str
+    rtnl: NetlinkSocket
+
+    def __init__(self) -> None:
+        self._iproute: IPRoute | None = None
+        self._nftables: Nftables | None = None
+
+    @property
+    def fd(self) -> int:
+        """The descriptor that keeps it alive."""
+        raise AssertionError("a Namespace says what it is")
+
+    def close_views(self) -> None:
+        """Let go of what the views have opened."""
+        if self._iproute is not None:
+            self._iproute.close()
+        if self._nftables is not None:
+            self._nftables.close()
+
+    @property
+    def iproute(self) -> IPRoute:
+        """A pyroute2 ``IPRoute`` that talks to this namespace from whatever thread uses it. Closed with it.
+
+        Inside a running event loop use a pyroute2 ``AsyncIPRoute(use_socket=...)`` instead.
+        """
+        if self._iproute is None:
+            from pyroute2 import IPRoute
+
+            fd = self.fd
+            with entered(fd):
+                iproute = IPRoute()
+            # pyroute2 makes a socket for each thread that uses the object, at its first use there and in whatever
+            # namespace that thread happens to be.
+            original = iproute.asyncore.setup_socket
+
+            def setup_socket() -> object:
+                with entered(fd):
+                    return original()
+
+            iproute.asyncore.setup_socket = setup_socket
+            self._iproute = iproute
+        return self._iproute
+
+    def nft(self, ruleset: str) -> str:
+        """Load an nftables ruleset, or run any nft(8) commands, as one transaction; returns what they print.
+
+        Raises:
+            CommandError: nft's own message, with the line; nothing has taken effect.
+            UnsupportedError: neither libnftables nor the nft program is installed.
+        """
+        return self._loaded_nftables().run(ruleset)
+
+    def nft_ruleset(self) -> list[dict[str, object]]:
+        """All its nftables rules, in the form of libnftables-json(5). Raises as ``nft`` does."""
+        return self._loaded_nftables().ruleset()
+
+    def nft_with_handles(self) -> str:
+        """All its nftables rules as text with their handles (``nft -a list ruleset``). Raises as ``nft`` does."""
+        return self._loaded_nftables().with_handles()
+
+    def _loaded_nftables(self) -> Nftables:
+        fd = self.fd  # raises if it is closed
+        if self._nftables is None:
+            self._nftables = Nftables(fd, self.name)
+        return self._nftables
+
+    @property
+    def sysctl(self) -> sysctl.Sysctls:
+        """Its network sysctls by name."""
+        return sysctl.Sysctls(self)
+
+    @property
+    def interfaces(self) -> Interfaces:
+        """Its interfaces by name, in the order of their creation."""
+        return Interfaces(cast("Namespace", self))
+
+    def interface(self, name: str) -> Interface:
+        """One interface. Raises TopologyError, which lists those that there are."""
+        try:
+            return self.interfaces[name]
+        except KeyError as error:
+            raise TopologyError(error.args[0]) from None
+
+    def addresses(self) -> list[AddressWithPrefix]:
+        """Its addresses, IPv4 first, link-local ones last; without 127.0.0.1 and ::1, which lead nowhere."""
+        entries = map(decode_address, self.rtnl.dump(rtnetlink.address_dump()))
+        return in_order(entry for entry in entries if entry.scope != "host")
+
+    def _names(self) -> dict[int, str]:
+        return {link.index: link.name for link in map(decode_link, self.rtnl.dump(rtnetlink.link_dump()))}
+
+    def routes(self, *, table: int | None = 254) -> list[Route]:
+        """Its routes, IPv4 first, as ``ip route`` lists them. ``table=None`` gives those of all tables."""
+        names = self._names()
+        found = [
+            route
+            for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6)
+            for body in self.rtnl.dump(rtnetlink.route_dump(family))
+            for route in decode_route(body, names)
+        ]
+        return [route for route in found if table is None or route.table == table]
+
+    def route_to(self, address: str | Address) -> Route:
+        """The route that the kernel would use now for an address (``ip route get``).
+
+        Raises:
+            KernelError: there is none, with the kernel's own errno (ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL).
+            ValueError: it is no address.
+        """
+        body = self.rtnl.get(rtnetlink.route_get(ip_address(address)))
+        return decode_route(body, self._names())[0]
+
+    def neighbours(self) -> list[Neighbour]:
+        """Its ARP and neighbour discovery caches, IPv4 first, without the entries of multicast and loopback."""
+        names = self._names()
+        found = [
+            decode_neighbour(body, names)
+            for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6)
+            for body in self.rtnl.dump(rtnetlink.neighbour_dump(family))
+        ]
+        return [entry for entry in found if entry is not None and entry.state != "NOARP"]
