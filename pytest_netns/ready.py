@@ -9,15 +9,9 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
-from pytest_netns.kernel.syscalls import entered
-
-Transport = Literal["tcp", "udp"]
-
-# The states of a socket that waits for peers, in /proc/net/{tcp,udp} (include/net/tcp_states.h): TCP_LISTEN, and for
-# UDP, which has no states, TCP_CLOSE: bound and not connected.
-WAITING = {"tcp": "0A", "udp": "07"}
+from pytest_netns.kernel.listeners import WAITING, Transport, listeners
 
 
 class Candidate(Protocol):
@@ -45,19 +39,7 @@ class Condition:
 
 def listening_ports(netns: int, protocol: Transport) -> set[int]:
     """Ports on which sockets of a namespace wait for peers, over IPv4 and IPv6."""
-    found = set()
-    with entered(netns):
-        for table in (protocol, protocol + "6"):
-            try:
-                with open(f"/proc/thread-self/net/{table}", encoding="ascii") as file:
-                    rows = file.readlines()[1:]
-            except FileNotFoundError:  # a kernel without IPv6
-                continue
-            for row in rows:
-                _, local, _, state, *_ = row.split()
-                if state == WAITING[protocol]:
-                    found.add(int(local.rpartition(":")[2], 16))
-    return found
+    return {listener.port for listener in listeners(netns, protocol)}
 
 
 def listening(port: int, protocol: Transport = "tcp") -> Condition:

@@ -218,10 +218,12 @@ def explanations(item: pytest.Item, error: BaseException, text: str) -> list[tup
         failed = getattr(lab, "failed", None)
         if not failed or getattr(lab, "closed", True):
             continue
+        from pytest_netns.explain.explain import explain_failure
+
         for failure in reversed(failed):
             if repr(failure.result)[:_RECOGNIZED] in text:
                 try:
-                    return [("netns: why", failure.why())]
+                    return [("netns: why", str(explain_failure(failure)))]
                 except NetnsError as trouble:
                     return [("netns: why", f"explaining it failed: {trouble}")]
     return []

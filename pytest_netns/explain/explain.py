@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from pytest_netns.capture.frame import is_search
 from pytest_netns.errors import NetnsError, NetnsWarning
+from pytest_netns.explain import questions
 from pytest_netns.explain.neighbours import deaf_neighbour
 from pytest_netns.explain.questions import Question
 from pytest_netns.explain.rules import Drop, RuleTrace
@@ -18,7 +19,7 @@ from pytest_netns.explain.walk import Flow, Walk, walk
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.rtnetlink import Address
 from pytest_netns.lab.lab import Lab
-from pytest_netns.lab.node import Node
+from pytest_netns.lab.node import Failure, Node
 
 #: Seconds to wait for the answer when the probe is sent again.
 PATIENCE = 0.15
@@ -114,6 +115,12 @@ def explain(lab: Lab, question: Question) -> Explanation:
         return _because(found, fault.cause, fault.node, fault.evidence)
     found.ruled_out += _ruled_out(question, target)
     return found
+
+
+def explain_failure(failure: Failure) -> Explanation:
+    """Why a probe failed that a node has kept."""
+    make = getattr(questions, failure.question)
+    return explain(failure.node.lab, make(failure.node, failure.result, *failure.details))
 
 
 def _because(found: Explanation, cause: str, node: str, evidence: list[str]) -> Explanation:

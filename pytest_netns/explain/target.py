@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from pytest_netns.explain.listeners import dead_processes, listeners
 from pytest_netns.explain.questions import Question
 from pytest_netns.explain.sighting import Sighting
 from pytest_netns.explain.walk import Fault, Flow, rp_filter_fault
+from pytest_netns.kernel.listeners import Transport, listeners
 from pytest_netns.lab.node import Node
-from pytest_netns.process import exit_words
-from pytest_netns.ready import Transport
+from pytest_netns.process import Process, exit_words
 
 
 def arrival(seen: list[Sighting], target: Node) -> Sighting | None:
@@ -45,7 +44,7 @@ def _echo_fault(question: Question, target: Node) -> Fault | None:
 
 def _port_fault(question: Question, target: Node, arrived: Sighting | None) -> Fault | None:
     protocol: Transport = "tcp" if question.kind == "tcp" else "udp"
-    there = listeners(target, protocol)
+    there = listeners(target.fd, protocol)
     address, port = question.address, question.port
     if arrived is not None:  # as address translation has left it
         address, port = ip_address(arrived.destination), arrived.ports[1]
@@ -88,3 +87,9 @@ def silence(question: Question, target: Node, seen: list[Sighting]) -> Fault | N
         "answer",
         target.name,
     )
+
+
+def dead_processes(node: Node) -> list[Process]:
+    """Background processes of a node that have ended, and of those that share its namespace."""
+    sharing = [other for other in node.lab if not other.closed and other.inode == node.inode]
+    return [process for each in sharing for process in each.processes if process.returncode is not None]

@@ -37,14 +37,6 @@ class Failure:
     question: str
     details: tuple[object, ...]
 
-    def why(self) -> str:
-        """The explanation: what is observed when it is asked again, the cause, the evidence."""
-        from pytest_netns.explain import questions
-        from pytest_netns.explain.explain import explain
-
-        make = getattr(questions, self.question)
-        return str(explain(self.node.lab, make(self.node, self.result, *self.details)))
-
 
 class Node(Prober):
     """A host, router or bridge. Made by its lab, not by hand."""
