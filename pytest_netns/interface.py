@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_netns.errors import KernelError, TopologyError, WaitTimeout
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix
-from pytest_netns.kernel.tables import LinkState, decode_address, decode_link, in_order
+from pytest_netns.kernel.tables import LinkState, decode_address, decode_link, in_order, is_tentative
 
 if TYPE_CHECKING:
     from pytest_netns.namespace import Namespace
@@ -169,15 +170,18 @@ class Interface:
             WaitTimeout: not within ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
-        while True:
-            entries = [decode_address(body) for body in self.node.rtnl.dump(rtnetlink.address_dump(self.index))]
-            waiting = [str(entry.address) for entry in entries if entry.index == self.index and entry.tentative]
-            if not waiting or not self.state.is_up:  # without a carrier they stay tentative, and nobody can ask
+        for turn in itertools.count(1):
+            bodies = self.node.rtnl.dump(rtnetlink.address_dump(self.index))
+            waiting = [body for body in bodies if is_tentative(body, self.index)]
+            if not waiting:
+                return
+            if turn % 10 == 0 and not self.state.is_up:  # without a carrier they stay so, and nobody can ask
                 return
             if time.monotonic() > deadline:
+                shown = ", ".join(str(decode_address(body).address) for body in waiting)
                 raise WaitTimeout(
                     f"interface {self.name!r} of {self.node.name!r}: waited {timeout:g} s for Duplicate Address "
-                    f"Detection of {', '.join(waiting)}; do the sysctls accept_dad and dad_transmits differ from 0?"
+                    f"Detection of {shown}; do the sysctls accept_dad and dad_transmits differ from 0?"
                 )
             os.sched_yield()  # the kernel's worker is often queued on this very processor
 

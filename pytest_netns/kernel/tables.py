@@ -190,13 +190,22 @@ _SCOPES: dict[int, Literal["global", "site", "link", "host", "nowhere"]] = {
 }
 
 
+_ADDRESS = struct.Struct("=BBBBI")
+
+
 def decode_address(body: bytes) -> AddressEntry:
     """Decode the body of an RTM_NEWADDR message."""
-    family, prefix, flags, scope, index = struct.unpack_from("=BBBBI", body)
+    family, prefix, flags, scope, index = _ADDRESS.unpack_from(body)
     found = attributes(body, 8)
     raw = found.get(2) or found[1]  # IFA_LOCAL; IFA_ADDRESS is the far end of a point-to-point link
     address: AddressWithPrefix = IPv4Interface((raw, prefix)) if family == AF_INET else IPv6Interface((raw, prefix))
     return AddressEntry(index, address, _SCOPES.get(scope, "global"), bool(flags & _IFA_F_TENTATIVE))
+
+
+def is_tentative(body: bytes, index: int) -> bool:
+    """Whether an RTM_NEWADDR message is of an address of an interface that cannot be used yet. Looks at no more."""
+    _, _, flags, _, of_interface = _ADDRESS.unpack_from(body)
+    return of_interface == index and bool(flags & _IFA_F_TENTATIVE)
 
 
 def in_order(entries: Iterable[AddressEntry]) -> list[AddressWithPrefix]:
