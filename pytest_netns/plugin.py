@@ -111,11 +111,10 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Under a failed ``assert red.ping(blue)``, say why the ping failed."""
+    """Under a failed test, say why a ping failed that it asserted, and show its lab."""
     report = yield
     if report.when == "call" and report.failed and call.excinfo is not None:
-        for title, text in _session.explanations(item, call.excinfo.value, report.longreprtext):
-            report.sections.append((title, text))
+        report.sections += _session.report_sections(item, call.excinfo.value, report.longreprtext)
     return report
 
 

@@ -14,6 +14,7 @@ from pytest_netns.settings import Sandbox, Settings
 
 if TYPE_CHECKING:
     from pytest_netns.kernel.sandbox import Access
+    from pytest_netns.lab.lab import Lab
 
 #: Tests that use one of these, directly or through a fixture of their own, need networks.
 FIXTURES = frozenset({"netns", "netns_factory", "veth_pair", "bridge", "lab", "lab_factory"})
@@ -196,37 +197,61 @@ def come_home() -> None:
         )
 
 
+#: The verbosity from which on a lab's state is told as a whole: -vv.
+_WHOLE = 2
+
 #: Characters of a result's repr that must stand in a report for it to be the one that failed: pytest shortens long
 #: ones.
 _RECOGNIZED = 50
 
 
-def explanations(item: pytest.Item, error: BaseException, text: str) -> list[tuple[str, str]]:
-    """Report sections that say why a plainly asserted probe failed: ``assert red.ping(blue)``.
+def report_sections(item: pytest.Item, error: BaseException, text: str) -> list[tuple[str, str]]:
+    """Report sections of a failed test: why a plainly asserted probe failed, and the labs as they are.
 
     Args:
-        item: the test, whose lab is still there.
+        item: the test, whose labs are still there.
         error: what it failed with.
-        text: the report, in which the result is shown.
+        text: the report, in which the result of a probe is shown.
     """
+    labs = _labs(item)
+    return [*_explanation(labs, error, text), *_states(labs, item.config)]
+
+
+def _labs(item: pytest.Item) -> list[Lab]:
+    """The open labs among what the test's fixtures gave it."""
+    found: dict[int, Lab] = {}
+    for value in getattr(item, "funcargs", {}).values():
+        each = value[0] if isinstance(value, tuple) and value else value
+        lab: Lab | None = getattr(each, "lab", each)
+        if lab is not None and hasattr(lab, "failed") and hasattr(lab, "supervisor") and not lab.closed:
+            found[id(lab)] = lab
+    return list(found.values())
+
+
+def _explanation(labs: list[Lab], error: BaseException, text: str) -> list[tuple[str, str]]:
     from pytest_netns.errors import NetnsError, ProbeFailure
 
     if not isinstance(error, AssertionError) or isinstance(error, ProbeFailure):
         return []  # ProbeFailure says why itself
-    for value in getattr(item, "funcargs", {}).values():
-        lab = getattr(value, "lab", value)
-        failed = getattr(lab, "failed", None)
-        if not failed or getattr(lab, "closed", True):
-            continue
-        from pytest_netns.explain.explain import explain_failure
-
-        for failure in reversed(failed):
+    for lab in labs:
+        for failure in reversed(lab.failed):
             if repr(failure.result)[:_RECOGNIZED] in text:
+                from pytest_netns.explain.explain import explain_failure
+
                 try:
                     return [("netns: why", str(explain_failure(failure)))]
                 except NetnsError as trouble:
                     return [("netns: why", f"explaining it failed: {trouble}")]
     return []
+
+
+def _states(labs: list[Lab], config: pytest.Config) -> list[tuple[str, str]]:
+    if not labs:
+        return []
+    from pytest_netns.report.state import describe
+
+    whole = config.get_verbosity() >= _WHOLE
+    return [(f"netns: {lab.name}", describe(lab, whole=whole)) for lab in labs if len(lab)]
 
 
 class Closable(Protocol):

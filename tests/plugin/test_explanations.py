@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .inner import Project
+from .inner import Project, User
 
 PAIR = """
 import pytest
@@ -97,3 +97,23 @@ def test_a_lab_of_the_fixtures_own_value_is_found(project: Project) -> None:
     result = project.run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*- netns: why -*", "observed: *", CAUSE])
+
+
+def test_a_failed_test_shows_its_lab_and_a_passed_one_does_not(project: Project, user: User) -> None:
+    project.write(
+        "test_inside.py",
+        """
+def test_fails(veth_pair):
+    left, right = veth_pair
+    assert left.name == "somebody"
+
+def test_passes(veth_pair):
+    pass
+""",
+    )
+    result = project.run(user=user)
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*- netns: lab -*", "left (host)", "  eth0 up 10.0.0.1/24 fd00::1/64 -- right:eth0"])
+    assert result.stdout.str().count("- netns: lab -") == 1
+    assert "fe80" not in result.stdout.str()
+    assert "fe80" in project.run("-vv", user=user).stdout.str()
