@@ -43,3 +43,9 @@ def frame_of(
 ) -> Frame:
     """What a tap would make of a packet."""
     return Frame(time, node, interface, outgoing, bytes(packet), ethernet, comment)
+
+
+def comments_of(packet: Packet) -> list[bytes]:
+    """The comments of a packet that was read from a pcapng file; scapy before 2.7 knows of one only."""
+    several = getattr(packet, "comments", None)
+    return list(several) if several is not None else [packet.comment]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from frames import comments_of
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
@@ -629,7 +630,7 @@ def test_a_file_is_read_back_with_names_and_times(pair: tuple[Host, Host], tmp_p
     assert [bytes(packet) for packet in found] == [frame.data for frame in capture.frames]
     assert [int(packet.time * 1_000_000_000) for packet in found] == [frame.time for frame in capture.frames]
     assert {packet.sniffed_on for packet in found} == {"left:eth0"}
-    assert found[0].comments == [b"the question"]
+    assert comments_of(found[0]) == [b"the question"]
     assert b"why it failed" in path.read_bytes()
 
 

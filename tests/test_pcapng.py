@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from frames import frame_of
+from frames import comments_of, frame_of
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, TCP, UDP
@@ -103,7 +103,7 @@ def test_scapy_reads_the_same_back(tmp_path: Path) -> None:
     assert [bytes(packet) for packet in found] == [frame.data for frame in frames]
     assert [packet.sniffed_on for packet in found] == ["red:eth0", "blue:eth1", "red:tun0"]
     assert [int(packet.time * 1_000_000_000) for packet in found] == [stamp, stamp + 1, stamp + 2]
-    assert found[0].comments == [b"the first"]
+    assert comments_of(found[0]) == [b"the first"]
     assert [type(packet) for packet in found] == [Ether, Ether, IP]
 
 
