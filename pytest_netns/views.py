@@ -20,6 +20,7 @@ from pytest_netns.kernel.tables import (
     decode_neighbour,
     decode_route,
     in_order,
+    is_of_host,
 )
 
 if TYPE_CHECKING:
@@ -121,8 +122,8 @@ class Views:
 
     def addresses(self) -> list[AddressWithPrefix]:
         """Its addresses, IPv4 first, link-local ones last; without 127.0.0.1 and ::1, which lead nowhere."""
-        entries = map(decode_address, self.rtnl.dump(rtnetlink.address_dump()))
-        return in_order(entry for entry in entries if entry.scope != "host")
+        bodies = self.rtnl.dump(rtnetlink.address_dump())
+        return in_order(decode_address(body) for body in bodies if not is_of_host(body))
 
     def _names(self) -> dict[int, str]:
         return {link.index: link.name for link in map(decode_link, self.rtnl.dump(rtnetlink.link_dump()))}

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import errno
 import json
+from ipaddress import ip_interface
 
 import pytest
 
 from pytest_netns import Bridge, Host, Interface, KernelError, Lab, Namespace, TopologyError, WaitTimeout
+from pytest_netns.kernel.tables import is_link_local
 
 
 def test_what_it_shows_is_what_ip_shows(veth_pair: tuple[Host, Host]) -> None:
@@ -143,3 +145,21 @@ def test_a_port_shows_its_bridge_and_that_it_forwards(bridge: Bridge) -> None:
     state = bridge.interfaces["red"].state
     assert (state.master, state.port_state, state.kind) == (bridge.device.index, "forwarding", "veth")
     assert bridge.device.state.kind == "bridge"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "169.254.0.1/16",
+        "169.255.0.1/16",
+        "10.0.0.1/24",
+        "fe80::1/64",
+        "febf::1/64",
+        "fec0::1/64",
+        "fd00::1/64",
+        "::1/128",
+    ],
+)
+def test_link_local_addresses_are_told_as_ipaddress_does(text: str) -> None:
+    address = ip_interface(text)
+    assert is_link_local(address) is address.is_link_local

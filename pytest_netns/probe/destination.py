@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
+from pytest_netns.kernel.tables import is_link_local
 from pytest_netns.namespace import Namespace
 
 Destination = Namespace | Interface | str | IPv4Address | IPv6Address | IPv4Interface | IPv6Interface
@@ -79,12 +80,12 @@ def choose(source: Namespace, label: str, addresses: list[AddressWithPrefix], ow
     """One of several addresses, seen from a source that has the addresses ``own``. Raises TopologyError."""
     if not addresses:
         raise TopologyError(f"{label!r} has no address to reach it by")
-    networks = {address.network for address in own if not address.is_link_local}
-    usable = [address for address in addresses if not address.is_link_local]
+    networks = {address.network for address in own if not is_link_local(address)}
+    usable = [address for address in addresses if not is_link_local(address)]
     for address in usable:
         if address.network in networks:
             return Target(address.ip, f"{label} ({address.ip})")
-    versions = {address.version for address in own if not address.is_link_local}
+    versions = {address.version for address in own if not is_link_local(address)}
     for address in usable:
         if address.version in versions or not versions:
             return Target(address.ip, f"{label} ({address.ip})")
