@@ -183,7 +183,7 @@ class Namespace(Views):
         """
         if self._fd < 0:
             return
-        errors = self._supervisor.close() if self._owns_supervisor else []
+        errors = self._supervisor.close() if self._owns_supervisor else self._supervisor.end(self.name)
         for sock in self._sockets:
             sock.close()
         self.close_views()

@@ -339,6 +339,19 @@ class Supervisor:
                 raise
         return process
 
+    def end(self, node: str) -> list[Exception]:
+        """Kill the background processes of one node, and return an error for each that had ended unasked."""
+        with self._lock:
+            if self._closed:
+                return []
+            mine = [process for process in self._processes if process.node == node]
+            self._processes = [process for process in self._processes if process.node != node]
+        errors: list[Exception] = [error for process in mine if (error := process.unexpected_end())]
+        for process in mine:
+            process.kill()
+            process.release()
+        return errors
+
     def close(self) -> list[Exception]:
         """Kill all processes, daemons included, and return an error for each that had ended unasked."""
         with self._lock:

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from pytest_netns import CommandError, Lab, Namespace, NetnsError, Process, ProcessDied, WaitTimeout, ready
+from pytest_netns import (
+    CommandError,
+    Lab,
+    Namespace,
+    NetnsError,
+    Process,
+    ProcessDied,
+    WaitTimeout,
+    eventually,
+    ready,
+)
 
 pytestmark = pytest.mark.usefixtures("netns_factory")
 
@@ -447,3 +457,22 @@ def test_commands_have_a_process_group_of_their_own(netns: Namespace) -> None:
 def test_no_descriptor_of_ours_reaches_a_command(netns: Namespace) -> None:
     seen = netns.run(["ls", "/proc/self/fd"]).stdout.split()
     assert set(seen) <= {"0", "1", "2", "3"}  # 3 is the folder that ls reads
+
+
+def test_closing_a_host_ends_its_processes_and_no_others(lab: Lab) -> None:
+    red, blue = lab.host("red"), lab.host("blue")
+    mine, other = red.spawn(["sleep", "1000"]), blue.spawn(["sleep", "1000"])
+    red.close()
+    assert mine.returncode == -signal.SIGKILL
+    assert other.returncode is None
+    assert mine.output == ""
+
+
+def test_closing_a_host_tells_of_a_process_that_had_ended_unasked(lab: Lab) -> None:
+    red = lab.host("red")
+    short = red.spawn(["true"], ready=lambda: True)
+    eventually(lambda: short.returncode is not None)
+    with pytest.raises(ExceptionGroup) as caught:
+        red.close()
+    assert "'true' in namespace 'red' ended unasked (exit status 0)" in str(caught.value.exceptions[0])
+    lab.close()  # and does not tell of it again
