@@ -7,6 +7,7 @@ scope are set up and torn down at home: they serve other tests too.
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,17 +66,16 @@ def around_fixture(
         return (yield)
     from pytest_netns.namespace import at_home
 
-    away = at_home()
     # Finalizers run last in, first out: the one that is added first brings the thread back after the fixture's own.
+    stack: list[AbstractContextManager[None]] = []
     fixturedef.addfinalizer(lambda: away_again(stack))
-    stack: list[object] = []
-    with away:
+    with at_home():
         result = yield
     fixturedef.addfinalizer(lambda: go_home(stack))
     return result
 
 
-def go_home(stack: list[object]) -> None:
+def go_home(stack: list[AbstractContextManager[None]]) -> None:
     """Before the finalizers of a fixture of wider scope."""
     from pytest_netns.namespace import at_home
 
@@ -84,7 +84,7 @@ def go_home(stack: list[object]) -> None:
     stack.append(context)
 
 
-def away_again(stack: list[object]) -> None:
+def away_again(stack: list[AbstractContextManager[None]]) -> None:
     """After them."""
     if stack:
-        stack.pop().__exit__(None, None, None)  # type: ignore[attr-defined]
+        stack.pop().__exit__(None, None, None)

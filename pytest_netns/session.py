@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -35,7 +35,10 @@ _KEY = pytest.StashKey[Session]()
 
 def of(config: pytest.Config) -> Session:
     """The session's state."""
-    return config.stash.setdefault(_KEY, Session())
+    state = config.stash.get(_KEY, None)
+    if state is None:
+        state = config.stash[_KEY] = Session()
+    return state
 
 
 def needs_networks(item: pytest.Item) -> bool:
@@ -101,20 +104,31 @@ def enter_early(config: pytest.Config) -> None:
 
     state = of(config)
     state.settings = settings
-    state.access = sandbox.probe()
-    if settings.sandbox is Sandbox.ALWAYS and state.access.mode == "root" and not state.access.entered:
-        # Asked for even by root, e.g. to see what users without privileges will.
-        state.access = sandbox.enter_now()
-    elif state.access.mode == "rootless" and not state.access.entered:
-        state.access = sandbox.enter_now()
-    state.entered_early = state.access.entered
+    found = sandbox.probe()
+    # ALWAYS is meant for root too, e.g. to see what users without privileges will.
+    if found.mode == "rootless" or (found.mode == "root" and settings.sandbox is Sandbox.ALWAYS):
+        found = _entered(found)
+    state.access = found
+    state.entered_early = found.entered
+
+
+def _entered(found: Access) -> Access:
+    """What comes of moving into the sandbox, unless the process is in one already."""
+    if found.entered:
+        return found
+    from pytest_netns.errors import PrivilegeError
+    from pytest_netns.kernel import sandbox
+
+    try:
+        return sandbox.enter_now()
+    except PrivilegeError as error:
+        return sandbox.Access("unavailable", reason=str(error))
 
 
 def access(config: pytest.Config) -> Access:
     """Whether networks can be created; enters the sandbox if that is how, and asks the kernel once."""
     state = of(config)
     if state.access is None:
-        from pytest_netns.errors import PrivilegeError
         from pytest_netns.kernel import sandbox
 
         found = sandbox.probe()
@@ -126,10 +140,7 @@ def access(config: pytest.Config) -> Access:
                     "namespace; cure: run as root, or allow it",
                 )
             else:
-                try:
-                    found = sandbox.enter_now()
-                except PrivilegeError as error:
-                    found = sandbox.Access("unavailable", reason=str(error))
+                found = _entered(found)
         elif found.mode == "unavailable" and _is_worker(config):
             found = sandbox.Access(
                 "unavailable",
@@ -214,7 +225,17 @@ def report_sections(item: pytest.Item, error: BaseException, text: str) -> list[
         text: the report, in which the result of a probe is shown.
     """
     labs = _labs(item)
-    return [*_explanation(labs, error, text), *_states(labs, item.config)]
+    sections: list[tuple[str, str]] = []
+    tellers: list[Callable[[], list[tuple[str, str]]]] = [
+        lambda: _explanation(labs, error, text),
+        lambda: _states(labs, item.config),
+    ]
+    for tell in tellers:
+        try:
+            sections += tell()
+        except Exception as trouble:  # whatever it is, it must not take the place of the failure that is reported
+            sections.append(("netns", f"telling more failed: {trouble!r}"))
+    return sections
 
 
 def _labs(item: pytest.Item) -> list[Lab]:
@@ -229,7 +250,7 @@ def _labs(item: pytest.Item) -> list[Lab]:
 
 
 def _explanation(labs: list[Lab], error: BaseException, text: str) -> list[tuple[str, str]]:
-    from pytest_netns.errors import NetnsError, ProbeFailure
+    from pytest_netns.errors import ProbeFailure
 
     if not isinstance(error, AssertionError) or isinstance(error, ProbeFailure):
         return []  # ProbeFailure says why itself
@@ -238,10 +259,7 @@ def _explanation(labs: list[Lab], error: BaseException, text: str) -> list[tuple
             if repr(failure.result)[:_RECOGNIZED] in text:
                 from pytest_netns.explain.explain import explain_failure
 
-                try:
-                    return [("netns: why", str(explain_failure(failure)))]
-                except NetnsError as trouble:
-                    return [("netns: why", f"explaining it failed: {trouble}")]
+                return [("netns: why", str(explain_failure(failure)))]
     return []
 
 

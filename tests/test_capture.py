@@ -18,7 +18,17 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Raw
 from scapy.utils import rdpcap
 
-from pytest_netns import Bridge, Host, Lab, NetnsError, NetnsWarning, ProbeFailure, TopologyError, UnsupportedError
+from pytest_netns import (
+    Bridge,
+    Host,
+    Lab,
+    Namespace,
+    NetnsError,
+    NetnsWarning,
+    ProbeFailure,
+    TopologyError,
+    UnsupportedError,
+)
 from pytest_netns.capture import bpf, tap
 from pytest_netns.capture.capture import Capture
 from pytest_netns.kernel import reaper
@@ -642,3 +652,12 @@ def test_a_capture_can_be_made_without_the_with_statement(pair: tuple[Host, Host
     capture.stop()
     capture.stop()
     assert len(capture) == 1
+
+
+def test_the_pump_turns_more_often_where_the_queue_is_small(netns: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = tap.Tap(netns, None, None, lambda _frames: None)
+    monkeypatch.setattr(tap, "BUFFER", 100_000)
+    small = tap.Tap(netns, None, None, lambda _frames: None)
+    assert small.pause < large.pause
+    small.close()
+    large.close()

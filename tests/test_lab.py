@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_netns import Bridge, Host, Lab, Namespace, ProcessDied
+from pytest_netns import Bridge, Host, KernelError, Lab, Link, Namespace, ProcessDied
 
 GROUP_LINK = 1
 DELETED = 17  # RTM_DELLINK
@@ -233,3 +233,21 @@ def test_a_hundred_hosts_fit_on_a_bridge(bridge: Bridge) -> None:
     hosts = [bridge.host(f"h{number}") for number in range(100)]
     assert hosts[0].ping(hosts[-1], timeout=0.3)
     assert hosts[57].ping(hosts[3].ip6, timeout=0.3)
+
+
+def test_an_error_in_closing_does_not_keep_the_rest_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab, box = Lab(), Namespace("box")
+    red, adopted = lab.host("red"), lab.adopt(box, "box")
+    lab.connect(red, adopted)
+
+    def refused(_link: Link) -> None:
+        raise KernelError(16, "ip link delete eth0", "box")
+
+    monkeypatch.setattr(Link, "remove", refused)
+    with pytest.raises(ExceptionGroup) as caught:
+        lab.close()
+    assert "ip link delete eth0" in str(caught.value.exceptions[0])
+    assert lab.closed
+    assert red.closed
+    assert adopted.closed
+    box.close()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SOL_PACKET, _PACKET_STATISTICS, _PACKET_AUXDATA = 263, 6, 8
 _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
 _ETH_P_ALL = 3
-_PACKET_OUTGOING, _PACKET_HOST_LOOPBACK = 4, 5
+_PACKET_OUTGOING = 4
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
 _TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
 
@@ -36,6 +36,10 @@ _TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
 BUFFER = 64 << 20
 #: Seconds that frames may wait in the queue; the smaller, the more turns the pump makes.
 _PAUSE = 0.01
+#: Bytes of queue that 200,000 small frames a second fill: a queue is drained before it can be full.
+_FILL_RATE = 200_000 * 768
+#: Milliseconds after which the pump looks whether there are new taps, though nothing has come in.
+_NEWCOMERS = 20
 _BATCH = 4096
 
 
@@ -84,6 +88,8 @@ class Tap:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
             self._socket.setblocking(False)
+            granted = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            self.pause = min(_PAUSE, granted / _FILL_RATE)
             if filter_code is not None:
                 bpf.attach(self._socket, filter_code)
             bind_packet_socket(self._socket.fileno(), _ETH_P_ALL, index)
@@ -238,8 +244,8 @@ class _Pump:
             for tap in taps:
                 if (fd := tap.fileno()) >= 0:
                     poll.register(fd, select.POLLIN)
-            if poll.poll(200):
-                self._never.wait(_PAUSE)  # to take many frames in one turn
+            if poll.poll(_NEWCOMERS):
+                self._never.wait(min(tap.pause for tap in taps))  # to take many frames in one turn
                 for tap in taps:
                     tap.drain()
 

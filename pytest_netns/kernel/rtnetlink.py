@@ -6,7 +6,6 @@ Each returns a ``Request`` whose ``operation`` reads as the ip(8) command that w
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import NamedTuple
 
@@ -231,9 +230,6 @@ def _route(
     words += ["via", str(gateway)] if gateway is not None else []
     words += ["metric", str(options.metric)] if options.metric else []
     return Request(kind, flags, body, " ".join(words))
-
-
-RouteRequest = Callable[[Network, Address | None, int, RouteOptions], Request]
 
 
 def route_add(

@@ -36,8 +36,6 @@ from pytest_netns.kernel.rtnetlink import (
     Network,
 )
 
-IF_OPER_UP = 6
-BR_STATE_FORWARDING = 3
 _IFA_F_TENTATIVE = 0x40
 
 _OPERATIONAL = {0: "UNKNOWN", 1: "NOTPRESENT", 2: "DOWN", 3: "LOWERLAYERDOWN", 4: "TESTING", 5: "DORMANT", 6: "UP"}
@@ -103,7 +101,6 @@ class AddressEntry:
     index: int
     address: AddressWithPrefix
     scope: Literal["global", "site", "link", "host", "nowhere"]
-    tentative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +193,11 @@ _SCOPE_HOST = 254
 
 def decode_address(body: bytes) -> AddressEntry:
     """Decode the body of an RTM_NEWADDR message."""
-    family, prefix, flags, scope, index = _ADDRESS.unpack_from(body)
+    family, prefix, _, scope, index = _ADDRESS.unpack_from(body)
     found = attributes(body, 8)
     raw = found.get(2) or found[1]  # IFA_LOCAL; IFA_ADDRESS is the far end of a point-to-point link
     address: AddressWithPrefix = IPv4Interface((raw, prefix)) if family == AF_INET else IPv6Interface((raw, prefix))
-    return AddressEntry(index, address, _SCOPES.get(scope, "global"), bool(flags & _IFA_F_TENTATIVE))
+    return AddressEntry(index, address, _SCOPES.get(scope, "global"))
 
 
 def is_tentative(body: bytes, index: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.interface import Interface
@@ -14,11 +14,6 @@ from pytest_netns.lab import routing
 from pytest_netns.lab.node import Node
 from pytest_netns.lab.routing import RouteTarget, Via
 
-if TYPE_CHECKING:
-    from pytest_netns.lab.lab import Lab
-    from pytest_netns.lab.slots import Slots
-
-
 #: The kernel sends each peer one ICMP error a second, and all together a thousand. A test that asks a hundred closed
 #: ports, or traces a path twice, must get its answers. See https://docs.kernel.org/networking/ip-sysctl.html
 UNLIMITED_ICMP = {"net.ipv4.icmp_ratemask": "0", "net.ipv6.icmp.ratemask": "\n"}
@@ -27,16 +22,7 @@ UNLIMITED_ICMP = {"net.ipv4.icmp_ratemask": "0", "net.ipv6.icmp.ratemask": "\n"}
 class Host(Node):
     """An end system with interfaces ``eth0``, ``eth1``, ... It does not forward. Made by ``Lab.host``."""
 
-    def __init__(
-        self,
-        lab: Lab,
-        name: str,
-        sysctls: Mapping[str, str | int],
-        *,
-        existing: int | None = None,
-        slots: Slots | None = None,
-    ) -> None:
-        super().__init__(lab, name, {**UNLIMITED_ICMP, **sysctls}, existing=existing, slots=slots)
+    born_with: ClassVar[Mapping[str, str]] = UNLIMITED_ICMP
 
     def default_route(self, via: Via) -> None:
         """``ip route replace default via ...``, for each family in which the next hop is on a common subnet.

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.errors import KernelError, NetnsError, TopologyError
 from pytest_netns.kernel.isolation import KINDS, Kind
 from pytest_netns.kernel.netlink import Request
 from pytest_netns.kernel.rtnetlink import RTM_DELROUTE
@@ -121,10 +121,14 @@ class Lab:
         with self._lock:
             if self._closed:
                 return
+            errors: list[Exception] = []
             for link in [link for link in self._links if any(end.node in self._adopted for end in link.interfaces)]:
-                link.remove()  # its end in a namespace that lives on would go some time later: now is better
+                try:
+                    link.remove()  # its end in a namespace that lives on would go some time later: now is better
+                except NetnsError as error:  # reported below, with all others
+                    errors.append(error)
             self._closed = True
-            errors = self.supervisor.close()
+            errors += self.supervisor.close()
             for node in reversed(self._nodes.values()):
                 try:
                     node.close()

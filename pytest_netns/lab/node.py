@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
@@ -41,6 +41,9 @@ class Failure:
 class Node(Prober):
     """A host, router or bridge. Made by its lab, not by hand."""
 
+    #: Sysctls of this kind of node, between the baseline and what its author asks for.
+    born_with: ClassVar[Mapping[str, str]] = {}
+
     def __init__(
         self,
         lab: Lab,
@@ -50,7 +53,7 @@ class Node(Prober):
         existing: int | None = None,
         slots: Slots | None = None,
     ) -> None:
-        super().__init__(name, sysctls=sysctls, supervisor=lab.supervisor, existing=existing)
+        super().__init__(name, sysctls={**self.born_with, **sysctls}, supervisor=lab.supervisor, existing=existing)
         self.lab = lab
         self.slots = slots or Slots()
         self.isolation: Isolation | None = None

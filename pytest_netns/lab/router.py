@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.rtnetlink import Address
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.nat import ForwardRule, MasqueradeRule, Nat, Transport
 from pytest_netns.lab.node import Node
-
-if TYPE_CHECKING:
-    from pytest_netns.lab.lab import Lab
-    from pytest_netns.lab.slots import Slots
 
 #: A router of ours sends no redirects (RFC 1812 5.2.7.2): they would teach hosts to bypass it, and the kernel counts
 #: them against the ICMP errors that it owes the same host.
@@ -29,16 +25,7 @@ FORWARDING = {
 class Router(Host):
     """A host that forwards IPv4 and IPv6 between its interfaces. Made by ``Lab.router``."""
 
-    def __init__(
-        self,
-        lab: Lab,
-        name: str,
-        sysctls: Mapping[str, str | int],
-        *,
-        existing: int | None = None,
-        slots: Slots | None = None,
-    ) -> None:
-        super().__init__(lab, name, {**FORWARDING, **sysctls}, existing=existing, slots=slots)
+    born_with: ClassVar[Mapping[str, str]] = {**Host.born_with, **FORWARDING}
 
     @cached_property
     def nat(self) -> Nat:

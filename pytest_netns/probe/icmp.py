@@ -112,6 +112,30 @@ def quoted(version: int, data: bytes) -> Quoted | None:
     return Quoted(protocol, data[24:40], payload)
 
 
+def port_error(
+    version: int, data: bytes, sender: str, protocol: int, destination: Address, ports: tuple[int, int]
+) -> ProbeError | None:
+    """The ICMP error in what a raw socket received, if it is about a TCP segment or UDP datagram of ours.
+
+    Args:
+        version: 4 or 6.
+        data: as received: for IPv4 with the IP header in front.
+        sender: who sent it.
+        protocol: IPPROTO_TCP or IPPROTO_UDP.
+        destination: where ours was sent.
+        ports: from which, to which.
+    """
+    message = data[(data[0] & 15) * 4 :] if version == 4 else data
+    if len(message) < 8 or message[0] not in (ERRORS4 if version == 4 else ERRORS6):
+        return None
+    about = quoted(version, message[8:])
+    if about is None or about.protocol != protocol or about.destination != destination.packed:
+        return None
+    if struct.unpack_from("!HH", about.payload) != ports:
+        return None
+    return icmp_error(version, sender, message[0], message[1], message[4:8])
+
+
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
     if len(data) % 2:

@@ -170,14 +170,8 @@ class _Scan:
         return None
 
     def _error(self, data: bytes, sender: str, own_port: int, rtt: float) -> TcpResult | None:
-        message = data[(data[0] & 15) * 4 :] if self._version == 4 else data
-        errors = icmp.ERRORS4 if self._version == 4 else icmp.ERRORS6
-        if len(message) < 8 or message[0] not in errors:
+        ports = (own_port, self._port)
+        error = icmp.port_error(self._version, data, sender, socket.IPPROTO_TCP, self._target.address, ports)
+        if error is None:
             return None
-        about = icmp.quoted(self._version, message[8:])
-        if about is None or about.protocol != socket.IPPROTO_TCP or about.destination != self._target.address.packed:
-            return None
-        if struct.unpack_from("!HH", about.payload) != (own_port, self._port):
-            return None
-        error = icmp.icmp_error(self._version, sender, message[0], message[1], message[4:8])
         return self._result("unreachable", sender=error.sender, rtt=rtt, error=error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import struct
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -128,13 +127,5 @@ class _Question:
         return self._result("silent")
 
     def _refused(self, data: bytes, sender: str) -> ProbeError | None:
-        message = data[(data[0] & 15) * 4 :] if self._version == 4 else data
-        errors = icmp.ERRORS4 if self._version == 4 else icmp.ERRORS6
-        if len(message) < 8 or message[0] not in errors:
-            return None
-        about = icmp.quoted(self._version, message[8:])
-        if about is None or about.protocol != socket.IPPROTO_UDP or about.destination != self._target.address.packed:
-            return None
-        if struct.unpack_from("!HH", about.payload) != (self._own_port, self._port):
-            return None
-        return icmp.icmp_error(self._version, sender, message[0], message[1], message[4:8])
+        ports = (self._own_port, self._port)
+        return icmp.port_error(self._version, data, sender, socket.IPPROTO_UDP, self._target.address, ports)

@@ -11,7 +11,6 @@ from pytest_netns.kernel.sysctl import BASELINE
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.node import Node
-from pytest_netns.lab.router import FORWARDING, Router
 from pytest_netns.process import exit_words
 
 #: Lines of the short form, and of a process's output in it.
@@ -84,11 +83,11 @@ def _neighbours(node: Node) -> Iterable[str]:
 
 
 def _sysctls(node: Node) -> Iterable[str]:
-    expected = {**BASELINE, **(FORWARDING if isinstance(node, Router) else {})}
+    expected = {**BASELINE, **node.born_with}
     for name, value in expected.items():
         found = node.sysctl.get(name)
-        if found is not None and found != value:
-            yield f"sysctl {name} = {found} (usually {value})"
+        if found is not None and found != value.strip():
+            yield f"sysctl {name} = {found} (usually {value.strip() or 'empty'})"
 
 
 def _listeners(node: Node) -> Iterable[str]:

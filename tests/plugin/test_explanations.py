@@ -117,3 +117,21 @@ def test_passes(veth_pair):
     assert result.stdout.str().count("- netns: lab -") == 1
     assert "fe80" not in result.stdout.str()
     assert "fe80" in project.run("-vv", user=user).stdout.str()
+
+
+def test_trouble_in_telling_more_does_not_hide_the_failure(project: Project) -> None:
+    project.write(
+        "conftest.py",
+        """
+from pytest_netns.explain import explain
+
+def broken(failure):
+    raise RuntimeError("a bug of ours")
+
+explain.explain_failure = broken
+""",
+    )
+    project.write("test_inside.py", "def test_it(veth_pair):\n    assert veth_pair[0].tcp(veth_pair[1], 80)\n")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*telling more failed: RuntimeError('a bug of ours')*", "*- netns: lab -*"])

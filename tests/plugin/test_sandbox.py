@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_netns import PrivilegeError, session
 from pytest_netns.kernel import sandbox
+from pytest_netns.kernel.sandbox import Access
 
 from .inner import Project, User, skip_unless_nobody_can_run
 
@@ -443,3 +445,14 @@ def test_a_library_user_can_enter_without_pytest(project: Project) -> None:
         """,
     )
     project.run("-p", "no:netns", user="ordinary", python=[sys.executable]).assert_outcomes(passed=1)
+
+
+def test_a_move_that_is_refused_after_all_makes_networks_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> Access:
+        raise PrivilegeError("the cause; the cure")
+
+    monkeypatch.setattr(sandbox, "enter_now", refused)
+    found = session._entered(Access("root"))
+    assert (found.mode, found.reason) == ("unavailable", "the cause; the cure")
+    inside = Access("rootless", entered=True)
+    assert session._entered(inside) is inside
