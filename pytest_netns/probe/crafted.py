@@ -101,18 +101,27 @@ def _needs_frame(packet: Packet, interface: object) -> bool:
 
 def send(node: Namespace, packet: Packet, interface: str | Interface | None = None) -> int:
     """See ``Node.send``."""
-    if not isinstance(packet, Packet):
-        raise TypeError(f"expected a scapy packet, not {packet!r}")
-    each = [_filled(node, _plain(one)) for one in _plain(packet)]
+    each = _expanded(node, packet)
     for one in each:
-        try:
-            _send_one(node, one, interface)
-        except OSError as error:
-            raise KernelError(error.errno or 0, f"send {one.summary()}", node.name) from error
+        _send_one(node, one, interface)
     return len(each)
 
 
+def _expanded(node: Namespace, packet: Packet) -> list[Packet]:
+    """The packets that one stands for, completed."""
+    if not isinstance(packet, Packet):
+        raise TypeError(f"expected a scapy packet, not {packet!r}")
+    return [_filled(node, _plain(one)) for one in _plain(packet)]
+
+
 def _send_one(node: Namespace, packet: Packet, interface: str | Interface | None) -> None:
+    try:
+        _put_on_the_wire(node, packet, interface)
+    except OSError as error:
+        raise KernelError(error.errno or 0, f"send {packet.summary()}", node.name) from error
+
+
+def _put_on_the_wire(node: Namespace, packet: Packet, interface: str | Interface | None) -> None:
     if _needs_frame(packet, interface):
         out = _interface(node, interface, packet)
         data = _framed(packet, out)
@@ -140,10 +149,8 @@ def sr(
     first: bool = False,
 ) -> tuple[SndRcvList, PacketList]:
     """See ``Node.sr``."""
-    if not isinstance(packet, Packet):
-        raise TypeError(f"expected a scapy packet, not {packet!r}")
     check_range("timeout", timeout, 0, 3600)
-    questions = [_filled(node, _plain(one)) for one in _plain(packet)]
+    questions = _expanded(node, packet)
     with entered(node.fd):
         listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:
@@ -151,10 +158,7 @@ def sr(
         bind_packet_socket(listener.fileno(), ETH_P_ALL, 0)
         waiter = Waiter(listener)
         for question in questions:
-            try:
-                _send_one(node, question, interface)
-            except OSError as error:
-                raise KernelError(error.errno or 0, f"send {question.summary()}", node.name) from error
+            _send_one(node, question, interface)
             question.sent_time = time.time()
         pending, answered = list(questions), []
         deadline = time.perf_counter() + timeout
