@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pytest_netns.capture import bpf
+from pytest_netns.capture import bpf, clock
 from pytest_netns.capture.frame import ETH_CANARY, Frame
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_netns.namespace import Namespace
 
 _SOL_PACKET, _PACKET_STATISTICS, _PACKET_AUXDATA = 263, 6, 8
-_SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 33, 35
+_SO_RCVBUFFORCE = 33
 _ETH_P_ALL = 3
 _PACKET_OUTGOING = 4
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
@@ -70,6 +70,7 @@ class Tap:
         self._lock = threading.Lock()
         self._drops = 0
         self._closed = False
+        clock.start()
         try:
             with entered(node.fd):
                 # Protocol 0 is deaf until bind(); see pytest_netns.probe.sockets.
@@ -85,7 +86,7 @@ class Tap:
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
             except PermissionError:  # rootless: as much as the machine allows anybody
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, clock.SO_TIMESTAMPNS, 1)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
             self._socket.setblocking(False)
             granted = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
@@ -148,8 +149,7 @@ class Tap:
             stamp = 0
             for level, what, value in control:
                 if level == socket.SOL_SOCKET:
-                    seconds, nanoseconds = struct.unpack("qq", value[:16])
-                    stamp = seconds * 1_000_000_000 + nanoseconds
+                    stamp = clock.stamp_of(value)
                 elif what == _PACKET_AUXDATA:
                     data = _with_tag(data, value)
             ethernet = hardware in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK)
