@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,21 @@ class Sandbox(Enum):
     NEVER = "never"
 
 
+class Pcap(Enum):
+    """Whose packets are kept, in pcapng files."""
+
+    OFF = "off"
+    FAILED = "failed"
+    ALL = "all"
+
+
+class Leaks(Enum):
+    """What becomes of a test that left something alive."""
+
+    ERROR = "error"
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a session was asked for.
@@ -29,12 +45,22 @@ class Settings:
         sandbox: see ``Sandbox``.
         isolate: every test runs in a fresh namespace of its own.
         require: lack of privileges fails tests instead of skipping them.
+        artifacts: the directory that gets a folder for each failed test; None: none is written.
+        pcap: see ``Pcap``; the files are among the artifacts.
+        shell: a shell in the lab when a test fails.
+        keep: wait when a test fails, with its lab as it is.
+        leaks: see ``Leaks``.
         asked: whether the run named this plugin in any way: ``-p netns``, an option, an ini key, a variable.
     """
 
     sandbox: Sandbox = Sandbox.AUTO
     require: bool = False
     isolate: bool = False
+    artifacts: Path | None = None
+    pcap: Pcap = Pcap.OFF
+    shell: bool = False
+    keep: bool = False
+    leaks: Leaks = Leaks.ERROR
     asked: bool = False
 
 
@@ -49,11 +75,21 @@ def _boolean(text: str) -> bool:
     raise ValueError("true or false")
 
 
-def _sandbox(text: str) -> Sandbox:
-    try:
-        return Sandbox(text)
-    except ValueError:
-        raise ValueError(", ".join(choice.value for choice in Sandbox)) from None
+def _one_of(choices: type[Enum]) -> Callable[[str], object]:
+    def parse(text: str) -> Enum:
+        try:
+            return choices(text)
+        except ValueError:
+            raise ValueError(", ".join(str(choice.value) for choice in choices)) from None
+
+    return parse
+
+
+def _directory(text: str) -> Path:
+    path = Path(text).absolute()
+    if not text or (path.exists() and not path.is_dir()):
+        raise ValueError("a directory, which is made if it is not there")
+    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +115,33 @@ class _Option:
 OPTIONS = (
     _Option(
         "sandbox",
-        _sandbox,
+        _one_of(Sandbox),
         "When to enter a user namespace, in which networks can be created without root: auto (not privileged and a "
         "collected test needs it), always (at start-up), never. The host's network is out of reach inside.",
         metavar="auto|always|never",
     ),
     _Option("isolate", _boolean, "Run every test in a fresh network namespace, as if marked netns."),
     _Option("require", _boolean, "Fail tests that cannot create networks, instead of skipping them."),
+    _Option(
+        "artifacts",
+        _directory,
+        "Write a folder for each failed test: the state of its labs as JSON, a drawing, the output of processes.",
+        metavar="DIR",
+    ),
+    _Option(
+        "pcap",
+        _one_of(Pcap),
+        "Record the packets of every interface and keep them among the artifacts: off, failed (of failed tests), all.",
+        metavar="off|failed|all",
+    ),
+    _Option("shell", _boolean, "Open a shell in the lab when a test fails."),
+    _Option("keep", _boolean, "When a test fails, say how to enter its lab, and wait for Enter."),
+    _Option(
+        "leaks",
+        _one_of(Leaks),
+        "What becomes of a test that leaves processes, namespaces, descriptors or threads of ours alive: error, off.",
+        metavar="error|off",
+    ),
 )
 
 
