@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
-from itertools import zip_longest
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
-from pytest_netns.errors import KernelError, NetnsError, TopologyError
-from pytest_netns.kernel.isolation import KINDS, Kind
-from pytest_netns.kernel.netlink import Request
-from pytest_netns.kernel.rtnetlink import RTM_DELROUTE
+from pytest_netns.errors import NetnsError, TopologyError
+from pytest_netns.kernel.isolation import Kind
 from pytest_netns.lab.addressing import AddressPlan, AddressSpec, SubnetSpec
+from pytest_netns.lab.autoroutes import Autoroutes
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.link import Link
+from pytest_netns.lab.members import HostAddresses, Members
 from pytest_netns.lab.names import Names
-from pytest_netns.lab.naming import check_node_name, mac_address
+from pytest_netns.lab.naming import mac_address
 from pytest_netns.lab.node import Failure, Node
 from pytest_netns.lab.router import Router
-from pytest_netns.lab.routing import shortest_paths
-from pytest_netns.lab.slots import Slots
 from pytest_netns.lab.wiring import EndAddresses, Wiring
 from pytest_netns.namespace import Namespace
 from pytest_netns.process import Supervisor
-
-HostAddresses = AddressSpec | Sequence[AddressSpec | None] | None
 
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.pattern import Pattern
     from pytest_netns.probe.matrix import PingMatrix
-
-_N = TypeVar("_N", bound=Node)
 
 
 class Lab:
@@ -71,36 +63,30 @@ class Lab:
         self.dns = Names(self)
         self.visible = visible
         self._sysctls = dict(sysctls or {})
-        self._isolate = self._check_kinds("every host", isolate)
-        self._nodes: dict[str, Node] = {}
+        self._members = Members(self, isolate)
         self._links: list[Link] = []
-        self._adopted: list[Node] = []
         self.failed: deque[Failure] = deque(maxlen=50)
         self._macs: set[bytes] = set()
         self._wiring = Wiring(self)
-        self._autoroutes: dict[str, dict[bytes, Request]] = {}
+        self._autoroutes = Autoroutes()
         self._lock = threading.RLock()
         self._closed = False
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{len(self._nodes)} nodes, {len(self._links)} links"
+        state = "closed" if self._closed else f"{len(self._members)} nodes, {len(self._links)} links"
         return f"<Lab {self.name!r}: {state}>"
 
     def __getitem__(self, name: str) -> Node:
-        try:
-            return self._nodes[name]
-        except KeyError:
-            known = ", ".join(self._nodes) or "none yet"
-            raise KeyError(f"lab {self.name!r} has no node {name!r}; it has: {known}") from None
+        return self._members[name]
 
     def __iter__(self) -> Iterator[Node]:
-        return iter(list(self._nodes.values()))
+        return iter(list(self._members.values()))
 
     def __len__(self) -> int:
-        return len(self._nodes)
+        return len(self._members)
 
     def __contains__(self, node: object) -> bool:
-        return node in self._nodes if isinstance(node, str) else node in self._nodes.values()
+        return node in self._members if isinstance(node, str) else node in self._members.values()
 
     def __bool__(self) -> bool:
         return True  # an empty lab is a lab
@@ -122,14 +108,16 @@ class Lab:
             if self._closed:
                 return
             errors: list[Exception] = []
-            for link in [link for link in self._links if any(end.node in self._adopted for end in link.interfaces)]:
+            for link in [
+                link for link in self._links if any(end.node in self._members.adopted for end in link.interfaces)
+            ]:
                 try:
                     link.remove()  # its end in a namespace that lives on would go some time later: now is better
                 except NetnsError as error:  # reported below, with all others
                     errors.append(error)
             self._closed = True
             errors += self.supervisor.close()
-            for node in reversed(self._nodes.values()):
+            for node in reversed(list(self._members.values())):
                 try:
                     node.close()
                 except ExceptionGroup as group:
@@ -171,17 +159,6 @@ class Lab:
 
     # ------------------------------------------------------------------ nodes
 
-    def _add(self, node: _N) -> _N:
-        self._nodes[node.name] = node
-        return node
-
-    def _check_name(self, name: str) -> str:
-        self._check_open()
-        check_node_name(name, self.name)
-        if name in self._nodes:
-            raise TopologyError(f"lab {self.name!r} has a node {name!r} already; every name is used once")
-        return name
-
     def host(
         self,
         name: str,
@@ -210,9 +187,8 @@ class Lab:
             TopologyError: a bad name, bridge or address. There is no such host then.
         """
         with self._lock:
-            self._check_name(name)
-            self._check_networks(name, networks, address)
-            kinds = self._isolate if isolate is None else self._check_kinds(repr(name), isolate)
+            self._check_open()
+            kinds = self._members.check(name, networks, address, isolate)
             if shares is not None:
                 self.check_node(shares, "share the namespace of")
                 if isinstance(shares, Bridge):
@@ -222,38 +198,7 @@ class Lab:
                 host = Host(self, name, {}, existing=shares.fd, slots=shares.slots)
             else:
                 host = Host(self, name, {**self._sysctls, **(sysctls or {})})
-            return self._attached(host, networks, address, kinds)
-
-    def _check_networks(self, name: str, networks: Sequence[object], address: HostAddresses) -> None:
-        for network in networks:
-            if not isinstance(network, Bridge):
-                raise TopologyError(f"{name!r} can be attached to bridges, and {network!r} is none; see connect()")
-            self.check_node(network, "attach to")
-        if len(_each(address)) > len(networks):
-            shown = ", ".join(str(each) for each in _each(address))
-            raise TopologyError(f"{name!r}: each address ({shown}) needs a bridge whose subnet it is in")
-
-    def _check_kinds(self, who: str, kinds: Iterable[Kind]) -> frozenset[Kind]:
-        found = frozenset({kinds} if isinstance(kinds, str) else kinds)
-        unknown = ", ".join(sorted(map(repr, found.difference(KINDS))))
-        if unknown:
-            raise TopologyError(f"lab {self.name!r}: {who} cannot isolate {unknown}; known are {', '.join(KINDS)}")
-        return found  # type: ignore[return-value]
-
-    def _attached(self, node: _N, networks: Sequence[Bridge], address: HostAddresses, isolate: frozenset[Kind]) -> _N:
-        self._add(node)
-        try:
-            if isolate:
-                node.isolate(isolate)
-            for network, wanted in zip_longest(networks, _each(address)):
-                self.attach(network, node, wanted)
-        except BaseException:
-            for link in node.links:
-                link.remove()
-            del self._nodes[node.name]
-            node.close()
-            raise
-        return node
+            return self._members.attached(host, networks, address, kinds)
 
     def router(
         self,
@@ -268,11 +213,10 @@ class Lab:
         Args and errors are those of ``host``. Nobody knows of it yet: see ``Host.default_route`` and ``autoroute``.
         """
         with self._lock:
-            self._check_name(name)
-            self._check_networks(name, networks, address)
-            kinds = self._isolate if isolate is None else self._check_kinds(repr(name), isolate)
+            self._check_open()
+            kinds = self._members.check(name, networks, address, isolate)
             router = Router(self, name, {**self._sysctls, **(sysctls or {})})
-            return self._attached(router, networks, address, kinds)
+            return self._members.attached(router, networks, address, kinds)
 
     def adopt(self, namespace: Namespace, name: str) -> Host:
         """Make somebody else's namespace (``Namespace.attach``) a node: it can be connected, pinged, routed.
@@ -284,22 +228,8 @@ class Lab:
             TopologyError: a bad name, or a namespace that is closed or a node already.
         """
         with self._lock:
-            self._check_name(name)
-            if not isinstance(namespace, Namespace) or isinstance(namespace, Node):
-                raise TopologyError(
-                    f"lab {self.name!r}: cannot adopt {namespace!r}: expected a Namespace that is no node; "
-                    "for a host in the namespace of another one see host(shares=...)"
-                )
-            if namespace.closed:
-                raise TopologyError(f"lab {self.name!r}: cannot adopt {namespace.name!r}: it is closed")
-            for node in self:
-                if node.inode == namespace.inode:
-                    raise TopologyError(f"lab {self.name!r}: {namespace.name!r} is the namespace of {node.name!r}")
-            present = namespace.interfaces
-            slots = Slots(present, (interface.index for interface in present.values()))
-            host = self._add(Host(self, name, {}, existing=namespace.fd, slots=slots))
-            self._adopted.append(host)
-            return host
+            self._check_open()
+            return self._members.adopt(namespace, name)
 
     def autoroute(self) -> None:
         """Give every node static routes to every subnet over the fewest routers, for IPv4 and IPv6.
@@ -310,26 +240,7 @@ class Lab:
         """
         with self._lock:
             self._check_open()
-            nodes = [node for node in self if isinstance(node, Host) and not node.closed]
-            routes = shortest_paths(nodes, [node for node in nodes if isinstance(node, Router)])
-            for node in nodes:
-                wanted = {request.body: request for request in routes[node]}
-                for body, delete in self._autoroutes.pop(node.name, {}).items():
-                    if body not in wanted:
-                        self._forget_route(node, delete)
-                if wanted:  # those from before too: the kernel drops routes of an interface that goes down
-                    node.rtnl.batch(list(wanted.values()))
-                self._autoroutes[node.name] = {
-                    body: Request(RTM_DELROUTE, 0, body, request.operation.replace(" replace ", " delete "))
-                    for body, request in wanted.items()
-                }
-
-    def _forget_route(self, node: Node, delete: Request) -> None:
-        try:
-            node.rtnl.batch([delete])
-        except KernelError as error:
-            if error.errno != errno.ESRCH:  # it went with its interface, or in a namespace that several share
-                raise
+            self._autoroutes.renew([node for node in self if isinstance(node, Host) and not node.closed])
 
     def bridge(
         self, name: str, subnet: SubnetSpec | Bridge = None, *, sysctls: Mapping[str, str | int] | None = None
@@ -347,14 +258,15 @@ class Lab:
             TopologyError: a bad name; a subnet that is none, too small, or overlaps another of the lab.
         """
         with self._lock:
-            self._check_name(name)
+            self._check_open()
+            self._members.check_name(name)
             if isinstance(subnet, Bridge):
                 self.check_node(subnet, "share the subnet of")
                 segment, owned = subnet.segment, False
             else:
                 segment, owned = self.plan.segment(subnet, f"bridge {name!r}", hosts=2), True
             try:
-                return self._add(Bridge(self, name, segment, {**self._sysctls, **(sysctls or {})}))
+                return self._members.add(Bridge(self, name, segment, {**self._sysctls, **(sysctls or {})}))
             except BaseException:
                 if owned:
                     self.plan.free(segment.networks)
@@ -469,9 +381,3 @@ class Lab:
                 return self.connect(node, bridge)
             taken = bridge.segment.take(node.name, address)
             return self._wiring.join(node, bridge, bridge.segment, False, (taken, []), None, None)
-
-
-def _each(address: HostAddresses) -> list[AddressSpec | None]:
-    if isinstance(address, Sequence) and not isinstance(address, str):
-        return list(address)
-    return [] if address is None else [address]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -19,7 +18,6 @@ from ipaddress import (
 from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.netlink import Request
 from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix, Network, RouteOptions
 from pytest_netns.lab.node import Node
 
@@ -27,9 +25,6 @@ Via = Node | Interface | str | IPv4Address | IPv6Address
 RouteTarget = (
     Node | Interface | str | IPv4Network | IPv6Network | IPv4Address | IPv6Address | IPv4Interface | IPv6Interface
 )
-
-#: Of the routes that a lab works out: higher than what a route set by hand has in either family (0 and 1024).
-WORKED_OUT_METRIC = 2048
 
 _DEFAULT: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
 
@@ -153,71 +148,3 @@ def requests_for(
             f"{getattr(via, 'name', via)!r} is a next hop for IPv{next(iter(hops))} only"
         )
     return [(network, hop, towards.index) for network, hop, towards in usable]
-
-
-# ------------------------------------------------------------ shortest paths
-
-
-def shortest_paths(nodes: Sequence[Node], routers: Iterable[Node]) -> dict[Node, list[Request]]:
-    """Static routes by which every node reaches every subnet over the fewest routers, for both families.
-
-    Among paths of equal length the router that was made first wins, so the result is the same at each run.
-
-    Args:
-        nodes: all nodes that may send.
-        routers: those that forward.
-    """
-    places = {node: attachments(node) for node in nodes}
-    forwarders = [node for node in routers if node in places]
-    subnets: dict[Network, list[Attachment]] = {}
-    for node in nodes:
-        for place in places[node]:
-            subnets.setdefault(place.address.network, []).append(place)
-    routes: dict[Node, list[Request]] = {node: [] for node in nodes}
-    for target in subnets:
-        distance = _distances(target, subnets, places, forwarders)
-        for node in nodes:
-            if any(place.address.network == target for place in places[node]):
-                continue
-            hop = _nearest(node, target.version, subnets, places, distance)
-            if hop is not None:
-                gateway, interface = hop
-                options = RouteOptions(metric=WORKED_OUT_METRIC, protocol=rtnetlink.RTPROT_STATIC)
-                routes[node].append(rtnetlink.route_replace(target, gateway, interface.index, options))
-    return routes
-
-
-def _distances(
-    target: Network, subnets: dict[Network, list[Attachment]], places: dict[Node, list[Attachment]], routers: list[Node]
-) -> dict[Node, int]:
-    """How many further routers a packet for ``target`` passes behind each router."""
-    distance = {place.node: 0 for place in subnets[target] if place.node in routers}
-    queue = deque(distance)
-    while queue:
-        router = queue.popleft()
-        for place in places[router]:
-            if place.address.version != target.version:
-                continue
-            for neighbour in subnets[place.address.network]:
-                if neighbour.node in routers and neighbour.node not in distance:
-                    distance[neighbour.node] = distance[router] + 1
-                    queue.append(neighbour.node)
-    return distance
-
-
-def _nearest(
-    node: Node,
-    version: int,
-    subnets: dict[Network, list[Attachment]],
-    places: dict[Node, list[Attachment]],
-    distance: dict[Node, int],
-) -> tuple[Address, Interface] | None:
-    best: tuple[int, Address, Interface] | None = None
-    for place in places[node]:
-        if place.address.version != version:
-            continue
-        for neighbour in subnets[place.address.network]:
-            steps = distance.get(neighbour.node)
-            if neighbour.node is not node and steps is not None and (best is None or steps < best[0]):
-                best = (steps, neighbour.address.ip, place.interface)
-    return None if best is None else best[1:]

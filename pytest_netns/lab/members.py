@@ -1,0 +1,126 @@
+"""Members: the nodes of a lab, how one is born into it, and how a foreign namespace becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from typing import TYPE_CHECKING, TypeVar
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.kernel.isolation import KINDS, Kind
+from pytest_netns.lab.addressing import AddressSpec
+from pytest_netns.lab.bridge import Bridge
+from pytest_netns.lab.host import Host
+from pytest_netns.lab.naming import check_node_name
+from pytest_netns.lab.node import Node
+from pytest_netns.lab.slots import Slots
+from pytest_netns.namespace import Namespace
+
+if TYPE_CHECKING:
+    from pytest_netns.lab.lab import Lab
+
+HostAddresses = AddressSpec | Sequence[AddressSpec | None] | None
+
+_N = TypeVar("_N", bound=Node)
+
+
+class Members(Mapping[str, Node]):
+    """The nodes of a lab by name, in the order of their making.
+
+    Args:
+        lab: whose.
+        isolate: what every host and router has of its own unless it is told otherwise.
+    """
+
+    def __init__(self, lab: Lab, isolate: Iterable[Kind]) -> None:
+        self._lab = lab
+        self._nodes: dict[str, Node] = {}
+        self._isolate = self._kinds("every host", isolate)
+        #: Those whose namespaces live on when the lab is closed.
+        self.adopted: list[Node] = []
+
+    def __getitem__(self, name: str) -> Node:
+        try:
+            return self._nodes[name]
+        except KeyError:
+            known = ", ".join(self._nodes) or "none yet"
+            raise KeyError(f"lab {self._lab.name!r} has no node {name!r}; it has: {known}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._nodes))
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def check_name(self, name: str) -> None:
+        """Raise TopologyError unless a new node can have this name."""
+        check_node_name(name, self._lab.name)
+        if name in self._nodes:
+            raise TopologyError(f"lab {self._lab.name!r} has a node {name!r} already; every name is used once")
+
+    def check(
+        self, name: str, networks: Sequence[object], address: HostAddresses, isolate: Iterable[Kind] | None
+    ) -> frozenset[Kind]:
+        """Raise TopologyError unless there can be such a host; returns what it has of its own."""
+        self.check_name(name)
+        for network in networks:
+            if not isinstance(network, Bridge):
+                raise TopologyError(f"{name!r} can be attached to bridges, and {network!r} is none; see connect()")
+            self._lab.check_node(network, "attach to")
+        if len(_each(address)) > len(networks):
+            shown = ", ".join(str(each) for each in _each(address))
+            raise TopologyError(f"{name!r}: each address ({shown}) needs a bridge whose subnet it is in")
+        return self._isolate if isolate is None else self._kinds(repr(name), isolate)
+
+    def _kinds(self, who: str, kinds: Iterable[Kind]) -> frozenset[Kind]:
+        found = frozenset({kinds} if isinstance(kinds, str) else kinds)
+        unknown = ", ".join(sorted(map(repr, found.difference(KINDS))))
+        if unknown:
+            raise TopologyError(f"lab {self._lab.name!r}: {who} cannot isolate {unknown}; known are {', '.join(KINDS)}")
+        return found  # type: ignore[return-value]
+
+    def add(self, node: _N) -> _N:
+        """Take a node in."""
+        self._nodes[node.name] = node
+        return node
+
+    def attached(self, node: _N, networks: Sequence[Bridge], address: HostAddresses, isolate: frozenset[Kind]) -> _N:
+        """Take a host in, isolate it and attach it. On failure there is no such node."""
+        self.add(node)
+        try:
+            if isolate:
+                node.isolate(isolate)
+            for network, wanted in zip_longest(networks, _each(address)):
+                self._lab.attach(network, node, wanted)
+        except BaseException:
+            for link in node.links:
+                link.remove()
+            del self._nodes[node.name]
+            node.close()
+            raise
+        return node
+
+    def adopt(self, namespace: Namespace, name: str) -> Host:
+        """See ``Lab.adopt``."""
+        self.check_name(name)
+        if not isinstance(namespace, Namespace) or isinstance(namespace, Node):
+            raise TopologyError(
+                f"lab {self._lab.name!r}: cannot adopt {namespace!r}: expected a Namespace that is no node; "
+                "for a host in the namespace of another one see host(shares=...)"
+            )
+        if namespace.closed:
+            raise TopologyError(f"lab {self._lab.name!r}: cannot adopt {namespace.name!r}: it is closed")
+        for node in self.values():
+            if node.inode == namespace.inode:
+                raise TopologyError(f"lab {self._lab.name!r}: {namespace.name!r} is the namespace of {node.name!r}")
+        present = namespace.interfaces
+        slots = Slots(present, (interface.index for interface in present.values()))
+        host = self.add(Host(self._lab, name, {}, existing=namespace.fd, slots=slots))
+        self.adopted.append(host)
+        return host
+
+
+def _each(address: HostAddresses) -> list[AddressSpec | None]:
+    if isinstance(address, Sequence) and not isinstance(address, str):
+        return list(address)
+    return [] if address is None else [address]
