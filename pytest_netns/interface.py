@@ -129,6 +129,11 @@ class Interface:
         parsed = parse_address(address, f"interface {self.name!r} of {self.node.name!r}")
         self.node.rtnl.batch([rtnetlink.address_delete(self.index, self.name, parsed)])
 
+    @property
+    def is_set_up(self) -> bool:
+        """Whether somebody has set it up, with or without a carrier (the flag UP of ip(8))."""
+        return self.state.is_set_up
+
     def up(self) -> None:
         """``ip link set up``. Does not wait for a carrier: the far end may be down."""
         self.node.rtnl.batch([rtnetlink.link_up(self.index, self.name)])

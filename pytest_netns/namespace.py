@@ -197,6 +197,20 @@ class Namespace(Views):
         if errors:
             raise ExceptionGroup(f"closing namespace {self.name!r}", errors)
 
+    def replace(self, fd: int, rtnl: NetlinkSocket) -> None:
+        """Become another network namespace; what is open in the one before is closed."""
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+        self.close_views()
+        if self._published is not None:
+            self._published.withdraw()
+            self._published = None
+        self.rtnl.close()
+        before, self._fd, self.rtnl = self._fd, fd, rtnl
+        self._inode = os.fstat(fd).st_ino
+        os.close(before)
+
     def __enter__(self) -> Self:
         previous = open_namespace()
         try:

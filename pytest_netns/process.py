@@ -48,6 +48,14 @@ def _text(fd: int) -> str:
     return os.pread(fd, size, 0).decode("utf-8", "replace")
 
 
+def _link(pid: int, namespace: str) -> str | None:
+    """Which namespace of a kind a process is in; None if it is gone, or dead."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/{namespace}")
+    except OSError:
+        return None
+
+
 class _Exit:
     """Waits for the end of a child without polling (pidfd_open(2))."""
 
@@ -182,6 +190,10 @@ class Process:
             "before the test did; call wait() if that is right, and keep a daemon in the foreground"
             f"{tail('output', self.output) or '; it wrote nothing'}"
         )
+
+    def expect_end(self) -> None:
+        """Its end is asked for: it is no error."""
+        self._expected_to_end = True
 
     def release(self) -> None:
         """Let go of descriptors once it has ended; its output stays readable."""
@@ -351,6 +363,38 @@ class Supervisor:
             process.kill()
             process.release()
         return errors
+
+    def pids(self, inode: int) -> list[int]:
+        """All processes in a network namespace that were started here, daemons included; ``inode`` is its number."""
+        with self._lock:
+            spawner = self._spawner
+        if spawner is None or not spawner.usable:
+            return []
+        init = spawner.init_pid
+        family = _link(init, "pid")
+        wanted = f"net:[{inode}]"
+        numbers = (int(name) for name in os.listdir("/proc") if name.isdigit())
+        return [n for n in numbers if n != init and _link(n, "pid") == family and _link(n, "net") == wanted]
+
+    def kill_all(self, node: str, inode: int) -> None:
+        """Kill all processes of one node at once, daemons included; that is no error for any of them."""
+        with self._lock:
+            mine = [process for process in self._processes if process.node == node]
+            self._processes = [process for process in self._processes if process.node != node]
+        for process in mine:
+            process.expect_end()
+        while pids := self.pids(inode):  # until nothing forks any more
+            for pid in pids:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass  # it has just ended
+            for process in mine:
+                process.kill()
+            os.sched_yield()
+        for process in mine:
+            process.kill()
+            process.release()
 
     def close(self) -> list[Exception]:
         """Kill all processes, daemons included, and return an error for each that had ended unasked."""

@@ -51,10 +51,12 @@ class Views:
 
     def close_views(self) -> None:
         """Let go of what the views have opened."""
-        if self._iproute is not None:
-            self._iproute.close()
-        if self._nftables is not None:
-            self._nftables.close()
+        iproute, self._iproute = self._iproute, None
+        if iproute is not None:
+            iproute.close()
+        nftables, self._nftables = self._nftables, None
+        if nftables is not None:
+            nftables.close()
 
     @property
     def iproute(self) -> IPRoute:

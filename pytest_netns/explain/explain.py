@@ -79,6 +79,10 @@ def explain(lab: Lab, question: Question) -> Explanation:
     found = Explanation(_observed(question, seen), evidence=[*trace.skipped], ladder=drawing)
     if len({i.node.inode for i in there.duplicates}) > 1:
         return _duplicate(found, there.duplicates)
+    if (broken := _broken_on_purpose(lab, question, there)) is not None:
+        node, what = broken
+        return _because(found, f"a fault of the test is in force: {what}", node.name, there.evidence)
+    found.evidence += [f"in force: {each}" for each in lab.faults]
     drops = _relevant(question, seen, trace.drops)
     for drop, what in drops:
         if what in _OURS:
@@ -115,6 +119,16 @@ def explain(lab: Lab, question: Question) -> Explanation:
         return _because(found, fault.cause, fault.node, fault.evidence)
     found.ruled_out += _ruled_out(question, target)
     return found
+
+
+def _broken_on_purpose(lab: Lab, question: Question, there: Walk) -> tuple[Node, str] | None:
+    """A fault that keeps packets from getting there, with the node where they end."""
+    holders = [n for n in lab if not n.closed and n not in there.nodes and has_address(n, question.address)]
+    way = [*(there.nodes or [question.node]), *holders[:1]]
+    for fault in lab.faults:
+        if (node := fault.stops(way, question.kind)) is not None:
+            return node, str(fault)
+    return None
 
 
 def explain_failure(failure: Failure) -> Explanation:

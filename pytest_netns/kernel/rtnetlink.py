@@ -27,6 +27,7 @@ IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 29, 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA = 1, 2, 5
 IFLA_BRPORT_STATE = 1
 _IFLA_INET6_ADDR_GEN_MODE = 8
+_IFLA_NEW_IFINDEX = 49
 _IN6_ADDR_GEN_MODE_NONE = 1
 _VETH_INFO_PEER = 1
 _RTEXT_FILTER_SKIP_STATS = 1 << 3
@@ -86,6 +87,16 @@ def link_mtu(index: int, name: str, mtu: int) -> Request:
     """``ip link set NAME mtu BYTES``."""
     body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MTU, _U32.pack(mtu))
     return Request(RTM_NEWLINK, 0, body, f"ip link set {name} mtu {mtu}")
+
+
+def link_move(index: int, name: str, netns: int, new_name: str | None = None, new_index: int | None = None) -> Request:
+    """``ip link set NAME netns FD [name NEW]``. It is down afterwards, and has no addresses."""
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_NET_NS_FD, _U32.pack(netns))
+    if new_name is not None:
+        body += _name(new_name)
+    if new_index is not None:  # from Linux 5.12
+        body += attribute(_IFLA_NEW_IFINDEX, _U32.pack(new_index))
+    return Request(RTM_NEWLINK, 0, body, f"ip link set {name} netns {netns}{f' name {new_name}' if new_name else ''}")
 
 
 def link_get(index: int, name: str) -> Request:

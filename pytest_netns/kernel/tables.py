@@ -93,6 +93,11 @@ class LinkState:
         """Whether it can carry a frame now: set up, and its far end too (RFC 2863 operational state)."""
         return bool(self.flags & IFF_UP and self.flags & IFF_RUNNING)
 
+    @property
+    def is_set_up(self) -> bool:
+        """Whether somebody has set it up, with or without a carrier."""
+        return bool(self.flags & IFF_UP)
+
 
 @dataclass(frozen=True, slots=True)
 class AddressEntry:

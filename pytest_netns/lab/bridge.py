@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix, Network
+from pytest_netns.kernel.rtnetlink import AddressWithPrefix, Network, RouteOptions
 from pytest_netns.kernel.tables import ForwardingEntry, decode_forwarding
 from pytest_netns.lab.addressing import AddressSpec, Segment
 from pytest_netns.lab.host import Host
@@ -19,6 +19,10 @@ from pytest_netns.lab.node import Node
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.link import Link
+
+
+#: For ``Bridge.attach`` instead of an address.
+KEEP, RENEW = "keep", "renew"
 
 
 class Bridge(Node):
@@ -87,26 +91,50 @@ class Bridge(Node):
     ) -> Interface:
         """Plug a node in and return its interface; returns when the port forwards.
 
-        A node that was detached gets its old interface back, with its address.
+        A node that was detached here gets its old interface back, with its address. One that was detached from another
+        bridge roams: the same interface is plugged in here, as when a cable is put into another switch. It keeps the
+        addresses that are of a subnet of this bridge, and gets new ones for the others. Routes over gateways of the
+        subnets that it has left are gone; new ones are up to you, or to ``Lab.autoroute``.
 
         Args:
             host: a node of the same lab.
-            address: which address of the subnet it gets, instead of the next one.
+            address: which address of the subnet it gets, instead of the next one; ``"keep"``: the one that it has,
+                whether it is of this subnet or not; ``"renew"``: the next one in any case.
 
         Raises:
             TopologyError: another lab's node, or the address is outside the subnet or taken.
         """
         self.lab.check_node(host, "attach")
-        for port, link in self._unplugged.items():
-            if not link.removed and host in (link.a.node, link.b.node):
-                return self._plug_in(host, port, link, address)
-        return self.lab.attach(self, host, address).end(host)
+        bridges = [self, *(node for node in self.lab if isinstance(node, Bridge) and node is not self)]
+        for bridge in bridges:
+            for port, link in list(bridge._unplugged.items()):
+                if not link.removed and not bridge.closed and host in (link.a.node, link.b.node):
+                    here = port if bridge is self else bridge.hand_over(port, link, self)
+                    return self._plug_in(host, here, link, bridge, address)
+        return self.lab.attach(self, host, None if address in (KEEP, RENEW) else address).end(host)
 
-    def _plug_in(self, host: Node, port: Interface, link: Link, address: AddressSpec | None) -> Interface:
+    def hand_over(self, port: Interface, link: Link, to: Bridge) -> Interface:
+        """Move an unplugged port into another bridge's namespace."""
+        moved = Interface(to, to.new_port_name(link.other(port).node.name), to.slots.next_index())
+        try:
+            self.rtnl.batch([rtnetlink.link_move(port.index, port.name, to.fd, moved.name, moved.index)])
+        except BaseException:
+            to.free_port_name(moved.name)
+            raise
+        del self._unplugged[port]
+        self.free_port_name(port.name)
+        link.replace_end(port, moved)
+        to._unplugged[moved] = link
+        return moved
+
+    def _plug_in(
+        self, host: Node, port: Interface, link: Link, before: Bridge, address: AddressSpec | None
+    ) -> Interface:
         end = link.end(host)
+        left: list[Network] = []
         with ExitStack() as undo:
-            if address is not None:
-                new = self.segment.take_exactly(host.name, address)
+            returns = before is self and address is None
+            for new in [] if returns else self._addresses_for(host, end, address):
                 undo.callback(self.segment.release, [new])
                 old = [a for a in end.addresses if a.version == new.version and not a.is_link_local]
                 # The old one goes first: it is the primary address, and the kernel removes its secondaries with it.
@@ -115,13 +143,30 @@ class Bridge(Node):
                     undo.callback(end.add_address, each)
                 end.add_address(new)
                 undo.callback(end.remove_address, new)
-                self.segment.release(old)
+                before.segment.release(old)
+                left += [a.network for a in old if a.network != new.network]
+                link.belongs_to(self.segment)
             self.rtnl.batch(rtnetlink.port_up(port.index, port.name, self.device.index, self.device.name))
             port.wait_up(port=True)
             end.wait_up()
             undo.pop_all()
         del self._unplugged[port]
+        _forget_gateways(host, end, left)
         return end
+
+    def _addresses_for(self, host: Node, end: Interface, address: AddressSpec | None) -> list[AddressWithPrefix]:
+        """The new addresses of a node that is plugged in; none for a family in which it keeps what it has."""
+        if address == KEEP:
+            return []
+        if address is not None and address != RENEW:
+            return [self.segment.take_exactly(host.name, address)]
+        kept = {a.version for a in end.addresses if any(a.network == network for network in self.subnets)}
+        if address is None and all(network.version in kept for network in self.subnets):
+            return []
+        taken = self.segment.take(host.name)
+        unneeded = [a for a in taken if address is None and a.version in kept]
+        self.segment.release(unneeded)
+        return [a for a in taken if a not in unneeded]
 
     def detach(self, host: Node) -> None:
         """Unplug a node: its interface stays, with its address and without a carrier. ``attach`` plugs it in again.
@@ -162,3 +207,11 @@ class Bridge(Node):
         names = self._names()
         bodies = self.rtnl.dump(rtnetlink.neighbour_dump(rtnetlink.AF_BRIDGE))
         return [entry for body in bodies if (entry := decode_forwarding(body, names)) is not None]
+
+
+def _forget_gateways(host: Node, end: Interface, left: list[Network]) -> None:
+    """Remove routes over gateways that are not on the link any more; the kernel keeps them when an address goes."""
+    for route in host.routes():
+        if route.interface == end.name and any(route.gateway in network for network in left if route.gateway):
+            options = RouteOptions(route.kind, route.metric, 0)
+            host.rtnl.batch([rtnetlink.route_delete(route.destination, route.gateway, end.index, options)])

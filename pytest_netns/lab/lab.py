@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from pytest_netns.errors import NetnsError, TopologyError
+from pytest_netns.faults.fault import Faults
+from pytest_netns.faults.schedule import Event, Schedule
 from pytest_netns.kernel.isolation import Kind
 from pytest_netns.lab.addressing import AddressPlan, AddressSpec, SubnetSpec
 from pytest_netns.lab.autoroutes import Autoroutes
@@ -29,6 +31,7 @@ from pytest_netns.process import Supervisor
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.pattern import Pattern
+    from pytest_netns.faults.partition import Group, Partition
     from pytest_netns.probe.matrix import PingMatrix
 
 
@@ -69,6 +72,8 @@ class Lab:
         self._macs: set[bytes] = set()
         self._wiring = Wiring(self)
         self._autoroutes = Autoroutes()
+        self.faults = Faults()
+        self._schedules: list[Schedule] = []
         self._lock = threading.RLock()
         self._closed = False
 
@@ -107,7 +112,7 @@ class Lab:
         with self._lock:
             if self._closed:
                 return
-            errors: list[Exception] = []
+            errors = self._end_faults()
             for link in [
                 link for link in self._links if any(end.node in self._members.adopted for end in link.interfaces)
             ]:
@@ -126,6 +131,21 @@ class Lab:
                     errors.append(error)
         if errors:
             raise ExceptionGroup(f"closing lab {self.name!r}", errors)
+
+    def _end_faults(self) -> list[Exception]:
+        """Stop all schedules, and mend what would outlive the lab: faults in namespaces that were adopted."""
+        errors: list[Exception] = []
+        for schedule in self._schedules:
+            schedule.cancel()
+            if isinstance(error := schedule.untold(), Exception):
+                errors.append(error)
+        for fault in reversed(list(self.faults)):
+            if any(node in self._members.adopted for node in fault.nodes):
+                try:
+                    fault.undo()
+                except NetnsError as error:  # raised by close(), with all others
+                    errors.append(error)
+        return errors
 
     def __enter__(self) -> Self:
         return self
@@ -358,6 +378,66 @@ class Lab:
 
         self._check_open()
         return Capture(f"lab {self.name}", places, filter, chatter, whole=True, switches=switches, owners=owners)
+
+    # ----------------------------------------------------------------- faults
+
+    def partition(self, *groups: Group, one_way: bool = False) -> Partition:
+        """Let no frame through from any node of a group to any node of another one; within each all goes on.
+
+        What comes over a link from a node of another group is dropped on arrival, and so is whatever has its MAC or IP
+        address, as they are now. (A source address that a router has translated is the router's.) ARP and neighbour
+        discovery are cut too, and the kernel of the sender sees nothing but silence.
+
+        Args:
+            groups: two or more, each a node or several. Nodes in none of them hear everybody.
+            one_way: of two groups, the second does not hear the first, but the first hears the second.
+
+        Returns:
+            The fault: as a context manager it ends with its block; ``packets`` counts what it has stopped.
+
+        Raises:
+            TopologyError: fewer than two groups, an empty one, or a node in two of them.
+            UnsupportedError: neither libnftables nor the nft program is installed.
+        """
+        from pytest_netns.faults.partition import partition
+
+        with self._lock:
+            self._check_open()
+            return partition(self, groups, one_way)
+
+    def heal(self) -> None:
+        """Undo every fault that is in force: partitions, blocks, links that are down, crashed and frozen hosts.
+
+        Raises:
+            ExceptionGroup: what could not be undone; the others are.
+        """
+        self._check_open()
+        if errors := self.faults.undo_all():
+            raise ExceptionGroup(f"healing lab {self.name!r}", errors)
+
+    def schedule(self, events: Iterable[Event]) -> Schedule:
+        """Carry out actions at given times, in the background, one after the other.
+
+        Args:
+            events: pairs of seconds from now and something to call without arguments:
+                ``[(0.5, link.down), (1.5, link.up)]``. In any order. The wall clock plays no part (CLOCK_MONOTONIC).
+
+        Returns:
+            The schedule: ``wait()`` for its end, or use it as a context manager. What an action raises is raised there,
+            or else when the lab is closed, which also cancels what is not due yet.
+
+        Raises:
+            TopologyError: a time that is none, or an action that cannot be called.
+        """
+        with self._lock:
+            self._check_open()
+            schedule = Schedule(self.name, events)
+            self._schedules.append(schedule)
+            return schedule
+
+    def is_adopted(self, node: Node) -> bool:
+        """Whether a node's namespace is somebody else's."""
+        return node in self._members.adopted
 
     def ping_all(self, *, timeout: float = 1.0) -> PingMatrix:
         """Every host and router pings every other, all at once. Falsy if any pair fails; prints as a table.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import struct
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import KernelError, NetnsError, TopologyError
+from pytest_netns.faults.fault import Fault
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_REPLACE, Request, attributes
@@ -56,6 +58,7 @@ class Link:
         self._owns_segment = owned
         self._removed = False
         self._routes: list[tuple[Interface, bytes]] = []
+        self._cut: Fault | None = None
 
     def __repr__(self) -> str:
         return f"<Link {self.a} -- {self.b}{' removed' if self._removed else ''}>"
@@ -87,17 +90,30 @@ class Link:
         self._check()
         return self.a.is_up and self.b.is_up
 
-    def down(self) -> None:
-        """Set both ends down, as if the cable were pulled. Addresses stay, and ``up()`` brings the routes back."""
+    def down(self) -> Fault:
+        """Set both ends down, as if the cable were pulled. Addresses stay, and ``up()`` brings the routes back.
+
+        Returns:
+            The fault: as a context manager it sets the link up again at the end of its block.
+        """
         self._check()
         for end in self.interfaces:
             self._routes += [(end, body) for body in _routes_through(end)]
         for end in self.interfaces:
             end.down()
+        if self._cut is None or not self._cut.in_force:
+            self._cut = Fault(self.lab.faults, f"{self.a} -- {self.b} is down", self._mend, [])
+        return self._cut
+
+    def _mend(self) -> None:
+        if not self._removed:
+            self.up()
 
     def up(self) -> None:
         """Set both ends up, wait for the carrier, and restore the routes that the kernel forgot at ``down()``."""
         self._check()
+        if self._cut is not None:
+            self._cut.forget()
         for end in self.interfaces:
             end.up()
         for end in self.interfaces:
@@ -112,6 +128,83 @@ class Link:
                     )
                 ]
             )
+
+    def flap(self, times: int = 1, period: float = 1.0) -> None:
+        """Let the link go down and come up again, several times; returns when it is up for the last time.
+
+        To go on meanwhile: ``lab.schedule([(0, lambda: link.flap(3, 0.2))])``.
+
+        Args:
+            times: how often, 1 or more.
+            period: seconds from one going down to the next; it is down for the first half.
+
+        Raises:
+            TopologyError: a number out of range, or the link was removed.
+        """
+        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+            raise TopologyError(f"{self!r}: flap(times={times!r}): expected a whole number from 1")
+        if not 0 < period < float("inf"):
+            raise TopologyError(f"{self!r}: flap(period={period!r}): expected seconds, more than 0")
+        began = time.monotonic()
+        for turn in range(times):
+            with self.down():
+                _sleep_until(began + (turn + 0.5) * period)
+            _sleep_until(began + (turn + 1) * period)
+
+    def set_mtu(self, mtu: int) -> Fault:
+        """Change the mtu of both ends, in bytes.
+
+        Returns:
+            The fault: as a context manager it sets what was before at the end of its block.
+
+        Raises:
+            KernelError: it is out of range.
+        """
+        self._check()
+        before = [(end, end.mtu) for end in self.interfaces]
+        with ExitStack() as undo:
+            for end, old in before:
+                end.mtu = mtu
+                undo.callback(_set_mtu, self, end, old)
+            mend = undo.pop_all()
+        return Fault(self.lab.faults, f"the mtu of {self.a} -- {self.b} is {mtu}", mend.close, [])
+
+    def black_hole(self, mtu: int) -> Fault:
+        """Make it a path-MTU black hole (RFC 2923 2.1): packets of more than ``mtu`` bytes vanish without a word.
+
+        The routers and bridges at its ends get that mtu, and routers say nothing about packets that are too big, on
+        whichever interface. A host at one end goes on with the mtu that it has.
+
+        Args:
+            mtu: bytes; at least 68 for IPv4 and 1280 for IPv6 (RFC 791, RFC 8200).
+
+        Returns:
+            The fault: as a context manager it ends with its block.
+
+        Raises:
+            TopologyError: both ends are hosts, or the mtu is not smaller than what is there.
+            UnsupportedError: neither libnftables nor the nft program is installed.
+        """
+        from pytest_netns.faults.black_hole import black_hole
+
+        self._check()
+        return black_hole(self, mtu)
+
+    def other(self, end: Interface) -> Interface:
+        """The end that is not this one."""
+        return self.b if end == self.a else self.a
+
+    def replace_end(self, before: Interface, after: Interface) -> None:
+        """Called when one end has come into another node."""
+        if before == self.a:
+            self.a = after
+        else:
+            self.b = after
+
+    def belongs_to(self, segment: Segment) -> None:
+        """Called when its addresses are of another segment now."""
+        self._segment = segment
+        self._given = []
 
     def capture(
         self,
@@ -135,10 +228,21 @@ class Link:
             if error.errno != errno.ENODEV:  # somebody has deleted it by hand: what is left to do is ours
                 raise
         self._removed = True
+        if self._cut is not None:
+            self._cut.forget()
         self._segment.release(addresses)
         if self._owns_segment:
             self.lab.plan.free(self._segment.networks)
         self.lab.forget(self)
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
+def _set_mtu(link: Link, end: Interface, mtu: int) -> None:
+    if not link.removed:
+        end.mtu = mtu
 
 
 def _routes_through(interface: Interface) -> list[bytes]:

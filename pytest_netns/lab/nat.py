@@ -269,6 +269,12 @@ class Nat:
                 return Counter(int(counter["packets"]), int(counter["bytes"]))
         raise TopologyError(f"router {self._router.name!r}: the counter of {rule!r} is gone; was the ruleset flushed?")
 
+    def restore(self) -> None:
+        """Load all rules into a namespace that has none of them; counters begin at zero."""
+        self._made = False
+        if self._rules:
+            self._apply(self._rules)
+
     def _check(self, rule: Rule) -> None:
         if rule not in self._rules:
             raise TopologyError(f"router {self._router.name!r}: {rule!r} was removed")

@@ -53,7 +53,8 @@ class Node(Prober):
         existing: int | None = None,
         slots: Slots | None = None,
     ) -> None:
-        super().__init__(name, sysctls={**self.born_with, **sysctls}, supervisor=lab.supervisor, existing=existing)
+        self.sysctls_at_birth = {**self.born_with, **sysctls}
+        super().__init__(name, sysctls=self.sysctls_at_birth, supervisor=lab.supervisor, existing=existing)
         self.lab = lab
         self.slots = slots or Slots()
         self.isolation: Isolation | None = None

@@ -32,6 +32,11 @@ class Router(Host):
         """Its address translation rules."""
         return Nat(self)
 
+    def configure_anew(self) -> None:
+        """Called after a restart: its address translation is configuration."""
+        if "nat" in self.__dict__:
+            self.nat.restore()
+
     def masquerade(self, out: str | Interface | Node) -> MasqueradeRule:
         """Give what leaves by an interface the router's own address there (source NAT), for IPv4 and IPv6.
 

@@ -1,0 +1,1 @@
+"""Faults: what is broken on purpose during a test, and mended again."""

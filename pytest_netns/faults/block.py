@@ -1,0 +1,122 @@
+"""Block: what a host's own firewall does not let through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.faults.fault import Fault, Faults
+from pytest_netns.faults.filter import Filter, addresses
+from pytest_netns.kernel.rtnetlink import Network
+from pytest_netns.lab.node import Node
+from pytest_netns.lab.routing import RouteTarget, networks_of
+from pytest_netns.probe.limits import check_port
+
+#: Before the usual filters (priority 0), so that it counts whatever they say.
+_PRIORITY = -10
+_HOOKS = {"input": 'iifname "lo" return', "forward": "", "output": 'oifname "lo" return'}
+
+_NAMED = ("tcp", "udp", "sctp", "icmp")
+_WITH_PORTS = ("tcp", "udp", "sctp")
+#: Neighbour discovery (RFC 4861) is not counted as ICMP: without it IPv6 is dead as a whole.
+_ICMP = {4: "meta l4proto icmp", 6: "icmpv6 type != { 133, 134, 135, 136, 137 }"}
+
+
+class Block(Fault):
+    """Packets that a host drops or rejects. Made by ``Host.block``."""
+
+    def __init__(self, register: Faults, host: Node, what: str, rules: Sequence[str]) -> None:
+        self._filter = Filter(
+            host,
+            "inet",
+            [
+                (hook, f"type filter hook {hook} priority {_PRIORITY};", [*filter(None, [spared]), *rules])
+                for hook, spared in _HOOKS.items()
+            ],
+        )
+        super().__init__(register, what, self._filter.remove, [host])
+
+    @property
+    def packets(self) -> int:
+        """How many packets it has stopped so far."""
+        return self._filter.packets
+
+
+def block(
+    register: Faults,
+    host: Node,
+    src: RouteTarget | None,
+    dst: RouteTarget | None,
+    protocol: str | int | None,
+    port: int | None,
+    reject: bool,
+) -> Block:
+    """See ``Host.block``."""
+    words = [
+        f"{name} {getattr(value, 'name', value)}"
+        for name, value in (("from", src), ("to", dst), ("protocol", protocol), ("to port", port))
+        if value is not None
+    ]
+    verb = "rejects" if reject else "drops"
+    what = f"{host.name!r} {verb} packets {' '.join(words) or 'of all kinds'}"
+    comment = f'comment "{what.replace(chr(34), "")[:120]}"'
+    rules = []
+    for version, side in _address_matches(host, src, dst):
+        for match in _protocol_matches(host, version, protocol, port):
+            matched = " ".join(filter(None, [side, match]))
+            rules += [f"{matched} {action} {comment}".strip() for action in _actions(reject, protocol)]
+    return Block(register, host, what, rules)
+
+
+def _actions(reject: bool, protocol: str | int | None) -> list[str]:
+    if not reject:
+        return ["counter drop"]
+    reset = "meta l4proto tcp counter reject with tcp reset"  # whatever else it is gets an ICMP error
+    return [*([reset] if protocol in (None, "tcp", 6) else []), "counter reject"]
+
+
+def _protocol_matches(host: Node, version: int | None, protocol: str | int | None, port: int | None) -> list[str]:
+    if port is not None:
+        check_port(port)
+        if protocol is None:
+            return [f"tcp dport {port}", f"udp dport {port}"]
+        if protocol not in _WITH_PORTS:
+            raise TopologyError(f"{host.name!r}: block(port={port}): protocol {protocol!r} has no ports")
+        return [f"{protocol} dport {port}"]
+    if protocol is None:
+        return [""]
+    if protocol == "icmp":
+        return list(_ICMP.values()) if version is None else [_ICMP[version]]
+    numbered = isinstance(protocol, int) and not isinstance(protocol, bool) and 0 <= protocol <= 255
+    if not numbered and protocol not in _NAMED:
+        raise TopologyError(
+            f"{host.name!r}: block(protocol={protocol!r}): known are {', '.join(_NAMED)} and numbers from 0 to 255"
+        )
+    return [f"meta l4proto {protocol}"]
+
+
+def _networks(host: Node, target: RouteTarget, side: str) -> list[Network]:
+    if target == "default":
+        raise TopologyError(f"{host.name!r}: block({side}='default'): expected a node, an address or a network")
+    try:
+        found = networks_of(host, target)
+    except TopologyError as error:
+        raise TopologyError(f"{host.name!r}: block({side}={target!r}): {error}") from None
+    if not found:
+        raise TopologyError(f"{host.name!r}: block({side}={target!r}): it has no address")
+    return found
+
+
+def _address_matches(host: Node, src: RouteTarget | None, dst: RouteTarget | None) -> list[tuple[int | None, str]]:
+    """Nft's words for the addresses by IP version; None and nothing if any will do."""
+    given = [
+        addresses(side, _networks(host, target, name))
+        for side, name, target in (("saddr", "src", src), ("daddr", "dst", dst))
+        if target is not None
+    ]
+    if not given:
+        return [(None, "")]
+    versions = [version for version in (4, 6) if all(version in each for each in given)]
+    if not versions:
+        raise TopologyError(f"{host.name!r}: block(): src and dst have no address of the same family")
+    return [(version, " ".join(each[version] for each in given)) for version in versions]

@@ -1,0 +1,109 @@
+"""Crash: a host loses everything at once, as by a power cut, and comes back with what its author had configured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.faults.fault import Fault
+from pytest_netns.interface import Interface
+from pytest_netns.kernel import rtnetlink
+from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_REPLACE, Request
+from pytest_netns.kernel.rtnetlink import AddressWithPrefix
+from pytest_netns.lab.node import Node
+
+if TYPE_CHECKING:
+    from pytest_netns.lab.host import Host
+
+_RTPROT_KERNEL, _RTPROT_RA = 2, 9
+_TABLE_MAIN = 254
+
+
+@dataclass(frozen=True, slots=True)
+class _Port:
+    """An interface of a link as it was configured."""
+
+    interface: Interface
+    up: bool
+    addresses: Sequence[AddressWithPrefix]
+
+
+class Crash(Fault):
+    """Made by ``Host.crash``. Undoing it is ``Host.restart``.
+
+    The host gets a new, empty network namespace, into which the ends of its links are moved, so nothing of the old one
+    can be heard any more: no reset, no retransmission, no neighbour entry.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        _check(host)
+        self._ports = [
+            _Port(end, end.is_set_up, [a for a in end.addresses if not a.is_link_local])
+            for link in host.links
+            for end in link.interfaces
+            if end.node is host
+        ]
+        self._routes = _configured_routes(host)
+        # First the cables, so that nothing that dies can say good-bye.
+        host.rtnl.batch([rtnetlink.link_down(port.interface.index, port.interface.name) for port in self._ports])
+        host.kill_processes()
+        host.renew([port.interface for port in self._ports])
+        super().__init__(host.lab.faults, f"{host.name!r} has crashed", self._restart, [host])
+
+    @property
+    def addresses(self) -> list[AddressWithPrefix]:
+        """What the host will have again, IPv4 first."""
+        found = [address for port in self._ports for address in port.addresses]
+        return sorted(found, key=lambda address: address.version)
+
+    def _restart(self) -> None:
+        host = self._host
+        if host.closed:
+            return
+        for port in self._ports:
+            requests = [rtnetlink.link_up(port.interface.index, port.interface.name)] if port.up else []
+            requests += [
+                rtnetlink.address_add(port.interface.index, port.interface.name, address) for address in port.addresses
+            ]
+            if requests:
+                host.rtnl.batch(requests)
+        for link in host.links:
+            ends = link.interfaces
+            if all(end.is_set_up for end in ends):
+                for end in ends:
+                    end.wait_up(port=bool(end.state.port_state))
+                    end.wait_addresses()
+        for body in self._routes:
+            host.rtnl.batch(
+                [Request(rtnetlink.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, "ip route restore after a crash")]
+            )
+        host.configure_anew()
+
+    def stops(self, way: Sequence[Node], kind: str) -> Node | None:
+        """The host, if it is on the way."""
+        del kind
+        return self._host if self._host in way else None
+
+
+def _check(host: Host) -> None:
+    if host.crashed is not None:
+        raise TopologyError(f"{host.name!r} has crashed already; restart() it first")
+    if host.adopted:
+        raise TopologyError(f"cannot crash {host.name!r}: its namespace is somebody else's, and was only adopted")
+    for other in host.lab:
+        if other is not host and not other.closed and other.inode == host.inode:
+            raise TopologyError(f"cannot crash {host.name!r}: it shares its namespace with {other.name!r}")
+
+
+def _configured_routes(host: Node) -> list[bytes]:
+    """The routes of the main table that somebody has set, as the kernel dumps them."""
+    found = []
+    for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6):
+        for body in host.rtnl.dump(rtnetlink.route_dump(family)):
+            table, protocol = body[4], body[5]
+            if table == _TABLE_MAIN and protocol not in (_RTPROT_KERNEL, _RTPROT_RA):
+                found.append(body)
+    return found

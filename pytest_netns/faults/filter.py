@@ -1,0 +1,64 @@
+"""Filter: nftables rules that stand for a fault, in a table of their own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+from pytest_netns.kernel.rtnetlink import Network
+from pytest_netns.lab.node import Node
+
+_numbers = itertools.count(1)
+
+
+class Filter:
+    """One table in one namespace.
+
+    Args:
+        node: whose.
+        family: of the table: ``inet`` or ``netdev``, see nft(8).
+        chains: name, head (``type ... priority ...;``) and rules of each.
+
+    Raises:
+        CommandError: nft refused it; there is no such table then.
+        UnsupportedError: neither libnftables nor the nft program is installed.
+    """
+
+    def __init__(self, node: Node, family: str, chains: Iterable[tuple[str, str, Iterable[str]]]) -> None:
+        self.node = node
+        self._inode = node.inode
+        self.table = f"{family} pytest_netns_fault_{next(_numbers)}"
+        text = [f"table {self.table} {{"]
+        for name, head, rules in chains:
+            text += [f"  chain {name} {{", f"    {head} policy accept;", *(f"    {rule}" for rule in rules), "  }"]
+        node.nft("\n".join([*text, "}"]))
+
+    @property
+    def packets(self) -> int:
+        """How many packets its rules have stopped."""
+        total = 0
+        for item in self.node.nft_ruleset():
+            rule = item.get("rule")
+            if isinstance(rule, dict) and f"{rule['family']} {rule['table']}" == self.table:
+                total += sum(part["counter"]["packets"] for part in rule["expr"] if "counter" in part)
+        return total
+
+    def remove(self) -> None:
+        """Take it away; nothing happens if it went with its namespace or with a flushed ruleset."""
+        if not self.node.closed and self.node.inode == self._inode:
+            self.node.nft(f"add table {self.table}; delete table {self.table}")
+
+
+def one_of(items: Iterable[object]) -> str:
+    """A set in nft's words."""
+    return f"{{ {', '.join(map(str, items))} }}"
+
+
+def addresses(side: str, networks: Iterable[Network]) -> dict[int, str]:
+    """What matches a source (``side`` is ``saddr``) or destination (``daddr``), by IP version."""
+    found = {}
+    for version, family in ((4, "ip"), (6, "ip6")):
+        mine = [network for network in networks if network.version == version]
+        if mine:
+            found[version] = f"{family} {side} {one_of(mine)}"
+    return found

@@ -1,0 +1,76 @@
+"""Freeze: the processes of a host stand still (SIGSTOP), and its kernel goes on answering."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+from pytest_netns.errors import WaitTimeout
+from pytest_netns.faults.fault import Fault, Faults
+from pytest_netns.lab.breakable import Breakable
+from pytest_netns.lab.node import Node
+
+#: Seconds until everything must have stopped; a process in an uninterruptible sleep does not.
+_DEADLINE = 5.0
+
+
+class Freeze(Fault):
+    """Made by ``Host.freeze``."""
+
+    def __init__(self, register: Faults, host: Breakable) -> None:
+        self._host = host
+        super().__init__(register, f"the processes of {host.name!r} are frozen", self._thaw, [host])
+
+    def _thaw(self) -> None:
+        for pid in self._host.pids():
+            send(pid, signal.SIGCONT)
+
+    def stops(self, way: Sequence[Node], kind: str) -> Node | None:
+        """The host, if one of its processes should answer."""
+        return self._host if way and way[-1] is self._host and kind != "ping" else None
+
+
+def freeze(register: Faults, host: Breakable) -> Freeze:
+    """See ``Host.freeze``."""
+    deadline = time.monotonic() + _DEADLINE
+    stopped: set[int] = set()
+    # A process may fork between the look and the signal, so the look is repeated until it finds nothing new.
+    while waiting := [pid for pid in host.pids() if _runs(pid)]:
+        for pid in waiting:
+            if pid not in stopped:
+                send(pid, signal.SIGSTOP)
+                stopped.add(pid)
+        if time.monotonic() > deadline:
+            for pid in stopped:
+                send(pid, signal.SIGCONT)
+            shown = ", ".join(f"{pid} ({_command(pid)})" for pid in waiting)
+            raise WaitTimeout(f"freezing {host.name!r}: processes did not stop within {_DEADLINE:g} s: {shown}")
+        os.sched_yield()
+    return Freeze(register, host)
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may have gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # it has ended since it was seen
+
+
+def _stat(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _runs(pid: int) -> bool:
+    """Whether it is neither stopped nor dead (proc_pid_stat(5): T stopped, t traced, Z and X dead)."""
+    return _stat(pid).rpartition(")")[2].split(maxsplit=1)[:1] not in ([], ["T"], ["t"], ["Z"], ["X"])
+
+
+def _command(pid: int) -> str:
+    return _stat(pid).partition("(")[2].rpartition(")")[0]

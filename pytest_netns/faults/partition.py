@@ -1,0 +1,119 @@
+"""Partition: groups of nodes that do not hear each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_network
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.faults.fault import Fault, Faults
+from pytest_netns.faults.filter import Filter, addresses, one_of
+from pytest_netns.lab.node import Node
+
+if TYPE_CHECKING:
+    from pytest_netns.lab.lab import Lab
+
+Group = Node | Iterable[Node]
+
+#: Before everything else that looks at a frame on its way in (nft(8): ingress, netdev family).
+_PRIORITY = -500
+
+
+class Partition(Fault):
+    """Made by ``Lab.partition``."""
+
+    def __init__(
+        self, register: Faults, groups: Sequence[Sequence[Node]], one_way: bool, filters: Sequence[Filter]
+    ) -> None:
+        shown = [", ".join(node.name for node in group) for group in groups]
+        arrow = " -x-> " if one_way else " | "
+        self._groups = groups
+        self._one_way = one_way
+        self._filters = filters
+        super().__init__(register, f"partition {arrow.join(shown)}", self._remove, [n for g in groups for n in g])
+
+    @property
+    def packets(self) -> int:
+        """How many frames it has stopped so far."""
+        return sum(filter_.packets for filter_ in self._filters)
+
+    def _remove(self) -> None:
+        for filter_ in self._filters:
+            filter_.remove()
+
+    def stops(self, way: Sequence[Node], kind: str) -> Node | None:
+        """The first node on the way that does not hear one which comes before it, or whose reply is not heard."""
+        del kind
+        for position, node in enumerate(way):
+            for before in way[:position]:
+                mine, theirs = self._side(node), self._side(before)
+                if mine is not None and theirs is not None and mine != theirs:
+                    return node
+        return None
+
+    def _side(self, node: Node) -> int | None:
+        return next((number for number, group in enumerate(self._groups) if node in group), None)
+
+
+def partition(lab: Lab, groups: Sequence[Group], one_way: bool) -> Partition:
+    """See ``Lab.partition``."""
+    sides = [_checked(lab, group) for group in groups]
+    if len(sides) < 2:
+        raise TopologyError(f"lab {lab.name!r}: a partition has two groups of nodes or more, and got {len(sides)}")
+    if one_way and len(sides) != 2:
+        raise TopologyError(f"lab {lab.name!r}: a one-way partition has two groups, and got {len(sides)}")
+    seen: dict[int, Node] = {}
+    for side in sides:
+        mine = {node.inode: node for node in side}
+        for inode, node in mine.items():
+            if inode in seen:
+                other = seen[inode]
+                why = "is in two groups" if other is node else f"shares its namespace with {other.name!r}"
+                raise TopologyError(f"lab {lab.name!r}: cannot be partitioned: {node.name!r} {why}")
+        seen.update(mine)
+    comment = " | ".join(",".join(node.name for node in side) for side in sides)[:100]
+    filters: list[Filter] = []
+    try:
+        for senders, receivers in list(permutations(sides, 2))[: 1 if one_way else None]:
+            for receiver in {node.inode: node for node in receivers}.values():
+                chains = _chains(receiver, senders, comment)
+                if chains:
+                    filters.append(Filter(receiver, "netdev", chains))
+    except BaseException:
+        for filter_ in filters:
+            filter_.remove()
+        raise
+    return Partition(lab.faults, sides, one_way, filters)
+
+
+def _checked(lab: Lab, group: Group) -> list[Node]:
+    nodes = [group] if isinstance(group, Node) else list(group)
+    if not nodes:
+        raise TopologyError(f"lab {lab.name!r}: a group of a partition is empty")
+    return [lab.check_node(node, "partition") for node in nodes]
+
+
+def _chains(receiver: Node, senders: Sequence[Node], comment: str) -> list[tuple[str, str, list[str]]]:
+    """For each of its interfaces, what it does not hear: all that comes over a link from a sender, and whatever else
+    has a sender's MAC or IP address."""
+    direct = {
+        interface.name
+        for link in receiver.links
+        for interface in link.interfaces
+        if interface.node is receiver and any(other.node in senders for other in link.interfaces)
+    }
+    macs = [i.mac for node in senders for name, i in node.interfaces.items() if name != "lo" and i.mac]
+    networks = [ip_network(address.ip) for node in senders for address in node.addresses()]
+    rules = []
+    if macs:
+        rules.append(f'ether saddr {one_of(macs)} counter drop comment "partition {comment}"')
+    rules += [f'{match} counter drop comment "partition {comment}"' for match in addresses("saddr", networks).values()]
+    chains = []
+    for number, name in enumerate(name for name in receiver.interfaces if name != "lo"):
+        here = [f'counter drop comment "partition {comment}"'] if name in direct else rules
+        if here:
+            head = f'type filter hook ingress device "{name}" priority {_PRIORITY};'
+            chains.append((f"ingress{number}", head, here))
+    return chains

@@ -1,0 +1,127 @@
+"""Schedule: faults, or anything else, at given times while the test goes on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from pytest_netns.errors import TopologyError, WaitTimeout
+
+Event = tuple[float, Callable[[], object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An action that was carried out.
+
+    Attributes:
+        asked: seconds after the start at which it was due.
+        began: seconds after the start at which it began.
+        action: what was called.
+    """
+
+    asked: float
+    began: float
+    action: Callable[[], object]
+
+
+class Schedule:
+    """Actions that are carried out one after the other, in a thread of their own. Made by ``Lab.schedule``.
+
+    As a context manager it waits at the end of the block until all is done; if the block failed, the rest is cancelled.
+    """
+
+    def __init__(self, lab: str, events: Iterable[Event]) -> None:
+        self._lab = lab
+        self._events = sorted(_checked(lab, events), key=lambda event: event[0])
+        self._log: list[Done] = []
+        self._error: BaseException | None = None
+        self._told = False
+        self._stop = threading.Event()
+        self._began = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=f"netns-schedule-{lab}", daemon=True)
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        state = "running" if self._thread.is_alive() else "failed" if self._error is not None else "ended"
+        return f"<Schedule of lab {self._lab!r}, {state}: {len(self._log)} of {len(self._events)} done>"
+
+    @property
+    def log(self) -> tuple[Done, ...]:
+        """What was carried out so far."""
+        return tuple(self._log)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended: by its last action, by an error or by ``cancel()``."""
+        return not self._thread.is_alive()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until all is done; ``timeout`` in seconds, None for ever.
+
+        Raises:
+            WaitTimeout: not in time.
+            Exception: what an action raised; those after it were not carried out.
+        """
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise WaitTimeout(f"{self!r}: waited {timeout:g} s")
+        if self._error is not None:
+            self._told = True
+            raise self._error
+
+    def cancel(self) -> None:
+        """Carry out nothing more. Returns when the action that is under way has ended."""
+        self._stop.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def untold(self) -> BaseException | None:
+        """What an action raised, if nobody has been told yet."""
+        if self._told:
+            return None
+        self._told = True
+        return self._error
+
+    def _run(self) -> None:
+        for due, action in self._events:
+            # an event, not a sleep: cancel() is heard at once
+            if self._stop.wait(max(0.0, self._began + due - time.monotonic())):
+                return
+            self._log.append(Done(due, time.monotonic() - self._began, action))
+            try:
+                action()
+            except BaseException as error:  # raised by wait(), or when the lab is closed
+                self._error = error
+                error.add_note(f"raised by {action!r}, due {due:g} s after the start of a schedule of {self._lab!r}")
+                return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.wait()
+        else:
+            self.cancel()
+
+
+def _checked(lab: str, events: Iterable[Event]) -> list[Event]:
+    found = []
+    for event in events:
+        try:
+            due, action = event
+        except (TypeError, ValueError):
+            raise TopologyError(f"lab {lab!r}: schedule: {event!r} is not a pair of seconds and an action") from None
+        if isinstance(due, bool) or not isinstance(due, int | float) or not 0 <= due < float("inf"):
+            raise TopologyError(f"lab {lab!r}: schedule: {due!r} is no time: seconds from now, 0 or more")
+        if not callable(action):
+            raise TopologyError(f"lab {lab!r}: schedule: {action!r} cannot be called; write e.g. link.down, without ()")
+        found.append((float(due), action))
+    return found

@@ -1,0 +1,169 @@
+"""Breakable: the faults that can be put upon a host. Each is told in a module of ``pytest_netns.faults``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.interface import Interface
+from pytest_netns.kernel import rtnetlink
+from pytest_netns.kernel.birth import birth
+from pytest_netns.kernel.rtnetlink import AddressWithPrefix
+from pytest_netns.lab.node import Node
+
+if TYPE_CHECKING:
+    from pytest_netns.faults.block import Block
+    from pytest_netns.faults.crash import Crash
+    from pytest_netns.faults.freeze import Freeze
+    from pytest_netns.lab.host import Host
+    from pytest_netns.lab.routing import RouteTarget
+
+
+class Breakable(Node):
+    """A host that can fail."""
+
+    _crash: Crash | None = None
+    _freeze: Freeze | None = None
+
+    def block(
+        self,
+        *,
+        src: RouteTarget | None = None,
+        dst: RouteTarget | None = None,
+        protocol: str | int | None = None,
+        port: int | None = None,
+        reject: bool = False,
+    ) -> Block:
+        """Let no packet through that matches all that is given, whether it is received, sent or forwarded.
+
+        Loopback is spared. Several blocks add up. Works on every host by nftables rules of its own, which other rules
+        cannot overrule. A sender's own ``sendto`` is refused with EPERM where its own host drops the packet, as with
+        any firewall.
+
+        Args:
+            src: where the packet comes from: a node, an interface, an address, a network, or a bridge (its subnets).
+            dst: where it goes; likewise.
+            protocol: ``"tcp"``, ``"udp"``, ``"sctp"``, ``"icmp"`` (of IPv6 too, neighbour discovery excepted), or the
+                number of an IP protocol.
+            port: destination port, 1 to 65535; of TCP and UDP if no protocol is given.
+            reject: answer with a TCP reset or an ICMP error, instead of silence.
+
+        Returns:
+            The block: as a context manager it ends with its block; ``packets`` counts what it has stopped.
+
+        Raises:
+            TopologyError: a target without address, an unknown protocol, or a port without ports.
+            ValueError: the port is out of range.
+            UnsupportedError: neither libnftables nor the nft program is installed.
+        """
+        from pytest_netns.faults.block import block
+
+        self.lab.check_node(self, "block packets of")
+        return block(self.lab.faults, self, src, dst, protocol, port, reject)
+
+    def unblock(self) -> None:
+        """Undo every ``block`` of this host."""
+        from pytest_netns.faults.block import Block
+
+        for fault in reversed(list(self.lab.faults)):
+            if isinstance(fault, Block) and fault.nodes == (self,):
+                fault.undo()
+
+    def freeze(self) -> Freeze:
+        """Stop all its processes (SIGSTOP), daemons included. Its kernel goes on: pings and SYNs are answered.
+
+        Processes of the test itself are not meant, nor are those started after it. Hosts that share one namespace
+        freeze together.
+
+        Returns:
+            The fault: as a context manager it thaws them at the end of its block.
+
+        Raises:
+            WaitTimeout: a process did not stop within 5 seconds.
+        """
+        from pytest_netns.faults.freeze import freeze
+
+        self.lab.check_node(self, "freeze")
+        if self._freeze is None or not self._freeze.in_force:
+            self._freeze = freeze(self.lab.faults, self)
+        return self._freeze
+
+    def thaw(self) -> None:
+        """Let its processes go on (SIGCONT). Nothing happens if they do."""
+        if self._freeze is not None:
+            self._freeze.undo()
+
+    @property
+    def crashed(self) -> Crash | None:
+        """The crash that has not been followed by a ``restart()``; None if it runs."""
+        return self._crash if self._crash is not None and self._crash.in_force else None
+
+    def crash(self) -> Crash:
+        """Everything of it is gone at once, as by a power cut: processes, sockets, connections, neighbours, rules.
+
+        Others see the carrier of its links go, and then nothing: no reset, no farewell. Captures on it end. What runs
+        in the test itself (``call``, ``with host:``) is left in the namespace that was.
+
+        Returns:
+            The fault: as a context manager it restarts the host at the end of its block.
+
+        Raises:
+            TopologyError: it has crashed already, was adopted, or shares its namespace.
+        """
+        from pytest_netns.faults.crash import Crash
+
+        self.lab.check_node(self, "crash")
+        self._crash = Crash(cast("Host", self))
+        return self._crash
+
+    def restart(self) -> None:
+        """Boot after a crash: sysctls of its birth, links up, its addresses, the routes that were set, and NAT rules.
+
+        Its processes are not started again, and what else was changed by hand is gone. Crashes first if it has not.
+        """
+        (self.crashed or self.crash()).undo()
+
+    def addresses(self) -> list[AddressWithPrefix]:
+        """Its addresses, IPv4 first, link-local ones last; of a crashed host those that it will have again."""
+        return super().addresses() if self.crashed is None else self.crashed.addresses
+
+    # ------------------------------------------------------------- for Crash
+
+    def pids(self) -> list[int]:
+        """The processes in its network namespace that were started by this lab, daemons included."""
+        return self._supervisor.pids(self.inode)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether its namespace belongs to somebody else."""
+        return self.lab.is_adopted(self)
+
+    def kill_processes(self) -> None:
+        """Kill everything that runs in it, at once."""
+        self._supervisor.kill_all(self.name, self.inode)
+
+    def renew(self, keep: Sequence[Interface]) -> None:
+        """Give it a new network namespace, and take the given interfaces along."""
+        fd, rtnl = birth(self.name, self.sysctls_at_birth)
+        try:
+            rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
+            if keep:
+                self.rtnl.batch([rtnetlink.link_move(each.index, each.name, fd) for each in keep])
+        except BaseException:
+            rtnl.close()
+            raise
+        self.replace(fd, rtnl)
+        if self.isolation is not None:
+            kinds = self.isolation.kinds
+            self._supervisor.close()
+            self.isolate(kinds)
+
+    def configure_anew(self) -> None:
+        """Called after a restart, for what kinds of hosts have beside addresses and routes."""
+
+    def before_entry(self) -> None:
+        """Called before a thread or a process of the test goes inside. Raises TopologyError if it has crashed."""
+        if self.crashed is not None:
+            raise TopologyError(f"{self.name!r} has crashed, and nothing can run in it; restart() it first")
+        super().before_entry()
