@@ -14,7 +14,17 @@ from pytest_netns.probe.limits import check_port
 
 #: Before the usual filters (priority 0), so that it counts whatever they say.
 _PRIORITY = -10
-_HOOKS = {"input": 'iifname "lo" return', "forward": "", "output": 'oifname "lo" return'}
+#: What is spared in each hook: loopback, and the answers that a reject makes.
+_HOOKS = {
+    "input": ['iifname "lo" return'],
+    "forward": [],
+    "output": [
+        'oifname "lo" return',
+        "tcp flags & rst == rst return",
+        "icmp type { destination-unreachable, time-exceeded, parameter-problem } return",
+        "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } return",
+    ],
+}
 
 _NAMED = ("tcp", "udp", "sctp", "icmp")
 _WITH_PORTS = ("tcp", "udp", "sctp")
@@ -26,14 +36,11 @@ class Block(Fault):
     """Packets that a host drops or rejects. Made by ``Host.block``."""
 
     def __init__(self, register: Faults, host: Node, what: str, rules: Sequence[str]) -> None:
-        self._filter = Filter(
-            host,
-            "inet",
-            [
-                (hook, f"type filter hook {hook} priority {_PRIORITY};", [*filter(None, [spared]), *rules])
-                for hook, spared in _HOOKS.items()
-            ],
-        )
+        chains = [
+            (hook, f"type filter hook {hook} priority {_PRIORITY};", [*spared, *rules])
+            for hook, spared in _HOOKS.items()
+        ]
+        self._filter = Filter(host, "inet", chains)
         super().__init__(register, what, self._filter.remove, [host])
 
     @property

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from conversation import listen
+from explaining import why_no_ping
+
+from pytest_netns import Host, Lab, Namespace, TopologyError
+
+SHORT = 0.05
+SLEEP = [sys.executable, "-c", "import time; time.sleep(1000)"]
+#: A daemon: forks twice, into a session of its own.
+DAEMON = [sys.executable, "-c", "import os, time\nif os.fork() == 0:\n os.setsid()\n os.fork() or time.sleep(1000)"]
+
+
+def test_nothing_of_it_is_left_and_nobody_hears_good_bye(lab: Lab) -> None:
+    lan = lab.bridge("lan")
+    red, blue = lan.host("red"), lan.host("blue")
+    server = blue.socket(socket.AF_INET, socket.SOCK_STREAM)
+    server.bind((str(blue.ip4), 80))
+    server.listen()
+    client = red.socket(socket.AF_INET, socket.SOCK_STREAM)
+    client.connect((str(blue.ip4), 80))
+    process = blue.spawn(SLEEP)
+    blue.run(DAEMON)
+    inode = blue.inode
+    with red.capture(filter="tcp") as capture, blue.crash():
+        assert process.returncode == -9
+        assert not blue.pids()
+        assert not red.ping(blue, timeout=SHORT)
+        assert blue.inode != inode
+        why = why_no_ping(red, blue)
+        assert why.node == "blue"
+        assert "'blue' has crashed" in str(why.cause)
+    assert red.ping(blue.ip4)
+    assert red.ping(blue.ip6)
+    assert red.tcp(blue, 80).state == "closed"
+    assert not [packet for packet in capture.packets if packet["TCP"].sport == 80 and packet["TCP"].flags & "RF"]
+
+
+def test_it_comes_back_with_addresses_routes_sysctls_and_nat(lab: Lab) -> None:
+    lan, wan = lab.bridge("lan", "192.168.15.0/24"), lab.bridge("wan", "203.0.113.0/24")
+    red, outside = lan.host("red"), wan.host("outside")
+    router = lab.router("router", lan, wan, sysctls={"net.ipv4.ip_default_ttl": 77})
+    red.default_route(via=router)
+    router.masquerade(wan)
+    router.add_route("198.51.100.0/24", kind="blackhole")
+    addresses, routes = router.addresses(), [str(route) for route in router.routes()]
+    with router.crash():
+        assert [a for a in router.addresses() if not a.is_link_local] == [a for a in addresses if not a.is_link_local]
+        assert not red.ping(outside, timeout=SHORT)
+    assert router.addresses() == addresses
+    assert sorted(str(route) for route in router.routes()) == sorted(routes)
+    assert router.sysctl["net.ipv4.ip_default_ttl"] == "77"
+    with outside.capture(filter="icmp") as capture:
+        assert red.ping(outside.ip4)
+    assert capture.packets[0]["IP"].src == str(router.interfaces["eth1"].ip4)
+
+
+def test_a_link_that_was_down_stays_down(lab: Lab) -> None:
+    red, blue = lab.host("red"), lab.host("blue")
+    link = lab.connect(red, blue)
+    link.down()
+    blue.crash()
+    blue.restart()
+    assert not link.is_up
+    link.up()
+    assert red.ping(blue)
+
+
+def test_nothing_runs_in_it_meanwhile(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    right.crash()
+    for attempt in (lambda: right.run(["true"]), lambda: right.spawn(SLEEP), lambda: right.call(len, "")):
+        with pytest.raises(TopologyError, match="'right' has crashed"):
+            attempt()
+    with pytest.raises(TopologyError, match="crashed already"):
+        right.crash()
+    right.restart()
+    assert right.run(["echo", "up"]).stdout == "up\n"
+    assert left.ping(right)
+
+
+def test_restart_alone_is_a_reboot(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    process = right.spawn(SLEEP)
+    right.nft("add table inet mine")
+    right.restart()
+    assert process.returncode == -9
+    assert right.nft_ruleset() == []
+    assert left.ping(right)
+    listen(right, 80)
+    assert left.tcp(right, 80)
+    assert right.crashed is None
+
+
+def test_isolated_hosts_have_new_files(lab: Lab) -> None:
+    lan = lab.bridge("lan")
+    red = lab.host("red", lan, isolate={"mount", "uts"})
+    blue = lan.host("blue")
+    red.run(["touch", "/run/mark"])
+    red.restart()
+    assert red.run(["ls", "/run/mark"], check=False).returncode != 0
+    assert red.run(["hostname"]).stdout == "red\n"
+    assert red.ping(blue)
+
+
+def test_the_lab_can_be_closed_while_it_is_down(lab: Lab) -> None:
+    red, blue = lab.host("red"), lab.host("blue")
+    lab.connect(red, blue)
+    red.spawn(SLEEP)
+    red.crash()
+
+
+def test_who_cannot_crash_is_told_why(lab: Lab, netns: Namespace) -> None:
+    red = lab.host("red")
+    lab.host("sidecar", shares=red)
+    with pytest.raises(TopologyError, match="shares its namespace with 'sidecar'"):
+        red.crash()
+    box = lab.adopt(netns, "box")
+    with pytest.raises(TopologyError, match="adopted"):
+        box.crash()
+
+
+def test_frozen_processes_stand_still_and_the_kernel_goes_on(veth_pair: tuple[Host, Host], tmp_path: Path) -> None:
+    left, right = veth_pair
+    loop = f"import os\nn = 0\nwhile True:\n n += 1\n fd = os.open({str(tmp_path / 'n')!r}, 65)\n"
+    loop += " os.pwrite(fd, str(n).encode(), 0); os.close(fd)"
+    process = right.spawn([sys.executable, "-c", loop], ready=(tmp_path / "n").exists)
+    other = left.spawn(SLEEP)
+    right.run(DAEMON)
+    with right.freeze() as freeze:
+        states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in right.pids()]
+        assert len(states) >= 2  # the loop, the daemon, and perhaps who started it
+        assert set(states) == {"T"}
+        assert Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T"
+        before = (tmp_path / "n").read_text()
+        assert left.ping(right)
+        assert (tmp_path / "n").read_text() == before
+        assert right.freeze() is freeze
+    process.wait_until(lambda: (tmp_path / "n").read_text() != before)
+    right.thaw()
+
+
+def test_a_frozen_lab_can_be_closed(veth_pair: tuple[Host, Host]) -> None:
+    _, right = veth_pair
+    right.spawn(SLEEP)
+    right.freeze()

@@ -1,0 +1,165 @@
+"""What can go wrong with a link: it goes down, flaps, shrinks, and swallows large packets; a host moves to another."""
+
+from __future__ import annotations
+
+import pytest
+from explaining import why_no_ping
+
+from pytest_netns import Host, KernelError, Lab, TopologyError
+
+SHORT = 0.05
+
+
+def test_down_ends_with_its_block(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    link = left.links[0]
+    with link.down() as fault:
+        assert not left.ping(right, timeout=SHORT)
+        assert link.down() is fault
+        assert str(fault) == "left:eth0 -- right:eth0 is down"
+    assert left.ping(right)
+    link.down()
+    link.up()
+    assert not list(left.lab.faults)
+    link.down()
+    left.lab.heal()
+    assert left.ping(right)
+    link.down()
+    link.remove()
+    left.lab.heal()
+
+
+def test_flapping(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    link = left.links[0]
+    before = int(left.run(["cat", "/proc/sys/net/ipv4/ip_forward"]).stdout)
+    assert before == 0
+    changes = "/sys/class/net/eth0/carrier_changes"
+    count = int(left.lab.host("probe", shares=left, isolate={"mount"}).run(["cat", changes]).stdout)
+    link.flap(3, 0.02)
+    assert int(left.lab.host("again", shares=left, isolate={"mount"}).run(["cat", changes]).stdout) == count + 6
+    assert left.ping(right)
+    for times, period, words in ((0, 1, "times=0"), (1.5, 1, "times=1.5"), (1, 0, "period=0"), (1, -1, "period=-1")):
+        with pytest.raises(TopologyError, match=words):
+            link.flap(times, period)  # type: ignore[arg-type]
+
+
+def test_the_mtu_of_both_ends_changes(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    link = left.links[0]
+    with link.set_mtu(1400):
+        assert (link.a.mtu, link.b.mtu) == (1400, 1400)
+        assert not left.ping(right.ip4, size=1400, df=True, timeout=SHORT)
+    assert (link.a.mtu, link.b.mtu) == (1500, 1500)
+    assert left.ping(right.ip4, size=1400, df=True)
+    with pytest.raises(KernelError):
+        link.set_mtu(10)
+    assert (link.a.mtu, link.b.mtu) == (1500, 1500)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_black_hole_says_nothing(lab: Lab, version: int) -> None:
+    left, right = lab.bridge("left"), lab.bridge("right")
+    a, b = left.host("a"), right.host("b")
+    router = lab.router("r", left, right)
+    lab.autoroute()
+    target = b.ip4 if version == 4 else b.ip6
+    link = router.links[1]
+    with link.black_hole(1400):
+        for source, destination in ((a, target), (b, a.ip4 if version == 4 else a.ip6)):
+            result = source.ping(destination, size=1400, df=True, timeout=SHORT)
+            assert not result
+            assert result.error is None
+            assert source.ping(destination, size=1300, df=True)
+        found = a.path_mtu(target, timeout=SHORT)
+        assert (found.mtu, found.black_hole) == (1400, True)
+        assert why_no_ping(a, target, size=1400, df=True).node == "r"
+    assert a.ping(target, size=1400, df=True)
+
+
+def test_a_bridge_makes_one_too(bridge: object, lab: Lab) -> None:
+    lan = lab.bridge("lan")
+    a, b = lan.host("a"), lan.host("b")
+    with b.links[0].black_hole(1400):
+        assert not a.ping(b, size=1400, timeout=SHORT)
+        assert not b.ping(a, size=1400, timeout=SHORT)
+        assert a.ping(b, size=1300)
+    assert a.ping(b, size=1400)
+
+
+def test_hosts_alone_make_no_black_hole(veth_pair: tuple[Host, Host], lab: Lab) -> None:
+    left, _ = veth_pair
+    with pytest.raises(TopologyError, match="both ends are hosts"):
+        left.links[0].black_hole(1400)
+    router = lab.router("r")
+    link = lab.connect(router, left)
+    with pytest.raises(TopologyError, match="expected less than 1500"):
+        link.black_hole(1500)
+    assert not list(lab.faults)
+
+
+def test_roaming_with_a_new_address(lab: Lab) -> None:
+    home, away = lab.bridge("home", "10.1.0.0/24"), lab.bridge("away", "10.2.0.0/24")
+    red, at_home, there = home.host("red"), home.host("server"), away.host("server2")
+    red.default_route(via=at_home)
+    before, mac, index = red.addresses(), red.mac, red.primary.index
+    home.detach(red)
+    interface = away.attach(red)
+    assert (red.mac, interface.index) == (mac, index)
+    assert list(red.interfaces) == ["lo", "eth0"]
+    assert str(red.ip4).startswith("10.2.0.")
+    assert not {a for a in before if not a.is_link_local} & set(red.addresses())
+    assert red.ping(there.ip4)
+    assert red.ping(there.ip6)
+    assert [str(r) for r in red.routes() if r.gateway] == []
+    assert "red" in away.ports
+    assert "red" not in home.ports
+    assert home.host("next").ip4 == before[0].ip  # it was given back
+    away.detach(red)
+    home.attach(red)
+    assert red.ping(at_home)
+    lab[red.name].links[0].remove()
+    assert list(red.interfaces) == ["lo"]
+
+
+def test_roaming_with_its_address_kept(lab: Lab) -> None:
+    home, away = lab.bridge("home", "10.1.0.0/24"), lab.bridge("away", "10.2.0.0/24")
+    red = home.host("red")
+    before = red.addresses()
+    home.detach(red)
+    away.attach(red, "keep")
+    assert red.addresses() == before
+    away.detach(red)
+    away.attach(red, "renew")
+    assert str(red.ip4).startswith("10.2.0.")
+    away.detach(red)
+    away.attach(red, "10.2.0.99")
+    assert str(red.ip4) == "10.2.0.99"
+
+
+def test_between_bridges_of_one_subnet_nothing_changes(lab: Lab) -> None:
+    one = lab.bridge("one", "10.1.0.0/24")
+    two = lab.bridge("two", one)
+    lab.connect(one, two)
+    red, blue = one.host("red"), one.host("blue")
+    before = red.addresses()
+    one.detach(red)
+    two.attach(red)
+    assert red.addresses() == before
+    assert red.ping(blue)
+
+
+def test_heal_mends_everything_and_reports_all_that_fails(lab: Lab) -> None:
+    lan = lab.bridge("lan")
+    a, b, c = (lan.host(name) for name in "abc")
+    a.links[0].down()
+    b.crash()
+    c.block()
+    assert [str(fault) for fault in lab.faults] == [
+        "a:eth0 -- lan:a is down",
+        "'b' has crashed",
+        "'c' drops packets of all kinds",
+    ]
+    lab.heal()
+    assert lab.ping_all()
+    assert not list(lab.faults)
