@@ -53,7 +53,7 @@ class CommandError(NetnsError):
     def __init__(
         self, message: str, argv: Sequence[str], returncode: int | None = None, stdout: str = "", stderr: str = ""
     ) -> None:
-        self.argv = list(argv)
+        self.argv: list[str] = list(argv)
         self.returncode = returncode
         self.stdout = stdout
         self.stderr = stderr

@@ -78,6 +78,7 @@ class Namespace(Views):
         PrivilegeError: this process may not create namespaces.
     """
 
+    rtnl: NetlinkSocket
     _counter = 0
 
     def __init__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.retry import asked, check_node, until, why
 from pytest_netns.errors import ProbeFailure, TopologyError
@@ -13,6 +13,7 @@ from pytest_netns.lab.node import Node
 if TYPE_CHECKING:
     from pytest_netns.kernel.rtnetlink import Address
     from pytest_netns.probe.destination import Destination
+    from pytest_netns.probe.options import TraceOptions
     from pytest_netns.probe.trace import TraceResult
 
 
@@ -22,7 +23,7 @@ def assert_path(
     hops: Sequence[Node | Address | str],
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[TraceOptions],
 ) -> TraceResult:
     """Packets take a certain way; returns the trace.
 
@@ -56,7 +57,7 @@ def assert_not_path(
     hops: Sequence[Node | Address | str],
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[TraceOptions],
 ) -> TraceResult:
     """Packets arrive, and not by a certain way. Args and errors as for ``assert_path``."""
     __tracebackhide__ = True

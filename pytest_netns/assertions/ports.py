@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
 from pytest_netns.errors import ProbeFailure
@@ -11,6 +11,7 @@ from pytest_netns.lab.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.probe.destination import Destination
+    from pytest_netns.probe.options import TcpOptions, UdpOptions
     from pytest_netns.probe.tcp import TcpResult
     from pytest_netns.probe.udp import UdpResult
 
@@ -21,7 +22,7 @@ def _assert_tcp(
     port: int,
     wanted: Sequence[str],
     within: float | None,
-    probe: dict[str, Any],
+    probe: TcpOptions,
 ) -> TcpResult:
     __tracebackhide__ = True
     check_node(source)
@@ -47,7 +48,7 @@ def assert_tcp_open(
     port: int,
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[TcpOptions],
 ) -> TcpResult:
     """A TCP port is open, seen from ``source``; returns the result.
 
@@ -71,7 +72,7 @@ def assert_tcp_not_open(
     port: int,
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[TcpOptions],
 ) -> TcpResult:
     """A TCP port is closed, filtered or unreachable. Args and errors as for ``assert_tcp_open``."""
     __tracebackhide__ = True
@@ -84,7 +85,7 @@ def assert_tcp_closed(
     port: int,
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[TcpOptions],
 ) -> TcpResult:
     """A TCP port is closed: a RST comes back. Args and errors as for ``assert_tcp_open``."""
     __tracebackhide__ = True
@@ -97,7 +98,7 @@ def assert_tcp_filtered(
     port: int,
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[TcpOptions],
 ) -> TcpResult:
     """A SYN is not answered at all, though it was sent. Args and errors as for ``assert_tcp_open``."""
     __tracebackhide__ = True
@@ -111,7 +112,7 @@ def assert_udp(
     payload: bytes = b"",
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[UdpOptions],
 ) -> UdpResult:
     """A datagram is answered; returns the result.
 
@@ -141,7 +142,7 @@ def assert_no_udp(
     payload: bytes = b"",
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[UdpOptions],
 ) -> UdpResult:
     """A datagram is not answered, though it was sent. Args and errors as for ``assert_udp``."""
     __tracebackhide__ = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
 from pytest_netns.errors import ProbeFailure
@@ -11,10 +11,13 @@ from pytest_netns.lab.node import Node
 if TYPE_CHECKING:
     from pytest_netns.probe.arp import ArpResult
     from pytest_netns.probe.destination import Destination
+    from pytest_netns.probe.options import ArpOptions, PingOptions
     from pytest_netns.probe.ping import PingResult
 
 
-def assert_ping(source: Node, destination: Destination, *, within: float | None = None, **probe: Any) -> PingResult:
+def assert_ping(
+    source: Node, destination: Destination, *, within: float | None = None, **probe: Unpack[PingOptions]
+) -> PingResult:
     """``destination`` answers every echo request of ``source``; returns the result.
 
     Args:
@@ -34,7 +37,9 @@ def assert_ping(source: Node, destination: Destination, *, within: float | None 
     raise ProbeFailure(f"{asked(result)}{tries}\n{why(source, lambda q: q.ping_question(source, result, probe))}")
 
 
-def assert_no_ping(source: Node, destination: Destination, *, within: float | None = None, **probe: Any) -> PingResult:
+def assert_no_ping(
+    source: Node, destination: Destination, *, within: float | None = None, **probe: Unpack[PingOptions]
+) -> PingResult:
     """``destination`` answers no echo request of ``source``, though something was sent; returns the result.
 
     Args and errors as for ``assert_ping``; with ``within``, retried until no answer comes.
@@ -50,7 +55,9 @@ def assert_no_ping(source: Node, destination: Destination, *, within: float | No
     return result
 
 
-def assert_arp(source: Node, destination: Destination, *, within: float | None = None, **probe: Any) -> ArpResult:
+def assert_arp(
+    source: Node, destination: Destination, *, within: float | None = None, **probe: Unpack[ArpOptions]
+) -> ArpResult:
     """Somebody on the link of ``source`` answers ARP, or neighbour discovery, for an address; returns the result.
 
     Args:
@@ -76,7 +83,9 @@ def assert_arp(source: Node, destination: Destination, *, within: float | None =
     raise ProbeFailure(f"{asked(result)}{tries}\n{why or 'cause: not found: the tables say that it should answer'}")
 
 
-def assert_no_arp(source: Node, destination: Destination, *, within: float | None = None, **probe: Any) -> ArpResult:
+def assert_no_arp(
+    source: Node, destination: Destination, *, within: float | None = None, **probe: Unpack[ArpOptions]
+) -> ArpResult:
     """Nobody answers ARP, or neighbour discovery, for an address, though the question was sent; returns the result.
 
     Args and errors as for ``assert_arp``; with ``within``, retried until nobody answers.

@@ -90,7 +90,7 @@ class Tap:
             self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
             self._socket.setblocking(False)
             granted = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-            self.pause = min(_PAUSE, granted / _FILL_RATE)
+            self.pause: float = min(_PAUSE, granted / _FILL_RATE)
             if filter_code is not None:
                 bpf.attach(self._socket, filter_code)
             bind_packet_socket(self._socket.fileno(), _ETH_P_ALL, index)
@@ -250,4 +250,4 @@ class _Pump:
                     tap.drain()
 
 
-pump = _Pump()
+pump: _Pump = _Pump()

@@ -34,7 +34,7 @@ class Bridge(Node):
         self._unplugged: dict[Interface, Link] = {}
         try:
             device = interface_name(name, ())
-            self.device = Interface(self, device, self.slots.next_index())
+            self.device: Interface = Interface(self, device, self.slots.next_index())
             self._port_names.add(device)
             self.rtnl.batch([rtnetlink.bridge(device, self.device.index, lab.mac_for(name, device))])
         except BaseException:

@@ -66,9 +66,9 @@ class Lab:
         visible: Callable[[], Iterable[str | os.PathLike[str]]] = tuple,
     ) -> None:
         self.name = name
-        self.plan = AddressPlan(name, ipv4, ipv6)
-        self.supervisor = Supervisor()
-        self.dns = Names(self)
+        self.plan: AddressPlan = AddressPlan(name, ipv4, ipv6)
+        self.supervisor: Supervisor = Supervisor()
+        self.dns: Names = Names(self)
         self.visible = visible
         self._sysctls = dict(sysctls or {})
         self._isolate = self._check_kinds("every host", isolate)

@@ -50,7 +50,8 @@ class Link:
         given: Sequence[AddressWithPrefix] = (),
     ) -> None:
         self.lab = lab
-        self.a, self.b = ends
+        self.a: Interface = ends[0]
+        self.b: Interface = ends[1]
         self._given = list(given)
         self._segment = segment
         self._owns_segment = owned

@@ -55,7 +55,7 @@ class Node(Prober):
     ) -> None:
         super().__init__(name, sysctls={**self.born_with, **sysctls}, supervisor=lab.supervisor, existing=existing)
         self.lab = lab
-        self.slots = slots or Slots()
+        self.slots: Slots = slots or Slots()
         self.isolation: Isolation | None = None
 
     def isolate(self, kinds: Iterable[Kind]) -> None:
