@@ -376,7 +376,9 @@ class Namespace(Views):
         self._sockets = [open_ for open_ in self._sockets if open_.fileno() >= 0] + [sock]
         return sock
 
-    async def open_connection(self, host: object, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def open_connection(
+        self, host: streams.StreamHost, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """``asyncio.open_connection`` from inside. One event loop can serve every node of a lab.
 
         Args:
@@ -386,7 +388,7 @@ class Namespace(Views):
         return await streams.open_connection(self, host, port)
 
     async def start_server(
-        self, client_connected_cb: streams.ClientConnected, host: object, port: int
+        self, client_connected_cb: streams.ClientConnected, host: streams.StreamHost, port: int
     ) -> asyncio.Server:
         """``asyncio.start_server`` inside, on one address.
 
