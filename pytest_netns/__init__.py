@@ -161,17 +161,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object
-    if name == "ready":
-        value = importlib.import_module("pytest_netns.ready")
-    else:
-        value = getattr(importlib.import_module(home), "enter" if name == "enter_sandbox" else name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # to type checkers a name that is not imported above does not exist
+
+    def __getattr__(name: str) -> object:
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object
+        if name == "ready":
+            value = importlib.import_module("pytest_netns.ready")
+        else:
+            value = getattr(importlib.import_module(home), "enter" if name == "enter_sandbox" else name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

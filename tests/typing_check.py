@@ -19,6 +19,7 @@ from scapy.layers.l2 import ARP
 from scapy.packet import Packet
 from scapy.plist import PacketList, SndRcvList
 
+import pytest_netns
 from pytest_netns import (
     ArpResult,
     Bridge,
@@ -398,3 +399,7 @@ def test_errors(netns: Namespace) -> None:
         assertion: AssertionError = failure
         not_ours: NetnsError = failure  # type: ignore[assignment]
         print(assertion, not_ours)
+
+
+def test_names_that_do_not_exist() -> None:
+    pytest_netns.Labb  # type: ignore[attr-defined]  # noqa: B018

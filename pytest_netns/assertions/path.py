@@ -32,7 +32,7 @@ def assert_path(
         destination: a node, an interface or an address.
         hops: the routers in order, by node, name or address; the destination may stand at the end.
         within: retry for so many seconds; None: trace once.
-        **probe: as for ``Node.trace``.
+        **probe: method, port, max_hops, timeout (seconds): keywords of ``Node.trace``.
 
     Raises:
         ProbeFailure: they take another way, or do not arrive.
@@ -59,7 +59,18 @@ def assert_not_path(
     within: float | None = None,
     **probe: Unpack[TraceOptions],
 ) -> TraceResult:
-    """Packets arrive, and not by a certain way. Args and errors as for ``assert_path``."""
+    """Packets arrive, and not by a certain way; returns the trace.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        hops: the routers in order, by node, name or address; the destination may stand at the end.
+        within: retry for so many seconds; None: trace once.
+        **probe: method, port, max_hops, timeout (seconds): keywords of ``Node.trace``.
+
+    Raises:
+        ProbeFailure: they take that way, or do not arrive.
+    """
     __tracebackhide__ = True
     check_node(source)
     wanted = [_name_of(source, hop) for hop in hops]

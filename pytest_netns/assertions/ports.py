@@ -57,7 +57,7 @@ def assert_tcp_open(
         destination: a node, an interface or an address.
         port: 1 to 65535.
         within: retry for so many seconds; None: ask once.
-        **probe: as for ``Node.tcp``.
+        **probe: timeout (seconds): keyword of ``Node.tcp``.
 
     Raises:
         ProbeFailure: with the cause.
@@ -74,7 +74,18 @@ def assert_tcp_not_open(
     within: float | None = None,
     **probe: Unpack[TcpOptions],
 ) -> TcpResult:
-    """A TCP port is closed, filtered or unreachable. Args and errors as for ``assert_tcp_open``."""
+    """A TCP port is closed, filtered or unreachable; returns the result.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        within: retry for so many seconds; None: ask once.
+        **probe: timeout (seconds): keyword of ``Node.tcp``.
+
+    Raises:
+        ProbeFailure: it is open; or nothing was sent, so that silence proves nothing.
+    """
     __tracebackhide__ = True
     return _assert_tcp(source, destination, port, ["closed", "filtered", "unreachable"], within, probe)
 
@@ -87,7 +98,18 @@ def assert_tcp_closed(
     within: float | None = None,
     **probe: Unpack[TcpOptions],
 ) -> TcpResult:
-    """A TCP port is closed: a RST comes back. Args and errors as for ``assert_tcp_open``."""
+    """A TCP port is closed: a RST comes back; returns the result.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        within: retry for so many seconds; None: ask once.
+        **probe: timeout (seconds): keyword of ``Node.tcp``.
+
+    Raises:
+        ProbeFailure: it is not, with the cause.
+    """
     __tracebackhide__ = True
     return _assert_tcp(source, destination, port, ["closed"], within, probe)
 
@@ -100,7 +122,18 @@ def assert_tcp_filtered(
     within: float | None = None,
     **probe: Unpack[TcpOptions],
 ) -> TcpResult:
-    """A SYN is not answered at all, though it was sent. Args and errors as for ``assert_tcp_open``."""
+    """A SYN is not answered at all, though it was sent; returns the result.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        within: retry for so many seconds; None: ask once.
+        **probe: timeout (seconds): keyword of ``Node.tcp``.
+
+    Raises:
+        ProbeFailure: it was answered; or nothing was sent, so that silence proves nothing.
+    """
     __tracebackhide__ = True
     return _assert_tcp(source, destination, port, ["filtered"], within, probe)
 
@@ -122,7 +155,7 @@ def assert_udp(
         port: 1 to 65535.
         payload: bytes to send.
         within: retry for so many seconds; None: ask once.
-        **probe: as for ``Node.udp``.
+        **probe: timeout (seconds), ttl: keywords of ``Node.udp``.
 
     Raises:
         ProbeFailure: with the cause.
@@ -144,7 +177,19 @@ def assert_no_udp(
     within: float | None = None,
     **probe: Unpack[UdpOptions],
 ) -> UdpResult:
-    """A datagram is not answered, though it was sent. Args and errors as for ``assert_udp``."""
+    """A datagram is not answered, though it was sent; returns the result.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        payload: bytes to send.
+        within: retry for so many seconds; None: ask once.
+        **probe: timeout (seconds), ttl: keywords of ``Node.udp``.
+
+    Raises:
+        ProbeFailure: it was answered; or nothing was sent, so that silence proves nothing.
+    """
     __tracebackhide__ = True
     check_node(source)
     with Silence(source) as silence:

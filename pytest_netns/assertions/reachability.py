@@ -24,7 +24,7 @@ def assert_ping(
         source: a node.
         destination: a node, an interface or an address.
         within: retry for so many seconds; None: ask once.
-        **probe: as for ``Node.ping``.
+        **probe: count, interval, timeout (seconds), size (bytes), ttl, df: keywords of ``Node.ping``.
 
     Raises:
         ProbeFailure: with the cause.
@@ -42,7 +42,14 @@ def assert_no_ping(
 ) -> PingResult:
     """``destination`` answers no echo request of ``source``, though something was sent; returns the result.
 
-    Args and errors as for ``assert_ping``; with ``within``, retried until no answer comes.
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        within: seconds to retry until no answer comes; None: ask once.
+        **probe: count, interval, timeout (seconds), size (bytes), ttl, df: keywords of ``Node.ping``.
+
+    Raises:
+        ProbeFailure: an answer came; or nothing was sent, so that silence proves nothing.
     """
     __tracebackhide__ = True
     check_node(source)
@@ -64,7 +71,7 @@ def assert_arp(
         source: a node.
         destination: a node, an interface or an address.
         within: retry for so many seconds; None: ask once.
-        **probe: as for ``Node.arp``.
+        **probe: timeout (seconds), dad: keywords of ``Node.arp``.
 
     Raises:
         ProbeFailure: with the cause.
@@ -88,7 +95,14 @@ def assert_no_arp(
 ) -> ArpResult:
     """Nobody answers ARP, or neighbour discovery, for an address, though the question was sent; returns the result.
 
-    Args and errors as for ``assert_arp``; with ``within``, retried until nobody answers.
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        within: seconds to retry until nobody answers; None: ask once.
+        **probe: timeout (seconds), dad: keywords of ``Node.arp``.
+
+    Raises:
+        ProbeFailure: somebody answers; or nothing was sent, so that silence proves nothing.
     """
     __tracebackhide__ = True
     check_node(source)

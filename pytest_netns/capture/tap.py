@@ -220,6 +220,7 @@ class _Pump:
         self._thread: threading.Thread | None = None
 
     def add(self, taps: list[Tap]) -> None:
+        """Begin to read these."""
         with self._lock:
             self._taps.update(taps)
             if self._thread is None or not self._thread.is_alive():
@@ -228,6 +229,7 @@ class _Pump:
             self._wake.set()
 
     def remove(self, taps: list[Tap]) -> None:
+        """Read these no more."""
         with self._lock:
             self._taps.difference_update(taps)
 
