@@ -16,7 +16,12 @@ import pytest
 
 import pytest_netns
 from pytest_netns import Lab, LabFactory, Namespace, NamespaceFactory, Node
+from pytest_netns.kernel.tables import ForwardingEntry, LinkState, Neighbour, Route
+from pytest_netns.lab.names import Names
+from pytest_netns.lab.nat import Counter, ForwardRule, MasqueradeRule
 from pytest_netns.probe import options
+from pytest_netns.probe.icmp import ProbeError
+from pytest_netns.probe.trace import Hop
 
 
 @pytest.mark.parametrize(
@@ -50,10 +55,15 @@ def test_a_factory_takes_what_its_product_takes(factory: type, product: type, hi
     assert taken == known
 
 
+#: What public names return, under no public name of its own.
+RETURNED = (ForwardRule, MasqueradeRule, Counter, Route, Neighbour, ForwardingEntry, LinkState, Hop, ProbeError, Names)
+
+
 def public() -> Iterator[tuple[str, object]]:
     """Every function, class, method and property that can be reached from a public name."""
     seen: set[object] = set()
     waiting: list[tuple[str, object]] = [(name, getattr(pytest_netns, name)) for name in pytest_netns.__all__]
+    waiting += [(each.__name__, each) for each in RETURNED]
     while waiting:
         name, value = waiting.pop()
         ours = str(getattr(value, "__module__", "") or getattr(value, "__name__", "")).startswith("pytest_netns")
