@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         eventually,
     )
     from pytest_netns.capture.capture import Capture
+    from pytest_netns.capture.frame import Frame
     from pytest_netns.errors import (
         CommandError,
         KernelError,
@@ -38,15 +39,18 @@ if TYPE_CHECKING:
         UnsupportedError,
         WaitTimeout,
     )
+    from pytest_netns.factories import LabFactory, NamespaceFactory
     from pytest_netns.interface import Interface
     from pytest_netns.kernel.sandbox import enter as enter_sandbox
     from pytest_netns.lab.bridge import Bridge
     from pytest_netns.lab.host import Host
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.link import Link
+    from pytest_netns.lab.node import Node
     from pytest_netns.lab.router import Router
     from pytest_netns.namespace import Namespace
     from pytest_netns.probe.arp import ArpResult
+    from pytest_netns.probe.destination import Destination
     from pytest_netns.probe.dns import DnsResult
     from pytest_netns.probe.matrix import PingMatrix
     from pytest_netns.probe.path_mtu import PathMtuResult
@@ -61,15 +65,20 @@ _HOME = {
     "Bridge": "pytest_netns.lab.bridge",
     "Capture": "pytest_netns.capture.capture",
     "CommandError": "pytest_netns.errors",
+    "Destination": "pytest_netns.probe.destination",
     "DnsResult": "pytest_netns.probe.dns",
+    "Frame": "pytest_netns.capture.frame",
     "Host": "pytest_netns.lab.host",
     "Interface": "pytest_netns.interface",
     "KernelError": "pytest_netns.errors",
     "Lab": "pytest_netns.lab.lab",
+    "LabFactory": "pytest_netns.factories",
     "Link": "pytest_netns.lab.link",
     "Namespace": "pytest_netns.namespace",
+    "NamespaceFactory": "pytest_netns.factories",
     "NetnsError": "pytest_netns.errors",
     "NetnsWarning": "pytest_netns.errors",
+    "Node": "pytest_netns.lab.node",
     "PathMtuResult": "pytest_netns.probe.path_mtu",
     "PingMatrix": "pytest_netns.probe.matrix",
     "PingResult": "pytest_netns.probe.ping",
@@ -106,15 +115,20 @@ __all__ = [
     "Bridge",
     "Capture",
     "CommandError",
+    "Destination",
     "DnsResult",
+    "Frame",
     "Host",
     "Interface",
     "KernelError",
     "Lab",
+    "LabFactory",
     "Link",
     "Namespace",
+    "NamespaceFactory",
     "NetnsError",
     "NetnsWarning",
+    "Node",
     "PathMtuResult",
     "PingMatrix",
     "PingResult",
@@ -147,17 +161,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value: object
-    if name == "ready":
-        value = importlib.import_module("pytest_netns.ready")
-    else:
-        value = getattr(importlib.import_module(home), "enter" if name == "enter_sandbox" else name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # to type checkers a name that is not imported above does not exist
+
+    def __getattr__(name: str) -> object:
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value: object
+        if name == "ready":
+            value = importlib.import_module("pytest_netns.ready")
+        else:
+            value = getattr(importlib.import_module(home), "enter" if name == "enter_sandbox" else name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

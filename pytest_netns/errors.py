@@ -25,6 +25,7 @@ class KernelError(NetnsError):
         errno: the kernel's errno, e.g. ``errno.EEXIST``.
         operation: what was asked, in the words of ip(8), tc(8) or nft(8).
         node: name of the namespace it was asked of.
+        detail: what the kernel or we can say beyond the errno; often empty.
     """
 
     def __init__(self, errno: int, operation: str, node: str, detail: str = "") -> None:
@@ -53,7 +54,7 @@ class CommandError(NetnsError):
     def __init__(
         self, message: str, argv: Sequence[str], returncode: int | None = None, stdout: str = "", stderr: str = ""
     ) -> None:
-        self.argv = list(argv)
+        self.argv: list[str] = list(argv)
         self.returncode = returncode
         self.stdout = stdout
         self.stderr = stderr

@@ -48,6 +48,11 @@ class Interface:
     """A network device, by name and index. What it shows is asked of the kernel at each access.
 
     Two are equal if they are the same device of the same namespace.
+
+    Attributes:
+        node: the namespace that it is in.
+        name: ``eth0``.
+        index: its number there, as ``ip link`` shows it.
     """
 
     def __init__(self, node: Namespace, name: str, index: int) -> None:
@@ -115,6 +120,9 @@ class Interface:
     def add_address(self, address: str | AddressWithPrefix) -> None:
         """``ip address add``; usable when this returns.
 
+        Args:
+            address: with its prefix, e.g. ``"10.0.0.1/24"``.
+
         Raises:
             TopologyError: it is no address, or lacks its prefix.
             KernelError: e.g. it is there already.
@@ -125,7 +133,15 @@ class Interface:
             self.wait_addresses()
 
     def remove_address(self, address: str | AddressWithPrefix) -> None:
-        """``ip address delete``. Raises TopologyError, KernelError."""
+        """``ip address delete``.
+
+        Args:
+            address: with its prefix, e.g. ``"10.0.0.1/24"``.
+
+        Raises:
+            TopologyError: it is no address, or lacks its prefix.
+            KernelError: it is not there (EADDRNOTAVAIL).
+        """
         parsed = parse_address(address, f"interface {self.name!r} of {self.node.name!r}")
         self.node.rtnl.batch([rtnetlink.address_delete(self.index, self.name, parsed)])
 

@@ -73,11 +73,18 @@ class Namespace(Views):
     Args:
         name: what messages call it.
         sysctls: set at birth, on top of the baseline (see ``pytest_netns.kernel.sysctl.BASELINE``).
+        supervisor: of its processes: for a lab, which has one for all its nodes.
+        existing: descriptor of a namespace to share instead of making one: for ``attach`` and the lab.
+
+    Attributes:
+        name: what messages call it.
+        rtnl: a netlink socket inside.
 
     Raises:
         PrivilegeError: this process may not create namespaces.
     """
 
+    rtnl: NetlinkSocket
     _counter = 0
 
     def __init__(
@@ -242,6 +249,11 @@ class Namespace(Views):
         """Run ``func`` in a new thread inside, and return its value or raise its exception.
 
         Threads that it starts are inside too. Context variables are those of the caller.
+
+        Args:
+            func: what to call.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
         """
         context = contextvars.copy_context()
         result: list[_R] = []
@@ -382,30 +394,47 @@ class Namespace(Views):
         type: int = _socket.SOCK_STREAM,
         proto: int = 0,
     ) -> _socket.socket:
-        """A plain socket that lives in this namespace for ever, usable from any thread. Closed with the namespace."""
+        """A plain socket that lives in this namespace for ever, usable from any thread. Closed with the namespace.
+
+        Args:
+            family: ``socket.AF_INET``, ``AF_INET6``, ``AF_PACKET``, ...
+            type: ``socket.SOCK_STREAM``, ``SOCK_DGRAM``, ``SOCK_RAW``, ...
+            proto: protocol number; 0 for the usual one.
+
+        Raises:
+            OSError: as ``socket.socket`` does.
+        """
         with entered(self.fd):
             sock = _socket.socket(family, type, proto)
         # Held here: a test's own reference is gone before its fixtures are, and Python would complain of the socket.
         self._sockets = [open_ for open_ in self._sockets if open_.fileno() >= 0] + [sock]
         return sock
 
-    async def open_connection(self, host: object, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def open_connection(
+        self, host: streams.StreamHost, port: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """``asyncio.open_connection`` from inside. One event loop can serve every node of a lab.
 
         Args:
             host: an address, a name that resolves inside, or a node.
-            port: TCP port.
+            port: TCP port, 1 to 65535.
+
+        Raises:
+            OSError: no connection; a note says from where to where.
         """
         return await streams.open_connection(self, host, port)
 
     async def start_server(
-        self, client_connected_cb: streams.ClientConnected, host: object, port: int
+        self, client_connected_cb: streams.ClientConnected, host: streams.StreamHost, port: int
     ) -> asyncio.Server:
         """``asyncio.start_server`` inside, on one address.
 
         Args:
             client_connected_cb: called with a reader and a writer for each client.
             host: an address of this namespace, ``"0.0.0.0"`` or ``"::"`` for any, or a node.
-            port: TCP port; 0 lets the kernel choose.
+            port: TCP port, 1 to 65535; 0 lets the kernel choose.
+
+        Raises:
+            OSError: the address is not its own, or the port is taken; a note says where.
         """
         return await streams.start_server(self, client_connected_cb, host, port)

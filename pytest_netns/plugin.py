@@ -6,8 +6,8 @@ used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +16,7 @@ from pytest_netns import session as _session
 from pytest_netns import settings as _settings
 
 if TYPE_CHECKING:
+    from pytest_netns.factories import LabFactory, NamespaceFactory
     from pytest_netns.lab.bridge import Bridge
     from pytest_netns.lab.host import Host
     from pytest_netns.lab.lab import Lab
@@ -121,13 +122,6 @@ def pytest_runtest_makereport(
 # ------------------------------------------------------------------ fixtures
 
 
-class NamespaceFactory(Protocol):
-    """What the ``netns_factory`` fixture gives."""
-
-    def __call__(self, name: str | None = None) -> Namespace:
-        """A new namespace, closed when the session ends."""
-
-
 @pytest.fixture(scope="session")
 def netns_factory(pytestconfig: pytest.Config) -> Iterator[NamespaceFactory]:
     """Call it for network namespaces that live until the session ends: ``netns_factory("red")``."""
@@ -154,7 +148,7 @@ def netns(pytestconfig: pytest.Config) -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="session")
-def lab_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Lab]]:
+def lab_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFactory]:
     """Call it for labs that outlive a test: ``lab_factory("backbone")`` takes what ``Lab`` takes."""
     _session.require_access(pytestconfig)
     from pytest_netns.lab.lab import Lab

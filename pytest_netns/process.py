@@ -85,6 +85,10 @@ class Process:
     It lives until it is told to end or its namespace closes, whichever is first. If it ends by itself, and nobody
     called ``wait()``, closing the namespace raises ProcessDied with its output. As a context manager it is terminated
     at the end of the block.
+
+    Attributes:
+        argv: the program and its arguments.
+        node: name of the namespace that it was started in.
     """
 
     def __init__(self, argv: list[str], node: str, netns: int, popen: subprocess.Popen[bytes], output: int) -> None:
@@ -121,7 +125,10 @@ class Process:
         return _text(self._output) if self._closed_output is None else self._closed_output
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until it ends by itself and return its exit status.
+        """Wait until it ends by itself and return its exit status, negative for a signal.
+
+        Args:
+            timeout: seconds to wait; None waits for ever.
 
         Raises:
             WaitTimeout: it still runs after ``timeout`` seconds.
@@ -141,7 +148,11 @@ class Process:
         return self._end(signal.SIGKILL, None)
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, e.g. SIGHUP. One that ends it counts as unasked unless ``wait()`` follows."""
+        """Send it a signal. One that ends it counts as unasked unless ``wait()`` follows.
+
+        Args:
+            number: e.g. ``signal.SIGHUP``.
+        """
         self._popen.send_signal(number)
 
     def _end(self, number: signal.Signals, timeout: float | None) -> int:
@@ -154,6 +165,10 @@ class Process:
 
     def wait_until(self, ready: _ready.Ready, timeout: float = 10.0) -> None:
         """Wait for a condition, e.g. ``ready.output("converged")``.
+
+        Args:
+            ready: a TCP port that it will listen on, a condition of ``pytest_netns.ready``, or a callable.
+            timeout: seconds to wait for that.
 
         Raises:
             ProcessDied: it ended before.

@@ -28,7 +28,12 @@ class Candidate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something to wait for: how to see it, and how to say it."""
+    """Something to wait for: how to see it, and how to say it.
+
+    Attributes:
+        description: completes "ready when ..." in messages.
+        check: called with the process until it returns something true.
+    """
 
     description: str
     check: Callable[[Candidate], object]
@@ -38,7 +43,12 @@ class Condition:
 
 
 def listening_ports(netns: int, protocol: Transport) -> set[int]:
-    """Ports on which sockets of a namespace wait for peers, over IPv4 and IPv6."""
+    """Ports on which sockets of a namespace wait for peers, over IPv4 and IPv6.
+
+    Args:
+        netns: descriptor of the namespace.
+        protocol: ``"tcp"`` or ``"udp"``.
+    """
     return {listener.port for listener in listeners(netns, protocol)}
 
 
@@ -75,7 +85,10 @@ Ready = int | Condition | Callable[[], object]
 
 
 def condition_of(value: Ready) -> Condition:
-    """What ``ready=`` accepts as a condition: a TCP port, a condition of this module, or a callable without arguments.
+    """What ``ready=`` accepts as a condition.
+
+    Args:
+        value: a TCP port, a condition of this module, or a callable without arguments.
 
     Raises:
         TypeError: it is something else.

@@ -5,16 +5,29 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pytest_netns.namespace import Namespace
+
+
+class Addressed(Protocol):
+    """Something with an address of its own: a host, a router, a bridge."""
+
+    @property
+    def ip(self) -> IPv4Address | IPv6Address:
+        """The address."""
+
+
+#: Where a stream goes to, or comes in: an address, a name that resolves inside, or a node.
+StreamHost = str | IPv4Address | IPv6Address | Addressed
 
 ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None] | None]
 
 
 async def open_connection(
-    node: Namespace, host: object, port: int
+    node: Namespace, host: StreamHost, port: int
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """See ``Namespace.open_connection``."""
     loop = asyncio.get_running_loop()
@@ -37,7 +50,9 @@ async def open_connection(
     raise last
 
 
-async def start_server(node: Namespace, client_connected: ClientConnected, host: object, port: int) -> asyncio.Server:
+async def start_server(
+    node: Namespace, client_connected: ClientConnected, host: StreamHost, port: int
+) -> asyncio.Server:
     """See ``Namespace.start_server``."""
     family, kind, proto, address = (await _resolve(node, host, port))[0]
     sock = node.socket(family, kind, proto)
@@ -52,7 +67,7 @@ async def start_server(node: Namespace, client_connected: ClientConnected, host:
         raise
 
 
-async def _resolve(node: Namespace, host: object, port: int) -> list[tuple[int, int, int, tuple[str, int]]]:
+async def _resolve(node: Namespace, host: StreamHost, port: int) -> list[tuple[int, int, int, tuple[str, int]]]:
     name = str(getattr(host, "ip", host))
     # getaddrinfo() asks its servers through sockets of the thread that it runs in, so that one must be inside; and it
     # blocks, so it is not the loop's.

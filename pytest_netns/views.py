@@ -85,6 +85,9 @@ class Views:
     def nft(self, ruleset: str) -> str:
         """Load an nftables ruleset, or run any nft(8) commands, as one transaction; returns what they print.
 
+        Args:
+            ruleset: as in a file for ``nft -f``.
+
         Raises:
             CommandError: nft's own message, with the line; nothing has taken effect.
             UnsupportedError: neither libnftables nor the nft program is installed.
@@ -92,11 +95,21 @@ class Views:
         return self._loaded_nftables().run(ruleset)
 
     def nft_ruleset(self) -> list[dict[str, object]]:
-        """All its nftables rules, in the form of libnftables-json(5). Raises as ``nft`` does."""
+        """All its nftables rules, in the form of libnftables-json(5).
+
+        Raises:
+            CommandError: nft's own message.
+            UnsupportedError: neither libnftables nor the nft program is installed.
+        """
         return self._loaded_nftables().ruleset()
 
     def nft_with_handles(self) -> str:
-        """All its nftables rules as text with their handles (``nft -a list ruleset``). Raises as ``nft`` does."""
+        """All its nftables rules as text with their handles (``nft -a list ruleset``).
+
+        Raises:
+            CommandError: nft's own message.
+            UnsupportedError: neither libnftables nor the nft program is installed.
+        """
         return self._loaded_nftables().with_handles()
 
     def _loaded_nftables(self) -> Nftables:
@@ -107,7 +120,11 @@ class Views:
 
     @property
     def sysctl(self) -> sysctl.Sysctls:
-        """Its network sysctls by name."""
+        """Its network sysctls by name, as text: ``ns.sysctl["net.ipv4.ip_forward"] = 1``.
+
+        Raises KeyError for one that does not exist, or that is set and not a namespace's own; KernelError for a value
+        that the kernel refuses.
+        """
         return sysctl.Sysctls(self)
 
     @property
@@ -116,7 +133,7 @@ class Views:
         return Interfaces(cast("Namespace", self))
 
     def interface(self, name: str) -> Interface:
-        """One interface. Raises TopologyError, which lists those that there are."""
+        """One interface, by name. Raises TopologyError, which lists those that there are."""
         try:
             return self.interfaces[name]
         except KeyError as error:
@@ -131,7 +148,11 @@ class Views:
         return {link.index: link.name for link in map(decode_link, self.rtnl.dump(rtnetlink.link_dump()))}
 
     def routes(self, *, table: int | None = 254) -> list[Route]:
-        """Its routes, IPv4 first, as ``ip route`` lists them. ``table=None`` gives those of all tables."""
+        """Its routes, IPv4 first, as ``ip route`` lists them.
+
+        Args:
+            table: number of a routing table, 254 for main (ip-route(8)); None gives those of all tables.
+        """
         names = self._names()
         found = [
             route
@@ -143,6 +164,9 @@ class Views:
 
     def route_to(self, address: str | Address) -> Route:
         """The route that the kernel would use now for an address (``ip route get``).
+
+        Args:
+            address: IPv4 or IPv6.
 
         Raises:
             KernelError: there is none, with the kernel's own errno (ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL).

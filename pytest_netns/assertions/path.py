@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.retry import asked, check_node, until, why
 from pytest_netns.errors import ProbeFailure, TopologyError
@@ -13,6 +13,7 @@ from pytest_netns.lab.node import Node
 if TYPE_CHECKING:
     from pytest_netns.kernel.rtnetlink import Address
     from pytest_netns.probe.destination import Destination
+    from pytest_netns.probe.options import TraceOptions
     from pytest_netns.probe.trace import TraceResult
 
 
@@ -22,7 +23,7 @@ def assert_path(
     hops: Sequence[Node | Address | str],
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[TraceOptions],
 ) -> TraceResult:
     """Packets take a certain way; returns the trace.
 
@@ -31,7 +32,7 @@ def assert_path(
         destination: a node, an interface or an address.
         hops: the routers in order, by node, name or address; the destination may stand at the end.
         within: retry for so many seconds; None: trace once.
-        **probe: as for ``Node.trace``.
+        **probe: method, port, max_hops, timeout (seconds): keywords of ``Node.trace``.
 
     Raises:
         ProbeFailure: they take another way, or do not arrive.
@@ -56,9 +57,20 @@ def assert_not_path(
     hops: Sequence[Node | Address | str],
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[TraceOptions],
 ) -> TraceResult:
-    """Packets arrive, and not by a certain way. Args and errors as for ``assert_path``."""
+    """Packets arrive, and not by a certain way; returns the trace.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        hops: the routers in order, by node, name or address; the destination may stand at the end.
+        within: retry for so many seconds; None: trace once.
+        **probe: method, port, max_hops, timeout (seconds): keywords of ``Node.trace``.
+
+    Raises:
+        ProbeFailure: they take that way, or do not arrive.
+    """
     __tracebackhide__ = True
     check_node(source)
     wanted = [_name_of(source, hop) for hop in hops]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
 from pytest_netns.errors import ProbeFailure
@@ -11,6 +11,7 @@ from pytest_netns.lab.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.probe.destination import Destination
+    from pytest_netns.probe.options import TcpOptions, UdpOptions
     from pytest_netns.probe.tcp import TcpResult
     from pytest_netns.probe.udp import UdpResult
 
@@ -21,7 +22,7 @@ def _assert_tcp(
     port: int,
     wanted: Sequence[str],
     within: float | None,
-    probe: dict[str, Any],
+    probe: TcpOptions,
 ) -> TcpResult:
     __tracebackhide__ = True
     check_node(source)
@@ -47,7 +48,7 @@ def assert_tcp_open(
     port: int,
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[TcpOptions],
 ) -> TcpResult:
     """A TCP port is open, seen from ``source``; returns the result.
 
@@ -56,7 +57,7 @@ def assert_tcp_open(
         destination: a node, an interface or an address.
         port: 1 to 65535.
         within: retry for so many seconds; None: ask once.
-        **probe: as for ``Node.tcp``.
+        **probe: timeout (seconds): keyword of ``Node.tcp``.
 
     Raises:
         ProbeFailure: with the cause.
@@ -71,9 +72,20 @@ def assert_tcp_not_open(
     port: int,
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[TcpOptions],
 ) -> TcpResult:
-    """A TCP port is closed, filtered or unreachable. Args and errors as for ``assert_tcp_open``."""
+    """A TCP port is closed, filtered or unreachable; returns the result.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        within: retry for so many seconds; None: ask once.
+        **probe: timeout (seconds): keyword of ``Node.tcp``.
+
+    Raises:
+        ProbeFailure: it is open; or nothing was sent, so that silence proves nothing.
+    """
     __tracebackhide__ = True
     return _assert_tcp(source, destination, port, ["closed", "filtered", "unreachable"], within, probe)
 
@@ -84,9 +96,20 @@ def assert_tcp_closed(
     port: int,
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[TcpOptions],
 ) -> TcpResult:
-    """A TCP port is closed: a RST comes back. Args and errors as for ``assert_tcp_open``."""
+    """A TCP port is closed: a RST comes back; returns the result.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        within: retry for so many seconds; None: ask once.
+        **probe: timeout (seconds): keyword of ``Node.tcp``.
+
+    Raises:
+        ProbeFailure: it is not, with the cause.
+    """
     __tracebackhide__ = True
     return _assert_tcp(source, destination, port, ["closed"], within, probe)
 
@@ -97,9 +120,20 @@ def assert_tcp_filtered(
     port: int,
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[TcpOptions],
 ) -> TcpResult:
-    """A SYN is not answered at all, though it was sent. Args and errors as for ``assert_tcp_open``."""
+    """A SYN is not answered at all, though it was sent; returns the result.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        within: retry for so many seconds; None: ask once.
+        **probe: timeout (seconds): keyword of ``Node.tcp``.
+
+    Raises:
+        ProbeFailure: it was answered; or nothing was sent, so that silence proves nothing.
+    """
     __tracebackhide__ = True
     return _assert_tcp(source, destination, port, ["filtered"], within, probe)
 
@@ -111,7 +145,7 @@ def assert_udp(
     payload: bytes = b"",
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[UdpOptions],
 ) -> UdpResult:
     """A datagram is answered; returns the result.
 
@@ -121,7 +155,7 @@ def assert_udp(
         port: 1 to 65535.
         payload: bytes to send.
         within: retry for so many seconds; None: ask once.
-        **probe: as for ``Node.udp``.
+        **probe: timeout (seconds), ttl: keywords of ``Node.udp``.
 
     Raises:
         ProbeFailure: with the cause.
@@ -141,9 +175,21 @@ def assert_no_udp(
     payload: bytes = b"",
     *,
     within: float | None = None,
-    **probe: Any,
+    **probe: Unpack[UdpOptions],
 ) -> UdpResult:
-    """A datagram is not answered, though it was sent. Args and errors as for ``assert_udp``."""
+    """A datagram is not answered, though it was sent; returns the result.
+
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        payload: bytes to send.
+        within: retry for so many seconds; None: ask once.
+        **probe: timeout (seconds), ttl: keywords of ``Node.udp``.
+
+    Raises:
+        ProbeFailure: it was answered; or nothing was sent, so that silence proves nothing.
+    """
     __tracebackhide__ = True
     check_node(source)
     with Silence(source) as silence:

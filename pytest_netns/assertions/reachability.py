@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
 from pytest_netns.errors import ProbeFailure
@@ -11,17 +11,20 @@ from pytest_netns.lab.node import Node
 if TYPE_CHECKING:
     from pytest_netns.probe.arp import ArpResult
     from pytest_netns.probe.destination import Destination
+    from pytest_netns.probe.options import ArpOptions, PingOptions
     from pytest_netns.probe.ping import PingResult
 
 
-def assert_ping(source: Node, destination: Destination, *, within: float | None = None, **probe: Any) -> PingResult:
+def assert_ping(
+    source: Node, destination: Destination, *, within: float | None = None, **probe: Unpack[PingOptions]
+) -> PingResult:
     """``destination`` answers every echo request of ``source``; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
         within: retry for so many seconds; None: ask once.
-        **probe: as for ``Node.ping``.
+        **probe: count, interval, timeout (seconds), size (bytes), ttl, df: keywords of ``Node.ping``.
 
     Raises:
         ProbeFailure: with the cause.
@@ -34,10 +37,19 @@ def assert_ping(source: Node, destination: Destination, *, within: float | None 
     raise ProbeFailure(f"{asked(result)}{tries}\n{why(source, lambda q: q.ping_question(source, result, probe))}")
 
 
-def assert_no_ping(source: Node, destination: Destination, *, within: float | None = None, **probe: Any) -> PingResult:
+def assert_no_ping(
+    source: Node, destination: Destination, *, within: float | None = None, **probe: Unpack[PingOptions]
+) -> PingResult:
     """``destination`` answers no echo request of ``source``, though something was sent; returns the result.
 
-    Args and errors as for ``assert_ping``; with ``within``, retried until no answer comes.
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        within: seconds to retry until no answer comes; None: ask once.
+        **probe: count, interval, timeout (seconds), size (bytes), ttl, df: keywords of ``Node.ping``.
+
+    Raises:
+        ProbeFailure: an answer came; or nothing was sent, so that silence proves nothing.
     """
     __tracebackhide__ = True
     check_node(source)
@@ -50,14 +62,16 @@ def assert_no_ping(source: Node, destination: Destination, *, within: float | No
     return result
 
 
-def assert_arp(source: Node, destination: Destination, *, within: float | None = None, **probe: Any) -> ArpResult:
+def assert_arp(
+    source: Node, destination: Destination, *, within: float | None = None, **probe: Unpack[ArpOptions]
+) -> ArpResult:
     """Somebody on the link of ``source`` answers ARP, or neighbour discovery, for an address; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
         within: retry for so many seconds; None: ask once.
-        **probe: as for ``Node.arp``.
+        **probe: timeout (seconds), dad: keywords of ``Node.arp``.
 
     Raises:
         ProbeFailure: with the cause.
@@ -76,10 +90,19 @@ def assert_arp(source: Node, destination: Destination, *, within: float | None =
     raise ProbeFailure(f"{asked(result)}{tries}\n{why or 'cause: not found: the tables say that it should answer'}")
 
 
-def assert_no_arp(source: Node, destination: Destination, *, within: float | None = None, **probe: Any) -> ArpResult:
+def assert_no_arp(
+    source: Node, destination: Destination, *, within: float | None = None, **probe: Unpack[ArpOptions]
+) -> ArpResult:
     """Nobody answers ARP, or neighbour discovery, for an address, though the question was sent; returns the result.
 
-    Args and errors as for ``assert_arp``; with ``within``, retried until nobody answers.
+    Args:
+        source: a node.
+        destination: a node, an interface or an address.
+        within: seconds to retry until nobody answers; None: ask once.
+        **probe: timeout (seconds), dad: keywords of ``Node.arp``.
+
+    Raises:
+        ProbeFailure: somebody answers; or nothing was sent, so that silence proves nothing.
     """
     __tracebackhide__ = True
     check_node(source)

@@ -40,6 +40,9 @@ class Capture:
 
     Made by ``Node.capture``, ``Link.capture`` and ``Lab.capture``. Frames stay readable afterwards. Neighbour
     discovery, MLD and IGMP, which hosts do unasked, are left out unless asked for.
+
+    Attributes:
+        label: what messages call it: where it captures.
     """
 
     def __init__(
@@ -209,6 +212,11 @@ class Capture:
 
         Afterwards a frame of ours is sent out of each captured interface, and must be seen: silence is no evidence
         from an instrument that is deaf.
+
+        Args:
+            pattern: a scapy packet (compared in the fields that were set, layer by layer), a scapy layer class, or a
+                function of a packet.
+            within: seconds to go on looking.
 
         Raises:
             ProbeFailure: one came; or the instrument failed: it did not see our frame, or frames were dropped.

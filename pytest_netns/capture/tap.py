@@ -90,7 +90,7 @@ class Tap:
             self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
             self._socket.setblocking(False)
             granted = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-            self.pause = min(_PAUSE, granted / _FILL_RATE)
+            self.pause: float = min(_PAUSE, granted / _FILL_RATE)
             if filter_code is not None:
                 bpf.attach(self._socket, filter_code)
             bind_packet_socket(self._socket.fileno(), _ETH_P_ALL, index)
@@ -220,6 +220,7 @@ class _Pump:
         self._thread: threading.Thread | None = None
 
     def add(self, taps: list[Tap]) -> None:
+        """Begin to read these."""
         with self._lock:
             self._taps.update(taps)
             if self._thread is None or not self._thread.is_alive():
@@ -228,6 +229,7 @@ class _Pump:
             self._wake.set()
 
     def remove(self, taps: list[Tap]) -> None:
+        """Read these no more."""
         with self._lock:
             self._taps.difference_update(taps)
 
@@ -250,4 +252,4 @@ class _Pump:
                     tap.drain()
 
 
-pump = _Pump()
+pump: _Pump = _Pump()

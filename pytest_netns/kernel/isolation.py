@@ -58,7 +58,7 @@ class Isolation:
         netns: int,
         visible: Callable[[], Iterable[str | os.PathLike[str]]],
     ) -> None:
-        self.kinds = frozenset(kinds)
+        self.kinds: frozenset[Kind] = frozenset(kinds)
         self._hostname = hostname
         self._netns = netns
         self._visible = visible

@@ -76,7 +76,19 @@ def _u32(raw: bytes | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """A line of ``ip link show``."""
+    """A line of ``ip link show``.
+
+    Attributes:
+        index: number of the device in its namespace.
+        name: of the device.
+        mac: its MAC address.
+        mtu: largest IP packet in bytes that it sends in one frame.
+        flags: IFF_UP, IFF_RUNNING, ... (netdevice(7)).
+        operstate: ``UP``, ``DOWN``, ``LOWERLAYERDOWN``, ``UNKNOWN``, ... (RFC 2863).
+        master: index of the bridge that it is a port of; 0 if of none.
+        kind: ``veth``, ``bridge``, ...; empty for hardware and loopback.
+        port_state: of a bridge port: ``forwarding``, ``disabled``, ...; else empty.
+    """
 
     index: int
     name: str
@@ -145,7 +157,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A line of ``ip neighbour show``: which MAC address the kernel holds for an address, and how sure it is."""
+    """A line of ``ip neighbour show``: which MAC address the kernel holds for an address, and how sure it is.
+
+    Attributes:
+        address: the neighbour's.
+        mac: its MAC address; None while the kernel knows none.
+        interface: name of the interface that it is behind.
+        state: ``REACHABLE``, ``STALE``, ``INCOMPLETE``, ``FAILED``, ``PERMANENT``, ... (ip-neighbour(8)).
+    """
 
     address: Address
     mac: str | None
@@ -155,7 +174,13 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class ForwardingEntry:
-    """A line of ``bridge fdb show``: the port behind which a bridge saw a MAC address."""
+    """A line of ``bridge fdb show``: the port behind which a bridge saw a MAC address.
+
+    Attributes:
+        mac: the MAC address.
+        port: name of the port, or of the bridge device.
+        state: ``reachable``, ``stale``, ``static``, or ``permanent`` for the bridge's own.
+    """
 
     mac: str
     port: str

@@ -92,7 +92,7 @@ class Segment:
     """The subnets of one link or bridge, at most a few."""
 
     def __init__(self, subnets: Iterable[Subnet] = ()) -> None:
-        self.subnets = list(subnets)
+        self.subnets: list[Subnet] = list(subnets)
 
     @property
     def networks(self) -> list[Network]:

@@ -29,6 +29,10 @@ class Bridge(Node):
     """A switch that nodes are attached to. Made by ``Lab.bridge``.
 
     Its ports are called like the nodes behind them. It has no address unless it is given one.
+
+    Attributes:
+        device: the bridge device itself.
+        segment: the subnets that the addresses of attached nodes come from.
     """
 
     def __init__(self, lab: Lab, name: str, segment: Segment, sysctls: Mapping[str, str | int]) -> None:
@@ -38,7 +42,7 @@ class Bridge(Node):
         self._unplugged: dict[Interface, Link] = {}
         try:
             device = interface_name(name, ())
-            self.device = Interface(self, device, self.slots.next_index())
+            self.device: Interface = Interface(self, device, self.slots.next_index())
             self._port_names.add(device)
             self.rtnl.batch([rtnetlink.bridge(device, self.device.index, lab.mac_for(name, device))])
         except BaseException:
@@ -82,7 +86,15 @@ class Bridge(Node):
         self._port_names.discard(name)
 
     def host(self, name: str, address: AddressSpec | None = None) -> Host:
-        """A new host that is attached and addressed. Raises TopologyError."""
+        """A new host that is attached to this bridge by ``eth0`` and addressed.
+
+        Args:
+            name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``; unique in the lab.
+            address: which address of the subnet it gets, instead of the next free one.
+
+        Raises:
+            TopologyError: a bad name, or the address is outside the subnet or taken. There is no such host then.
+        """
         return self.lab.host(name, self, address=address)
 
     # A class method of Namespace has this name too; both are the public names of what they do.
@@ -171,6 +183,9 @@ class Bridge(Node):
     def detach(self, host: Node) -> None:
         """Unplug a node: its interface stays, with its address and without a carrier. ``attach`` plugs it in again.
 
+        Args:
+            host: a node that is attached here.
+
         Raises:
             TopologyError: it is not attached here.
         """
@@ -187,8 +202,13 @@ class Bridge(Node):
     def add_address(self, address: str | AddressWithPrefix, interface: str | Interface | None = None) -> None:
         """Give the bridge device an address, so that the bridge itself can be reached.
 
+        Args:
+            address: with its prefix (``"10.0.0.254/24"``), or without if it is of the bridge's subnet.
+            interface: another of its devices, by object or name, instead of the bridge device.
+
         Raises:
             TopologyError: it is taken, or outside the bridge's subnet.
+            KernelError: the kernel refused it, e.g. because it is there already.
         """
         if interface is not None or not self.segment.subnets:
             super().add_address(address, interface)

@@ -78,12 +78,34 @@ class Host(Breakable):
         kind: str = "unicast",
         metric: int = 0,
     ) -> None:
-        """``ip route replace``: as ``add_route``, instead of a route to the same destination if there is one."""
+        """``ip route replace``: adds a route, instead of the one to the same destination if there is one.
+
+        Args:
+            dst: a network, an address, ``"default"``, a bridge (its subnets) or another node (its addresses).
+            via: the next hop: a node, an interface or an address.
+            interface: the outgoing one, for a destination that is on the link.
+            kind: ``"unicast"``, or a refusal: ``"blackhole"`` (silent), ``"unreachable"``, ``"prohibit"``.
+            metric: lower wins; 0 is the kernel's default.
+
+        Raises:
+            TopologyError: the next hop is on no common subnet, or of a family that the destination is not.
+            KernelError: the kernel refused.
+        """
         wanted = self._wanted(dst, via, interface, RouteOptions(kind, metric))
         self.rtnl.batch([rtnetlink.route_replace(*each) for each in wanted])
 
     def remove_route(self, dst: RouteTarget, *, kind: str = "unicast", metric: int = 0) -> None:
-        """``ip route delete``. Raises TopologyError, and KernelError (ESRCH) if there is no such route."""
+        """``ip route delete``.
+
+        Args:
+            dst: a network, an address, ``"default"``, a bridge (its subnets) or another node (its addresses).
+            kind: which kind of route it is: ``"unicast"``, ``"blackhole"``, ``"unreachable"`` or ``"prohibit"``.
+            metric: of the route; 0 takes the first.
+
+        Raises:
+            TopologyError: the destination cannot be understood.
+            KernelError: there is no such route (ESRCH).
+        """
         options = RouteOptions(kind, metric, 0)
         networks = routing.networks_of(self, dst)
         if dst == "default":  # of the families in which there is one

@@ -46,6 +46,14 @@ class Lab:
         isolate: what every host and router has of its own; see ``host``.
         visible: gives directories under /run and /tmp that isolated hosts still see.
 
+    Attributes:
+        name: what messages call it.
+        dns: names for isolated hosts, beside every node's own: ``lab.dns["www.example.com"] = blue``.
+        plan: which subnets are given out.
+        supervisor: of the processes of all its nodes.
+        failed: the last 50 probes that failed, to be explained.
+        visible: as given.
+
     Raises:
         TopologyError: a pool is no network.
     """
@@ -61,9 +69,9 @@ class Lab:
         visible: Callable[[], Iterable[str | os.PathLike[str]]] = tuple,
     ) -> None:
         self.name = name
-        self.plan = AddressPlan(name, ipv4, ipv6)
-        self.supervisor = Supervisor()
-        self.dns = Names(self)
+        self.plan: AddressPlan = AddressPlan(name, ipv4, ipv6)
+        self.supervisor: Supervisor = Supervisor()
+        self.dns: Names = Names(self)
         self.visible = visible
         self._sysctls = dict(sysctls or {})
         self._members = Members(self, isolate)
@@ -167,7 +175,7 @@ class Lab:
             raise TopologyError(f"lab {self.name!r} is closed")
 
     def check_node(self, node: object, verb: str) -> Node:
-        """The node, if it is an open one of this lab. Raises TopologyError."""
+        """The node, if it is an open one of this lab. Raises TopologyError: cannot ``verb`` the node, and why."""
         self._check_open()
         if not isinstance(node, Node):
             raise TopologyError(f"lab {self.name!r}: cannot {verb} {node!r}: it is no host, router or bridge")
@@ -230,7 +238,19 @@ class Lab:
     ) -> Router:
         """A new router: a host that forwards IPv4 and IPv6 between its interfaces.
 
-        Args and errors are those of ``host``. Nobody knows of it yet: see ``Host.default_route`` and ``autoroute``.
+        Other nodes use it once they have routes through it: ``Host.default_route``, ``Lab.autoroute``.
+
+        Args:
+            name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``; unique in the lab.
+            networks: bridges of this lab, to which it is attached in order (``eth0``, ``eth1``, ...).
+            address: its address on the first of them, instead of the next free one; or a list, one for each of
+                them, None for the next free one.
+            sysctls: what it is born with, on top of the lab's.
+            isolate: what it has of its own beside the network: ``"mount"``, ``"uts"``, ``"pid"``; the lab's default
+                if None.
+
+        Raises:
+            TopologyError: a bad name, bridge or address. There is no such router then.
         """
         with self._lock:
             self._check_open()
@@ -243,6 +263,10 @@ class Lab:
 
         Nothing in it is changed until you do, and closing the lab only lets go of it: what was connected to it
         goes, the namespace stays.
+
+        Args:
+            namespace: an open one, from ``Namespace.attach`` for example.
+            name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``; unique in the lab.
 
         Raises:
             TopologyError: a bad name, or a namespace that is closed or a node already.
@@ -268,7 +292,7 @@ class Lab:
         """A new bridge, without spanning tree: a port forwards as soon as something is attached.
 
         Args:
-            name: as for ``host``.
+            name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``; unique in the lab.
             subnet: where the addresses of attached nodes come from: None for one of each of the lab's pools; an IPv4
                 network, to which an IPv6 one of the pool is added; an IPv6 network; one of each; False for none; or
                 another bridge, to share its subnets (connect the two for one large segment).
@@ -293,7 +317,7 @@ class Lab:
                 raise
 
     def mac_for(self, node: str, interface: str) -> bytes:
-        """A MAC address that no other interface of this lab has."""
+        """A MAC address, derived from the names of ``node`` and ``interface``, that no other of this lab has."""
         mac = mac_address(self.name, node, interface, self._macs)
         self._macs.add(mac)
         return mac
@@ -336,7 +360,9 @@ class Lab:
         Args:
             a: a node of this lab.
             b: another one.
-            subnet: where addresses come from, in order: ``.1`` for ``a``, ``.2`` for ``b``. As for ``bridge``.
+            subnet: where addresses come from, in order, ``.1`` for ``a`` and ``.2`` for ``b``: None for one of each of
+                the lab's pools; an IPv4 network, to which an IPv6 one of the pool is added; an IPv6 network; one of
+                each; False for no addresses.
             addresses: instead of the next free ones: what ``a`` and what ``b`` gets, each one address or several,
                 with prefix (``"10.0.0.1/24"``) unless they are of ``subnet``.
             mtu: largest IP packet in bytes; 1500 if None.
@@ -360,9 +386,19 @@ class Lab:
         *,
         chatter: bool = False,
     ) -> Capture:
-        """Capture the frames on every interface of every node at once, by one clock. See ``Node.capture``.
+        """Capture the frames on every interface of every node at once, by one clock; use it in a ``with`` statement.
 
         A frame is seen at each interface that it passes: when it leaves one node, and when it arrives at the next.
+
+        Args:
+            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), a scapy packet (compared
+                in the fields that were set), a scapy layer class, or a function of a packet.
+            chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+
+        Raises:
+            TopologyError: the lab is closed.
+            TypeError, ValueError: no such filter.
+            UnsupportedError: the filter is text, and libpcap is not installed.
         """
         from pytest_netns.capture.capture import Capture
 
@@ -451,7 +487,16 @@ class Lab:
         return ping_all([node for node in self if isinstance(node, Host) and not node.closed], timeout=timeout)
 
     def attach(self, bridge: Bridge, node: Node, address: AddressSpec | None) -> Link:
-        """Connect a node to a bridge, by the next free address of its subnet or by the one given."""
+        """Connect a node to a bridge, by the next free address of its subnet or by the one given.
+
+        Args:
+            bridge: of this lab.
+            node: what is attached; a bridge gets no address.
+            address: of the bridge's subnet; None for the next free one.
+
+        Raises:
+            TopologyError: a node of another lab or closed, or an address outside the subnet or taken.
+        """
         with self._lock:
             self.check_node(node, "attach")
             self.check_node(bridge, "attach to")

@@ -41,7 +41,13 @@ class End:
 
 
 class Link:
-    """A veth: ``a`` and ``b`` are its two ends. What goes in at one comes out at the other."""
+    """A veth between two nodes: what goes in at one end comes out at the other. Made by ``Lab.connect``.
+
+    Attributes:
+        lab: the lab that it is part of.
+        a: the end in the node that was named first.
+        b: the other end.
+    """
 
     def __init__(
         self,
@@ -52,7 +58,8 @@ class Link:
         given: Sequence[AddressWithPrefix] = (),
     ) -> None:
         self.lab = lab
-        self.a, self.b = ends
+        self.a: Interface = ends[0]
+        self.b: Interface = ends[1]
         self._given = list(given)
         self._segment = segment
         self._owns_segment = owned
@@ -212,7 +219,18 @@ class Link:
         *,
         chatter: bool = False,
     ) -> Capture:
-        """Capture the frames on this link, both directions, each once. See ``Node.capture``."""
+        """Capture the frames on this link, both directions, each once; use it in a ``with`` statement.
+
+        Args:
+            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), a scapy packet (compared
+                in the fields that were set), a scapy layer class, or a function of a packet.
+            chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+
+        Raises:
+            TopologyError: the link was removed.
+            TypeError, ValueError: no such filter.
+            UnsupportedError: the filter is text, and libpcap is not installed.
+        """
         from pytest_netns.capture.capture import Capture
 
         self._check()

@@ -38,14 +38,23 @@ _KEEP_TRACKING = "ct state new"
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """What a rule has seen. NAT rules see the first packet of each connection."""
+    """What a rule has matched. NAT rules are asked about the first packet of each connection only.
+
+    Attributes:
+        packets: how many.
+        bytes: in all of them, from the IP header on.
+    """
 
     packets: int
     bytes: int
 
 
 class Rule:
-    """A rule of a router's NAT table."""
+    """A rule of a router's NAT table.
+
+    Attributes:
+        key: name of its counter there.
+    """
 
     def __init__(self, nat: Nat, key: str) -> None:
         self._nat = nat
@@ -66,7 +75,12 @@ class Rule:
 
 
 class MasqueradeRule(Rule):
-    """Source NAT to the address of an interface."""
+    """Source NAT to the address of an interface. Made by ``Router.masquerade``.
+
+    Attributes:
+        key: name of its counter in the router's NAT table.
+        out: the interface.
+    """
 
     def __init__(self, nat: Nat, key: str, out: Interface) -> None:
         super().__init__(nat, key)
@@ -81,7 +95,16 @@ class MasqueradeRule(Rule):
 
 
 class ForwardRule(Rule):
-    """Destination NAT of a port."""
+    """Destination NAT of a port. Made by ``Router.forward_port``.
+
+    Attributes:
+        key: name of its counter in the router's NAT table.
+        port: on the router, 1 to 65535.
+        to: where connections are sent: one address of each family.
+        to_port: the port there.
+        protocol: ``"tcp"`` or ``"udp"``.
+        on: the interface whose addresses count; None for any address of the router.
+    """
 
     def __init__(
         self, nat: Nat, key: str, port: int, to: list[Address], to_port: int, protocol: Transport, on: Interface | None
@@ -101,6 +124,10 @@ class ForwardRule(Rule):
 
     def change(self, *, to: Node | Address | str | None = None, to_port: int | None = None) -> None:
         """Send new connections elsewhere; established ones go on as they are.
+
+        Args:
+            to: a node behind the router, or an address there; None leaves it as it is.
+            to_port: the port there, 1 to 65535; None leaves it as it is.
 
         Raises:
             TopologyError: the new target is not behind the router, or the rule was removed.

@@ -39,7 +39,13 @@ class Failure:
 
 
 class Node(Prober):
-    """A host, router or bridge. Made by its lab, not by hand."""
+    """A host, router or bridge. Made by its lab, not by hand.
+
+    Attributes:
+        lab: the lab that it is part of.
+        isolation: what it has of its own beside the network; None unless it was made with ``isolate``.
+        slots: which interface names and indexes are given out.
+    """
 
     #: Sysctls of this kind of node, between the baseline and what its author asks for.
     born_with: ClassVar[Mapping[str, str]] = {}
@@ -56,11 +62,15 @@ class Node(Prober):
         self.sysctls_at_birth = {**self.born_with, **sysctls}
         super().__init__(name, sysctls=self.sysctls_at_birth, supervisor=lab.supervisor, existing=existing)
         self.lab = lab
-        self.slots = slots or Slots()
+        self.slots: Slots = slots or Slots()
         self.isolation: Isolation | None = None
 
     def isolate(self, kinds: Iterable[Kind]) -> None:
-        """Give it more of its own than a network; called by its lab before anything runs in it."""
+        """Give it more of its own than a network; called by its lab before anything runs in it.
+
+        Args:
+            kinds: of ``"mount"``, ``"uts"`` and ``"pid"``.
+        """
         self.isolation = Isolation(kinds, self.name, self.fd, self.lab.visible)
         self._supervisor = Supervisor(self.isolation)
         self._owns_supervisor = True
@@ -126,7 +136,11 @@ class Node(Prober):
         return self.primary.mac
 
     def add_address(self, address: str | AddressWithPrefix, interface: str | Interface | None = None) -> None:
-        """``ip address add``, on the first interface unless another is named.
+        """``ip address add``, on the first interface unless another is named; usable when this returns.
+
+        Args:
+            address: with its prefix, e.g. ``"10.0.0.1/24"``.
+            interface: one of its interfaces, by object or name.
 
         Raises:
             TopologyError: no such interface, or an address without a prefix.
@@ -145,5 +159,11 @@ class Node(Prober):
         return {address.ip: node.name for node in self.lab if not node.closed for address in node.addresses()}
 
     def note_failure(self, result: object, question: str, *details: object) -> None:
-        """Keep a falsy result, should somebody want to know why."""
+        """Keep a falsy result, should somebody want to know why.
+
+        Args:
+            result: what came of it.
+            question: which function of ``pytest_netns.explain.questions`` asks again.
+            details: its further arguments.
+        """
         self.lab.failed.append(Failure(self, result, question, details))

@@ -59,6 +59,7 @@ class Prober(Namespace):
         Raises:
             TopologyError: no such interface.
             TypeError, ValueError: no such filter.
+            UnsupportedError: the filter is text, and libpcap is not installed.
         """
         from pytest_netns.capture.capture import Capture
 
@@ -243,6 +244,10 @@ class Prober(Namespace):
         without an interface takes the kernel's route and next hop; with one it goes out there, to the broadcast MAC
         unless an Ethernet layer says otherwise. ``ipaddress`` objects may stand in its fields.
 
+        Args:
+            packet: a scapy packet, from the Ethernet, ARP, IP or IPv6 layer on.
+            interface: which of this node's interfaces it goes out of, by object or name; None: as the routes say.
+
         Raises:
             TopologyError: it cannot be told which interface is meant.
             KernelError: the kernel refused, e.g. ``Network is unreachable``.
@@ -257,18 +262,38 @@ class Prober(Namespace):
     ) -> tuple[SndRcvList, PacketList]:
         """Send a scapy packet as ``send`` does, and receive what answers it, as scapy's ``sr`` does.
 
+        Args:
+            packet: a scapy packet, from the Ethernet, ARP, IP or IPv6 layer on; one with ranges stands for several.
+            interface: which of this node's interfaces it goes out of, by object or name; None: as the routes say.
+            timeout: seconds to wait for the answers, 0 to 3600.
+
         Returns:
             The answered ones, each with its answer, and the unanswered ones.
 
         Raises:
-            As ``send``; ValueError for a timeout out of range.
+            TopologyError: it cannot be told which interface is meant.
+            KernelError: the kernel refused, e.g. ``Network is unreachable``.
+            TypeError: it is no scapy packet.
+            ValueError: the timeout is out of range.
         """
         from pytest_netns.probe.crafted import sr
 
         return sr(self, packet, interface, timeout=timeout)
 
     def sr1(self, packet: Packet, interface: str | Interface | None = None, *, timeout: float = 1.0) -> Packet | None:
-        """The first answer to a scapy packet, or None, as scapy's ``sr1``. See ``sr``."""
+        """Send a scapy packet as ``send`` does, and return the first answer, or None, as scapy's ``sr1`` does.
+
+        Args:
+            packet: a scapy packet, from the Ethernet, ARP, IP or IPv6 layer on; one with ranges stands for several.
+            interface: which of this node's interfaces it goes out of, by object or name; None: as the routes say.
+            timeout: seconds to wait for an answer, 0 to 3600.
+
+        Raises:
+            TopologyError: it cannot be told which interface is meant.
+            KernelError: the kernel refused, e.g. ``Network is unreachable``.
+            TypeError: it is no scapy packet.
+            ValueError: the timeout is out of range.
+        """
         from pytest_netns.probe.crafted import sr
 
         answered, _ = sr(self, packet, interface, timeout=timeout, first=True)

@@ -81,7 +81,7 @@ def _interface(node: Namespace, interface: str | Interface | None, packet: Packe
 def _framed(packet: Packet, interface: Interface) -> bytes:
     """An Ethernet frame: addresses that were left open are the interface's own, and broadcast."""
     frame = packet if packet.haslayer(Ether) else Ether(dst="ff:ff:ff:ff:ff:ff") / packet
-    ether = frame.getlayer(Ether)
+    ether = frame[Ether]
     if "src" not in ether.fields:
         ether.src = interface.mac
     if "dst" not in ether.fields:

@@ -24,6 +24,10 @@ class PingMatrix(Mapping[tuple[str, str], PingResult]):
     """Results by source and destination: ``matrix["red", "blue"]``. Truthy if every pair got through.
 
     Printed as a table: milliseconds, or ``-`` where there was no answer.
+
+    Attributes:
+        names: the hosts, in the order of their making.
+        results: of each pair, by names of source and destination.
     """
 
     names: tuple[str, ...]

@@ -172,7 +172,7 @@ class Exchange:
     def __init__(self, source: str, sock: socket.socket, target: Target, size: int) -> None:
         self.source = source
         self.socket = sock
-        self.identifier = next(_identifiers) & 0xFFFF
+        self.identifier: int = next(_identifiers) & 0xFFFF
         self._target = target
         self._version = target.address.version
         self._packed = target.address.packed

@@ -1,0 +1,113 @@
+"""What an editor shows of the public names: signatures that are told twice agree, and docstrings stand alone.
+
+That the types are right is the business of type checkers: see typing_check.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from types import FunctionType, ModuleType
+
+import pytest
+
+import pytest_netns
+from pytest_netns import Lab, LabFactory, Namespace, NamespaceFactory, Node
+from pytest_netns.kernel.tables import ForwardingEntry, LinkState, Neighbour, Route
+from pytest_netns.lab.names import Names
+from pytest_netns.lab.nat import Counter, ForwardRule, MasqueradeRule
+from pytest_netns.probe import options
+from pytest_netns.probe.icmp import ProbeError
+from pytest_netns.probe.trace import Hop
+
+
+@pytest.mark.parametrize(
+    ("probe", "keywords"),
+    [
+        (Node.ping, options.PingOptions),
+        (Node.arp, options.ArpOptions),
+        (Node.tcp, options.TcpOptions),
+        (Node.udp, options.UdpOptions),
+        (Node.trace, options.TraceOptions),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_assertions_take_the_keywords_of_the_probe(probe: FunctionType, keywords: type) -> None:
+    parameters = inspect.signature(probe).parameters.values()
+    expected = {each.name: each.annotation for each in parameters if each.kind is each.KEYWORD_ONLY}
+    assert {name: hint.__forward_arg__ for name, hint in keywords.__annotations__.items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("factory", "product", "hidden"),
+    [(LabFactory, Lab, set()), (NamespaceFactory, Namespace, {"sysctls", "supervisor", "existing"})],
+    ids=["lab", "namespace"],
+)
+def test_a_factory_takes_what_its_product_takes(factory: type, product: type, hidden: set[str]) -> None:
+    taken = dict(inspect.signature(factory.__call__).parameters)
+    known = {name: each for name, each in inspect.signature(product).parameters.items() if name not in hidden}
+    del taken["self"]
+    if "visible" in taken:  # the fixture has a default of its own
+        taken["visible"] = taken["visible"].replace(default=known["visible"].default)
+    assert taken == known
+
+
+#: What public names return, under no public name of its own.
+RETURNED = (ForwardRule, MasqueradeRule, Counter, Route, Neighbour, ForwardingEntry, LinkState, Hop, ProbeError, Names)
+
+
+def public() -> Iterator[tuple[str, object]]:
+    """Every function, class, method and property that can be reached from a public name."""
+    seen: set[object] = set()
+    waiting: list[tuple[str, object]] = [(name, getattr(pytest_netns, name)) for name in pytest_netns.__all__]
+    waiting += [(each.__name__, each) for each in RETURNED]
+    while waiting:
+        name, value = waiting.pop()
+        ours = str(getattr(value, "__module__", "") or getattr(value, "__name__", "")).startswith("pytest_netns")
+        if isinstance(value, ModuleType):
+            local = vars(value).items()
+            waiting += [(f"{name}.{key}", v) for key, v in local if getattr(v, "__module__", "") == value.__name__]
+        elif isinstance(value, type) and ours and value not in seen:
+            seen.add(value)
+            yield name, value
+            waiting += [(base.__name__, base) for base in value.__mro__[1:]]
+            for key, member in vars(value).items():
+                if not key.startswith("_"):
+                    yield f"{name}.{key}", getattr(member, "__func__", member)
+        elif isinstance(value, FunctionType):
+            yield name, value
+
+
+def _documentation(value: object) -> str | None:
+    return value.func.__doc__ if isinstance(value, cached_property) else value.__doc__
+
+
+PUBLIC = dict(public())
+FUNCTIONS = {name: value for name, value in PUBLIC.items() if isinstance(value, FunctionType)}
+DATA = {name: value for name, value in PUBLIC.items() if isinstance(value, type) and dataclasses.is_dataclass(value)}
+
+
+@pytest.mark.parametrize("name", [name for name, v in PUBLIC.items() if callable(v) or isinstance(v, property)])
+def test_a_docstring_does_not_send_the_reader_elsewhere(name: str) -> None:
+    text = _documentation(PUBLIC[name])
+    assert text
+    assert not re.search(r"\b[Aa]rgs and errors|\b[Aa]s for ``|^See ``|\. See ``\w+\.\w+``\.", text)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_docstring_names_every_parameter(name: str) -> None:
+    value = FUNCTIONS[name]
+    parameters = [each for each in inspect.signature(value).parameters if each not in ("self", "cls")]
+    missing = [each for each in parameters if not re.search(rf"\b{each}\b", value.__doc__ or "")]
+    assert not missing
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_a_docstring_describes_every_attribute(name: str) -> None:
+    value = DATA[name]
+    fields = [each.name for each in dataclasses.fields(value) if not each.name.startswith("_")]
+    missing = [each for each in fields if not re.search(rf"^ +{each}: ", value.__doc__ or "", re.MULTILINE)]
+    assert not missing
