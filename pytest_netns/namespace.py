@@ -386,6 +386,10 @@ class Namespace(Views):
         """Its background processes, ended ones included, in the order of their start."""
         return [process for process in self._supervisor.processes if process.node == self.name]
 
+    def forget(self, process: Process) -> None:
+        """Let go of a process that has ended, as if it had never been one of its background processes."""
+        self._supervisor.forget(process)
+
     # ---------------------------------------------------------------- sockets
 
     def socket(

@@ -379,6 +379,12 @@ class Supervisor:
             process.release()
         return errors
 
+    def forget(self, process: Process) -> None:
+        """Strike off a process that has ended."""
+        with self._lock:
+            self._processes = [other for other in self._processes if other is not process]
+        process.release()
+
     def pids(self, inode: int) -> list[int]:
         """All processes in a network namespace that were started here, daemons included; ``inode`` is its number."""
         with self._lock:

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.pattern import Pattern
     from pytest_netns.faults.partition import Group, Partition
+    from pytest_netns.interface import Interface
     from pytest_netns.probe.matrix import PingMatrix
+    from pytest_netns.probe.throughput import LossResult, Protocol, ThroughputResult
+    from pytest_netns.units import Quantity
 
 
 class Lab:
@@ -414,6 +417,69 @@ class Lab:
 
         self._check_open()
         return Capture(f"lab {self.name}", places, filter, chatter, whole=True, switches=switches, owners=owners)
+
+    def throughput(
+        self,
+        source: Node,
+        destination: Node | Interface,
+        *,
+        seconds: float = 1.0,
+        protocol: Protocol = "tcp",
+        rate: Quantity | None = None,
+        omit: float = 0.0,
+        timeout: float = 5.0,
+    ) -> ThroughputResult:
+        """Measure how fast data gets from one node to another, with a process of ours at each end. Truthy if any does.
+
+        Args:
+            source: who sends.
+            destination: who receives: a node, or an interface of one, whose address is used then.
+            seconds: how long to measure, 0.1 to 3600, from the first byte on, by the receiver's clock.
+            protocol: ``"tcp"``: one connection; ``"udp"``: datagrams that fill frames of 1500 bytes.
+            rate: how fast to send ``udp`` on the wire, in bit/s or tc's words (``"10mbit"``); None: as fast as it goes.
+            omit: seconds at the beginning that are not counted: TCP starts slowly (RFC 5681).
+            timeout: seconds to wait for the connection.
+
+        Raises:
+            TopologyError: no address in common, or a rate that is none.
+            TypeError: the destination is an address: nobody could receive.
+            ValueError: a number is out of range, or a rate was given for TCP.
+        """
+        from pytest_netns.probe.throughput import throughput
+
+        self.check_node(source, "measure from")
+        return throughput(
+            source, destination, seconds=seconds, protocol=protocol, rate=rate, omit=omit, timeout=timeout
+        )
+
+    def loss(
+        self,
+        source: Node,
+        destination: Node | Interface,
+        *,
+        count: int = 1000,
+        size: int = 64,
+        per_second: float = 2000.0,
+        timeout: float = 5.0,
+    ) -> LossResult:
+        """Count what becomes of numbered UDP datagrams, one way. Truthy if all come.
+
+        Args:
+            source: who sends.
+            destination: who receives: a node, or an interface of one.
+            count: how many, 1 to 1,000,000.
+            size: bytes of each, 16 to 65507.
+            per_second: how many a second; more than the way can carry is lost too.
+            timeout: seconds to wait for processes to start.
+
+        Raises:
+            TopologyError, TypeError, ValueError: as ``throughput``.
+            NetnsError: the receiver was too slow, so the count proves nothing.
+        """
+        from pytest_netns.probe.throughput import loss
+
+        self.check_node(source, "measure from")
+        return loss(source, destination, count=count, size=size, per_second=per_second, timeout=timeout)
 
     # ----------------------------------------------------------------- faults
 

@@ -8,10 +8,10 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from statistics import fmean
+from statistics import fmean, median, pstdev
 
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest
@@ -41,6 +41,36 @@ _SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1
 
 # Identifiers tell concurrent probes apart.
 _identifiers = itertools.count(os.getpid())
+
+
+@dataclass(frozen=True, slots=True)
+class RttStatistics:
+    """Round-trip times in seconds, summed up as ping(8) does, and by their median.
+
+    Attributes:
+        count: how many.
+        min: the shortest.
+        avg: their mean.
+        max: the longest.
+        mdev: their standard deviation.
+        median: half of them are not longer.
+    """
+
+    count: int
+    min: float
+    avg: float
+    max: float
+    mdev: float
+    median: float
+
+    @classmethod
+    def of(cls, rtts: Sequence[float]) -> RttStatistics:
+        """Sum up at least one round-trip time."""
+        return cls(len(rtts), min(rtts), fmean(rtts), max(rtts), pstdev(rtts), median(rtts))
+
+    def __str__(self) -> str:
+        shown = "/".join(f"{1000 * value:.3f}" for value in (self.min, self.avg, self.max, self.mdev))
+        return f"rtt min/avg/max/mdev = {shown} ms, median {1000 * self.median:.3f} ms of {self.count}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +107,11 @@ class PingResult:
     def loss(self) -> float:
         """Share of requests without an answer, 0.0 to 1.0."""
         return 1 - self.received / self.sent if self.sent else 0.0
+
+    @property
+    def rtt(self) -> RttStatistics | None:
+        """What the round-trip times come to; None without a reply."""
+        return RttStatistics.of(self.rtts) if self.rtts else None
 
     @property
     def replies(self) -> list[Packet]:

@@ -1,0 +1,238 @@
+"""The program that sends and receives while a throughput or a loss is measured. It runs in the nodes, in processes.
+
+It is given to an interpreter as text, so it needs the standard library alone and no path that an isolated host may
+lack. Arguments and results are JSON; the receiver says first on which port it listens.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+
+_TCP_INFO = 11
+_SO_RCVBUFFORCE, _SO_TIMESTAMPNS, _SO_MEMINFO, _DROPS = 33, 35, 55, 8
+_HEADER = struct.Struct("!IIQ")  # magic, is this the end, sequence number (or, at the end, how many were sent)
+_MAGIC = 0x6E65746E
+_ENDS = 20  # copies of the end: it may be lost as everything else
+
+
+class _Meter:
+    """How much has come since when, from what the kernel counted and stamped, however late it is read."""
+
+    def __init__(self, interval: float, omit: float, duration: float) -> None:
+        self.interval, self.omit, self.duration = interval, omit, duration
+        self.began: float | None = None
+        self.marks: list[tuple[float, int, int]] = []  # time, bytes and segments so far
+
+    def mark(self, now: float, size: int, segments: int) -> bool:
+        """Take note of the counts at a time; True when it was long enough."""
+        if self.began is None:
+            self.began = now
+        if now - self.began < self.omit:
+            return False
+        if not self.marks or now - self.marks[-1][0] >= self.interval:
+            self.marks.append((now, size, segments))
+        return now - self.marks[0][0] >= self.duration
+
+    def result(self) -> dict[str, object]:
+        """What came between the first mark and the last one."""
+        if len(self.marks) < 2:
+            return {"bytes": 0, "seconds": 0.0, "segments": 0, "samples": []}
+        (began, before, first), (ended, after, last) = self.marks[0], self.marks[-1]
+        pairs = zip(self.marks, self.marks[1:], strict=False)
+        return {
+            "bytes": after - before,
+            "seconds": ended - began,
+            "segments": last - first,
+            "samples": [8 * (b[1] - a[1]) / (b[0] - a[0]) for a, b in pairs],
+        }
+
+
+def _say(message: dict[str, object]) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def _place(family: int, address: str, port: int, scope: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    return (address, port, 0, scope) if family == socket.AF_INET6 else (address, port)
+
+
+def _receiver(family: int, address: str, scope: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 64 << 20)
+    except PermissionError:  # rootless: what the machine allows
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 20)
+    sock.bind(_place(family, address, 0, scope))
+    return sock
+
+
+def receive_tcp(
+    family: int, address: str, scope: int, seconds: float, omit: float, interval: float, timeout: float, **_: object
+) -> None:
+    """Take one connection and count what comes."""
+    listener = socket.socket(family, socket.SOCK_STREAM)  # its buffer tunes itself, so it is not set here
+    listener.bind(_place(family, address, 0, scope))
+    listener.listen(1)
+    _say({"port": listener.getsockname()[1]})
+    listener.settimeout(timeout)
+    meter = _Meter(interval, omit, seconds)
+    try:
+        connection, _peer = listener.accept()
+        connection.settimeout(seconds + omit + timeout)
+        buffer = bytearray(1 << 20)
+        while connection.recv_into(buffer):
+            info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 256)
+            received, segments = struct.unpack_from("=Q", info, 128)[0], struct.unpack_from("=I", info, 152)[0]
+            if meter.mark(time.monotonic(), received, segments):
+                break
+    except TimeoutError:
+        pass  # what came until then is the result
+    _say(meter.result())
+
+
+def send_tcp(
+    family: int, address: str, scope: int, port: int, seconds: float, omit: float, timeout: float, **_: object
+) -> None:
+    """Send as fast as it goes until the receiver has seen enough."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.settimeout(timeout)
+    try:
+        sock.connect(_place(family, address, port, scope))
+    except OSError as error:
+        _say({"error": f"connect: {error.strerror or error}"})
+        return
+    sock.settimeout(seconds + omit + timeout)
+    block = bytes(1 << 18)
+    ends = time.monotonic() + 2 * (seconds + omit) + timeout
+    try:
+        while time.monotonic() < ends:
+            sock.send(block)
+    except (ConnectionResetError, BrokenPipeError):
+        pass  # the receiver has seen enough
+    except OSError as error:
+        _say({"error": f"send: {error.strerror or error}"})
+        return
+    _say({})
+
+
+class _Stop(Exception):
+    pass
+
+
+def _stop(*_: object) -> None:
+    raise _Stop
+
+
+def receive_udp(
+    family: int,
+    address: str,
+    scope: int,
+    seconds: float,
+    omit: float,
+    interval: float,
+    quiet: float,
+    count: int | None,
+    **_: object,
+) -> None:
+    """Count datagrams: for a time, or until all of a number have come or nothing comes any more."""
+    sock = _receiver(family, address, scope)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    signal.signal(signal.SIGTERM, _stop)
+    _say({"port": sock.getsockname()[1]})
+    meter, size = _Meter(interval, omit, seconds), 0
+    seen: set[int] = set()
+    duplicates, reordered, highest, segments = 0, 0, -1, 0
+    sent: int | None = None
+    try:
+        while True:
+            try:
+                data, control, _flags, _from = sock.recvmsg(65536, 64)
+            except TimeoutError:
+                break  # the end was seen, and nothing has come since
+            magic, end, number = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (0, 0, 0)
+            if magic != _MAGIC:
+                continue
+            if end:
+                sent = number
+                sock.settimeout(quiet)
+            else:
+                segments += 1
+                size += len(data)
+                whole, parts = struct.unpack("=qq", control[0][2])
+                if meter.mark(whole + parts / 1e9, size, segments) and count is None:
+                    break
+                if number in seen:
+                    duplicates += 1
+                elif count is not None:
+                    seen.add(number)
+                    reordered += number < highest
+                    highest = max(highest, number)
+            if sent is not None and len(seen) >= sent:
+                break
+    except _Stop:
+        pass  # told by who started us: no end has come
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    drops = struct.unpack_from("=I", sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36), 4 * _DROPS)[0]
+    counts = {"received": len(seen), "duplicates": duplicates, "reordered": reordered, "drops": drops}
+    _say({**meter.result(), **counts})
+
+
+def send_udp(
+    family: int,
+    address: str,
+    scope: int,
+    port: int,
+    seconds: float,
+    omit: float,
+    gap: float,
+    size: int,
+    count: int | None,
+    **_: object,
+) -> None:
+    """Send datagrams of ``size`` bytes, one every ``gap`` seconds: a number of them, or for a time."""
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    sock.connect(_place(family, address, port, scope))
+    data = bytearray(size)
+    began = time.monotonic()
+    number = 0
+    refused: str | None = None
+    ends = began + 1.5 * (seconds + omit) + 0.2
+    while number < count if count is not None else time.monotonic() < ends:
+        wait = began + number * gap - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+        _HEADER.pack_into(data, 0, _MAGIC, 0, number)
+        try:
+            sock.send(data)
+        except ConnectionRefusedError:
+            break  # the receiver has seen enough
+        except OSError as error:
+            refused = f"send: {error.strerror or error}"
+            break
+        number += 1
+    if count is not None and refused is None:
+        for _turn in range(_ENDS):
+            time.sleep(0.005)
+            try:
+                sock.send(_HEADER.pack(_MAGIC, 1, number))
+            except OSError:
+                break  # it has gone: it has all
+    _say({"sent": number, "error": refused})
+
+
+ROLES: dict[str, Callable[..., None]] = {
+    "receive_tcp": receive_tcp,
+    "send_tcp": send_tcp,
+    "receive_udp": receive_udp,
+    "send_udp": send_udp,
+}
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    given["family"] = socket.AF_INET6 if ":" in given["address"] else socket.AF_INET
+    ROLES[given.pop("role")](**given)
