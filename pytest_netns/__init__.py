@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from pytest_netns import ready
     from pytest_netns.assertions import (
         assert_arp,
+        assert_loss,
         assert_no_arp,
         assert_no_ping,
         assert_no_udp,
         assert_not_path,
         assert_path,
         assert_ping,
+        assert_rate,
+        assert_rtt,
         assert_tcp_closed,
         assert_tcp_filtered,
         assert_tcp_not_open,
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from pytest_netns.factories import LabFactory, NamespaceFactory
+    from pytest_netns.faults.fault import Fault
+    from pytest_netns.faults.schedule import Schedule
     from pytest_netns.interface import Interface
     from pytest_netns.kernel.sandbox import enter as enter_sandbox
     from pytest_netns.lab.bridge import Bridge
@@ -54,8 +59,9 @@ if TYPE_CHECKING:
     from pytest_netns.probe.dns import DnsResult
     from pytest_netns.probe.matrix import PingMatrix
     from pytest_netns.probe.path_mtu import PathMtuResult
-    from pytest_netns.probe.ping import PingResult
+    from pytest_netns.probe.ping import PingResult, RttStatistics
     from pytest_netns.probe.tcp import TcpResult
+    from pytest_netns.probe.throughput import LossResult, ThroughputResult
     from pytest_netns.probe.trace import TraceResult
     from pytest_netns.probe.udp import UdpResult
     from pytest_netns.process import Process
@@ -67,6 +73,7 @@ _HOME = {
     "CommandError": "pytest_netns.errors",
     "Destination": "pytest_netns.probe.destination",
     "DnsResult": "pytest_netns.probe.dns",
+    "Fault": "pytest_netns.faults.fault",
     "Frame": "pytest_netns.capture.frame",
     "Host": "pytest_netns.lab.host",
     "Interface": "pytest_netns.interface",
@@ -74,6 +81,7 @@ _HOME = {
     "Lab": "pytest_netns.lab.lab",
     "LabFactory": "pytest_netns.factories",
     "Link": "pytest_netns.lab.link",
+    "LossResult": "pytest_netns.probe.throughput",
     "Namespace": "pytest_netns.namespace",
     "NamespaceFactory": "pytest_netns.factories",
     "NetnsError": "pytest_netns.errors",
@@ -87,19 +95,25 @@ _HOME = {
     "Process": "pytest_netns.process",
     "ProcessDied": "pytest_netns.errors",
     "Router": "pytest_netns.lab.router",
+    "RttStatistics": "pytest_netns.probe.ping",
+    "Schedule": "pytest_netns.faults.schedule",
     "TcpResult": "pytest_netns.probe.tcp",
+    "ThroughputResult": "pytest_netns.probe.throughput",
     "TopologyError": "pytest_netns.errors",
     "TraceResult": "pytest_netns.probe.trace",
     "UdpResult": "pytest_netns.probe.udp",
     "UnsupportedError": "pytest_netns.errors",
     "WaitTimeout": "pytest_netns.errors",
     "assert_arp": "pytest_netns.assertions",
+    "assert_loss": "pytest_netns.assertions",
     "assert_no_arp": "pytest_netns.assertions",
     "assert_no_ping": "pytest_netns.assertions",
     "assert_no_udp": "pytest_netns.assertions",
     "assert_not_path": "pytest_netns.assertions",
     "assert_path": "pytest_netns.assertions",
     "assert_ping": "pytest_netns.assertions",
+    "assert_rate": "pytest_netns.assertions",
+    "assert_rtt": "pytest_netns.assertions",
     "assert_tcp_closed": "pytest_netns.assertions",
     "assert_tcp_filtered": "pytest_netns.assertions",
     "assert_tcp_not_open": "pytest_netns.assertions",
@@ -117,6 +131,7 @@ __all__ = [
     "CommandError",
     "Destination",
     "DnsResult",
+    "Fault",
     "Frame",
     "Host",
     "Interface",
@@ -124,6 +139,7 @@ __all__ = [
     "Lab",
     "LabFactory",
     "Link",
+    "LossResult",
     "Namespace",
     "NamespaceFactory",
     "NetnsError",
@@ -137,19 +153,25 @@ __all__ = [
     "Process",
     "ProcessDied",
     "Router",
+    "RttStatistics",
+    "Schedule",
     "TcpResult",
+    "ThroughputResult",
     "TopologyError",
     "TraceResult",
     "UdpResult",
     "UnsupportedError",
     "WaitTimeout",
     "assert_arp",
+    "assert_loss",
     "assert_no_arp",
     "assert_no_ping",
     "assert_no_udp",
     "assert_not_path",
     "assert_path",
     "assert_ping",
+    "assert_rate",
+    "assert_rtt",
     "assert_tcp_closed",
     "assert_tcp_filtered",
     "assert_tcp_not_open",

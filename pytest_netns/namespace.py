@@ -205,7 +205,7 @@ class Namespace(Views):
             raise ExceptionGroup(f"closing namespace {self.name!r}", errors)
 
     def replace(self, fd: int, rtnl: NetlinkSocket) -> None:
-        """Become another network namespace; what is open in the one before is closed."""
+        """Become another network namespace: ``fd``, with ``rtnl`` inside. What is open in the one before is closed."""
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()

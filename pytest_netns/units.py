@@ -104,7 +104,7 @@ def rate_text(value: int) -> str:
     """A rate in tc's words, exactly: ``10mbit``."""
     for unit, factor in (("tbit", 10**12), ("gbit", 10**9), ("mbit", 10**6), ("kbit", 10**3)):
         if value >= factor and value * 1000 % factor == 0:
-            return f"{value / factor:.10g}{unit}"
+            return f"{value / factor:.15g}{unit}"
     return f"{value}bit"
 
 

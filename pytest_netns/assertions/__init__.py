@@ -3,6 +3,7 @@
 A negative assertion first proves that its instrument works: no answer is not evidence.
 """
 
+from pytest_netns.assertions.conditions import assert_loss, assert_rate, assert_rtt
 from pytest_netns.assertions.path import assert_not_path, assert_path
 from pytest_netns.assertions.ports import (
     assert_no_udp,
@@ -17,12 +18,15 @@ from pytest_netns.assertions.retry import eventually
 
 __all__ = [
     "assert_arp",
+    "assert_loss",
     "assert_no_arp",
     "assert_no_ping",
     "assert_no_udp",
     "assert_not_path",
     "assert_path",
     "assert_ping",
+    "assert_rate",
+    "assert_rtt",
     "assert_tcp_closed",
     "assert_tcp_filtered",
     "assert_tcp_not_open",

@@ -144,7 +144,7 @@ class Breakable(Node):
         self._supervisor.kill_all(self.name, self.inode)
 
     def renew(self, keep: Sequence[Interface]) -> None:
-        """Give it a new network namespace, and take the given interfaces along."""
+        """Give it a new network namespace, and take the interfaces of ``keep`` along."""
         fd, rtnl = birth(self.name, self.sysctls_at_birth)
         try:
             rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])

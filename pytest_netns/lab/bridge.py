@@ -126,7 +126,7 @@ class Bridge(Node):
         return self.lab.attach(self, host, None if address in (KEEP, RENEW) else address).end(host)
 
     def hand_over(self, port: Interface, link: Link, to: Bridge) -> Interface:
-        """Move an unplugged port into another bridge's namespace."""
+        """Move an unplugged ``port``, an end of ``link``, into the namespace of the bridge ``to``."""
         moved = Interface(to, to.new_port_name(link.other(port).node.name), to.slots.next_index())
         try:
             self.rtnl.batch([rtnetlink.link_move(port.index, port.name, to.fd, moved.name, moved.index)])

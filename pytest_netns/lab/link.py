@@ -202,7 +202,7 @@ class Link:
         return self.b if end == self.a else self.a
 
     def replace_end(self, before: Interface, after: Interface) -> None:
-        """Called when one end has come into another node."""
+        """Called when the end ``before`` has come into another node, where it is ``after``."""
         if before == self.a:
             self.a = after
         else:

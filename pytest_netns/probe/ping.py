@@ -65,7 +65,7 @@ class RttStatistics:
 
     @classmethod
     def of(cls, rtts: Sequence[float]) -> RttStatistics:
-        """Sum up at least one round-trip time."""
+        """Sum up ``rtts``, at least one round-trip time in seconds."""
         return cls(len(rtts), min(rtts), fmean(rtts), max(rtts), pstdev(rtts), median(rtts))
 
     def __str__(self) -> str:

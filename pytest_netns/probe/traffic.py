@@ -35,9 +35,10 @@ class _Meter:
             self.began = now
         if now - self.began < self.omit:
             return False
-        if not self.marks or now - self.marks[-1][0] >= self.interval:
+        done = bool(self.marks) and now - self.marks[0][0] >= self.duration
+        if done or not self.marks or now - self.marks[-1][0] >= self.interval:
             self.marks.append((now, size, segments))
-        return now - self.marks[0][0] >= self.duration
+        return done
 
     def result(self) -> dict[str, object]:
         """What came between the first mark and the last one."""

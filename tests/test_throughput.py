@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_netns import (
+    Host,
+    Lab,
+    LossResult,
+    NetnsError,
+    ProbeFailure,
+    RttStatistics,
+    TopologyError,
+    assert_loss,
+    assert_rate,
+    assert_rtt,
+)
+from pytest_netns.assertions.conditions import binomial_interval
+from pytest_netns.probe.ping import PingResult
+from pytest_netns.probe.throughput import ThroughputResult
+
+Pair = tuple[Host, Host]
+TBF = ["tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", "20mbit", "burst", "5kb", "latency", "50ms"]
+NTH = "numgen inc mod 20 < 1"
+
+
+@pytest.fixture
+def narrow(veth_pair: Pair) -> Pair:
+    """``left`` sends 20 Mbit/s and not more."""
+    veth_pair[0].run(TBF)
+    return veth_pair
+
+
+def lose(host: Host, which: str) -> None:
+    """``host`` drops datagrams that arrive."""
+    host.nft(f"table inet lossy {{ chain c {{ type filter hook input priority 0; meta l4proto udp {which} drop; }}; }}")
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_udp_shows_the_rate_of_the_wire(lab: Lab, version: int) -> None:
+    left, right = lab.host("left"), lab.host("right")
+    lab.connect(left, right, "10.9.0.0/24" if version == 4 else "2001:db8::/64")
+    left.run(TBF)
+    result = lab.throughput(left, right, seconds=0.5, protocol="udp", rate="25mbit", omit=0.1)
+    assert result.address.version == version
+    assert result.wire_rate == pytest.approx(20e6, rel=0.05)
+    payload, frame = (1472, 1514) if version == 4 else (1452, 1514)
+    assert result.rate == pytest.approx(result.wire_rate * payload / frame, rel=0.001)
+    assert 0.5 <= result.seconds < 1
+    assert len(result.samples) >= 3
+    assert not left.processes
+    assert not right.processes
+
+
+def test_udp_is_sent_as_fast_as_told(veth_pair: Pair) -> None:
+    left, right = veth_pair
+    result = left.lab.throughput(left, right, seconds=0.3, protocol="udp", rate="5mbit")
+    assert 1e6 < result.wire_rate < 50e6  # unbridled it is hundreds; how even it is depends on how busy the machine is
+
+
+def test_tcp_counts_what_came(narrow: Pair) -> None:
+    left, right = narrow
+    result = left.lab.throughput(left, right, seconds=0.5, omit=0.1)
+    assert result
+    assert result.bytes == pytest.approx(result.rate / 8 * result.seconds)
+    # 1448 bytes of a frame of 1514 are payload
+    assert result.rate == pytest.approx(result.wire_rate * 1448 / 1514, rel=0.01)
+    assert 10e6 < result.wire_rate < 30e6
+    assert "Mbit/s on the wire" in repr(result)
+
+
+def test_an_interface_is_a_destination_and_an_address_is_none(veth_pair: Pair) -> None:
+    left, right = veth_pair
+    assert left.lab.throughput(left, right.interfaces["eth0"], seconds=0.1)
+    with pytest.raises(TypeError, match="give the node or its interface"):
+        left.lab.throughput(left, str(right.ip4))  # type: ignore[arg-type]
+
+
+def test_a_blocked_path_is_falsy_and_says_why(veth_pair: Pair) -> None:
+    left, right = veth_pair
+    with right.block():
+        tcp = left.lab.throughput(left, right, seconds=0.1, timeout=0.1)
+        assert not tcp
+        assert repr(tcp).endswith("nothing came: connect: timed out>")
+        udp = left.lab.throughput(left, right, seconds=0.1, protocol="udp", rate="1mbit")
+        assert not udp
+        assert (udp.bytes, udp.rate, udp.samples) == (0, 0.0, ())
+        assert not left.lab.loss(left, right, count=5)
+    assert not right.processes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"seconds": 0}, "seconds is 0"),
+        ({"protocol": "sctp"}, "protocol is 'sctp'"),
+        ({"rate": "1mbit"}, "'udp' alone"),
+        ({"omit": -1}, "omit is -1"),
+        ({"timeout": 0}, "timeout is 0"),
+        ({"protocol": "udp", "rate": "fast"}, "rate='fast'"),
+    ],
+)
+def test_bad_numbers_are_named(veth_pair: Pair, arguments: dict[str, object], words: str) -> None:
+    left, right = veth_pair
+    with pytest.raises((ValueError, TopologyError), match=words):
+        left.lab.throughput(left, right, **arguments)  # type: ignore[arg-type]
+
+
+def test_loss_counts_each_datagram(veth_pair: Pair) -> None:
+    left, right = veth_pair
+    whole = left.lab.loss(left, right, count=200)
+    assert whole
+    assert (whole.sent, whole.received, whole.lost, whole.duplicates, whole.reordered) == (200, 200, 0, 0, 0)
+    lose(right, NTH)
+    result = left.lab.loss(left, right, count=200)
+    assert not result
+    assert (result.sent, result.lost, result.loss) == (200, 10, 0.05)
+    assert "0.05 lost" in repr(result)
+
+
+def test_a_receiver_that_is_too_slow_proves_nothing(veth_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = veth_pair
+    said = {"sent": 10}, {"received": 9, "drops": 1}
+    monkeypatch.setattr("pytest_netns.probe.throughput._exchange", lambda *_: said)
+    with pytest.raises(NetnsError, match=r"own socket dropped 1 datagrams.*too slow for 2000 a second"):
+        left.lab.loss(left, right)
+
+
+def test_assert_rate_names_what_was_allowed_and_the_samples(narrow: Pair) -> None:
+    left, right = narrow
+    assert isinstance(assert_rate(left, right, "20mbit", protocol="udp", seconds=0.5), ThroughputResult)
+    with pytest.raises(ProbeFailure, match=r"expected 40 Mbit/s on the wire.*\(38 Mbit/s to 42 Mbit/s\).*samples: "):
+        assert_rate(left, right, "40mbit", protocol="udp", seconds=0.3)
+
+
+def test_assert_rtt_is_about_the_median(veth_pair: Pair) -> None:
+    left, right = veth_pair
+    result = assert_rtt(left, right, 0, tolerance="500ms", count=5)
+    assert isinstance(result, PingResult)
+    assert result.rtt is not None
+    assert result.rtt.count == 5
+    with pytest.raises(ProbeFailure, match=r"median round-trip time of 2 s \(1.8 s to 2.2 s\), got rtt min/avg.*of 5"):
+        assert_rtt(left, right, "2s", count=5)
+    with right.block(), pytest.raises(ProbeFailure, match="got no reply"):
+        assert_rtt(left, right, "2s", count=2, timeout=0.05)
+
+
+def test_assert_loss_states_the_interval(veth_pair: Pair) -> None:
+    left, right = veth_pair
+    assert isinstance(assert_loss(left, right, 0, count=100), LossResult)
+    with pytest.raises(ProbeFailure, match=r"25 to 79 of 1000 datagrams lost, which holds in 0.9999.*: 0 lost"):
+        assert_loss(left, right, "5%")
+    lose(right, NTH)
+    assert_loss(left, right, "5%")
+    with pytest.raises(ProbeFailure, match="0 to 0 of 100 datagrams"):
+        assert_loss(left, right, 0, count=100)
+    with right.block():
+        assert_loss(left, right, 1, count=10)
+    with pytest.raises(ValueError, match="confidence is 1"):
+        assert_loss(left, right, "5%", confidence=1)
+
+
+def test_statistics_are_those_of_ping() -> None:
+    found = RttStatistics.of([0.001, 0.002, 0.006])
+    assert (found.count, found.min, found.max, found.median) == (3, 0.001, 0.006, 0.002)
+    assert found.avg == pytest.approx(0.003)
+    assert found.mdev == pytest.approx(0.0021602469)
+    assert str(found) == "rtt min/avg/max/mdev = 1.000/3.000/6.000/2.160 ms, median 2.000 ms of 3"
+
+
+def test_the_interval_holds_what_it_says() -> None:
+    # scipy.stats.binom.interval(0.99, 2000, 0.05) and (0.9999, 1000, 0.05)
+    assert binomial_interval(2000, 0.05, 0.99) == (76, 126)
+    assert binomial_interval(1000, 0.05, 0.9999) == (25, 79)
+    assert binomial_interval(10, 0, 0.99) == (0, 0)
+    assert binomial_interval(10, 1, 0.99) == (10, 10)
+    assert binomial_interval(10, 0.5, 0.9999) == (0, 10)
