@@ -176,6 +176,7 @@ def read(config: pytest.Config, namespace: object, environ: Mapping[str, str] | 
     """
     environ = os.environ if environ is None else environ
     values: dict[str, object] = {}
+    origins: dict[str, str] = {}
     plugins = getattr(namespace, "plugins", None) or []
     asked = bool({"netns", "pytest_netns", "pytest_netns.plugin"} & set(plugins))
     for option in OPTIONS:
@@ -189,8 +190,13 @@ def read(config: pytest.Config, namespace: object, environ: Mapping[str, str] | 
             asked = True
             try:
                 values[option.name] = option.parse(str(text))
+                origins[option.name] = origin
             except ValueError as error:
                 raise pytest.UsageError(f"{origin}: invalid value {text!r}; allowed: {error}") from None
+    if values.get("pcap", Pcap.OFF) is not Pcap.OFF and values.get("artifacts") is None:
+        raise pytest.UsageError(
+            f"{origins['pcap']}: the packets are kept among the artifacts; say where: --netns-artifacts=DIR"
+        )
     known = {field.name for field in fields(Settings)}
     assert values.keys() <= known
     return Settings(asked=asked, **values)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
@@ -29,6 +30,7 @@ from pytest_netns.lab.slots import Slots
 from pytest_netns.lab.wiring import EndAddresses, Wiring
 from pytest_netns.namespace import Namespace
 from pytest_netns.process import Supervisor
+from pytest_netns.witness import witnesses
 
 HostAddresses = AddressSpec | Sequence[AddressSpec | None] | None
 
@@ -76,6 +78,7 @@ class Lab:
         self._links: list[Link] = []
         self._adopted: list[Node] = []
         self.failed: deque[Failure] = deque(maxlen=50)
+        self._captures: deque[weakref.ref[Capture]] = deque(maxlen=8)
         self._macs: set[bytes] = set()
         self._wiring = Wiring(self)
         self._autoroutes: dict[str, dict[bytes, Request]] = {}
@@ -121,6 +124,8 @@ class Lab:
         with self._lock:
             if self._closed:
                 return
+            for witness in witnesses:
+                witness.closing(self)
             errors: list[Exception] = []
             for link in [link for link in self._links if any(end.node in self._adopted for end in link.interfaces)]:
                 try:
@@ -145,6 +150,9 @@ class Lab:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is not None and not self._closed:
+            for witness in witnesses:
+                witness.failing(self, error)
         try:
             self.close()
         except ExceptionGroup as group:
@@ -173,6 +181,8 @@ class Lab:
 
     def _add(self, node: _N) -> _N:
         self._nodes[node.name] = node
+        for witness in witnesses:
+            witness.added(node)
         return node
 
     def _check_name(self, name: str) -> str:
@@ -445,7 +455,18 @@ class Lab:
             return {a.ip.packed: node.name for node in self if not node.closed for a in node.addresses()}
 
         self._check_open()
-        return Capture(f"lab {self.name}", places, filter, chatter, whole=True, switches=switches, owners=owners)
+        capture = Capture(f"lab {self.name}", places, filter, chatter, whole=True, switches=switches, owners=owners)
+        self.note_capture(capture)
+        return capture
+
+    def note_capture(self, capture: Capture) -> None:
+        """Remember a capture, without keeping it, should its test fail."""
+        self._captures.append(weakref.ref(capture))
+
+    @property
+    def captures(self) -> list[Capture]:
+        """The last captures in this lab that somebody still has, in the order of their making."""
+        return [capture for reference in self._captures if (capture := reference()) is not None]
 
     def ping_all(self, *, timeout: float = 1.0) -> PingMatrix:
         """Every host and router pings every other, all at once. Falsy if any pair fails; prints as a table.
