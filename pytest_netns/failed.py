@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: The verbosity from which on everything is told as a whole: -vv.
 _WHOLE = 2
 #: Lines of all sections together in the short form, of an explanation in it, and of a lab at least.
-_BUDGET, _WHY, _LAB = 38, 14, 12
+_BUDGET, _WHY, _LAB = 35, 12, 10
 #: Rows of packets in the short form, and in the long one.
 _ROWS, _ALL_ROWS = 12, 200
 #: Characters of a result's repr that must stand in a report for it to be the one that failed: pytest shortens long
