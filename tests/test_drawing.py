@@ -164,6 +164,15 @@ def test_twelve_nodes_are_drawn_and_more_are_listed_in_lines_that_fit() -> None:
     assert max(map(len, listed)) <= 110
 
 
+def test_a_wide_drawing_says_below_what_carries_nothing() -> None:
+    wide = star(11)
+    for number in (3, 7):
+        wide["nodes"][1 + number]["interfaces"][0]["enabled"] = False
+    drawn = lines(drawing(wide))
+    assert drawn[1].startswith("[eth0]=[eth0]=[eth0]=[eth0!]")
+    assert drawn[2:] == ["! host3:eth0 DOWN", "! host7:eth0 DOWN"]
+
+
 def test_a_listed_cable_names_its_faults() -> None:
     pair = state(
         node("red", "host", interface("eth0", "10.0.0.1/24", up=False)),

@@ -16,7 +16,6 @@ from pytest_netns.report.snapshot import LabState
 
 #: Characters of the widest drawing, and its rows. What is larger becomes a list of links.
 WIDEST, _TALLEST = 110, 30
-_GAP = 2
 
 
 def drawing(state: LabState, *, widest: int = WIDEST) -> str:
@@ -24,27 +23,43 @@ def drawing(state: LabState, *, widest: int = WIDEST) -> str:
 
     Args:
         state: of ``snapshot``.
-        widest: characters in a line; a wider drawing becomes a list of links.
+        widest: characters in a line. A wider drawing marks what carries nothing by ``!`` and says why below; if that
+            is still too wide, it becomes a list of links.
     """
     plan = layout(state)
+    for compact in (False, True):
+        lines = _drawn(plan, compact)
+        if len(lines) <= _TALLEST and all(len(line) <= widest for line in lines):
+            faults = [
+                f"! {plan.columns[at].title}:{plug.interface} {plug.fault}"
+                for row in plan.rows
+                for at, plugs in sorted(row.plugs.items())
+                for plug in plugs
+                if plug.fault and compact
+            ]
+            return "\n".join([*lines, *faults])
+    return _listed(plan)
+
+
+def _drawn(plan: Layout, compact: bool) -> list[str]:
     heads = [f"({column.title})" if column.kind == "router" else column.title for column in plan.columns]
+    gap = 1 if compact else 2
     widths = [
-        max([len(head), *(len(_cell(row.plugs[at])) for row in plan.rows if at in row.plugs)]) + _GAP
+        max([len(head), *(len(_cell(row.plugs[at], compact)) for row in plan.rows if at in row.plugs)]) + gap
         for at, head in enumerate(heads)
     ]
     starts = [sum(widths[:at]) for at in range(len(widths))]
     lines = ["".join(f"{head:<{width}}" for head, width in zip(heads, widths, strict=True)).rstrip()]
-    lines += [_row(plan, number, starts, sum(widths)) for number in range(len(plan.rows))]
-    if len(lines) > _TALLEST or any(len(line) > widest for line in lines):
-        return _listed(plan)
-    return "\n".join(lines)
+    return lines + [_row(plan, number, starts, sum(widths) + compact, compact) for number in range(len(plan.rows))]
 
 
-def _cell(plugs: list[Plug]) -> str:
+def _cell(plugs: list[Plug], compact: bool) -> str:
+    if compact:
+        return f"[{','.join(plug.interface + ('!' if plug.fault else '') for plug in plugs)}]"
     return f"[{', '.join(' '.join(filter(None, (plug.interface, plug.fault))) for plug in plugs)}]"
 
 
-def _row(plan: Layout, number: int, starts: list[int], width: int) -> str:
+def _row(plan: Layout, number: int, starts: list[int], width: int, compact: bool) -> str:
     row = plan.rows[number]
     cells = [" "] * width
     for at, start in enumerate(starts):
@@ -56,7 +71,7 @@ def _row(plan: Layout, number: int, starts: list[int], width: int) -> str:
             if cells[place] == " ":
                 cells[place] = line
     for at, plugs in row.plugs.items():
-        text = _cell(plugs)
+        text = _cell(plugs, compact)
         cells[starts[at] : starts[at] + len(text)] = text
     return f"{''.join(cells)}{row.label}".rstrip()
 
@@ -65,7 +80,7 @@ def _listed(plan: Layout) -> str:
     lines = []
     for row in plan.rows:
         ends = [
-            f"{plan.columns[at].title}:{_cell([plug])[1:-1]}"
+            f"{plan.columns[at].title}:{_cell([plug], False)[1:-1]}"
             for at, plugs in sorted(row.plugs.items())
             for plug in plugs
         ]
