@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from pytest_netns.probe.trace import TraceResult
     from pytest_netns.probe.udp import UdpResult
     from pytest_netns.process import Process
+    from pytest_netns.report.state import describe
 
 _HOME = {
     "ArpResult": "pytest_netns.probe.arp",
@@ -119,6 +120,7 @@ _HOME = {
     "assert_tcp_not_open": "pytest_netns.assertions",
     "assert_tcp_open": "pytest_netns.assertions",
     "assert_udp": "pytest_netns.assertions",
+    "describe": "pytest_netns.report.state",
     "enter_sandbox": "pytest_netns.kernel.sandbox",
     "eventually": "pytest_netns.assertions",
     "ready": "pytest_netns",
@@ -177,6 +179,7 @@ __all__ = [
     "assert_tcp_not_open",
     "assert_tcp_open",
     "assert_udp",
+    "describe",
     "enter_sandbox",
     "eventually",
     "ready",

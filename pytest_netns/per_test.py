@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_netns import failed as _failed
 from pytest_netns import session as _session
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def enter(item: pytest.Item) -> None:
     namespace = Namespace(item.name[:60])
     namespace.__enter__()
     item.stash[_KEY] = namespace
+    _failed.met(item.config, namespace)
 
 
 def leave(item: pytest.Item) -> None:

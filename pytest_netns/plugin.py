@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_netns import failed as _failed
 from pytest_netns import per_test as _per_test
 from pytest_netns import session as _session
 from pytest_netns import settings as _settings
@@ -37,6 +38,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Validate the options and declare the markers."""
     _session.of(config).settings = _settings.read(config, config.option)
+    _failed.start(config)
     config.addinivalue_line(
         "markers",
         "netns: run the test, and its fixtures of function scope, inside a fresh network namespace of its own "
@@ -48,6 +50,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "such as 'wireguard', a queueing discipline such as 'netem', 'nft') and the machine each program "
         "('program:dnsmasq') (pytest-netns).",
     )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let go of what watches the labs."""
+    _failed.stop(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -81,6 +88,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, or fail, tests that need networks where none can be created; put those that want it into a namespace."""
+    _failed.begin(item)
     if _session.needs_networks(item):
         _session.require_access(item.config)
         _session.require_features(item)
@@ -112,10 +120,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Under a failed test, say why a ping failed that it asserted, and show its lab."""
+    """Under a failed test, say why a ping failed that it asserted, show its lab, and write its artifacts."""
     report = yield
-    if report.when == "call" and report.failed and call.excinfo is not None:
-        report.sections += _session.report_sections(item, call.excinfo.value, report.longreprtext)
+    _failed.tell(item, call, report)
     return report
 
 
@@ -131,7 +138,9 @@ def netns_factory(pytestconfig: pytest.Config) -> Iterator[NamespaceFactory]:
     with _session.closing_all() as made:
 
         def new(name: str | None = None) -> Namespace:
-            return made(Namespace(name))
+            namespace = made(Namespace(name))
+            _failed.met(pytestconfig, namespace)
+            return namespace
 
         yield new
 
@@ -143,6 +152,7 @@ def netns(pytestconfig: pytest.Config) -> Iterator[Namespace]:
     from pytest_netns.namespace import Namespace
 
     namespace = Namespace("netns")
+    _failed.met(pytestconfig, namespace)
     yield namespace
     namespace.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -14,7 +14,6 @@ from pytest_netns.settings import Sandbox, Settings
 
 if TYPE_CHECKING:
     from pytest_netns.kernel.sandbox import Access
-    from pytest_netns.lab.lab import Lab
 
 #: Tests that use one of these, directly or through a fixture of their own, need networks.
 FIXTURES = frozenset({"netns", "netns_factory", "veth_pair", "bridge", "lab", "lab_factory"})
@@ -206,70 +205,6 @@ def come_home() -> None:
             f"the test entered {', '.join(map(repr, left))} and did not leave; enter a namespace by a with statement",
             pytrace=False,
         )
-
-
-#: The verbosity from which on a lab's state is told as a whole: -vv.
-_WHOLE = 2
-
-#: Characters of a result's repr that must stand in a report for it to be the one that failed: pytest shortens long
-#: ones.
-_RECOGNIZED = 50
-
-
-def report_sections(item: pytest.Item, error: BaseException, text: str) -> list[tuple[str, str]]:
-    """Report sections of a failed test: why a plainly asserted probe failed, and the labs as they are.
-
-    Args:
-        item: the test, whose labs are still there.
-        error: what it failed with.
-        text: the report, in which the result of a probe is shown.
-    """
-    labs = _labs(item)
-    sections: list[tuple[str, str]] = []
-    tellers: list[Callable[[], list[tuple[str, str]]]] = [
-        lambda: _explanation(labs, error, text),
-        lambda: _states(labs, item.config),
-    ]
-    for tell in tellers:
-        try:
-            sections += tell()
-        except Exception as trouble:  # whatever it is, it must not take the place of the failure that is reported
-            sections.append(("netns", f"telling more failed: {trouble!r}"))
-    return sections
-
-
-def _labs(item: pytest.Item) -> list[Lab]:
-    """The open labs among what the test's fixtures gave it."""
-    found: dict[int, Lab] = {}
-    for value in getattr(item, "funcargs", {}).values():
-        each = value[0] if isinstance(value, tuple) and value else value
-        lab: Lab | None = getattr(each, "lab", each)
-        if lab is not None and hasattr(lab, "failed") and hasattr(lab, "supervisor") and not lab.closed:
-            found[id(lab)] = lab
-    return list(found.values())
-
-
-def _explanation(labs: list[Lab], error: BaseException, text: str) -> list[tuple[str, str]]:
-    from pytest_netns.errors import ProbeFailure
-
-    if not isinstance(error, AssertionError) or isinstance(error, ProbeFailure):
-        return []  # ProbeFailure says why itself
-    for lab in labs:
-        for failure in reversed(lab.failed):
-            if repr(failure.result)[:_RECOGNIZED] in text:
-                from pytest_netns.explain.explain import explain_failure
-
-                return [("netns: why", str(explain_failure(failure)))]
-    return []
-
-
-def _states(labs: list[Lab], config: pytest.Config) -> list[tuple[str, str]]:
-    if not labs:
-        return []
-    from pytest_netns.report.state import describe
-
-    whole = config.get_verbosity() >= _WHOLE
-    return [(f"netns: {lab.name}", describe(lab, whole=whole)) for lab in labs if len(lab)]
 
 
 class Closable(Protocol):

@@ -87,7 +87,11 @@ def _one_of(choices: type[Enum]) -> Callable[[str], object]:
 
 def _directory(text: str) -> Path:
     path = Path(text).absolute()
-    if not text or (path.exists() and not path.is_dir()):
+    try:
+        usable = bool(text) and (path.is_dir() or not path.exists())
+    except OSError:  # a name that is too long
+        usable = False
+    if not usable:
         raise ValueError("a directory, which is made if it is not there")
     return path
 
@@ -176,6 +180,7 @@ def read(config: pytest.Config, namespace: object, environ: Mapping[str, str] | 
     """
     environ = os.environ if environ is None else environ
     values: dict[str, object] = {}
+    origins: dict[str, str] = {}
     plugins = getattr(namespace, "plugins", None) or []
     asked = bool({"netns", "pytest_netns", "pytest_netns.plugin"} & set(plugins))
     for option in OPTIONS:
@@ -189,8 +194,12 @@ def read(config: pytest.Config, namespace: object, environ: Mapping[str, str] | 
             asked = True
             try:
                 values[option.name] = option.parse(str(text))
+                origins[option.name] = origin
             except ValueError as error:
                 raise pytest.UsageError(f"{origin}: invalid value {text!r}; allowed: {error}") from None
+    if values.get("pcap", Pcap.OFF) is not Pcap.OFF and values.get("artifacts") is None:
+        given = f"{origins['pcap']}={Pcap(values['pcap']).value}"
+        raise pytest.UsageError(f"{given}: the packets are kept among the artifacts; say where: --netns-artifacts=DIR")
     known = {field.name for field in fields(Settings)}
     assert values.keys() <= known
     return Settings(asked=asked, **values)  # type: ignore[arg-type]

@@ -149,6 +149,11 @@ class Capture:
         return [frame for frame in found if self._matches is None or self._matches(frame)]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it captures every interface of a lab."""
+        return self._whole
+
+    @property
     def packets(self) -> list[Packet]:
         """All frames so far as scapy packets, in the order of time. ``sniffed_on`` of each says where."""
         return [frame.packet for frame in self.frames]

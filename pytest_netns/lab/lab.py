@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
@@ -27,6 +28,7 @@ from pytest_netns.lab.router import Router
 from pytest_netns.lab.wiring import EndAddresses, Wiring
 from pytest_netns.namespace import Namespace
 from pytest_netns.process import Supervisor
+from pytest_netns.witness import witnesses
 
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
@@ -80,6 +82,7 @@ class Lab:
         self._members = Members(self, isolate)
         self._links: list[Link] = []
         self.failed: deque[Failure] = deque(maxlen=50)
+        self._captures: deque[weakref.ref[Capture]] = deque(maxlen=8)
         self._macs: set[bytes] = set()
         self._wiring = Wiring(self)
         self._autoroutes = Autoroutes()
@@ -123,10 +126,12 @@ class Lab:
         with self._lock:
             if self._closed:
                 return
+            for witness in witnesses:
+                witness.closing(self)
             errors = self._end_faults()
-            for link in [
-                link for link in self._links if any(end.node in self._members.adopted for end in link.interfaces)
-            ]:
+            for link in list(self._links):
+                if not any(end.node in self._members.adopted for end in link.interfaces):
+                    continue
                 try:
                     link.remove()  # its end in a namespace that lives on would go some time later: now is better
                 except NetnsError as error:  # reported below, with all others
@@ -164,6 +169,9 @@ class Lab:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if error is not None and not self._closed:
+            for witness in witnesses:
+                witness.failing(self, error)
         try:
             self.close()
         except ExceptionGroup as group:
@@ -416,7 +424,18 @@ class Lab:
             return {a.ip.packed: node.name for node in self if not node.closed for a in node.addresses()}
 
         self._check_open()
-        return Capture(f"lab {self.name}", places, filter, chatter, whole=True, switches=switches, owners=owners)
+        capture = Capture(f"lab {self.name}", places, filter, chatter, whole=True, switches=switches, owners=owners)
+        self.note_capture(capture)
+        return capture
+
+    def note_capture(self, capture: Capture) -> None:
+        """Remember a capture, without keeping it, should its test fail."""
+        self._captures.append(weakref.ref(capture))
+
+    @property
+    def captures(self) -> list[Capture]:
+        """The last captures in this lab that somebody still has, in the order of their making."""
+        return [capture for reference in self._captures if (capture := reference()) is not None]
 
     def throughput(
         self,

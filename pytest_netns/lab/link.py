@@ -234,7 +234,9 @@ class Link:
         from pytest_netns.capture.capture import Capture
 
         self._check()
-        return Capture(f"{self.a}--{self.b}", lambda: [(self.a.node, self.a.name)], filter, chatter)
+        capture = Capture(f"{self.a}--{self.b}", lambda: [(self.a.node, self.a.name)], filter, chatter)
+        self.lab.note_capture(capture)
+        return capture
 
     def remove(self) -> None:
         """Delete both ends: removing one removes the other. Takes some 15 ms (an RCU grace period)."""

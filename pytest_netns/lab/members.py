@@ -15,6 +15,7 @@ from pytest_netns.lab.naming import check_node_name
 from pytest_netns.lab.node import Node
 from pytest_netns.lab.slots import Slots
 from pytest_netns.namespace import Namespace
+from pytest_netns.witness import witnesses
 
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab
@@ -82,6 +83,8 @@ class Members(Mapping[str, Node]):
     def add(self, node: _N) -> _N:
         """Take a node in."""
         self._nodes[node.name] = node
+        for witness in witnesses:
+            witness.added(node)
         return node
 
     def attached(self, node: _N, networks: Sequence[Bridge], address: HostAddresses, isolate: frozenset[Kind]) -> _N:

@@ -17,6 +17,7 @@ from pytest_netns.lab.slots import Slots
 from pytest_netns.process import Supervisor
 
 if TYPE_CHECKING:
+    from pytest_netns.capture.capture import Capture
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.link import Link
 
@@ -167,3 +168,7 @@ class Node(Prober):
             details: its further arguments.
         """
         self.lab.failed.append(Failure(self, result, question, details))
+
+    def note_capture(self, capture: Capture) -> None:
+        """Have it remembered by its lab."""
+        self.lab.note_capture(capture)

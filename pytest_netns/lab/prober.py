@@ -37,6 +37,9 @@ class Prober(Namespace):
             details: its further arguments.
         """
 
+    def note_capture(self, capture: Capture) -> None:
+        """Called with every capture, should somebody want to see its last packets."""
+
     def node_names(self) -> dict[Address, str]:
         """Which node of its lab has an address."""
         return {}
@@ -69,7 +72,9 @@ class Prober(Namespace):
             raise TypeError(f"interface={interface!r}: expected a name or an interface of {self.name!r}")
         name = interface.name if isinstance(interface, Interface) else interface
         label = f"{self.name}:{name}" if name else self.name
-        return Capture(label, lambda: [(self, name)], filter, chatter)
+        capture = Capture(label, lambda: [(self, name)], filter, chatter)
+        self.note_capture(capture)
+        return capture
 
     # ----------------------------------------------------------------- probes
     # Imported on use: they need scapy, which takes 200 ms to import.

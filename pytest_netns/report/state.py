@@ -1,110 +1,113 @@
-"""The state of a lab in text: per node its interfaces and what is behind them, routes, listeners, rules, processes."""
+"""The state of a lab in text: a drawing, and per node its interfaces, routes, listeners, rules, processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from ipaddress import ip_interface
 
-from pytest_netns.errors import NetnsError
-from pytest_netns.interface import Interface
-from pytest_netns.kernel.listeners import listeners
-from pytest_netns.kernel.sysctl import BASELINE
-from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import Lab
-from pytest_netns.lab.node import Node
-from pytest_netns.process import exit_words
+from pytest_netns.report.drawing import drawing
+from pytest_netns.report.snapshot import InterfaceState, LabState, NodeState, snapshot
 
 #: Lines of the short form, and of a process's output in it.
 _SHORT, _OUTPUT = 40, 5
 
 
 def describe(lab: Lab, *, whole: bool = False) -> str:
-    """A lab as it is now.
+    """A lab as it is now. Raises NetnsError if it is closed.
 
     Args:
         lab: one that is open.
-        whole: also neighbours, nftables rules and all output of processes; else at most some forty lines.
+        whole: also what is as usual: neighbours, bridges, nftables rules and all output of processes; else at most
+            some forty lines.
     """
-    lines: list[str] = []
-    for node in lab:
-        if not node.closed:
-            lines.append(f"{node.name} ({type(node).__name__.lower()})")
-            lines += [f"  {line}" for line in _node(node, whole)]
-    if not whole and len(lines) > _SHORT:
-        lines = [*lines[:_SHORT], f"... {len(lines) - _SHORT} more lines; see all with -vv"]
+    return text(snapshot(lab), whole=whole)
+
+
+def text(state: LabState, *, whole: bool = False, most: int = _SHORT) -> str:
+    """The same of a snapshot; ``most``: lines of the short form, before the one that says how many are missing."""
+    lines = drawing(state).splitlines() if state["cables"] else []
+    everywhere = _everywhere(state)
+    for node in state["nodes"]:
+        rows = _node(node, everywhere, whole)
+        if rows or whole or node["kind"] != "bridge":  # the drawing has it
+            lines += [f"{node['name']} ({node['kind']})", *(f"  {row}" for row in rows)]
+    lines += [f"(cannot be told of any node: {trouble})" for trouble in everywhere]
+    if not whole and len(lines) > most:
+        lines = [*lines[:most], f"... {len(lines) - most} more lines; see all with -vv"]
     return "\n".join(lines)
 
 
-def _node(node: Node, whole: bool) -> list[str]:
-    parts: list[Callable[[], Iterable[str]]] = [
-        lambda: _interfaces(node, whole),
-        lambda: _routes(node),
-        lambda: _sysctls(node),
-        lambda: _listeners(node),
-        lambda: _rules(node, whole),
-        lambda: _processes(node, whole),
-    ]
-    if whole:
-        parts.insert(2, lambda: _neighbours(node))
-    lines: list[str] = []
-    for part in parts:
-        try:
-            lines += part()
-        except NetnsError as error:  # a report must not hide the failure that it is about
-            lines.append(f"(cannot be told: {str(error).splitlines()[0]})")
-    return lines
+def is_bare(state: LabState) -> bool:
+    """Whether there is nothing in it to tell of: no interface but loopback, no process, all as usual."""
+    return not any(_node(node, [], whole=False) for node in state["nodes"])
 
 
-def _interfaces(node: Node, whole: bool) -> Iterable[str]:
-    for name, interface in node.interfaces.items():
-        if name == "lo" or (isinstance(node, Bridge) and interface != node.device and not _peer(node, interface)):
-            continue
-        state = interface.state
-        addresses = [a for a in interface.addresses if whole or not a.is_link_local]
-        words = [name, "up" if state.is_up else "DOWN", *map(str, addresses)]
-        words += [f"mtu {state.mtu}"] if state.mtu != 1500 else []
-        words += [state.port_state] if state.port_state not in ("", "forwarding") else []
-        peer = _peer(node, interface)
-        yield " ".join(words + ([f"-- {peer}"] if peer else []))
-
-
-def _peer(node: Node, interface: Interface) -> Interface | None:
-    for link in node.links:
-        if link.end(node) == interface:
-            return link.b if link.a == interface else link.a
-    return None
-
-
-def _routes(node: Node) -> Iterable[str]:
-    return [f"route {route}" for route in node.routes() if route.protocol != "kernel"]
-
-
-def _neighbours(node: Node) -> Iterable[str]:
-    return [f"neighbour {n.address} {n.mac or 'unknown'} dev {n.interface} {n.state}" for n in node.neighbours()]
-
-
-def _sysctls(node: Node) -> Iterable[str]:
-    expected = {**BASELINE, **node.born_with}
-    for name, value in expected.items():
-        found = node.sysctl.get(name)
-        if found is not None and found != value.strip():
-            yield f"sysctl {name} = {found} (usually {value.strip() or 'empty'})"
-
-
-def _listeners(node: Node) -> Iterable[str]:
-    return [f"listens on {each}" for protocol in ("tcp", "udp") for each in listeners(node.fd, protocol)]
-
-
-def _rules(node: Node, whole: bool) -> Iterable[str]:
-    rules = [item for item in node.nft_ruleset() if "rule" in item]
-    if not rules:
+def _everywhere(state: LabState) -> list[str]:
+    """Troubles that all nodes have, apart from their names: told once."""
+    if len(state["nodes"]) < 2:
         return []
-    if not whole:
-        return [f"nftables rules: {len(rules)}; see them with -vv"]
-    return node.nft("list ruleset").splitlines()
+    first, *others = ([*node["troubles"]] for node in state["nodes"])
+    return [trouble for trouble in first if all(trouble in other for other in others)]
 
 
-def _processes(node: Node, whole: bool) -> Iterable[str]:
-    for process in node.processes:
-        yield f"process {process.pid} {' '.join(process.argv)[:60]!r}: {exit_words(process.returncode)}"
-        output = process.output.rstrip().splitlines()
+def _node(node: NodeState, everywhere: list[str], whole: bool) -> list[str]:
+    return [
+        *_interfaces(node, whole),
+        *(
+            f"route {route['text']}"
+            for route in node["routes"]
+            if route["protocol"] != "kernel" and _main(route["table"])
+        ),
+        *_neighbours(node, whole),
+        *(f"sysctl {s['name']} = {s['value']} (usually {s['usual'] or 'empty'})" for s in node["sysctls"]),
+        *(f"listens on {each['text']}" for each in node["listeners"]),
+        *_rules(node, whole),
+        *_processes(node, whole),
+        *(f"(cannot be told: {trouble})" for trouble in node["troubles"] if trouble not in everywhere),
+    ]
+
+
+def _main(table: int) -> bool:
+    return table == 254
+
+
+def _interfaces(node: NodeState, whole: bool) -> Iterable[str]:
+    is_bridge = node["kind"] == "bridge"
+    for each in node["interfaces"]:
+        if each["name"] == "lo" and each["up"] and not whole:
+            continue
+        addresses = [a for a in each["addresses"] if whole or not ip_interface(a).is_link_local]
+        if is_bridge and not whole and not addresses and not _remarkable(each):
+            continue
+        words = [each["name"], "up" if each["up"] else "DOWN" if not each["enabled"] else "NO-CARRIER", *addresses]
+        words += [f"mtu {each['mtu']}"] if each["mtu"] != 1500 and each["name"] != "lo" else []
+        words += [each["port_state"]] if each["port_state"] not in ("", "forwarding") else []
+        words += [f"-- {each['peer']}"] if each["peer"] else []
+        yield " ".join(words)
+
+
+def _remarkable(interface: InterfaceState) -> bool:
+    if interface["kind"] == "bridge":  # without ports it has no carrier
+        return not interface["enabled"]
+    return not interface["up"] or interface["port_state"] != "forwarding" or interface["mtu"] != 1500
+
+
+def _neighbours(node: NodeState, whole: bool) -> Iterable[str]:
+    for each in node["neighbours"]:
+        if whole or each["state"] in ("FAILED", "INCOMPLETE"):
+            yield f"neighbour {each['address']} {each['mac'] or 'unknown'} dev {each['interface']} {each['state']}"
+
+
+def _rules(node: NodeState, whole: bool) -> Iterable[str]:
+    rules = node["rules"]
+    if whole:
+        return rules["text"].splitlines()
+    return [f"nftables rules: {rules['count']}; see them with -vv"] if rules["count"] else []
+
+
+def _processes(node: NodeState, whole: bool) -> Iterable[str]:
+    for process in node["processes"]:
+        yield f"process {process['pid']} {' '.join(process['argv'])[:60]!r}: {process['state']}"
+        output = process["output"].rstrip().splitlines()
         yield from (f"  | {line[:160]}" for line in (output if whole else output[-_OUTPUT:]))

@@ -1,0 +1,290 @@
+"""Snapshot: the state of a lab as plain values, which JSON can hold. Text and drawings are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypedDict
+
+from pytest_netns.errors import NetnsError
+from pytest_netns.interface import Interface
+from pytest_netns.kernel import rtnetlink
+from pytest_netns.kernel.listeners import listeners
+from pytest_netns.kernel.sysctl import BASELINE
+from pytest_netns.kernel.tables import decode_address, in_order
+from pytest_netns.lab.bridge import Bridge
+from pytest_netns.lab.lab import Lab
+from pytest_netns.lab.link import Link
+from pytest_netns.lab.node import Node
+from pytest_netns.namespace import Namespace
+from pytest_netns.process import exit_words
+
+
+class InterfaceState(TypedDict):
+    """A device. ``enabled``: it is set up; ``up``: it carries frames. ``peer``: ``node:interface`` behind it."""
+
+    name: str
+    kind: str
+    enabled: bool
+    up: bool
+    mac: str
+    mtu: int
+    addresses: list[str]
+    master: str | None
+    port_state: str
+    peer: str | None
+
+
+class RouteState(TypedDict):
+    """A route; ``text`` is how ip(8) writes it."""
+
+    destination: str
+    gateway: str | None
+    interface: str | None
+    metric: int
+    kind: str
+    table: int
+    protocol: str
+    text: str
+
+
+class NeighbourState(TypedDict):
+    """An entry of the ARP or neighbour discovery cache."""
+
+    address: str
+    mac: str | None
+    interface: str
+    state: str
+
+
+class SysctlState(TypedDict):
+    """A sysctl that is not as this kind of node is born."""
+
+    name: str
+    value: str
+    usual: str
+
+
+class ListenerState(TypedDict):
+    """A socket that waits for peers."""
+
+    protocol: str
+    address: str
+    port: int
+    text: str
+
+
+class RulesState(TypedDict):
+    """Netfilter rules with their counters: as nft(8) writes them, and as libnftables-json(5) does."""
+
+    count: int
+    text: str
+    json: list[dict[str, object]]
+
+
+class ProcessState(TypedDict):
+    """A background process. ``returncode``: None while it runs; ``state``: the same in words."""
+
+    pid: int
+    argv: list[str]
+    returncode: int | None
+    state: str
+    output: str
+
+
+class NodeState(TypedDict):
+    """A node. ``troubles``: what could not be asked, and why."""
+
+    name: str
+    kind: str
+    inode: int
+    subnets: list[str]
+    interfaces: list[InterfaceState]
+    routes: list[RouteState]
+    neighbours: list[NeighbourState]
+    sysctls: list[SysctlState]
+    listeners: list[ListenerState]
+    rules: RulesState
+    processes: list[ProcessState]
+    troubles: list[str]
+
+
+class End(TypedDict):
+    """One end of a cable."""
+
+    node: str
+    interface: str
+
+
+class CableState(TypedDict):
+    """A link of the lab."""
+
+    a: End
+    b: End
+
+
+class LabState(TypedDict):
+    """A lab: its nodes that are open, and the links between them, each in the order of their making."""
+
+    name: str
+    nodes: list[NodeState]
+    cables: list[CableState]
+
+
+def snapshot(lab: Lab) -> LabState:
+    """A lab as it is now. Changes nothing in it; takes some milliseconds for each node.
+
+    Args:
+        lab: one that is open.
+    """
+    links = [link for link in lab.links if not any(end.node.closed for end in link.interfaces)]
+    peers = {}
+    for link in links:
+        for end, other in (link.interfaces, link.interfaces[::-1]):
+            peers[end.node.inode, end.index] = other
+    nodes = [_node(node, peers) for node in lab if not node.closed]
+    return {"name": lab.name, "nodes": nodes, "cables": [_cable(link) for link in links]}
+
+
+def snapshot_of(name: str, namespaces: Iterable[Namespace]) -> LabState:
+    """The same of namespaces that belong to no lab, under a name for all."""
+    nodes = [_node(namespace, {}) for namespace in namespaces if not namespace.closed]
+    return {"name": name, "nodes": nodes, "cables": []}
+
+
+def _cable(link: Link) -> CableState:
+    a, b = ({"node": end.node.name, "interface": end.name} for end in link.interfaces)
+    return {"a": End(**a), "b": End(**b)}  # type: ignore[typeddict-item]
+
+
+def _node(node: Namespace, peers: Mapping[tuple[int, int], Interface]) -> NodeState:
+    subnets = [str(subnet) for subnet in node.subnets] if isinstance(node, Bridge) else []
+    state: NodeState = {
+        "name": node.name,
+        "kind": type(node).__name__.lower(),
+        "inode": node.inode,
+        "subnets": subnets,
+        "interfaces": [],
+        "routes": [],
+        "neighbours": [],
+        "sysctls": [],
+        "listeners": [],
+        "rules": {"count": 0, "text": "", "json": []},
+        "processes": [],
+        "troubles": [],
+    }
+
+    def interfaces() -> None:
+        state["interfaces"] = _interfaces(node, peers)
+
+    def routes() -> None:
+        state["routes"] = _routes(node)
+
+    def neighbours() -> None:
+        state["neighbours"] = _neighbours(node)
+
+    def sysctls() -> None:
+        state["sysctls"] = _sysctls(node)
+
+    def waiting() -> None:
+        state["listeners"] = _listeners(node)
+
+    def rules() -> None:
+        state["rules"] = _rules(node)
+
+    def processes() -> None:
+        state["processes"] = _processes(node)
+
+    parts: list[Callable[[], None]] = [interfaces, routes, neighbours, sysctls, waiting, rules, processes]
+    for part in parts:
+        try:
+            part()
+        except (NetnsError, OSError) as error:  # a report must not hide the failure that it is about
+            state["troubles"].append(str(error).splitlines()[0])
+    return state
+
+
+def _interfaces(node: Namespace, peers: Mapping[tuple[int, int], Interface]) -> list[InterfaceState]:
+    entries = [decode_address(body) for body in node.rtnl.dump(rtnetlink.address_dump())]
+    # One by one: a list of all may have an interface up whose far end has just gone down (see Interface.wait_up).
+    links = [interface.state for interface in node.interfaces.values()]
+    names = {link.index: link.name for link in links}
+    found: list[InterfaceState] = []
+    for link in links:
+        peer = peers.get((node.inode, link.index))
+        found.append(
+            {
+                "name": link.name,
+                "kind": link.kind,
+                "enabled": bool(link.flags & rtnetlink.IFF_UP),
+                "up": link.is_up,
+                "mac": link.mac,
+                "mtu": link.mtu,
+                "addresses": [str(a) for a in in_order(entry for entry in entries if entry.index == link.index)],
+                "master": names.get(link.master),
+                "port_state": link.port_state,
+                "peer": str(peer) if peer is not None else None,
+            }
+        )
+    return found
+
+
+def _routes(node: Namespace) -> list[RouteState]:
+    return [
+        {
+            "destination": str(route.destination),
+            "gateway": str(route.gateway) if route.gateway is not None else None,
+            "interface": route.interface,
+            "metric": route.metric,
+            "kind": route.kind,
+            "table": route.table,
+            "protocol": route.protocol,
+            "text": str(route),
+        }
+        for route in node.routes()
+    ]
+
+
+def _neighbours(node: Namespace) -> list[NeighbourState]:
+    return [
+        {"address": str(each.address), "mac": each.mac, "interface": each.interface, "state": each.state}
+        for each in node.neighbours()
+    ]
+
+
+def _sysctls(node: Namespace) -> list[SysctlState]:
+    expected = {**BASELINE, **(node.born_with if isinstance(node, Node) else {})}
+    found: list[SysctlState] = []
+    for name, value in expected.items():
+        now, usual = node.sysctl.get(name), value.strip()
+        if now is not None and now != usual:
+            found.append({"name": name, "value": now, "usual": usual})
+    return found
+
+
+def _listeners(node: Namespace) -> list[ListenerState]:
+    return [
+        {"protocol": each.protocol, "address": str(each.address), "port": each.port, "text": str(each)}
+        for each in (*listeners(node.fd, "tcp"), *listeners(node.fd, "udp"))
+    ]
+
+
+def _rules(node: Namespace) -> RulesState:
+    ruleset = node.nft_ruleset()
+    count = sum("rule" in item for item in ruleset)
+    return {"count": count, "text": node.nft("list ruleset") if ruleset else "", "json": ruleset}
+
+
+def _processes(node: Namespace) -> list[ProcessState]:
+    found: list[ProcessState] = []
+    for process in node.processes:
+        code = process.returncode
+        found.append(
+            {
+                "pid": process.pid,
+                "argv": list(process.argv),
+                "returncode": code,
+                "state": exit_words(code),
+                "output": process.output,
+            }
+        )
+    return found
