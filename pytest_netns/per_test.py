@@ -1,7 +1,8 @@
 """Tests that run in a fresh namespace of their own: ``@pytest.mark.netns`` and ``--netns-isolate``.
 
 The namespace is entered before the test's own fixtures are set up and left after they are torn down. Fixtures of wider
-scope are set up and torn down at home: they serve other tests too.
+scope are set up and torn down at home: they serve other tests too. Threads and processes are where their creator is;
+for work that goes to threads of a pool, which may be older than the test, see ``thread_pools``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def check_marker(item: pytest.Item) -> None:
 def enter(item: pytest.Item) -> None:
     """Put the test's thread into a fresh namespace."""
     from pytest_netns.namespace import Namespace
+    from pytest_netns.thread_pools import carry_work
 
+    carry_work()
     namespace = Namespace(item.name[:60])
     namespace.__enter__()
     item.stash[_KEY] = namespace

@@ -22,7 +22,7 @@ def test_each_test_has_a_namespace_of_its_own(project: Project, user: User) -> N
         "test_inside.py",
         WHERE
         + """
-seen = set()
+seen = {}
 
 @pytest.fixture
 def server():
@@ -39,7 +39,7 @@ def test_it(server, home, number):
     thread.join()
     assert inside == [server]
     assert here() not in seen
-    seen.add(here())
+    seen[here()] = os.open("/proc/thread-self/ns/net", os.O_RDONLY)  # else its number goes to another
     socket.create_connection(("127.0.0.1", 8080)).close()
 
 @pytest.mark.netns
