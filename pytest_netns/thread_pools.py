@@ -79,9 +79,9 @@ def _wrap_class_method(owner: type, name: str) -> None:
     if hasattr(given, _MARK):
         return
 
-    @functools.wraps(given)
     def method(cls: object, func: Callable[..., object], *args: object, **kwargs: object) -> object:
         return given(cls, carried(func), *args, **kwargs)
 
+    functools.update_wrapper(method, given)
     setattr(method, _MARK, True)
     setattr(owner, name, classmethod(method))
