@@ -79,7 +79,7 @@ def _wrap_class_method(owner: type, name: str) -> None:
     if hasattr(given, _MARK):
         return
 
-    def method(cls: object, func: Callable[..., object], *args: object, **kwargs: object) -> object:
+    def method(cls: type, /, func: Callable[..., object], *args: object, **kwargs: object) -> object:
         return given(cls, carried(func), *args, **kwargs)
 
     functools.update_wrapper(method, given)
