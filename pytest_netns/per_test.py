@@ -13,27 +13,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_netns import markers as _markers
 from pytest_netns import session as _session
 
 if TYPE_CHECKING:
     from pytest_netns.namespace import Namespace
-
-MARKER = "netns"
 
 _KEY: pytest.StashKey[Namespace] = pytest.StashKey()
 
 
 def wanted(item: pytest.Item) -> bool:
     """Whether a test runs in a namespace of its own."""
-    return item.get_closest_marker(MARKER) is not None or _session.of(item.config).settings.isolate
-
-
-def check_marker(item: pytest.Item) -> None:
-    """Raise UsageError if the marker was given arguments: it takes none."""
-    mark = item.get_closest_marker(MARKER)
-    if mark is not None and (mark.args or mark.kwargs):
-        given = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
-        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.{MARKER} takes no arguments, and got {given}")
+    return item.get_closest_marker(_markers.ISOLATE) is not None or _session.of(item.config).settings.isolate
 
 
 def enter(item: pytest.Item) -> None:
