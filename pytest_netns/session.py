@@ -65,15 +65,20 @@ def _starts_workers(namespace: object) -> bool:
     )
 
 
+def _starts_a_thread(config: pytest.Config) -> bool:
+    """Whether pytest-rerunfailures is about to start its server, which it does wherever pytest-xdist is too."""
+    return config.pluginmanager.hasplugin("rerunfailures") and config.pluginmanager.hasplugin("xdist")
+
+
 def enter_early(config: pytest.Config) -> None:
-    """Enter at start-up if told to, or if workers are about to start and the run asked for us.
+    """Enter at start-up if told to, or if workers or a thread are about to start and the run asked for us.
 
     Later is too late: conftest files import libraries that start threads, and execnet starts some too.
     """
     namespace = config.known_args_namespace
     settings = _settings.read(config, namespace)
     early = settings.sandbox is Sandbox.ALWAYS or (
-        settings.sandbox is Sandbox.AUTO and settings.asked and _starts_workers(namespace)
+        settings.sandbox is Sandbox.AUTO and settings.asked and (_starts_workers(namespace) or _starts_a_thread(config))
     )
     if not early or _is_worker(config) or getattr(namespace, "help", False) or getattr(namespace, "version", 0):
         return

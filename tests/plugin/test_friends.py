@@ -214,6 +214,16 @@ def test_last():
     assert "2 rerun" in result.outlines[-1]
 
 
+def test_rerunfailures_beside_xdist_starts_a_thread_and_the_sandbox_is_entered_before(project: Project) -> None:
+    project.write("test_inside.py", NETWORKS)
+    both = ("-p", "xdist", "-p", "rerunfailures")
+    project.run(*both, "-p", "netns", "--netns-require", user="ordinary").assert_outcomes(passed=6)
+    project.run(*both, "-p", "netns", "--netns-require", "-n", "2", user="ordinary").assert_outcomes(passed=6)
+    result = project.run(*both, "-rs", user="ordinary")  # nobody said that the run needs us
+    result.assert_outcomes(skipped=6)
+    result.stdout.fnmatch_lines(["*has 2 threads already (*run_server*cure: *--netns-sandbox=always*"])
+
+
 SUBTESTS = """
 import unittest
 import pytest
