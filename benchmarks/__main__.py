@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-from benchmarks import floor, iproute2, ours, probes, rivals, routed, stage, table
+from benchmarks import floor, iproute2, isolate, ours, probes, rivals, routed, scaling, stage, table
 from benchmarks.stopwatch import Contender, Experiment, Row, laps, measure
 from benchmarks.suite import TESTS, Sessions, installed
 from pytest_netns import PrivilegeError
@@ -138,7 +138,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         sessions = Sessions(Path(folder), SYSCTLS)
         known = {each.name: each for each in experiments(sessions, workers)}
-        others = ("capture", "start-up")
+        others = ("capture", "isolate", "scaling", "start-up")
         wanted = options.only or [*known, *others]
         for name in wanted:
             if name not in known and name not in others:
@@ -148,6 +148,10 @@ def main() -> int:
                 rows += measure(known[name], options.rounds)
         if "capture" in wanted:
             notes.append(probes.capture_rate())
+        if "isolate" in wanted:
+            notes.append(isolate.cost(Path(folder), min(options.rounds, SESSIONS)))
+        if "scaling" in wanted:
+            notes += scaling.gains(Path(folder), min(options.rounds, SESSIONS))
         if "start-up" in wanted:
             notes += _start_up(sessions, options.rounds)
     for worker in workers:

@@ -34,8 +34,9 @@ class Finding:
     """A line of the doctor's table.
 
     Attributes:
-        section: ``privileges``, ``device``, ``qdisc``, ``library`` or ``program``.
-        name: what was looked at.
+        section: ``privileges``, ``device``, ``qdisc``, ``classifier``, ``action``, ``nftables``, ``socket``,
+            ``library`` or ``program``.
+        name: what was looked at; those of the kernel and programs are as in ``netns_requires``.
         state: whether it is there.
         detail: more about it, or how to get it.
     """
@@ -59,7 +60,7 @@ def examine() -> list[Finding]:
     for program, package in PROGRAMS.items():
         path = shutil.which(program)
         detail = path or f"sudo apt-get install {package}"
-        found.append(Finding("program", program, "ok" if path else "missing", detail))
+        found.append(Finding("program", f"program:{program}", "ok" if path else "missing", detail))
     return found
 
 
@@ -73,15 +74,15 @@ def _privileges() -> Finding:
 
 
 def _kernel_features(possible: bool) -> list[Finding]:
-    from pytest_netns.kernel.features import DEVICES, QDISCS, feature
+    from pytest_netns.kernel import features
 
     found = []
-    for section, names in (("device", DEVICES), ("qdisc", QDISCS)):
-        for name in sorted(names):
+    for section, names in features.sections().items():
+        for name in names:
             if not possible:
                 found.append(Finding(section, name, "unknown", "cannot be asked without a namespace"))
                 continue
-            answer = feature(name)
+            answer = features.feature(name)
             found.append(Finding(section, name, "ok" if answer.present else "missing", answer.reason))
     return found
 
@@ -125,7 +126,9 @@ def as_table(findings: Sequence[Finding]) -> str:
         if finding.section != section:
             section = finding.section
             lines.append(f"\n{section}")
-        lines.append(f"  {finding.name:<{width}}  {finding.state:<8} {finding.detail}".rstrip())
+        lacking, _, cure = finding.detail.partition("; ")  # the table says by itself what is lacking
+        detail = cure if lacking.startswith("this kernel lacks") else finding.detail
+        lines.append(f"  {finding.name:<{width}}  {finding.state:<8} {detail}".rstrip())
     lines.append("\n" + ("networks can be made here" if healthy(findings) else "NO NETWORKS CAN BE MADE HERE"))
     return "\n".join(lines)
 

@@ -1,7 +1,8 @@
 """Tests that run in a fresh namespace of their own: ``@pytest.mark.netns`` and ``--netns-isolate``.
 
 The namespace is entered before the test's own fixtures are set up and left after they are torn down. Fixtures of wider
-scope are set up and torn down at home: they serve other tests too.
+scope are set up and torn down at home: they serve other tests too. Threads and processes are where their creator is;
+for work that goes to threads of a pool, which may be older than the test, see ``thread_pools``.
 """
 
 from __future__ import annotations
@@ -13,33 +14,26 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_netns import failed as _failed
+from pytest_netns import markers as _markers
 from pytest_netns import session as _session
 
 if TYPE_CHECKING:
     from pytest_netns.namespace import Namespace
-
-MARKER = "netns"
 
 _KEY: pytest.StashKey[Namespace] = pytest.StashKey()
 
 
 def wanted(item: pytest.Item) -> bool:
     """Whether a test runs in a namespace of its own."""
-    return item.get_closest_marker(MARKER) is not None or _session.of(item.config).settings.isolate
-
-
-def check_marker(item: pytest.Item) -> None:
-    """Raise UsageError if the marker was given arguments: it takes none."""
-    mark = item.get_closest_marker(MARKER)
-    if mark is not None and (mark.args or mark.kwargs):
-        given = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
-        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.{MARKER} takes no arguments, and got {given}")
+    return item.get_closest_marker(_markers.ISOLATE) is not None or _session.of(item.config).settings.isolate
 
 
 def enter(item: pytest.Item) -> None:
     """Put the test's thread into a fresh namespace."""
     from pytest_netns.namespace import Namespace
+    from pytest_netns.thread_pools import carry_work
 
+    carry_work()
     namespace = Namespace(item.name[:60])
     namespace.__enter__()
     item.stash[_KEY] = namespace

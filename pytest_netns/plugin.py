@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_netns import failed as _failed
+from pytest_netns import markers as _markers
 from pytest_netns import per_test as _per_test
 from pytest_netns import session as _session
 from pytest_netns import settings as _settings
@@ -47,8 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "netns_requires(name, ...): skip the test, with the reason, unless the kernel has each feature (a device kind "
-        "such as 'wireguard', a queueing discipline such as 'netem', 'nft') and the machine each program "
-        "('program:dnsmasq') (pytest-netns).",
+        "such as 'wireguard', a queueing discipline such as 'netem', 'nft:queue', 'tc:bpf', 'tun') and the machine "
+        "each program ('program:dnsmasq'); pytest --netns-doctor lists the names (pytest-netns).",
     )
 
 
@@ -90,10 +91,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, or fail, tests that need networks where none can be created; put those that want it into a namespace."""
     _failed.begin(item)
     if _session.needs_networks(item):
+        _markers.check([item])
         _session.require_access(item.config)
-        _session.require_features(item)
+        _markers.skip_unless_there(item)
         if _per_test.wanted(item):
-            _per_test.check_marker(item)
             _per_test.enter(item)
 
 

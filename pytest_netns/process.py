@@ -93,6 +93,7 @@ class Process:
 
     def __init__(self, argv: list[str], node: str, netns: int, popen: subprocess.Popen[bytes], output: int) -> None:
         self.argv = argv
+        self._owner = os.getpid()
         self.node = node
         self._netns = netns
         self._popen = popen
@@ -197,6 +198,8 @@ class Process:
 
     def unexpected_end(self) -> ProcessDied | None:
         """The error to raise if it ended although nobody asked it to."""
+        if self._owner != os.getpid():  # in a fork of the process that started it, it is not ours
+            return None
         if self._expected_to_end or self.returncode is None:
             return None
         self._expected_to_end = True
@@ -422,9 +425,7 @@ class Supervisor:
         with self._lock:
             self._closed = True
             spawner, self._spawner = self._spawner, None
-        errors: list[Exception] = []
-        if spawner is None or spawner.usable:  # in a fork of the process that started them, they are not ours
-            errors += [error for p in self._processes if (error := p.unexpected_end())]
+        errors: list[Exception] = [error for process in self._processes if (error := process.unexpected_end())]
         if spawner is not None:
             spawner.kill()
         for process in self._processes:

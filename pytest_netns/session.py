@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pytest
 
+from pytest_netns import markers as _markers
 from pytest_netns import settings as _settings
 from pytest_netns.settings import Sandbox, Settings
 
@@ -44,34 +45,10 @@ def needs_networks(item: pytest.Item) -> bool:
     """Whether a test uses one of our fixtures or markers."""
     return (
         of(item.config).settings.isolate
-        or item.get_closest_marker("netns") is not None
-        or item.get_closest_marker("netns_requires") is not None
+        or item.get_closest_marker(_markers.ISOLATE) is not None
+        or item.get_closest_marker(_markers.REQUIRES) is not None
         or not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
     )
-
-
-def require_features(item: pytest.Item) -> None:
-    """Skip a test whose ``netns_requires`` names something that is not there.
-
-    Raises:
-        pytest.UsageError: it names something unknown, or nothing.
-    """
-    for mark in item.iter_markers("netns_requires"):
-        if mark.kwargs or not mark.args or not all(isinstance(name, str) for name in mark.args):
-            given = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
-            raise pytest.UsageError(
-                f"{item.nodeid}: @pytest.mark.netns_requires takes names such as 'netem' or 'program:dnsmasq', "
-                f"and got {given or 'nothing'}"
-            )
-        from pytest_netns.kernel.features import feature
-
-        for name in mark.args:
-            try:
-                found = feature(name)
-            except ValueError as error:
-                raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.netns_requires: {error}") from None
-            if not found.present:
-                pytest.skip(f"netns_requires({name!r}): {found.reason}")
 
 
 def _is_worker(config: pytest.Config) -> bool:
@@ -87,15 +64,20 @@ def _starts_workers(namespace: object) -> bool:
     )
 
 
+def _starts_a_thread(config: pytest.Config) -> bool:
+    """Whether pytest-rerunfailures is about to start its server, which it does wherever pytest-xdist is too."""
+    return config.pluginmanager.hasplugin("rerunfailures") and config.pluginmanager.hasplugin("xdist")
+
+
 def enter_early(config: pytest.Config) -> None:
-    """Enter at start-up if told to, or if workers are about to start and the run asked for us.
+    """Enter at start-up if told to, or if workers or a thread are about to start and the run asked for us.
 
     Later is too late: conftest files import libraries that start threads, and execnet starts some too.
     """
     namespace = config.known_args_namespace
     settings = _settings.read(config, namespace)
     early = settings.sandbox is Sandbox.ALWAYS or (
-        settings.sandbox is Sandbox.AUTO and settings.asked and _starts_workers(namespace)
+        settings.sandbox is Sandbox.AUTO and settings.asked and (_starts_workers(namespace) or _starts_a_thread(config))
     )
     if not early or _is_worker(config) or getattr(namespace, "help", False) or getattr(namespace, "version", 0):
         return
@@ -155,7 +137,10 @@ def enter_for(session: pytest.Session) -> None:
     """After collection: enter the sandbox if a test needs it, while there is one thread."""
     config = session.config
     state = of(config)
-    state.needed = any(needs_networks(item) for item in getattr(session, "items", ()))
+    ours = [item for item in getattr(session, "items", ()) if needs_networks(item)]
+    if not _is_worker(config):  # pytest-xdist would call it a crash; there it fails the tests
+        _markers.check(ours)
+    state.needed = bool(ours)
     if state.needed and not config.option.collectonly and access(config).available and _is_worker(config):
         from pytest_netns.kernel.syscalls import die_with_parent
 

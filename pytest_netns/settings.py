@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -164,7 +165,27 @@ def add_options(parser: pytest.Parser) -> None:
             group.addoption(option.flag, action="store_const", const="true", default=None, help=option.help + origin)
         else:
             group.addoption(option.flag, metavar=option.metavar, default=None, help=option.help + origin)
-        parser.addini(option.ini, option.help, type="string", default=None)
+        # As pytest's own switches: true without quotation marks where the file is TOML.
+        kind: Literal["string", "bool"] = "string" if option.metavar else "bool"
+        parser.addini(option.ini, option.help, type=kind, default=None)
+
+
+def _from_ini(config: pytest.Config, option: _Option) -> object:
+    try:
+        return config.getini(option.ini)
+    except (TypeError, ValueError, pytest.UsageError) as error:  # which one depends on the version of pytest
+        allowed = f"a text, {option.metavar}" if option.metavar else "true or false"
+        raise pytest.UsageError(f"ini key {option.ini}: {error}; allowed: {allowed}") from None
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    """pytest itself complains of unknown options and ini keys; nobody but us can of variables."""
+    known = [option.variable for option in OPTIONS]
+    for name in environ:
+        if name.startswith("PYTEST_NETNS_") and name not in known:
+            raise pytest.UsageError(
+                f"environment variable {name}: there is no such option; known are {', '.join(known)}"
+            )
 
 
 def read(config: pytest.Config, namespace: object, environ: Mapping[str, str] | None = None) -> Settings:
@@ -185,7 +206,7 @@ def read(config: pytest.Config, namespace: object, environ: Mapping[str, str] | 
     asked = bool({"netns", "pytest_netns", "pytest_netns.plugin"} & set(plugins))
     for option in OPTIONS:
         for origin, text in (
-            (f"ini key {option.ini}", config.getini(option.ini)),
+            (f"ini key {option.ini}", _from_ini(config, option)),
             (f"environment variable {option.variable}", environ.get(option.variable)),
             (f"option {option.flag}", getattr(namespace, option.flag[2:].replace("-", "_"), None)),
         ):
@@ -200,6 +221,7 @@ def read(config: pytest.Config, namespace: object, environ: Mapping[str, str] | 
     if values.get("pcap", Pcap.OFF) is not Pcap.OFF and values.get("artifacts") is None:
         given = f"{origins['pcap']}={Pcap(values['pcap']).value}"
         raise pytest.UsageError(f"{given}: the packets are kept among the artifacts; say where: --netns-artifacts=DIR")
+    _refuse_unknown(environ)
     known = {field.name for field in fields(Settings)}
     assert values.keys() <= known
     return Settings(asked=asked, **values)  # type: ignore[arg-type]

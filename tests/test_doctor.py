@@ -12,7 +12,7 @@ from pytest_netns import doctor
 from pytest_netns.doctor import Finding
 from pytest_netns.errors import PrivilegeError
 from pytest_netns.kernel import sandbox
-from pytest_netns.kernel.features import DEVICES, QDISCS
+from pytest_netns.kernel.features import feature, known
 
 COMMAND = (sys.executable, "-m", "pytest_netns", "doctor")
 
@@ -21,7 +21,7 @@ def test_the_table_names_every_kind_and_the_verdict() -> None:
     done = subprocess.run(COMMAND, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     rows = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if line.startswith("  ")}
-    assert {*DEVICES, *QDISCS, "nftables", "libpcap", "ip"} <= rows.keys()
+    assert {*known(), "nftables", "libpcap", "program:ip"} <= rows.keys()
     assert set(rows.values()) <= {"ok", "missing"}
     assert rows["veth"] == rows["bridge"] == rows["networks"] == "ok"
     assert done.stdout.splitlines()[-1] == "networks can be made here"
@@ -33,6 +33,10 @@ def test_json_says_the_same_for_programs() -> None:
     assert told["healthy"] is True
     assert told["findings"][0]["section"] == "privileges"
     assert {"section": "device", "name": "veth", "state": "ok", "detail": ""} in told["findings"]
+    said = {each["name"]: each for each in told["findings"]}
+    for name in known():
+        there = feature(name)
+        assert (said[name]["state"] == "ok", said[name]["detail"]) == (there.present, there.reason)
 
 
 def test_the_option_of_pytest_does_it_instead_of_a_run(pytester: pytest.Pytester) -> None:
@@ -56,4 +60,4 @@ def test_without_privileges_it_fails_and_names_the_cure(monkeypatch: pytest.Monk
 
 def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda _name: None)
-    assert Finding("program", "bwrap", "missing", "sudo apt-get install bubblewrap") in doctor.examine()
+    assert Finding("program", "program:bwrap", "missing", "sudo apt-get install bubblewrap") in doctor.examine()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import re
+import socket
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from pytest_netns import Namespace
-from pytest_netns.kernel import features
+from pytest_netns.kernel import features, protocols
 from pytest_netns.kernel.features import DEVICES, QDISCS, feature
+from pytest_netns.kernel.nft_features import NFT
+from pytest_netns.kernel.traffic_control import ACTIONS, CLASSIFIERS
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +48,7 @@ def test_a_device_kind_is_there_exactly_if_ip_can_make_one(netns: Namespace, nam
 
 @pytest.mark.parametrize("name", sorted(QDISCS))
 def test_a_queueing_discipline_is_there_exactly_if_tc_finds_it(netns: Namespace, name: str) -> None:
-    where = ["ingress"] if name == "ingress" else ["root", name]
+    where = [name] if name in ("ingress", "clsact") else ["root", name]
     if name == "red":  # tc itself insists on these
         where += ["limit", "400000", "min", "30000", "max", "90000", "avpkt", "1000"]
     made = netns.run(["tc", "qdisc", "add", "dev", "lo", *where], check=False)
@@ -52,7 +57,7 @@ def test_a_queueing_discipline_is_there_exactly_if_tc_finds_it(netns: Namespace,
 
 
 def test_a_lacking_one_names_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "_device", lambda _name: False)
+    monkeypatch.setattr(features, "errno_of", lambda _ask: errno.EOPNOTSUPP)
     assert feature("wireguard").reason == (
         "this kernel lacks devices of kind 'wireguard'; try as root: modprobe wireguard"
     )
@@ -65,6 +70,115 @@ def test_asking_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout == before
 
 
-def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(ValueError, match=r"'netmen' is not known; known are .*netem.*program:NAME"):
-        feature("netmen")
+@pytest.mark.parametrize(
+    ("name", "guess"),
+    [
+        ("netmen", "did you mean 'netem'? "),
+        ("Wireguard", "did you mean 'wireguard'? "),
+        ("queue", "did you mean 'nft:queue'? "),
+        ("mirred", "did you mean 'tc:mirred'? "),
+        ("nft:numgenn", "did you mean 'nft:numgen'? "),
+        ("zzzzzz", ""),
+        ("", ""),
+        ("program:", ""),
+        ("program: ", ""),
+        ("program:/bin/sh", ""),
+    ],
+)
+def test_an_unknown_name_lists_the_known_and_guesses(name: str, guess: str) -> None:
+    with pytest.raises(ValueError) as raised:
+        feature(name)
+    assert str(raised.value).startswith(f"{name!r} is not known; {guess}known are bareudp, ")
+    assert str(raised.value).endswith(", and program:NAME")
+
+
+#: What tc(8) needs to make a filter or an action that does nothing much.
+FILTERS = {
+    "tc:basic": "basic action pass",
+    "tc:bpf": "bpf bytecode 1,6\\ 0\\ 0\\ 0 flowid 1:1",
+    "tc:cgroup": "cgroup",
+    "tc:flow": "flow map key src",
+    "tc:flower": "flower ip_proto tcp",
+    "tc:fw": "handle 1 fw flowid 1:1",
+    "tc:matchall": "matchall",
+    "tc:u32": "u32 match u32 0 0 flowid 1:1",
+}
+
+
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+@pytest.mark.netns_requires("clsact")
+def test_a_classifier_is_there_exactly_if_tc_finds_it(netns: Namespace, name: str) -> None:
+    netns.run(["tc", "qdisc", "add", "dev", "lo", "clsact"])
+    words = FILTERS[name].replace("\\ ", "\0").split()
+    argv = ["tc", "filter", "add", "dev", "lo", "ingress", "protocol", "ip", *(w.replace("\0", " ") for w in words)]
+    made = netns.run(argv, check=False)
+    lacking = "not found" in made.stderr
+    assert made.returncode == 0 or lacking or "pass" in argv, made.stderr
+    assert feature(name).present is not lacking, made.stderr
+
+
+#: What tc(8) needs to make an action.
+DEEDS = {
+    "tc:connmark": "connmark",
+    "tc:csum": "csum ip4h",
+    "tc:ct": "ct",
+    "tc:gact": "gact pass",
+    "tc:mirred": "mirred egress redirect dev lo",
+    "tc:nat": "nat ingress 192.0.2.1 192.0.2.2",
+    "tc:pedit": "pedit munge ip ttl set 7",
+    "tc:police": "police rate 1mbit burst 10k",
+    "tc:skbedit": "skbedit mark 1",
+    "tc:tunnel_key": "tunnel_key unset",
+    "tc:vlan": "vlan pop",
+}
+
+
+@pytest.mark.parametrize("name", sorted(ACTIONS))
+@pytest.mark.netns_requires("clsact", "tc:u32")
+def test_an_action_is_there_exactly_if_tc_finds_it(netns: Namespace, name: str) -> None:
+    netns.run(["tc", "qdisc", "add", "dev", "lo", "clsact"])
+    words = f"tc filter add dev lo ingress protocol ip u32 match u32 0 0 action {DEEDS[name]}".split()
+    made = netns.run(words, check=False)
+    assert made.returncode == 0 or "Failed to load TC action module" in made.stderr, made.stderr
+    assert feature(name).present is (made.returncode == 0), made.stderr
+
+
+@pytest.mark.parametrize("name", list(NFT))
+def test_nftables_has_it_exactly_if_a_namespace_takes_the_ruleset(netns: Namespace, name: str) -> None:
+    done = netns.run(["nft", "-f", "-"], input=NFT[name][0].replace("; add ", "\nadd "), check=False)
+    found = feature(name)
+    assert found.present is (done.returncode == 0), done.stderr
+    assert found.reason == "" or re.fullmatch(
+        rf"this kernel lacks '{name}' \(nft says: .+\); try as root: modprobe \w+", found.reason
+    )
+
+
+def test_a_ruleset_that_nft_refuses_is_a_lack_with_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NFT, "nft:nat", ("add rule inet t c nonsense", "nft_nat"))
+    assert feature("nft:nat").reason == (
+        "this kernel lacks 'nft:nat' (nft says: syntax error, unexpected end of file); try as root: modprobe nft_nat"
+    )
+
+
+@pytest.mark.parametrize("name", ["tun", "tap"])
+def test_tunnels_are_there_exactly_if_ip_can_make_one(netns: Namespace, name: str) -> None:
+    made = netns.run(["ip", "tuntap", "add", "x0", "mode", name], check=False)
+    assert feature(name).present is (made.returncode == 0), made.stderr
+
+
+def test_a_tunnel_device_that_may_not_be_opened_is_a_lack_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocols, "_TUN", "/dev/net/none")
+    assert (
+        feature("tun").reason == "cannot be opened: /dev/net/none: No such file or directory; to get it: modprobe tun"
+    )
+
+
+def test_sockets_of_a_protocol(netns: Namespace) -> None:
+    for name, kind in {"sctp": (socket.AF_INET, socket.SOCK_STREAM, 132), "packet": (socket.AF_PACKET, 3, 0)}.items():
+        try:
+            netns.socket(*kind)
+            there = True
+        except OSError:
+            there = False
+        assert feature(name).present is there
+    assert feature("ipv6").present is (netns.sysctl.get("net.ipv6.conf.all.disable_ipv6") == "0")

@@ -1,4 +1,4 @@
-"""What this kernel and this machine can do, found out by asking: device kinds, queueing disciplines, programs.
+"""What this kernel and this machine can do, found out by asking: device kinds, traffic control, nftables, programs.
 
 A request for a device of a kind that the kernel does not know is refused with EOPNOTSUPP, or for a queueing discipline
 with ENOENT, after the kernel has tried to load the module. Any other answer means that it knows it. All of it happens
@@ -8,21 +8,21 @@ in a namespace made for the purpose.
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 
-from pytest_netns.errors import KernelError
-from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket, Request, attribute
-from pytest_netns.kernel.rtnetlink import IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, LOOPBACK_INDEX, RTM_NEWLINK
-from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, setns, unshare
-
-_RTM_NEWQDISC = 36
-_TCA_KIND = 1
-_TC_H_ROOT = 0xFFFFFFFF
+from pytest_netns.errors import UnsupportedError
+from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Request, attribute
+from pytest_netns.kernel.nft_features import NFT, why_not
+from pytest_netns.kernel.nftables import engine
+from pytest_netns.kernel.protocols import SOCKETS, TUNNELS, why_no_socket, why_no_tunnel
+from pytest_netns.kernel.rtnetlink import IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_NEWLINK
+from pytest_netns.kernel.throwaway import errno_of
+from pytest_netns.kernel.traffic_control import ACTIONS, CLASSIFIERS, has_action, has_classifier, qdisc_request
 
 #: Device kinds by name, with the module that brings each.
 DEVICES = {
@@ -49,8 +49,22 @@ DEVICES = {
 #: Queueing disciplines by name, with the module that brings each.
 QDISCS = {
     name: f"sch_{name}"
-    for name in ("cake", "fq", "fq_codel", "htb", "ingress", "netem", "pfifo_fast", "prio", "red", "sfq", "tbf")
+    for name in (
+        "cake",
+        "clsact",
+        "fq",
+        "fq_codel",
+        "htb",
+        "ingress",
+        "netem",
+        "pfifo_fast",
+        "prio",
+        "red",
+        "sfq",
+        "tbf",
+    )
 }
+QDISCS["clsact"] = "sch_ingress"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,26 +82,6 @@ class Feature:
     reason: str = ""
 
 
-def _in_new_namespace(ask: Callable[[NetlinkSocket], None]) -> int:
-    """The errno with which the kernel refused; 0 if it did not."""
-    previous = open_namespace()
-    try:
-        unshare(CLONE_NEWNET)
-        try:
-            link = NetlinkSocket("probe")
-            try:
-                ask(link)
-            except KernelError as error:
-                return error.errno
-            finally:
-                link.close()
-        finally:
-            setns(previous)
-    finally:
-        os.close(previous)
-    return 0
-
-
 def _device(name: str) -> bool:
     body = (
         struct.pack("=BxHiII", 0, 0, 0, 0, 0)
@@ -95,48 +89,90 @@ def _device(name: str) -> bool:
         + attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, name.encode()))
     )
     request = Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"ip link add probe0 type {name}")
-    return _in_new_namespace(lambda link: link.batch([request])) != errno.EOPNOTSUPP
+    return errno_of(lambda link: link.batch([request])) != errno.EOPNOTSUPP
 
 
 def _qdisc(name: str) -> bool:
-    parent = 0xFFFFFFF1 if name == "ingress" else _TC_H_ROOT
-    body = struct.pack("=BxxxiIII", 0, LOOPBACK_INDEX, 0, parent, 0) + attribute(_TCA_KIND, name.encode() + b"\0")
-    request = Request(_RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, body, f"tc qdisc add dev lo root {name}")
-    return _in_new_namespace(lambda link: link.batch([request])) != errno.ENOENT
+    return errno_of(lambda link: link.batch([qdisc_request(name)])) != errno.ENOENT
+
+
+#: Tables of what the kernel is asked for, with the words for messages.
+_KERNEL: tuple[tuple[Mapping[str, str], str, Callable[[str], bool]], ...] = (
+    (DEVICES, "devices of kind", _device),
+    (QDISCS, "the queueing discipline", _qdisc),
+    (CLASSIFIERS, "the classifier", lambda name: has_classifier(name.removeprefix("tc:"))),
+    (ACTIONS, "the action", lambda name: has_action(name.removeprefix("tc:"))),
+)
+#: Tables of what a program opens, with what tells why it cannot be opened.
+_OPENED: tuple[tuple[Mapping[str, str], Callable[[str], str]], ...] = (
+    (SOCKETS, why_no_socket),
+    (TUNNELS, why_no_tunnel),
+)
+
+
+def sections() -> dict[str, list[str]]:
+    """The names that ``feature`` understands, programs apart, by what they are."""
+    return {
+        "device": sorted({*DEVICES, *TUNNELS}),
+        "qdisc": sorted(QDISCS),
+        "classifier": sorted(CLASSIFIERS),
+        "action": sorted(ACTIONS),
+        "nftables": ["nft", *NFT],
+        "socket": sorted(SOCKETS),
+    }
 
 
 def known() -> list[str]:
-    """The names that ``feature`` understands, programs apart."""
-    return sorted({*DEVICES, *QDISCS, "nft"})
+    """All of them."""
+    return [name for names in sections().values() for name in names]
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError, which lists what is known, unless ``feature`` understands the name."""
+    kind, _, program = name.partition(":")
+    names = known()
+    if name in names or (kind == "program" and program.strip() and "/" not in program):
+        return
+    close = get_close_matches(name.casefold(), names, 1) or [each for each in names if each.endswith(f":{name}")][:1]
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(f"{name!r} is not known; {guess}known are {', '.join(names)}, and program:NAME")
 
 
 @cache
 def feature(name: str) -> Feature:
-    """Whether something is there: a device kind, a queueing discipline, ``nft``, or ``program:NAME``.
+    """Whether something is there.
+
+    Args:
+        name: one of ``known()``: a device kind (``wireguard``), a queueing discipline (``netem``), a classifier or
+            action of tc(8) (``tc:bpf``, ``tc:mirred``), ``nft`` or a feature of it (``nft:queue``), a kind of socket
+            (``ipv6``, ``sctp``), ``tun`` or ``tap``; or ``program:NAME``.
 
     Raises:
         ValueError: nothing of that name is known.
     """
+    check_name(name)
     kind, _, program = name.partition(":")
-    if kind == "program" and program:
-        if shutil.which(program) is not None:
-            return Feature(name, True)
-        return Feature(
-            name, False, f"the program {program!r} is not installed; look for it by: apt-file search bin/{program}"
-        )
-    if name == "nft":
-        from pytest_netns.errors import UnsupportedError
-        from pytest_netns.kernel.nftables import engine
-
-        try:
-            engine()
-        except UnsupportedError as error:
-            return Feature(name, False, str(error))
-        return Feature(name, True)
-    for table, what, ask in ((DEVICES, "devices of kind", _device), (QDISCS, "the queueing discipline", _qdisc)):
+    if kind == "program":
+        return Feature(name, *_program(program))
+    for table, what, has in _KERNEL:
         if name in table:
-            if ask(name):
-                return Feature(name, True)
-            module = table[name]
-            return Feature(name, False, f"this kernel lacks {what} {name!r}; try as root: modprobe {module}")
-    raise ValueError(f"{name!r} is not known; known are {', '.join(known())}, and program:NAME")
+            short = name.removeprefix("tc:")
+            present = has(name)
+            reason = f"this kernel lacks {what} {short!r}; try as root: modprobe {table[name]}"
+            return Feature(name, present, "" if present else reason)
+    for opened, why in _OPENED:
+        if name in opened:
+            said = why(name)
+            return Feature(name, not said, f"cannot be opened: {said}; to get it: {opened[name]}" if said else "")
+    try:
+        engine()
+        refused = why_not(name) if name in NFT else ""
+    except UnsupportedError as error:
+        refused = str(error)
+    return Feature(name, not refused, refused)
+
+
+def _program(name: str) -> tuple[bool, str]:
+    if shutil.which(name) is not None:
+        return True, ""
+    return False, f"the program {name!r} is not installed; look for it by: apt-file search bin/{name}"

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -241,10 +242,12 @@ def probe() -> Access:
             return Access("rootless" if inside and os.geteuid() != 0 else "root", entered=inside)
     threads = thread_count()
     if threads > 1:
+        others = ", ".join(repr(each.name) for each in threading.enumerate() if each is not threading.main_thread())
+        named = f" ({others})" if others else ""
         return Access(
             "unavailable",
-            reason=f"no privilege to create network namespaces, and this process has {threads} threads already, while "
-            "a user namespace can be entered only with one; cure: start the sandbox before they start, with "
+            reason=f"no privilege to create network namespaces, and this process has {threads} threads already{named}, "
+            "while a user namespace can be entered only with one; cure: start the sandbox before they start, with "
             "--netns-sandbox=always (or the same as netns_sandbox in the ini file), or run as root",
         )
     failed = _try_in_child(_sandbox_and_network)

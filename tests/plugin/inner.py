@@ -244,7 +244,8 @@ class Project:
             environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
             if not {"netns", "no:netns"} & set(arguments):
                 environment["PYTEST_PLUGINS"] = "pytest_netns.plugin"
-        pytest_ = [*python, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(self.folder), *arguments]
+        cache = [] if any(word.startswith("cache_dir=") for word in arguments) else ["-p", "no:cacheprovider"]
+        pytest_ = [*python, "-m", "pytest", *cache, "--rootdir", str(self.folder), *arguments]
         return Running(self, [*as_user(user), *through, *pytest_], environment | (env or {}))
 
     def run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .inner import Project, User
 
 WHERE = """
@@ -22,7 +24,7 @@ def test_each_test_has_a_namespace_of_its_own(project: Project, user: User) -> N
         "test_inside.py",
         WHERE
         + """
-seen = set()
+seen = {}
 
 @pytest.fixture
 def server():
@@ -39,7 +41,7 @@ def test_it(server, home, number):
     thread.join()
     assert inside == [server]
     assert here() not in seen
-    seen.add(here())
+    seen[here()] = os.open("/proc/thread-self/ns/net", os.O_RDONLY)  # else its number goes to another
     socket.create_connection(("127.0.0.1", 8080)).close()
 
 @pytest.mark.netns
@@ -104,15 +106,6 @@ def test_isolate_can_be_set_in_the_ini_file(project: Project, user: User) -> Non
     project.run(user=user).assert_outcomes(passed=1)
 
 
-def test_the_namespace_marker_takes_no_arguments(project: Project) -> None:
-    project.write("test_inside.py", "import pytest\n\n@pytest.mark.netns('red', mtu=9)\ndef test_it():\n    pass\n")
-    result = project.run()
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(
-        ["*test_inside.py::test_it: @pytest.mark.netns takes no arguments, and got 'red', mtu=9*"]
-    )
-
-
 def test_a_missing_feature_skips_with_the_reason_and_a_present_one_does_not(project: Project, user: User) -> None:
     project.write(
         "test_inside.py",
@@ -133,16 +126,76 @@ def test_missing():
     result.stdout.fnmatch_lines(["*netns_requires('program:no-such-program'): *'no-such-program' is not installed*"])
 
 
-def test_an_unknown_feature_is_an_error_that_lists_the_known(project: Project) -> None:
+MISTAKES = {
+    "netns('red', mtu=9)": "@pytest.mark.netns takes no arguments, and got 'red', mtu=9",
+    "netns(None)": "@pytest.mark.netns takes no arguments, and got None",
+    "netns_requires": "@pytest.mark.netns_requires takes names such as 'netem' or 'program:dnsmasq', and got nothing",
+    "netns_requires(['veth'])": "@pytest.mark.netns_requires takes names such as *, and got ?'veth'?",
+    "netns_requires(feature='veth')": "@pytest.mark.netns_requires takes names such as *, and got feature='veth'",
+    "netns_requires('veth', 7)": "@pytest.mark.netns_requires takes names such as *, and got 'veth', 7",
+    "netns_requires('')": "@pytest.mark.netns_requires: '' is not known; known are *",
+    "netns_requires('veth', 'netmen')": "@pytest.mark.netns_requires: 'netmen' is not known; did you mean 'netem'? *",
+    "netns_requires('program:')": "@pytest.mark.netns_requires: 'program:' is not known; known are *, and program:NAME",
+}
+
+
+@pytest.mark.parametrize(("marker", "said"), MISTAKES.items(), ids=MISTAKES)
+def test_a_mistake_in_a_marker_is_a_usage_error_before_any_test_runs(project: Project, marker: str, said: str) -> None:
     project.write(
         "test_inside.py",
-        "import pytest\n\n@pytest.mark.netns_requires('netmen')\ndef test_it():\n    pass\n"
-        "\n\n@pytest.mark.netns_requires\ndef test_bare():\n    pass\n",
+        "import pytest\n\ndef test_first():\n    open('ran', 'w')\n\n"
+        f"@pytest.mark.{marker}\ndef test_it():\n    pass\n",
     )
-    result = project.run()
-    result.assert_outcomes(errors=2)
-    result.stdout.fnmatch_lines(["*test_it: @pytest.mark.netns_requires: 'netmen' is not known; known are *netem*"])
-    result.stdout.fnmatch_lines(["*test_bare: @pytest.mark.netns_requires takes names such as *and got nothing*"])
+    for arguments in ((), ("--collect-only", "-q")):
+        result = project.run(*arguments)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stdout.fnmatch_lines([f"ERROR: test_inside.py::test_it: {said}"])
+        assert not (project.folder / "ran").exists()
+
+
+def test_mistakes_are_told_once_each_wherever_the_marker_stands(project: Project) -> None:
+    project.write(
+        "test_inside.py",
+        """
+import unittest
+import pytest
+
+pytestmark = pytest.mark.netns_requires("veht")
+
+@pytest.mark.netns(1)
+class TestMany:
+    @pytest.mark.netns
+    @pytest.mark.parametrize("number", range(3))
+    def test_it(self, number):
+        pass
+
+class TestUnit(unittest.TestCase):
+    @pytest.mark.netns_requires("veth")
+    @pytest.mark.netns_requires("veth", "veth")
+    def test_it(self):
+        pass
+""",
+    )
+    result = project.run("-p", "no:randomly")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(
+        [
+            "ERROR: test_inside.py::TestMany::test_it?0? and 2 more: @pytest.mark.netns takes no arguments, and got 1",
+            "test_inside.py::TestMany::test_it?0? and 3 more: @pytest.mark.netns_requires: 'veht' is not known; "
+            "did you mean 'veth'? *",
+        ]
+    )
+    project.run("-k", "nothing").assert_outcomes(deselected=4)
+
+
+def test_a_worker_fails_the_test_whose_marker_is_wrong(project: Project) -> None:
+    project.write(
+        "test_inside.py",
+        "import pytest\n\ndef test_first():\n    pass\n\n@pytest.mark.netns(1)\ndef test_it():\n    pass\n",
+    )
+    result = project.run("-p", "xdist", "-n", "2")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*test_inside.py::test_it: @pytest.mark.netns takes no arguments, and got 1*"])
 
 
 def test_a_namespace_that_a_test_does_not_leave_is_an_error_and_the_next_test_is_at_home(project: Project) -> None:
