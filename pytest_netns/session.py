@@ -79,7 +79,7 @@ def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def _starts_workers(namespace: object) -> bool:
+def starts_workers(namespace: object) -> bool:
     """Whether pytest-xdist is about to start workers. They inherit the sandbox, and cannot enter one themselves."""
     return bool(
         getattr(namespace, "numprocesses", None)
@@ -96,7 +96,7 @@ def enter_early(config: pytest.Config) -> None:
     namespace = config.known_args_namespace
     settings = _settings.read(config, namespace)
     early = settings.sandbox is Sandbox.ALWAYS or (
-        settings.sandbox is Sandbox.AUTO and settings.asked and _starts_workers(namespace)
+        settings.sandbox is Sandbox.AUTO and settings.asked and starts_workers(namespace)
     )
     if not early or _is_worker(config) or getattr(namespace, "help", False) or getattr(namespace, "version", 0):
         return

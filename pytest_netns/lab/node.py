@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
+from pytest_netns.kernel import directory
 from pytest_netns.kernel.isolation import Isolation, Kind
 from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
 from pytest_netns.lab.prober import Prober
@@ -53,7 +54,13 @@ class Node(Prober):
         existing: int | None = None,
         slots: Slots | None = None,
     ) -> None:
-        super().__init__(name, sysctls={**self.born_with, **sysctls}, supervisor=lab.supervisor, existing=existing)
+        super().__init__(
+            name,
+            sysctls={**self.born_with, **sysctls},
+            supervisor=lab.supervisor,
+            existing=existing,
+            lab_name=lab.name,
+        )
         self.lab = lab
         self.slots = slots or Slots()
         self.isolation: Isolation | None = None
@@ -63,7 +70,7 @@ class Node(Prober):
         self.isolation = Isolation(kinds, self.name, self.fd, self.lab.visible)
         self._supervisor = Supervisor(self.isolation)
         self._owns_supervisor = True
-        self._supervisor.start()
+        directory.enter(self.fd, self.inode, self.lab.name, self.name, self._supervisor.start())
 
     def before_entry(self) -> None:
         """Called before a thread or a process of the test goes inside."""
