@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 from weakref import WeakValueDictionary
 
-from pytest_netns import streams
+from pytest_netns import streams, tally
 from pytest_netns.errors import NetnsError, PrivilegeError, TopologyError
 from pytest_netns.kernel import directory, foreign, published, rtnetlink
 from pytest_netns.kernel.birth import birth
@@ -119,6 +119,8 @@ class Namespace(Views):
             self._inode = os.fstat(self._fd).st_ino
             directory.enter(self._fd, self._inode, lab_name, name)
             _open[next(_births)] = self
+            if self._owns_supervisor:  # else it is a lab's
+                tally.note(self)
             if existing is None:
                 self.rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
         except BaseException:

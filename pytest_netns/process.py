@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from pytest_netns import ready as _ready
-from pytest_netns import terminal
+from pytest_netns import tally, terminal
 from pytest_netns.errors import CommandError, NetnsError, ProcessDied, WaitTimeout, tail
 from pytest_netns.kernel.isolation import Isolation
 from pytest_netns.kernel.spawner import Spawner
@@ -339,6 +339,7 @@ class Supervisor:
         process = Process(words, node, netns, popen, output)
         with self._lock:
             self._processes.append(process)
+        tally.note(process)
         if condition is not None:
             try:
                 process.wait_until(condition, timeout)

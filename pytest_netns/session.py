@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import pytest
 
 from pytest_netns import settings as _settings
+from pytest_netns import tally
 from pytest_netns.settings import Sandbox, Settings
 
 if TYPE_CHECKING:
@@ -293,6 +294,7 @@ def closing_all() -> Iterator[_Register]:
 
     def register(thing: _C) -> _C:
         made.append(thing)
+        tally.disown(thing)
         return thing
 
     try:

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from pytest_netns import tally
 from pytest_netns.errors import KernelError, NetnsError, TopologyError
 from pytest_netns.kernel.isolation import KINDS, Kind
 from pytest_netns.kernel.netlink import Request
@@ -81,6 +82,7 @@ class Lab:
         self._autoroutes: dict[str, dict[bytes, Request]] = {}
         self._lock = threading.RLock()
         self._closed = False
+        tally.note(self)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._nodes)} nodes, {len(self._links)} links"
