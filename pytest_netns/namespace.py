@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import os
 import socket as _socket
 import sys
@@ -14,10 +15,11 @@ from contextlib import contextmanager
 from subprocess import CompletedProcess
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+from weakref import WeakValueDictionary
 
-from pytest_netns import streams
+from pytest_netns import streams, tally
 from pytest_netns.errors import NetnsError, PrivilegeError, TopologyError
-from pytest_netns.kernel import foreign, published, rtnetlink
+from pytest_netns.kernel import directory, foreign, published, rtnetlink
 from pytest_netns.kernel.birth import birth
 from pytest_netns.kernel.netlink import NetlinkSocket
 from pytest_netns.kernel.syscalls import entered, open_namespace, setns
@@ -39,6 +41,13 @@ class _Inside(threading.local):
 
 
 _inside = _Inside()
+_births = itertools.count()
+_open: WeakValueDictionary[int, Namespace] = WeakValueDictionary()
+
+
+def open_namespaces() -> list[Namespace]:
+    """The namespaces of this process that are not closed, in the order of their birth."""
+    return [each for each in _open.values() if not each.closed]
 
 
 @contextmanager
@@ -94,12 +103,14 @@ class Namespace(Views):
         sysctls: Mapping[str, str | int] | None = None,
         supervisor: Supervisor | None = None,
         existing: int | None = None,
+        lab_name: str = "",
     ) -> None:
         if name is None:
             Namespace._counter += 1
             name = f"netns-{Namespace._counter}"
         super().__init__()
         self.name = name
+        self._lab_name = lab_name
         self._supervisor = supervisor or Supervisor()
         self._owns_supervisor = supervisor is None
         self._sockets: list[_socket.socket] = []
@@ -114,6 +125,10 @@ class Namespace(Views):
             self._fd, self.rtnl = birth(name, sysctls or {})
         try:
             self._inode = os.fstat(self._fd).st_ino
+            directory.enter(self._fd, self._inode, lab_name, name)
+            _open[next(_births)] = self
+            if self._owns_supervisor:  # else it is a lab's
+                tally.note(self)
             if existing is None:
                 self.rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
         except BaseException:
@@ -154,6 +169,7 @@ class Namespace(Views):
             self.rtnl.close()
             for sock in self._sockets:
                 sock.close()
+            directory.leave(fd)
             os.close(fd)
             # last, because it raises where warnings are errors
             warnings.warn(f"unclosed {shown}", ResourceWarning, source=self, stacklevel=2)
@@ -200,6 +216,7 @@ class Namespace(Views):
             os.close(self._xtables_lock)
         self.rtnl.close()
         fd, self._fd = self._fd, -1
+        directory.leave(fd)
         os.close(fd)
         if errors:
             raise ExceptionGroup(f"closing namespace {self.name!r}", errors)
@@ -216,6 +233,8 @@ class Namespace(Views):
         self.rtnl.close()
         before, self._fd, self.rtnl = self._fd, fd, rtnl
         self._inode = os.fstat(fd).st_ino
+        directory.enter(fd, self._inode, self._lab_name, self.name)
+        directory.leave(before)
         os.close(before)
 
     def __enter__(self) -> Self:
@@ -380,6 +399,19 @@ class Namespace(Views):
             env=self.environment() if env is None else env,
             cwd=cwd,
         )
+
+    def run_in_terminal(self, argv: Argv, env: Mapping[str, str] | None = None) -> int:
+        """Run a command inside that has the terminal of this process, a shell for one; returns its exit status.
+
+        Args:
+            argv: the program and its arguments.
+            env: its whole environment, instead of ``environment()``.
+
+        Raises:
+            CommandError: it does not exist or cannot be executed.
+        """
+        self.before_entry()
+        return self._supervisor.run_in_terminal(argv, self.name, self.fd, self.environment() if env is None else env)
 
     @property
     def processes(self) -> list[Process]:

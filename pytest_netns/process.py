@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from pytest_netns import ready as _ready
+from pytest_netns import tally, terminal
 from pytest_netns.errors import CommandError, NetnsError, ProcessDied, WaitTimeout, tail
 from pytest_netns.kernel.isolation import Isolation
 from pytest_netns.kernel.spawner import Spawner
@@ -266,9 +267,9 @@ class Supervisor:
             return Spawner()
         return Spawner(self._isolation.prepare, own_proc="pid" in self._isolation.kinds)
 
-    def start(self) -> None:
-        """Make the PID namespace now, which otherwise the first process does."""
-        self._started()
+    def start(self) -> int:
+        """Make the PID namespace now, which otherwise the first process does; its process 1 as seen from outside."""
+        return self._started().init_pid
 
     def _popen(self, argv: Argv, node: str, netns: int, **options: object) -> tuple[list[str], subprocess.Popen[bytes]]:
         if isinstance(argv, str | bytes) or not argv:
@@ -277,7 +278,7 @@ class Supervisor:
         if self._isolation is not None and options.get("cwd") is None:
             options["cwd"] = self._isolation.working_directory()
         try:
-            return words, self._started().popen(words, netns, start_new_session=True, **options)
+            return words, self._started().popen(words, netns, **{"start_new_session": True, **options})
         except OSError as error:
             if error.filename is not None and os.fspath(error.filename) == words[0]:
                 env = options.get("env")
@@ -337,6 +338,13 @@ class Supervisor:
             raise CommandError(message, words, popen.returncode, stdout, stderr)
         return subprocess.CompletedProcess(words, popen.returncode, stdout, stderr)
 
+    def run_in_terminal(self, argv: Argv, node: str, netns: int, env: Mapping[str, str]) -> int:
+        """See ``Namespace.run_in_terminal``."""
+        _, popen = self._popen(
+            argv, node, netns, env=env, cwd=None, start_new_session=False, process_group=terminal.process_group()
+        )
+        return terminal.attend(popen)
+
     def spawn(
         self,
         argv: Argv,
@@ -361,6 +369,7 @@ class Supervisor:
         process = Process(words, node, netns, popen, output)
         with self._lock:
             self._processes.append(process)
+        tally.note(process)
         if condition is not None:
             try:
                 process.wait_until(condition, timeout)

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_netns import markers as _markers
 from pytest_netns import settings as _settings
+from pytest_netns import tally
 from pytest_netns.settings import Sandbox, Settings
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def _starts_workers(namespace: object) -> bool:
+def starts_workers(namespace: object) -> bool:
     """Whether pytest-xdist is about to start workers. They inherit the sandbox, and cannot enter one themselves."""
     return bool(
         getattr(namespace, "numprocesses", None)
@@ -77,7 +78,7 @@ def enter_early(config: pytest.Config) -> None:
     namespace = config.known_args_namespace
     settings = _settings.read(config, namespace)
     early = settings.sandbox is Sandbox.ALWAYS or (
-        settings.sandbox is Sandbox.AUTO and settings.asked and (_starts_workers(namespace) or _starts_a_thread(config))
+        settings.sandbox is Sandbox.AUTO and settings.asked and (starts_workers(namespace) or _starts_a_thread(config))
     )
     if not early or _is_worker(config) or getattr(namespace, "help", False) or getattr(namespace, "version", 0):
         return
@@ -213,6 +214,7 @@ def closing_all() -> Iterator[_Register]:
 
     def register(thing: _C) -> _C:
         made.append(thing)
+        tally.disown(thing)
         return thing
 
     try:

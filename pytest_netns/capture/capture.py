@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from pytest_netns import tally
 from pytest_netns.capture import bpf, pcapng
 from pytest_netns.capture.frame import CANARY, Frame, is_canary, is_chatter
 from pytest_netns.capture.ladder import ladder
@@ -91,6 +92,7 @@ class Capture:
             self._close_taps()
             raise
         self._running = True
+        tally.note(self)
         pump.add(self._taps)
         return self
 
@@ -105,6 +107,11 @@ class Capture:
         self._close_taps()
         if self.drops:
             warnings.warn(f"{self!r}: the kernel dropped {self.drops} frames", NetnsWarning, stacklevel=2)
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._running
 
     def _close_taps(self) -> None:
         for tap in self._taps:

@@ -53,6 +53,11 @@ def start() -> None:
         atexit.register(_keeper.close)
 
 
+def descriptor() -> int:
+    """Of the socket that asks; -1 before there is one."""
+    return -1 if _keeper is None else _keeper.fileno()
+
+
 def _made() -> socket.socket | BaseException:
     try:
         unshare(CLONE_NEWNET)

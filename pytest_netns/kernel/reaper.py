@@ -23,6 +23,19 @@ def _reap() -> None:
         _doomed.get()()
 
 
+def waiting() -> int:
+    """How many things are not being closed yet. Their descriptors are open; that of the one in hand is not."""
+    return _doomed.qsize()
+
+
+def settle() -> None:
+    """Return when all that was handed over before is closed."""
+    if _thread is not None and _thread.is_alive() and _owner == os.getpid():
+        closed = threading.Event()
+        _doomed.put(closed.set)
+        closed.wait()
+
+
 def later(close: Callable[[], object]) -> None:
     """Call ``close`` soon, in another thread. It must not raise."""
     global _thread, _owner

@@ -102,6 +102,14 @@ def in_user_namespace() -> bool:
     return _read("/proc/self/uid_map").split() != ["0", "0", "4294967295"]
 
 
+def keep_capabilities() -> None:
+    """Reduce the capabilities of a thread that has just entered a user namespace to those that are kept, for good."""
+    kept = sum(1 << number for number in KEPT_CAPABILITIES.values())
+    set_capabilities(kept, kept, kept)
+    for number in KEPT_CAPABILITIES.values():  # ambient: exec by a user other than root drops all others
+        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
+
+
 def _enter_namespaces() -> None:
     """Do it; raises OSError whose ``filename`` is the step that failed."""
     uid, gid = os.geteuid(), os.getegid()
@@ -115,10 +123,7 @@ def _enter_namespaces() -> None:
             raise OSError(error.errno, error.strerror, f"write {name}") from None
         finally:
             os.close(fd)
-    kept = sum(1 << number for number in KEPT_CAPABILITIES.values())
-    set_capabilities(kept, kept, kept)
-    for number in KEPT_CAPABILITIES.values():  # ambient: exec by a user other than root drops all others
-        prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
+    keep_capabilities()
     # Mounts of the host still arrive here, and ours do not go there.
     mount("none", "/", None, MS_REC | MS_SLAVE)
 

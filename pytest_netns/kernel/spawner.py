@@ -166,6 +166,11 @@ class Spawner:
 _alive: weakref.WeakSet[Spawner] = weakref.WeakSet()
 
 
+def living() -> list[Spawner]:
+    """Those that have not been killed."""
+    return [spawner for spawner in _alive if spawner.usable]
+
+
 def _release_in_child() -> None:
     # A fork without exec (multiprocessing, pytest-forked) would hold the lifeline open and keep the processes of a
     # killed parent alive.

@@ -11,6 +11,7 @@ from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from pytest_netns import tally
 from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.faults.fault import Faults
 from pytest_netns.faults.schedule import Event, Schedule
@@ -90,6 +91,7 @@ class Lab:
         self._schedules: list[Schedule] = []
         self._lock = threading.RLock()
         self._closed = False
+        tally.note(self)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._members)} nodes, {len(self._links)} links"

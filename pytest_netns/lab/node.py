@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
+from pytest_netns.kernel import directory
 from pytest_netns.kernel.isolation import Isolation, Kind
 from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
 from pytest_netns.lab.prober import Prober
@@ -61,7 +62,9 @@ class Node(Prober):
         slots: Slots | None = None,
     ) -> None:
         self.sysctls_at_birth = {**self.born_with, **sysctls}
-        super().__init__(name, sysctls=self.sysctls_at_birth, supervisor=lab.supervisor, existing=existing)
+        super().__init__(
+            name, sysctls=self.sysctls_at_birth, supervisor=lab.supervisor, existing=existing, lab_name=lab.name
+        )
         self.lab = lab
         self.slots: Slots = slots or Slots()
         self.isolation: Isolation | None = None
@@ -75,7 +78,7 @@ class Node(Prober):
         self.isolation = Isolation(kinds, self.name, self.fd, self.lab.visible)
         self._supervisor = Supervisor(self.isolation)
         self._owns_supervisor = True
-        self._supervisor.start()
+        directory.enter(self.fd, self.inode, self.lab.name, self.name, self._supervisor.start())
 
     def before_entry(self) -> None:
         """Called before a thread or a process of the test goes inside."""

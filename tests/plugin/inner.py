@@ -210,6 +210,33 @@ class Project:
         """Write its pytest.ini: warnings are errors."""
         self.write("pytest.ini", "\n".join(["[pytest]", "filterwarnings = error", *lines]))
 
+    def command(
+        self,
+        *arguments: str,
+        user: User = "root",
+        through: Sequence[str] = (),
+        env: dict[str, str] | None = None,
+        python: Sequence[str] = (sys.executable,),
+        autoload: bool = False,
+    ) -> tuple[list[str], dict[str, str]]:
+        """The words and the environment of ``pytest ARGUMENTS``; see ``start``."""
+        # Not what this suite was started with: an inner session must not take it for its own options.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}
+        environment |= {
+            "HOME": str(self.folder),
+            "TMPDIR": str(self.temporary),
+            "NETNS_TEST_TOKEN": uuid.uuid4().hex,
+            "PY_COLORS": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        if not autoload:
+            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+            if not {"netns", "no:netns"} & set(arguments):
+                environment["PYTEST_PLUGINS"] = "pytest_netns.plugin"
+        cache = [] if any(word.startswith("cache_dir=") for word in arguments) else ["-p", "no:cacheprovider"]
+        pytest_ = [*python, "-m", "pytest", *cache, "--rootdir", str(self.folder), *arguments]
+        return [*as_user(user), *through, *pytest_], environment | (env or {})
+
     def start(
         self,
         *arguments: str,
@@ -231,22 +258,10 @@ class Project:
             python: the interpreter.
             autoload: load the plugins that are installed, all of them.
         """
-        # Not what this suite was started with: an inner session must not take it for its own options.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PYTHON"))}
-        environment |= {
-            "HOME": str(self.folder),
-            "TMPDIR": str(self.temporary),
-            "NETNS_TEST_TOKEN": uuid.uuid4().hex,
-            "PY_COLORS": "0",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        if not autoload:
-            environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-            if not {"netns", "no:netns"} & set(arguments):
-                environment["PYTEST_PLUGINS"] = "pytest_netns.plugin"
-        cache = [] if any(word.startswith("cache_dir=") for word in arguments) else ["-p", "no:cacheprovider"]
-        pytest_ = [*python, "-m", "pytest", *cache, "--rootdir", str(self.folder), *arguments]
-        return Running(self, [*as_user(user), *through, *pytest_], environment | (env or {}))
+        command, environment = self.command(
+            *arguments, user=user, through=through, env=env, python=python, autoload=autoload
+        )
+        return Running(self, command, environment)
 
     def run(
         self,

@@ -1,0 +1,352 @@
+"""The leak check: what a test left alive is an error at that test, and not at the next one."""
+
+from __future__ import annotations
+
+import pytest
+
+from .inner import Project, User
+
+#: Each leaves something; what is said of it. The line that makes it is marked.
+LEAKS = {
+    "lab": (
+        """
+        from pytest_netns import Lab
+        def test_one(netns_factory):
+            lab = Lab("mine")  # here
+            lab.host("red").spawn(["sleep", "1015"])
+            keep.append(lab)
+        """,
+        "lab 'mine' (nodes: red) with running 'sleep 1015', made at test_inside.py:{line}",
+    ),
+    "lab in a cycle": (
+        """
+        from pytest_netns import Lab
+        def test_one(netns_factory):
+            Lab("mine").host("red")  # here
+        """,
+        "lab 'mine' (nodes: red), made at test_inside.py:{line}",
+    ),
+    "namespace": (
+        """
+        from pytest_netns import Namespace
+        def made():
+            return Namespace("alone")  # here
+        def test_one(netns_factory):
+            keep.append(made())
+        """,
+        "namespace 'alone', made at test_inside.py:{line}",
+    ),
+    "fixture of the test's own": (
+        """
+        from pytest_netns import Namespace
+        @pytest.fixture
+        def alone():
+            return Namespace("alone")  # here
+        def test_one(alone, netns):
+            keep.append(alone)
+        """,
+        "namespace 'alone', made at test_inside.py:{line}",
+    ),
+    "process in a wider lab": (
+        """
+        def test_one(wide):
+            wide["red"].spawn(["sleep", "1016"])  # here
+        """,
+        "process 'sleep 1016' in 'red', pid *, started at test_inside.py:{line}",
+    ),
+    "daemon in a wider lab": (
+        """
+        def test_one(wide):
+            wide["red"].run(["sh", "-c", "trap '' TERM HUP; setsid -f sleep 1017"])  # here
+        """,
+        "process '*sleep 1017', pid *, left behind by a command that has ended",
+    ),
+    "capture in a wider lab": (
+        """
+        def test_one(wide):
+            keep.append(wide["red"].capture("lo").start())  # here
+        """,
+        "capture of red:lo, started at test_inside.py:{line}",
+    ),
+    "thread": (
+        """
+        import threading
+        def test_one(wide):
+            begun = threading.Event()
+            def stay():
+                begun.set()
+                forever.wait()
+            threading.Thread(target=wide["red"].call, args=(stay,), daemon=True).start()  # here
+            begun.wait()
+        """,
+        "thread 'netns-red': what call() runs in it has not returned",
+    ),
+    "descriptor": (
+        """
+        import os
+        def test_one(netns):
+            keep.append(os.dup(netns.fd))  # here
+        """,
+        "descriptor * (net:[[]*]), which keeps namespace net:[[]*] alive though it was closed",
+    ),
+    "socket": (
+        """
+        import socket
+        def test_one(netns):
+            with netns:
+                keep.append(socket.socket())  # here
+        """,
+        "descriptor * (socket:[[]*]), which keeps namespace net:[[]*] alive though it was closed",
+    ),
+}
+
+PROLOGUE = """
+import threading
+import pytest
+
+keep = []
+forever = threading.Event()
+
+@pytest.fixture(scope="session")
+def wide(lab_factory):
+    lab = lab_factory("wide")
+    lab.host("red").run(["true"])
+    return lab
+
+@pytest.fixture(autouse=True, scope="session")
+def first(netns_factory):
+    # what is made once a session is there from now on
+    netns_factory("first").run(["true"])
+"""
+EPILOGUE = """
+def test_two(netns):
+    pass
+
+def test_three():
+    pass
+"""
+
+
+def write(project: Project, text: str) -> int:
+    """Write the tests; returns the number of the marked line."""
+    lines = (PROLOGUE + "\n".join(line[8:] for line in text.splitlines()) + "\n" + EPILOGUE).splitlines()
+    project.write("test_inside.py", "\n".join(lines) + "\n")
+    return next((number for number, line in enumerate(lines, 1) if line.endswith("# here")), 0)
+
+
+@pytest.mark.parametrize("what", LEAKS)
+def test_what_is_left_is_an_error_at_that_test_alone(project: Project, user: User, what: str) -> None:
+    text, said = LEAKS[what]
+    line = write(project, text)
+    result = project.run(user=user)
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_one*", "test_inside.py::test_one left alive:"])
+    result.stdout.fnmatch_lines(["  " + said.format(line=line)])
+    result.stdout.no_fnmatch_line("*ResourceWarning*")
+
+
+def test_what_is_left_is_closed(project: Project) -> None:
+    write(
+        project,
+        """
+        from pytest_netns import Lab, Namespace
+
+        def test_one(wide):
+            lab, alone = Lab(), Namespace("alone")
+            process = wide["red"].spawn(["sleep", "1018"])
+            keep.extend([lab, alone, process, wide["red"].capture("lo").start()])
+
+        def test_after():
+            lab, alone, process, capture = keep
+            assert lab.closed and alone.closed and not capture.running
+            assert process.returncode == -9
+        """,
+    )
+    project.run().assert_outcomes(passed=4, errors=1)
+
+
+WIDER = """
+        from pytest_netns import Lab, Namespace
+        {other}
+        @pytest.fixture(scope="{scope}")
+        def backbone(netns_factory):
+            lab = Lab("backbone")
+            lab.host("core").spawn(["sleep", "1019"])
+            lab["core"].run(["sh", "-c", "setsid -f sleep 1022"])
+            with lab["core"].capture("lo"), lab["core"]:
+                import socket
+                sock = socket.socket()
+                yield lab
+            sock.close()
+            lab.close()
+
+        @pytest.fixture
+        def late(request):
+            return request.getfixturevalue("backbone")
+
+        class TestThem:
+            def test_one(self, late, lab):
+                lab.host("red")
+
+            def test_two(self, backbone, netns_factory, lab_factory):
+                netns_factory("kept").run(["true"])
+                lab_factory("kept").host("blue")
+                backbone.host("another")
+
+            def test_again(self, lab_factory, netns):
+                pass
+"""
+
+
+@pytest.mark.parametrize("scope", ["class", "module", "package", "session"])
+def test_what_wider_fixtures_make_is_no_leak(project: Project, scope: str) -> None:
+    text = WIDER.replace("{scope}", scope).replace("{other}", "").replace(', lab["core"]:', ":")
+    write(project, text)
+    project.run().assert_outcomes(passed=5)
+
+
+def test_what_a_module_makes_when_it_is_imported_is_no_leak(project: Project) -> None:
+    project.write(
+        "helper.py",
+        """
+        import atexit
+        from pytest_netns import Lab
+        LAB = Lab("module's")
+        LAB.host("red")
+        atexit.register(LAB.close)
+        """,
+    )
+    write(
+        project,
+        """
+        def test_one(netns_factory):
+            import helper
+            assert helper.LAB["red"]
+        """,
+    )
+    project.run().assert_outcomes(passed=3)
+
+
+def test_everyday_use_leaks_nothing(project: Project, user: User) -> None:
+    write(
+        project,
+        """
+        import socket
+
+        def test_one(veth_pair, netns):
+            left, right = veth_pair
+            with left.capture() as capture:
+                assert left.ping(right)
+                assert left.arp(right)
+                left.tcp(right, 80)
+            left.nft("add table inet t")
+            right.iproute.link("dump")
+            right.call(lambda: right.iproute.link("dump"))
+            right.spawn(["sleep", "1020"])
+            left.run(["sh", "-c", "setsid -f sleep 1021"])
+            sock = right.socket()
+            with left, pytest.raises(OSError) as caught:
+                local = socket.socket()
+                try:
+                    local.connect(("127.0.0.1", 9))
+                finally:
+                    local.close()
+
+        @pytest.mark.netns
+        def test_marked():
+            socket.socket().close()
+        """,
+    )
+    for _ in range(3):
+        project.run(user=user).assert_outcomes(passed=4)
+
+
+def test_a_failure_is_not_drowned_by_what_its_traceback_holds(project: Project) -> None:
+    write(
+        project,
+        """
+        import socket
+
+        def test_one(netns):
+            with netns:
+                local = socket.socket()
+            assert not local
+        """,
+    )
+    ignored = ("-W", "ignore::ResourceWarning", "-W", "ignore::pytest.PytestUnraisableExceptionWarning")
+    project.run(*ignored).assert_outcomes(failed=1, passed=2)
+
+
+def test_it_comes_beside_other_errors(project: Project) -> None:
+    write(
+        project,
+        """
+        from pytest_netns import Lab
+
+        @pytest.fixture
+        def broken():
+            yield
+            raise ValueError("mine")
+
+        def test_one(broken, lab):
+            keep.append(Lab("first"))
+            assert "lemon" == "melon"
+
+        def test_inside(netns):
+            keep.append(Lab("second"))
+            netns.__enter__()
+
+        def test_died(netns_factory):
+            keep.append(Lab("third"))
+            process = keep[-1].host("red").spawn(["sh", "-c", "echo a lemon; exit 3"])
+            process._exit.wait(10)
+        """,
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1, passed=4, errors=3)
+    shown = result.stdout.str()
+    for words in (
+        "AssertionError: assert 'lemon' == 'melon'",
+        "ValueError: mine",
+        "lab 'first' (nodes: none), made at",
+        "the test entered 'netns' and did not leave",
+        "lab 'second' (nodes: none), made at",
+        "lab 'third' (nodes: red), made at",
+        "a lemon",
+    ):
+        assert words in shown, words
+
+
+@pytest.mark.parametrize("way", ["option", "environment", "ini"])
+def test_it_can_be_left_out(project: Project, way: str) -> None:
+    text, _ = LEAKS["namespace"]
+    write(project, text)
+    project.ini(*(["netns_leaks = off"] if way == "ini" else []))
+    result = project.run(
+        *(["--netns-leaks=off"] if way == "option" else []),
+        env={"PYTEST_NETNS_LEAKS": "off"} if way == "environment" else {},
+    )
+    assert result.parseoutcomes().get("errors", 0) == 0
+    result.stdout.no_fnmatch_line("*left alive*")
+
+
+def test_workers_check_too(project: Project, user: User) -> None:
+    text, _ = LEAKS["lab"]
+    write(project, text)
+    project.run("-p", "netns", "-p", "xdist", "-n", "2", user=user).assert_outcomes(passed=3, errors=1)
+
+
+def test_sessions_without_us_are_not_looked_at(project: Project) -> None:
+    project.write(
+        "test_inside.py",
+        """
+        import sys
+
+        def test_one():
+            assert "pytest_netns.namespace" not in sys.modules
+            assert "pytest_netns.kernel.descriptors" not in sys.modules
+
+        test_two = test_one
+        """,
+    )
+    project.run().assert_outcomes(passed=2)
