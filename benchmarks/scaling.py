@@ -38,8 +38,8 @@ def gains(folder: Path, rounds: int) -> Iterator[str]:
         (folder / name).write_text(text)
         alone, both = [], []
         for _ in range(rounds):
-            alone.append(pytest_seconds(folder, "-p", "xdist", "-n", "0", name))
-            both.append(pytest_seconds(folder, "-p", "xdist", "-n", "2", name))
+            alone.append(pytest_seconds(folder, "-p", "xdist", "-n", "0", name)[0])
+            both.append(pytest_seconds(folder, "-p", "xdist", "-n", "2", name)[0])
         ratio = median(one / two for one, two in zip(alone, both, strict=True))
         yield (
             f"{title}: {median(alone):.2f} s with -n 0, {median(both):.2f} s with -n 2: {ratio:.2f} times as fast "
