@@ -7,12 +7,18 @@ long as elsewhere.
 
 from __future__ import annotations
 
+import math
 import os
 
 #: 1 on a real processor.
 SLOWNESS = float(os.environ.get("NETNS_TEST_SLOWNESS") or 1)
 
 
-def patient(seconds: float) -> float:
-    """So long may that take here which takes at most ``seconds`` on a real processor."""
-    return seconds * SLOWNESS
+def patient(seconds: float, *, at_most: float = math.inf) -> float:
+    """So long may that take here which takes at most ``seconds`` on a real processor.
+
+    Args:
+        seconds: the margin there.
+        at_most: what the margin must not exceed to mean anything: the kernel repeats a lost ARP request after 1 s.
+    """
+    return min(seconds * SLOWNESS, at_most)
