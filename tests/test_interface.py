@@ -164,3 +164,15 @@ def test_a_port_shows_its_bridge_and_that_it_forwards(bridge: Bridge) -> None:
 def test_link_local_addresses_are_told_as_ipaddress_does(text: str) -> None:
     address = ip_interface(text)
     assert is_link_local(address) is address.is_link_local
+
+
+@pytest.mark.kernel
+@pytest.mark.netns_requires("gre", "sit")
+def test_devices_that_kernel_modules_put_everywhere_are_left_out_unless_named(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    listed = {row.split(":")[1].strip().partition("@")[0] for row in left.run(["ip", "-o", "link"]).stdout.splitlines()}
+    if not {"gre0", "sit0"} <= listed:
+        pytest.skip(f"net.core.fb_tunnels_only_for_init_net keeps them out here: {sorted(listed)}")
+    assert list(left.interfaces) == ["lo", "eth0"]
+    assert not left.interfaces["gre0"].is_up
+    assert left.ping(right)
