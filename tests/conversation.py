@@ -5,13 +5,15 @@ from __future__ import annotations
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from slowness import patient
+
 from pytest_netns import Interface, Namespace
 from pytest_netns.kernel.tables import Route
 
 Address = IPv4Address | IPv6Address
 
 #: Seconds; whoever is reached answers in a millisecond.
-PATIENCE = 5.0
+PATIENCE = patient(5.0)
 
 
 def address_of(node: Namespace | Interface, version: int) -> Address:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
 from scapy.layers.l2 import ARP
+from slowness import patient
 
 from pytest_netns import Bridge, Host, Lab, TopologyError
 
@@ -113,7 +114,7 @@ def doubled(bridge: Bridge) -> tuple[Host, Host, Host]:
 @pytest.mark.parametrize("address", ["10.77.0.7", "fd77::7"])
 def test_duplicate_address_detection_finds_everybody_who_has_it(doubled: tuple[Host, Host, Host], address: str) -> None:
     red, one, two = doubled
-    result = red.arp(address, dad=True, timeout=0.3)
+    result = red.arp(address, dad=True, timeout=patient(0.3))
     assert result
     assert sorted(result.macs) == sorted([one.mac, two.mac])
     assert result.mac == result.macs[0]
@@ -128,7 +129,7 @@ def test_duplicate_address_detection_asks_as_one_who_has_no_address_yet(
     left, right = veth_pair
     address = right.ip4 if version == 4 else right.ip6
     with right.capture("eth0", ARP if version == 4 else ICMPv6ND_NS) as capture:
-        result = left.arp(address, dad=True, timeout=0.05)
+        result = left.arp(address, dad=True, timeout=patient(0.05))
     assert result.macs == (right.mac,)
     asked = [packet for packet in capture.packets if packet.src == left.mac]
     assert asked
@@ -149,4 +150,4 @@ def test_an_address_of_ones_own_is_no_duplicate_unless_another_has_it(
     assert not left.arp(own, dad=True, timeout=0.05)
     prefix = 24 if version == 4 else 64
     right.run(["ip", "address", "add", f"{own}/{prefix}", "dev", "eth0", *(["nodad"] if version == 6 else [])])
-    assert left.arp(own, dad=True, timeout=0.05).macs == (right.mac,)
+    assert left.arp(own, dad=True, timeout=patient(0.05)).macs == (right.mac,)

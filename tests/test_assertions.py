@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conversation import listen
 from explaining import Chain, chain_in
+from slowness import patient
 
 from pytest_netns import (
     Host,
@@ -32,7 +33,9 @@ from pytest_netns import (
     eventually,
 )
 
-SHORT = 0.1
+SHORT = patient(0.1)
+#: Seconds in which it can be asked several times.
+LATE = patient(0.1)
 
 
 @pytest.fixture
@@ -338,7 +341,7 @@ def test_another_path_fails_with_both(chain: Chain) -> None:
 
 def test_a_path_that_ends_early_fails_with_the_cause(chain: Chain) -> None:
     chain.r2.sysctl["net.ipv4.ip_forward"] = 0
-    text = failure(lambda: assert_path(chain.red, chain.blue, ["r1", "r2"], timeout=0.05))
+    text = failure(lambda: assert_path(chain.red, chain.blue, ["r1", "r2"], timeout=patient(0.05)))
     assert "cause: 'r2' does not forward IPv4: net.ipv4.ip_forward is 0" in text
 
 
@@ -347,7 +350,7 @@ def test_not_this_path(chain: Chain) -> None:
     text = failure(lambda: assert_not_path(chain.red, chain.blue, ["r1", "r2"]))
     assert text.startswith("expected another way than r1 -> r2: TraceResult")
     chain.r1.sysctl["net.ipv4.ip_forward"] = 0
-    failure(lambda: assert_not_path(chain.red, chain.blue, ["r2"], timeout=0.05))
+    failure(lambda: assert_not_path(chain.red, chain.blue, ["r2"], timeout=patient(0.05)))
 
 
 def test_a_hop_that_is_nothing_is_an_error(chain: Chain) -> None:
@@ -362,7 +365,7 @@ def test_within_asks_until_it_is_answered(pair: tuple[Host, Host], monkeypatch: 
     red, blue = pair
     drop(blue, "icmp type echo-request")
     with at_the_third_try(monkeypatch, "ping", lambda: blue.nft("flush ruleset")):
-        assert assert_ping(red, blue, within=60, timeout=0.05)
+        assert assert_ping(red, blue, within=60, timeout=patient(0.05))
 
 
 def test_within_asks_until_it_is_not_answered(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,7 +386,7 @@ def test_within_waits_for_a_port(pair: tuple[Host, Host], monkeypatch: pytest.Mo
 def test_within_waits_for_an_address(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
     red, blue = pair
     with at_the_third_try(monkeypatch, "arp", lambda: blue.add_address("192.168.15.77/24")):
-        assert assert_arp(red, "192.168.15.77", within=60, timeout=0.05)
+        assert assert_arp(red, "192.168.15.77", within=60, timeout=patient(0.05))
     with at_the_third_try(monkeypatch, "arp", lambda: blue.interface("eth0").remove_address("192.168.15.77/24")):
         assert not assert_no_arp(red, "192.168.15.77", within=60, timeout=0.05)
 
@@ -391,25 +394,25 @@ def test_within_waits_for_an_address(pair: tuple[Host, Host], monkeypatch: pytes
 def test_within_waits_for_a_path(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     chain.r1.sysctl["net.ipv4.ip_forward"] = 0
     with at_the_third_try(monkeypatch, "trace", lambda: chain.r1.sysctl.__setitem__("net.ipv4.ip_forward", 1)):
-        assert assert_path(chain.red, chain.blue, ["r1", "r2"], within=60, timeout=0.05)
+        assert assert_path(chain.red, chain.blue, ["r1", "r2"], within=60, timeout=patient(0.05))
 
 
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda red, _: assert_ping(red, "192.168.15.77", within=0.1, timeout=0.02),
-        lambda red, _: assert_arp(red, "192.168.15.77", within=0.1, timeout=0.02),
-        lambda red, blue: assert_tcp_open(red, blue, 80, within=0.1, timeout=0.02),
-        lambda red, blue: assert_no_ping(red, blue, within=0.1),
-        lambda red, blue: assert_udp(red, blue, 53, within=0.1, timeout=0.02),
-        lambda red, blue: assert_path(red, blue, ["nowhere", "blue"][1:] * 2, within=0.1),
+        lambda red, _: assert_ping(red, "192.168.15.77", within=LATE, timeout=0.02),
+        lambda red, _: assert_arp(red, "192.168.15.77", within=LATE, timeout=0.02),
+        lambda red, blue: assert_tcp_open(red, blue, 80, within=LATE, timeout=0.02),
+        lambda red, blue: assert_no_ping(red, blue, within=LATE),
+        lambda red, blue: assert_udp(red, blue, 53, within=LATE, timeout=0.02),
+        lambda red, blue: assert_path(red, blue, ["nowhere", "blue"][1:] * 2, within=LATE),
     ],
 )
 def test_within_that_is_over_says_how_often_it_was_tried(
     pair: tuple[Host, Host], ask: Callable[[Host, Host], object]
 ) -> None:
     first = failure(lambda: ask(*pair))
-    tries = int(first.partition("(tried ")[2].partition(" times in 0.1 s)")[0])
+    tries = int(first.partition("(tried ")[2].partition(f" times in {LATE:g} s)")[0])
     assert tries > 1
 
 

@@ -4,6 +4,7 @@ from ipaddress import ip_network
 from itertools import permutations
 
 import pytest
+from slowness import patient
 
 from pytest_netns import Bridge, KernelError, Lab, TopologyError
 
@@ -11,8 +12,8 @@ from pytest_netns import Bridge, KernelError, Lab, TopologyError
 def test_hosts_on_a_bridge_reach_each_other(bridge: Bridge) -> None:
     hosts = [bridge.host(f"h{number}") for number in range(4)]
     for a, b in permutations(hosts, 2):
-        assert a.ping(b.ip4, timeout=0.3)
-        assert a.ping(b.ip6, timeout=0.3)
+        assert a.ping(b.ip4, timeout=patient(0.3, at_most=0.9))
+        assert a.ping(b.ip6, timeout=patient(0.3, at_most=0.9))
 
 
 def test_it_has_a_subnet_of_each_family(lab: Lab) -> None:
@@ -36,8 +37,8 @@ def test_it_has_no_address_until_it_is_given_one(bridge: Bridge) -> None:
     red = bridge.host("red")
     assert [a for a in bridge.addresses() if not a.is_link_local] == []
     bridge.add_address(f"{red.ip4 + 4}/24")
-    assert red.ping(bridge, timeout=0.3)
-    assert bridge.ping(red, timeout=0.3)
+    assert red.ping(bridge, timeout=patient(0.3, at_most=0.9))
+    assert bridge.ping(red, timeout=patient(0.3, at_most=0.9))
     assert red.arp(bridge).mac == bridge.mac
 
 
@@ -46,8 +47,8 @@ def test_an_address_before_the_first_host_is_reached_too(lab: Lab) -> None:
     bridge.add_address("192.168.15.5/24")
     bridge.add_address(f"{bridge.subnets[1].network_address + 5}/64")
     red = bridge.host("red")
-    assert red.ping("192.168.15.5", timeout=0.3)
-    assert red.ping(bridge.subnets[1].network_address + 5, timeout=0.3)
+    assert red.ping("192.168.15.5", timeout=patient(0.3, at_most=0.9))
+    assert red.ping(bridge.subnets[1].network_address + 5, timeout=patient(0.3, at_most=0.9))
 
 
 def test_its_own_address_is_given_to_nobody_else(lab: Lab) -> None:
@@ -87,8 +88,8 @@ def test_a_host_may_be_attached_twice(bridge: Bridge) -> None:
 def test_a_host_may_be_on_several_bridges(lab: Lab) -> None:
     left, right = lab.bridge("left"), lab.bridge("right")
     middle = lab.host("middle", left, right)
-    assert middle.ping(left.host("a"), timeout=0.3)
-    assert middle.ping(right.host("b"), timeout=0.3)
+    assert middle.ping(left.host("a"), timeout=patient(0.3, at_most=0.9))
+    assert middle.ping(right.host("b"), timeout=patient(0.3, at_most=0.9))
     assert list(middle.interfaces) == ["lo", "eth0", "eth1"]
 
 
@@ -100,8 +101,8 @@ def test_connect_attaches_from_either_side(lab: Lab) -> None:
     lab.connect(green, bridge, "192.168.15.0/24", names=("uplink", "downlink"))
     assert (str(red.ip4), str(blue.ip4), str(green.ip4)) == ("192.168.15.1", "192.168.15.77", "192.168.15.2")
     assert set(bridge.ports) == {"red", "blue", "downlink"}
-    assert red.ping(blue, timeout=0.3)
-    assert green.ping(blue, timeout=0.3)
+    assert red.ping(blue, timeout=patient(0.3, at_most=0.9))
+    assert green.ping(blue, timeout=patient(0.3, at_most=0.9))
 
 
 def test_a_port_can_be_had_without_an_address(lab: Lab) -> None:
@@ -151,8 +152,8 @@ def test_a_host_that_is_attached_again_has_its_interface_and_its_addresses_back(
         bridge.detach(red)
         interface = bridge.attach(red)
         assert (interface, red.addresses(), red.mac) == before
-        assert blue.ping(red.ip4, timeout=0.3)
-        assert red.ping(blue.ip6, timeout=0.3)
+        assert blue.ping(red.ip4, timeout=patient(0.3, at_most=0.9))
+        assert red.ping(blue.ip6, timeout=patient(0.3, at_most=0.9))
 
 
 def test_a_host_that_is_attached_again_can_get_another_address(bridge: Bridge) -> None:
@@ -161,7 +162,7 @@ def test_a_host_that_is_attached_again_can_get_another_address(bridge: Bridge) -
     bridge.detach(red)
     bridge.attach(red, old + 40)
     assert red.ip4 == old + 40
-    assert blue.ping(old + 40, timeout=0.3)
+    assert blue.ping(old + 40, timeout=patient(0.3, at_most=0.9))
     assert bridge.host("heir").ip4 == old
 
 
@@ -179,7 +180,7 @@ def test_a_removed_link_frees_the_address_and_the_name_of_the_port(bridge: Bridg
     assert list(bridge.ports) == ["blue"]
     assert bridge.attach(red).ip4 == address
     assert list(bridge.ports) == ["blue", "red"]
-    assert blue.ping(red, timeout=0.3)
+    assert blue.ping(red, timeout=patient(0.3, at_most=0.9))
 
 
 def test_a_long_bridge_name_is_shortened_too(lab: Lab) -> None:

@@ -11,6 +11,7 @@ from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NA, 
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 from scapy.plist import PacketList, SndRcvList
+from slowness import patient
 
 from pytest_netns import Host, KernelError, Lab, TopologyError
 
@@ -122,7 +123,7 @@ def test_ranges_stand_for_several_packets(veth_pair: tuple[Host, Host]) -> None:
 def test_a_subnet_as_destination_stands_for_its_hosts(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     first = right.ip4 - 2  # of four: the network, left, right, broadcast
-    answered, unanswered = left.sr(IP(dst=f"{first}/30") / ICMP(), timeout=0.1)
+    answered, unanswered = left.sr(IP(dst=f"{first}/30") / ICMP(), timeout=patient(0.1))
     assert str(right.ip4) in {answer[IP].src for _, answer in answered}
     assert len(answered) + len(unanswered) == 4
 

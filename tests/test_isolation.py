@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from devices import made
 
 from pytest_netns import Host, Lab, NetnsError, TopologyError, ready
 
@@ -224,8 +225,8 @@ def test_the_directory_of_the_test_is_visible_all_the_same(pair: tuple[Host, Hos
 def test_sys_shows_its_own_interfaces(lab: Lab, pair: tuple[Host, Host]) -> None:
     red, _ = pair
     lab.connect(red, lab.host("green"))
-    assert output(red, "ls", "/sys/class/net").split() == ["eth0", "eth1", "lo"]
-    assert sorted(red.call(os.listdir, "/sys/class/net")) == ["eth0", "eth1", "lo"]
+    assert made(output(red, "ls", "/sys/class/net").split()) == ["eth0", "eth1", "lo"]
+    assert sorted(made(red.call(os.listdir, "/sys/class/net"))) == ["eth0", "eth1", "lo"]
     assert output(red, "cat", "/sys/class/net/eth0/address") == red.mac
 
 
@@ -338,7 +339,7 @@ def test_a_lab_can_isolate_all_its_hosts_and_routers() -> None:
 def test_each_kind_works_without_the_others(lab: Lab, kinds: set[str]) -> None:
     red = lab.host("red", lab.bridge("br0"), isolate=kinds)  # type: ignore[arg-type]
     assert (output(red, "hostname") == "red") == ("uts" in kinds)
-    assert (output(red, "ls", "/sys/class/net").split() == ["eth0", "lo"]) == ("mount" in kinds)
+    assert (made(output(red, "ls", "/sys/class/net").split()) == ["eth0", "lo"]) == ("mount" in kinds)
     assert (output(red, "sh", "-c", "echo /proc/[0-9]*").count("/proc/") < 6) == ("pid" in kinds)
     assert red.call(os.readlink, "/proc/thread-self/ns/net") == f"net:[{red.inode}]"
     assert red.ping(lab["br0"].host("blue"))  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from slowness import patient
 
 from pytest_netns import Host, Lab, TopologyError
 
@@ -28,8 +29,8 @@ def test_down_is_a_pulled_cable_and_up_plugs_it_in(lab: Lab) -> None:
         assert not red.ping(blue.ip4, timeout=0.05)
         link.up()
         assert link.is_up
-        assert red.ping(blue.ip4, timeout=0.3)
-        assert blue.ping(red.ip6, timeout=0.3)
+        assert red.ping(blue.ip4, timeout=patient(0.3, at_most=0.9))
+        assert blue.ping(red.ip6, timeout=patient(0.3, at_most=0.9))
 
 
 def test_addresses_stay_while_it_is_down(lab: Lab) -> None:
@@ -88,7 +89,7 @@ def test_a_link_to_a_bridge_goes_down_and_up_too(lab: Lab) -> None:
         assert not blue.ping(red.ip4, timeout=0.05)
         link.up()
         assert blue.ping(red.ip4, timeout=5)  # blue's kernel has an ARP request out, which it repeats each second
-        assert red.ping(blue.ip6, timeout=0.3)
+        assert red.ping(blue.ip6, timeout=patient(0.3, at_most=0.9))
 
 
 @pytest.mark.parametrize("side", [0, 1])
@@ -110,7 +111,7 @@ def test_remove_takes_both_ends_and_frees_the_subnet(lab: Lab) -> None:
     assert lab.links == ()
     assert red.links == []
     again = lab.connect(red, blue, "10.7.0.0/24")
-    assert red.ping(again.b, timeout=0.3)
+    assert red.ping(again.b, timeout=patient(0.3, at_most=0.9))
 
 
 def test_the_mtu_is_that_of_both_ends(lab: Lab) -> None:

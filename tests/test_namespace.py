@@ -7,6 +7,7 @@ import socket
 import threading
 
 import pytest
+from devices import made
 
 from pytest_netns import CommandError, Lab, Namespace, NetnsError, TopologyError
 
@@ -223,7 +224,7 @@ def test_the_views_say_what_ip_says(lab: Lab) -> None:
     red.run(["ip", "route", "add", "blackhole", "203.0.113.0/24"])
 
     links = json.loads(red.run(["ip", "-j", "address"]).stdout)
-    assert list(red.interfaces) == [link["ifname"] for link in links]
+    assert list(red.interfaces) == made(link["ifname"] for link in links)
     told = {(a["local"], a["prefixlen"]) for link in links if link["ifname"] != "lo" for a in link["addr_info"]}
     assert {(str(a.ip), a.network.prefixlen) for a in red.addresses()} == told
 

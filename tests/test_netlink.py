@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from devices import made
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -129,7 +130,8 @@ def test_a_socket_can_be_shared_by_threads(netns: Namespace) -> None:
     def work(number: int) -> None:
         try:
             for _ in range(50):
-                assert [link.name for link in map(tables.decode_link, netns.rtnl.dump(rtnetlink.link_dump()))] == ["lo"]
+                links = map(tables.decode_link, netns.rtnl.dump(rtnetlink.link_dump()))
+                assert made(link.name for link in links) == ["lo"]
                 with pytest.raises(KernelError, match=f"ip link set mine-{number} up"):
                     netns.rtnl.batch([rtnetlink.link_up(1, "lo"), rtnetlink.link_up(99, f"mine-{number}")])
         except BaseException as error:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from conversation import address_of
+from slowness import patient
 
 from pytest_netns import Host, Lab
 
@@ -66,7 +67,7 @@ def test_the_smallest_of_two_limits_is_found(lab: Lab, version: int) -> None:
 def test_a_black_hole_is_found_by_trying(narrow: tuple[Host, Host, Host], version: int) -> None:
     red, router, blue = narrow
     router.nft(f"table inet hole {{ chain c {{ type filter hook output priority 0; {_DROPPED[version]}; }}; }}")
-    result = red.path_mtu(address_of(blue, version), timeout=0.1)
+    result = red.path_mtu(address_of(blue, version), timeout=patient(0.1))
     assert result
     assert (result.mtu, result.limited_by, result.black_hole) == (1400, None, True)
     assert repr(result).endswith(": 1400, larger packets vanish without an error>")

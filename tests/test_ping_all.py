@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from slowness import patient
 
 from pytest_netns import Host, Lab, TopologyError
 
@@ -62,7 +63,7 @@ def test_routers_are_asked_too(lab: Lab) -> None:
 def test_a_pair_that_fails_makes_it_falsy_and_is_listed(lab: Lab, three: tuple[Host, Host, Host]) -> None:
     red, _, blue = three
     blue.nft(f"table ip wall {{ chain c {{ type filter hook input priority 0; ip saddr {red.ip4} drop; }}; }}")
-    matrix = lab.ping_all(timeout=0.1)
+    matrix = lab.ping_all(timeout=patient(0.1))
     assert not matrix
     # what red asks is dropped, and so is what red answers
     assert [(each.source, each.address) for each in matrix.failed] == [("red", blue.ip4), ("blue", red.ip4)]
@@ -74,7 +75,7 @@ def test_it_prints_as_a_table_with_the_reasons(lab: Lab, three: tuple[Host, Host
     red, green, blue = three
     blue.nft("table ip wall { chain c { type filter hook input priority 0; drop; }; }")
     red.add_route(green.ip4, kind="prohibit")
-    matrix = lab.ping_all(timeout=0.1)
+    matrix = lab.ping_all(timeout=patient(0.1))
     rows = str(matrix).splitlines()
     assert rows[0].split() == ["red", "green", "blue"]
     assert [row.split()[0] for row in rows[1:4]] == ["red", "green", "blue"]
@@ -102,7 +103,7 @@ def test_a_host_without_an_address_or_without_a_common_family_is_a_pair_that_fai
     six = lab.host("six")
     lab.connect(six, lab.host("seven"), addresses=("fd01::1/64", "fd01::2/64"))
     lab.host("lonely")
-    matrix = lab.ping_all(timeout=0.1)
+    matrix = lab.ping_all(timeout=patient(0.1))
     assert not matrix
     assert matrix["red", "blue"]
     assert matrix["six", "seven"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from conversation import settled_routes
+from devices import made
 
 from pytest_netns import Host, Lab, TopologyError
 
@@ -101,7 +102,7 @@ def test_a_sidecar_can_be_isolated_where_the_other_is_not(lab: Lab, pod: tuple[H
     jailed = lab.host("jailed", shares=web, isolate={"uts", "mount"})
     assert jailed.run(["hostname"]).stdout == "jailed\n"
     assert jailed.inode == web.inode
-    assert jailed.run(["ls", "/sys/class/net"]).stdout.split() == ["eth0", "lo"]
+    assert made(jailed.run(["ls", "/sys/class/net"]).stdout.split()) == ["eth0", "lo"]
     assert jailed.call(socket.gethostbyname, "web") == str(web.ip4)
 
 

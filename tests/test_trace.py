@@ -6,6 +6,7 @@ import pytest
 from conversation import address_of, listen
 from scapy.layers.inet import ICMP, TCP, UDP
 from scapy.packet import Packet
+from slowness import patient
 
 from pytest_netns import Host, Lab, TopologyError, TraceResult
 from pytest_netns.probe.trace import Method
@@ -80,7 +81,7 @@ def test_a_wall_against_one_method_lets_the_others_through(way: list[Host]) -> N
     red, _, r2, _, blue = way
     r2.nft("table ip wall { chain c { type filter hook forward priority 0; meta l4proto udp drop; }; }")
     assert red.trace(blue.ip4, method="tcp")
-    found = red.trace(blue.ip4, method="udp", timeout=0.05)
+    found = red.trace(blue.ip4, method="udp", timeout=patient(0.05))
     assert not found
     assert found.path == ["r1", "r2", "*", "*", "*"]
 
@@ -136,7 +137,7 @@ def test_a_router_that_does_not_answer_is_a_star(way: list[Host], version: int) 
     red, _, r2, *_, blue = way
     kind = {4: "icmp type time-exceeded", 6: "icmpv6 type time-exceeded"}[version]
     r2.nft(f"table inet mute {{ chain out {{ type filter hook output priority 0; {kind} drop; }}; }}")
-    found = red.trace(address_of(blue, version), timeout=0.2)
+    found = red.trace(address_of(blue, version), timeout=patient(0.2))
     assert found
     assert found.path == ["r1", "*", "r3", "blue"]
     assert found.hops[1].address is None
@@ -146,7 +147,7 @@ def test_a_router_that_does_not_answer_is_a_star(way: list[Host], version: int) 
 def test_three_silent_hops_end_the_trace(way: list[Host]) -> None:
     red, _, r2, *_, blue = way
     r2.add_route(blue.ip4, kind="blackhole")
-    found = red.trace(blue.ip4, timeout=0.1)
+    found = red.trace(blue.ip4, timeout=patient(0.1))
     assert not found
     assert found.path == ["r1", "*", "*", "*"]
     assert repr(found).endswith(": not reached>")

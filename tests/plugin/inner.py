@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 import pytest
+from slowness import patient
 
 #: ``root``: all privileges (in a user namespace, if this suite has none itself); ``ordinary``: none at all (user
 #: nobody, or root without capabilities if the interpreter is root's alone).
@@ -32,7 +33,7 @@ AS_POWERLESS_ROOT = (*WITHOUT_CAPABILITIES, "--bounding-set=-all,+setfcap")
 AS_ROOT_OF_A_USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--mount")
 
 #: An inner session that takes longer hangs.
-PATIENCE = 60.0
+PATIENCE = patient(60.0)
 
 
 def as_user(user: User) -> tuple[str, ...]:
@@ -104,7 +105,7 @@ def processes_of(root: int, token: str) -> set[Process]:
     return found
 
 
-def await_none(find: Callable[[], object], seconds: float = 1.0) -> object:
+def await_none(find: Callable[[], object], seconds: float = patient(1.0)) -> object:
     """What is still found at the deadline; empty as soon as nothing is found."""
     deadline = time.monotonic() + seconds
     while (found := find()) and time.monotonic() < deadline:
