@@ -261,7 +261,8 @@ class Prober(Namespace):
             The answered ones, each with its answer, and the unanswered ones.
 
         Raises:
-            As ``send``; ValueError for a timeout out of range.
+            TopologyError: it cannot be told which interface is meant; KernelError and TypeError as for ``send``.
+            ValueError: the timeout is out of range.
         """
         from pytest_netns.probe.crafted import sr
 
