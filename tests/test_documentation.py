@@ -23,9 +23,9 @@ comment holds words from this list, parted by semicolons:
 
 By language:
 
-* ``python``: a test file, in a session of its own, with the files of the page beside it. A file that is not called
-  ``test_*.py`` is not run by itself.
+* ``python``: a test file, in a session of its own, with the files of the page beside it.
 * ``sh``: commands, in a folder that holds the files of the page.
+* Either is only written, for later blocks, if it is a file whose name is not ``test_*.py``.
 * ``yaml``, ``toml``, ``ini``: must parse.
 * ``text``, ``mermaid``: ``shows`` or ``drawing``.
 * ``dockerfile``: ``not run``.
@@ -79,14 +79,15 @@ class Block:
         """Whether it is run as tests or commands."""
         if "not run" in self.words or "shows" in self.words:
             return False
-        return self.language == "sh" or (
-            self.language == "python" and self.words.get("file", "test_").startswith("test_")
-        )
+        tests = re.match("test_.*[.]py$", self.words.get("file", "test_.py"))
+        return bool(self.language == "python" and tests) or (self.language == "sh" and "file" not in self.words)
 
 
 def words_of(comment: str | None) -> dict[str, str]:
     """The words of a comment and what follows each."""
-    parts = [part.partition(":") for part in (comment or "").split(";") if part.strip()]
+    known = "|".join(sorted(WORDS))
+    # A reason may hold a semicolon.
+    parts = [part.partition(":") for part in re.split(rf";\s*(?=(?:{known})(?:;|:|$))", comment or "") if part.strip()]
     return {key.strip(): value.strip() for key, _, value in parts}
 
 
@@ -131,7 +132,7 @@ def folder(tmp_path: Path) -> Path:
     """Where a block is run: with commands that start this very interpreter."""
     commands = tmp_path / "bin"
     commands.mkdir()
-    for name, module in (("pytest", "pytest"), ("pytest-netns", "pytest_netns"), ("python", "")):
+    for name, module in (("pytest", "pytest"), ("pytest-netns", "pytest_netns"), ("python", ""), ("python3", "")):
         script = commands / name
         words = [shlex.quote(sys.executable), *(["-m", module] if module else [])]
         script.write_text(f'#!/bin/sh\nexec {" ".join(words)} "$@"\n')
