@@ -148,11 +148,22 @@ def run(block: Block, folder: Path) -> tuple[int, str]:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    # Warnings are errors, and nothing may be skipped because it lacks networks.
-    options = ["-p", "no:randomly", "-p", "no:cacheprovider", "-W", "error", *shlex.split(block.words.get("with", ""))]
+    # Warnings are errors, nothing may be skipped for lack of networks, and no plugin comes along that pages do not use.
+    options = [
+        "-p",
+        "netns",
+        "-p",
+        "xdist",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "error",
+        *shlex.split(block.words.get("with", "")),
+    ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {
         "PATH": f"{folder.parent / 'bin'}:{os.environ['PATH']}",
         "PYTEST_ADDOPTS": shlex.join(options),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTEST_NETNS_REQUIRE": "1",
         "PY_COLORS": "0",
         "COLUMNS": "120",
