@@ -47,7 +47,7 @@ import pytest
 import yaml
 
 import pytest_netns
-from pytest_netns import settings
+from pytest_netns import session, settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -271,7 +271,26 @@ def test_a_comment_that_belongs_to_no_block_is_a_mistake() -> None:
 
 
 def test_enough_is_run() -> None:
-    assert len([block for block in BLOCKS if block.runs]) > 5
+    assert len([block for block in BLOCKS if block.runs]) > 40
+
+
+def test_every_fixture_has_its_section_in_the_reference() -> None:
+    text = (ROOT / "docs" / "reference" / "fixtures.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^```\{netns-fixture\} (\w+)$", text, re.MULTILINE)) == session.FIXTURES
+
+
+def test_every_error_has_its_line_in_the_reference() -> None:
+    text = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
+    public = [getattr(pytest_netns, name) for name in pytest_netns.__all__]
+    errors = {each.__name__ for each in public if isinstance(each, type) and issubclass(each, BaseException)}
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == errors - {"NetnsError"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+def test_files_that_pages_link_to_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+\.(?:md|py|yml))(?:#[^)]*)?\)", text):
+        assert (page.parent / target).is_file(), target
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])

@@ -143,29 +143,37 @@ class Written(SphinxDirective):
         return self.parse_text_to_nodes(self.text())
 
 
+def linked(annotation: str) -> str:
+    """An annotation whose public names are links."""
+    parts = re.split(r"(\w+)", annotation)
+    shown = [f"{{py:class}}`~pytest_netns.{part}`" if part in pytest_netns.__all__ else part for part in parts]
+    return "".join(shown) if shown != parts else f"`{annotation}`"
+
+
 class Fixture(Written):
     """Scope, type and default of a fixture."""
 
     required_arguments = 1
 
     def text(self) -> str:
-        """As a table of two columns."""
+        """As a list."""
         scope, made, description = fixture(self.arguments[0])
-        return table(("", ""), [("Scope", scope), ("Type", f"`{made}`"), ("Default", description)])
+        return f"* **Scope**: {scope}\n* **Type**: {linked(made)}\n* **Default**: {description}"
 
 
 class Options(Written):
     """All options."""
 
     def text(self) -> str:
-        """With the names that each has on the command line, in the ini file and in the environment."""
-        rows = []
+        """What each does, and its names on the command line, in the ini file and in the environment."""
+        entries = []
         for option in settings.OPTIONS:
             default = settings.Settings.__dataclass_fields__[option.name].default
             shown = str(getattr(default, "value", default)).lower() if default is not None else "none"
             flag = option.flag + (f"={option.metavar}" if option.metavar else "")
-            rows.append((f"`{flag}`", f"`{option.ini}`", f"`{option.variable}`", f"`{shown}`", option.help))
-        return table(("Option", "Ini key", "Environment", "Default", "What it does"), rows)
+            names = f"Ini key `{option.ini}`, environment `{option.variable}`, default `{shown}`."
+            entries.append(f"`{flag}`\n: {option.help}\n\n  {names}")
+        return "\n\n".join(entries)
 
 
 class Markers(Written):
@@ -173,9 +181,7 @@ class Markers(Written):
 
     def text(self) -> str:
         """In the words of ``pytest --markers``."""
-        return table(
-            ("Marker", "What it does"), [(f"`@pytest.mark.{signature}`", text) for signature, text in markers()]
-        )
+        return "\n\n".join(f"`@pytest.mark.{signature}`\n: {text}" for signature, text in markers())
 
 
 class Features(Written):
