@@ -55,6 +55,9 @@ KEPT_CAPABILITIES = {
     "CAP_SYS_ADMIN": CAP_SYS_ADMIN,
 }
 
+#: A sysctl that every network namespace has; containers often get /proc/sys read-only.
+_SYSCTL = "/proc/sys/net/ipv4/conf/lo/forwarding"
+
 Mode = Literal["root", "rootless", "unavailable"]
 
 
@@ -137,8 +140,9 @@ def _loopback_up() -> None:
 
 
 def _make_network() -> None:
-    """The real thing: a namespace with a veth in it."""
+    """The real thing: a namespace with a veth in it, whose sysctls can be written."""
     unshare(CLONE_NEWNET)
+    os.close(os.open(_SYSCTL, os.O_WRONLY | os.O_CLOEXEC))
     here = open_namespace()
     link = NetlinkSocket("probe")
     try:
@@ -212,6 +216,11 @@ def diagnose(step: str, errno: int, read: Callable[[str], str] = _read) -> str:
             if read(f"/proc/sys/user/max_{kind}_namespaces") == "0":
                 return f"{said}: user.max_{kind}_namespaces is 0; cure: sudo sysctl -w user.max_{kind}_namespaces=15000"
         return f"{said}: too many namespaces; see the sysctls user.max_*_namespaces, and for leaks: lsns"
+    if errno == _errno.EROFS:
+        return (
+            f"{said}: /proc/sys is read-only, as in a Docker container; cure: docker run "
+            "--security-opt systempaths=unconfined beside the flags that it has, or --privileged"
+        )
     if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
         return (
             f"{said}: AppArmor restricts user namespaces (Ubuntu 23.10 and later); "
@@ -223,7 +232,8 @@ def diagnose(step: str, errno: int, read: Callable[[str], str] = _read) -> str:
     if seccomp == ["2"]:
         return (
             f"{said}: a seccomp filter refuses it, as in a Docker container; cure: docker run --privileged, or "
-            "docker run --cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt apparmor=unconfined, as root inside"
+            "docker run --cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt systempaths=unconfined "
+            "--security-opt apparmor=unconfined, as root inside"
         )
     if step == "write uid_map" and os.geteuid() == 0:
         return (

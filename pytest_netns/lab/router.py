@@ -44,7 +44,7 @@ class Router(Host):
             out: one of its interfaces, by object or name, or a node (a bridge, say) that it is linked to.
 
         Returns:
-            The rule: its counters can be read, and it can be removed.
+            The rule; its counters can be read, and it can be removed.
 
         Raises:
             TopologyError: it has no such interface.
@@ -75,7 +75,7 @@ class Router(Host):
                 to any address of the router.
 
         Returns:
-            The rule: its counters can be read, and it can be changed and removed.
+            The rule; its counters can be read, and it can be changed and removed.
 
         Raises:
             TopologyError: ``to`` is not behind the router, or ``on`` names no interface of it.

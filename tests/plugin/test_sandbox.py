@@ -317,6 +317,14 @@ def test_a_refusal_of_always_skips_and_says_why(project: Project) -> None:
     result.stdout.fnmatch_lines([f"SKIPPED*{EXPLANATIONS['user']}"])
 
 
+def test_sysctls_that_cannot_be_written_skip_and_say_why(project: Project) -> None:
+    project.write("test_inside.py", USES_A_NETWORK)
+    read_only = ("unshare", "--mount", "sh", "-c", 'mount --bind -o ro /proc/sys /proc/sys && exec "$@"', "sh")
+    result = project.run("-rs", user="root", through=read_only)
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*/proc/sys is read-only*--security-opt systempaths=unconfined*"])
+
+
 # ---------------------------------------------------------- diagnosis, probe
 
 
@@ -345,6 +353,7 @@ def diagnosis(step: str, number: int, **files: str) -> str:
             ["Debian", "sysctl -w kernel.unprivileged_userns_clone=1"],
         ),
         ("unshare", errno.EPERM, {"status": "Name:\tpython\nSeccomp:\t2\n"}, ["seccomp", "docker run --privileged"]),
+        ("/proc/sys/x", errno.EROFS, {"status": "Seccomp:\t2"}, ["read-only", "systempaths=unconfined"]),
         (
             "unshare",
             errno.EPERM,

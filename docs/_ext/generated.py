@@ -1,0 +1,256 @@
+"""Directives for the reference, whose content is read from the code, so that it cannot lag behind.
+
+``netns-fixture NAME``, ``netns-options``, ``netns-markers``, ``netns-features`` and ``netns-api GROUP`` write Markdown,
+or reStructuredText for autodoc, which the page's own parser reads.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.docutils import SphinxDirective
+
+import pytest_netns
+from pytest_netns import _HOME, plugin, settings
+from pytest_netns.kernel import features
+
+# ---------------------------------------------------------------- what the code says
+
+
+def fixture(name: str) -> tuple[str, str, str]:
+    """Scope, type and description of one of our fixtures."""
+    definition = getattr(plugin, name)
+    function = definition._get_wrapped_function()
+    returned = inspect.get_annotations(function)["return"]
+    made = re.fullmatch(r"Iterator\[(.*)\]", returned)
+    scope = definition._fixture_function_marker.scope
+    return str(scope), made[1] if made else returned, " ".join(inspect.getdoc(function).split())
+
+
+def markers() -> list[tuple[str, str]]:
+    """Each marker with its signature, and what ``pytest --markers`` says of it."""
+    said: list[str] = []
+
+    class Config:
+        """What ``pytest_configure`` needs of one."""
+
+        stash = pytest.Stash()
+        option = None
+
+        def getini(self, _: str) -> None:
+            return None
+
+        def addinivalue_line(self, key: str, line: str) -> None:
+            assert key == "markers"
+            said.append(line)
+
+    plugin.pytest_configure(Config())  # type: ignore[arg-type]
+    return [(signature, text.strip()) for signature, _, text in (line.partition(":") for line in said)]
+
+
+def group_of(name: str) -> str:
+    """The heading of the API page under which a public name stands."""
+    value = getattr(pytest_netns, name)
+    if inspect.isclass(value) and issubclass(value, BaseException):
+        return "errors"
+    parts = _HOME[name].split(".")
+    if name.startswith("assert_") or "assertions" in parts:
+        return "assertions"
+    if {"probe", "capture"} & set(parts):
+        return "results"
+    return "networks" if inspect.isclass(value) and len(parts) > 1 and "kernel" not in parts else "others"
+
+
+def public(group: str) -> list[str]:
+    """The public names of a group, in alphabetical order, as autodoc imports them."""
+    return [f"pytest_netns.{name}" for name in sorted(pytest_netns.__all__) if group_of(name) == group]
+
+
+def classes() -> dict[str, type]:
+    """Every class of the package by its bare name; names are unique in it."""
+    found: dict[str, type] = {}
+    for module in pkgutil.walk_packages(pytest_netns.__path__, "pytest_netns."):
+        if not module.name.endswith("__main__"):
+            for name, value in vars(importlib.import_module(module.name)).items():
+                if inspect.isclass(value) and value.__module__ == module.name and not name.startswith("_"):
+                    found[name] = value
+    return found
+
+
+def annotations_of(owner: object) -> Iterable[str]:
+    """The annotations of a function, or of the public members of a class, as they are written."""
+    if not inspect.isclass(owner):
+        return map(str, getattr(owner, "__annotations__", {}).values())
+    members = [inspect.get_annotations(owner)]
+    for name, value in inspect.getmembers(owner):
+        if not name.startswith("_"):
+            function = value.fget if isinstance(value, property) else getattr(value, "func", value)
+            members.append(getattr(function, "__annotations__", {}))
+    return [str(text) for member in members for text in member.values()]
+
+
+#: Bases and helpers of public classes, whose members show there.
+_INSIDE = {"pytest_netns.kernel.netlink", "pytest_netns.lab.nat", "pytest_netns.lab.prober", "pytest_netns.views"}
+#: In these modules, what users meet.
+_SHOWN = {"Counter", "ForwardRule", "MasqueradeRule", "Nat", "Rule"}
+
+
+def values() -> list[str]:
+    """Classes that are not imported by users, but handed to them by what is public, and by each other."""
+    known = {name: value for name, value in classes().items() if name in _SHOWN or value.__module__ not in _INSIDE}
+    seen: set[str] = set()
+    waiting: list[object] = [getattr(pytest_netns, name) for name in pytest_netns.__all__]
+    while waiting:
+        one = waiting.pop()
+        bases = {base.__name__ for base in inspect.getmro(one)} if inspect.isclass(one) else set()
+        words = {word for text in annotations_of(one) for word in re.findall(r"\w+", text)} | bases
+        for name in words & known.keys() - set(pytest_netns.__all__) - seen:
+            seen.add(name)
+            waiting.append(known[name])
+    return sorted(f"{known[name].__module__}.{name}" for name in seen)
+
+
+# ---------------------------------------------------------------- how it is shown
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table in Markdown."""
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+class Written(SphinxDirective):
+    """A directive that writes Markdown."""
+
+    def text(self) -> str:
+        """What it writes."""
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        """Parse it as if it stood in the page."""
+        self.env.note_reread()  # it depends on code, which Sphinx does not watch
+        return self.parse_text_to_nodes(self.text())
+
+
+def linked(annotation: str) -> str:
+    """An annotation whose public names are links."""
+    parts = re.split(r"(\w+)", annotation)
+    shown = [f"{{py:class}}`~pytest_netns.{part}`" if part in pytest_netns.__all__ else part for part in parts]
+    return "".join(shown) if shown != parts else f"`{annotation}`"
+
+
+class Fixture(Written):
+    """Scope, type and default of a fixture."""
+
+    required_arguments = 1
+
+    def text(self) -> str:
+        """As a list."""
+        scope, made, description = fixture(self.arguments[0])
+        return f"* **Scope**: {scope}\n* **Type**: {linked(made)}\n* **Default**: {description}"
+
+
+class Options(Written):
+    """All options."""
+
+    def text(self) -> str:
+        """What each does, and its names on the command line, in the ini file and in the environment."""
+        entries = []
+        for option in settings.OPTIONS:
+            default = settings.Settings.__dataclass_fields__[option.name].default
+            shown = str(getattr(default, "value", default)).lower() if default is not None else "none"
+            flag = option.flag + (f"={option.metavar}" if option.metavar else "")
+            names = f"Ini key `{option.ini}`, environment `{option.variable}`, default `{shown}`."
+            entries.append(f"`{flag}`\n: {option.help}\n\n  {names}")
+        return "\n\n".join(entries)
+
+
+class Markers(Written):
+    """All markers."""
+
+    def text(self) -> str:
+        """In the words of ``pytest --markers``."""
+        return "\n\n".join(f"`@pytest.mark.{signature}`\n: {text}" for signature, text in markers())
+
+
+class Features(Written):
+    """What ``netns_requires`` understands."""
+
+    def text(self) -> str:
+        """With the kernel module that brings each."""
+        modules = {**features.DEVICES, **features.QDISCS}
+        kinds = {**dict.fromkeys(features.DEVICES, "device"), **dict.fromkeys(features.QDISCS, "queueing discipline")}
+        rows = [
+            (f"`{name}`", kinds.get(name, "other"), f"`{modules[name]}`" if name in modules else "")
+            for name in features.known()
+        ]
+        return table(("Name", "Kind", "Kernel module"), [*rows, ("`program:NAME`", "a program on `PATH`", "")])
+
+
+class Api(SphinxDirective):
+    """The public names of a group, by autodoc."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Each as ``pytest_netns.NAME``."""
+        self.env.note_reread()
+        lines: list[str] = []
+        for path in values() if self.arguments[0] == "values" else public(self.arguments[0]):
+            module, _, name = path.rpartition(".")
+            value = getattr(importlib.import_module(module), name)
+            kind = "exception" if inspect.isclass(value) and issubclass(value, BaseException) else "class"
+            if inspect.ismodule(value):
+                kind = "module"
+            elif not inspect.isclass(value):
+                kind = "function"
+            lines += [f".. auto{kind}:: {path}", ""]
+        # MyST's door for reStructuredText, which autodoc writes.
+        return self.parse_text_to_nodes("```{eval-rst}\n" + "\n".join(lines) + "\n```")
+
+
+def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
+    """Annotations name a class by its module, or by nothing; the reference names it by the package."""
+    name = node.get("reftarget", "").rpartition(".")[2]
+    if node.get("refdomain") != "py" or name not in pytest_netns.__all__:
+        return None
+    domain: Any = env.get_domain("py")
+    return domain.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], f"pytest_netns.{name}", node, content)
+
+
+_AS_WRITTEN: dict[str, list[str]] = {}
+
+
+def remember(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
+    """Before napoleon: how the docstring of an attribute or a property is written."""
+    if what in ("attribute", "property") and "Raises:" not in lines:
+        _AS_WRITTEN[name] = list(lines)
+
+
+def restore(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
+    """After napoleon, which takes "One thing: more about it" for a type and its description."""
+    lines[:] = _AS_WRITTEN.pop(name, lines)
+
+
+def setup(app: Sphinx) -> dict[str, object]:
+    """Sphinx calls this."""
+    app.add_directive("netns-fixture", Fixture)
+    app.add_directive("netns-options", Options)
+    app.add_directive("netns-markers", Markers)
+    app.add_directive("netns-features", Features)
+    app.add_directive("netns-api", Api)
+    app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-docstring", remember, priority=100)
+    app.connect("autodoc-process-docstring", restore, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
