@@ -38,6 +38,8 @@ if TYPE_CHECKING:
         UnsupportedError,
         WaitTimeout,
     )
+    from pytest_netns.impair import presets
+    from pytest_netns.impair.impairment import Impairment
     from pytest_netns.interface import Interface
     from pytest_netns.kernel.sandbox import enter as enter_sandbox
     from pytest_netns.lab.bridge import Bridge
@@ -63,6 +65,7 @@ _HOME = {
     "CommandError": "pytest_netns.errors",
     "DnsResult": "pytest_netns.probe.dns",
     "Host": "pytest_netns.lab.host",
+    "Impairment": "pytest_netns.impair.impairment",
     "Interface": "pytest_netns.interface",
     "KernelError": "pytest_netns.errors",
     "Lab": "pytest_netns.lab.lab",
@@ -98,6 +101,7 @@ _HOME = {
     "assert_udp": "pytest_netns.assertions",
     "enter_sandbox": "pytest_netns.kernel.sandbox",
     "eventually": "pytest_netns.assertions",
+    "presets": "pytest_netns.impair",
     "ready": "pytest_netns",
 }
 
@@ -108,6 +112,7 @@ __all__ = [
     "CommandError",
     "DnsResult",
     "Host",
+    "Impairment",
     "Interface",
     "KernelError",
     "Lab",
@@ -143,6 +148,7 @@ __all__ = [
     "assert_udp",
     "enter_sandbox",
     "eventually",
+    "presets",
     "ready",
 ]
 
@@ -152,8 +158,8 @@ def __getattr__(name: str) -> object:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object
-    if name == "ready":
-        value = importlib.import_module("pytest_netns.ready")
+    if name in ("presets", "ready"):
+        value = importlib.import_module(f"{home}.{name}")
     else:
         value = getattr(importlib.import_module(home), "enter" if name == "enter_sandbox" else name)
     globals()[name] = value

@@ -25,6 +25,8 @@ from pytest_netns.process import Argv, Process, Supervisor
 from pytest_netns.views import Views
 
 if TYPE_CHECKING:
+    from pytest_netns.impair.engine import Impairments
+    from pytest_netns.interface import Interface
     from pytest_netns.ready import Ready
 
 _P = ParamSpec("_P")
@@ -98,6 +100,8 @@ class Namespace(Views):
         self._sockets: list[_socket.socket] = []
         self._xtables_lock = -1
         self._published: published.Publication | None = None
+        self._impairments: Impairments | None = None
+        self._foreign = existing is not None
         self._fd = -1
         if existing is not None:
             with entered(existing):
@@ -183,7 +187,8 @@ class Namespace(Views):
         """
         if self._fd < 0:
             return
-        errors = self._supervisor.close() if self._owns_supervisor else self._supervisor.end(self.name)
+        errors = self._leave_impairments()
+        errors += self._supervisor.close() if self._owns_supervisor else self._supervisor.end(self.name)
         for sock in self._sockets:
             sock.close()
         self.close_views()
@@ -359,6 +364,31 @@ class Namespace(Views):
     def processes(self) -> list[Process]:
         """Its background processes, ended ones included, in the order of their start."""
         return [process for process in self._supervisor.processes if process.node == self.name]
+
+    # ------------------------------------------------------------ impairments
+
+    @property
+    def impairments(self) -> Impairments:
+        """Those of its interfaces, beside others of the same lab."""
+        self.fd  # noqa: B018 - raises if it is closed
+        if self._impairments is None:
+            from pytest_netns.impair.engine import Impairments
+
+            self._impairments = Impairments(self._supervisor)
+        return self._impairments
+
+    def impairment_words(self, interface: Interface) -> str:
+        """What was set last for an interface and by which engine, for messages; empty if nothing was."""
+        return "" if self._impairments is None else self._impairments.words(interface)
+
+    def _leave_impairments(self) -> list[Exception]:
+        if self._impairments is None:
+            return []
+        return self._impairments.leave(self._inode, alive=self._foreign)
+
+    def next_index(self) -> int:
+        """An interface index that is free; 0 lets the kernel choose."""
+        return 0
 
     # ---------------------------------------------------------------- sockets
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from pytest_netns.errors import KernelError, NetnsError, TopologyError
+from pytest_netns.impair.engine import Impairments
 from pytest_netns.kernel.isolation import KINDS, Kind
 from pytest_netns.kernel.netlink import Request
 from pytest_netns.kernel.rtnetlink import RTM_DELROUTE
@@ -35,6 +36,7 @@ HostAddresses = AddressSpec | Sequence[AddressSpec | None] | None
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.pattern import Pattern
+    from pytest_netns.impair.impairment import Engine
     from pytest_netns.probe.matrix import PingMatrix
 
 _N = TypeVar("_N", bound=Node)
@@ -50,9 +52,11 @@ class Lab:
         sysctls: what every node is born with, on top of the baseline.
         isolate: what every host and router has of its own; see ``host``.
         visible: gives directories under /run and /tmp that isolated hosts still see.
+        impairments: who impairs links unless told otherwise: ``"netem"``, ``"relay"``, or ``"auto"``; see
+            ``Interface.impair``.
 
     Raises:
-        TopologyError: a pool is no network.
+        TopologyError: a pool is no network, or there is no such engine.
     """
 
     def __init__(
@@ -64,10 +68,12 @@ class Lab:
         sysctls: Mapping[str, str | int] | None = None,
         isolate: Iterable[Kind] = (),
         visible: Callable[[], Iterable[str | os.PathLike[str]]] = tuple,
+        impairments: Engine = "auto",
     ) -> None:
         self.name = name
         self.plan = AddressPlan(name, ipv4, ipv6)
         self.supervisor = Supervisor()
+        self.impairments = Impairments(self.supervisor, impairments)
         self.dns = Names(self)
         self.visible = visible
         self._sysctls = dict(sysctls or {})
@@ -127,8 +133,11 @@ class Lab:
                     link.remove()  # its end in a namespace that lives on would go some time later: now is better
                 except NetnsError as error:  # reported below, with all others
                     errors.append(error)
+            for node in self._adopted:
+                errors += self.impairments.leave(node.inode, alive=True)
             self._closed = True
             errors += self.supervisor.close()
+            self.impairments.close()
             for node in reversed(self._nodes.values()):
                 try:
                     node.close()

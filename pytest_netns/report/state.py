@@ -63,6 +63,7 @@ def _interfaces(node: Node, whole: bool) -> Iterable[str]:
         words = [name, "up" if state.is_up else "DOWN", *map(str, addresses)]
         words += [f"mtu {state.mtu}"] if state.mtu != 1500 else []
         words += [state.port_state] if state.port_state not in ("", "forwarding") else []
+        words += [f"impaired: {impaired}"] if (impaired := node.impairment_words(interface)) else []
         peer = _peer(node, interface)
         yield " ".join(words + ([f"-- {peer}"] if peer else []))
 
