@@ -101,6 +101,7 @@ class Namespace(Views):
         self._xtables_lock = -1
         self._published: published.Publication | None = None
         self._impairments: Impairments | None = None
+        self._owns_impairments = True
         self._foreign = existing is not None
         self._fd = -1
         if existing is not None:
@@ -189,6 +190,8 @@ class Namespace(Views):
             return
         errors = self._leave_impairments()
         errors += self._supervisor.close() if self._owns_supervisor else self._supervisor.end(self.name)
+        if self._owns_impairments and self._impairments is not None:
+            self._impairments.close()
         for sock in self._sockets:
             sock.close()
         self.close_views()

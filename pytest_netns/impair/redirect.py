@@ -139,7 +139,12 @@ def prepare(interface: Interface) -> Detour:
         tap, name = _open_tap(interface)
         undo.callback(os.close, tap)
         index = socket.if_nametoindex(name)
-        _calm(name)
+        _write(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6")  # it would announce itself
+        if interface.index == rtnetlink.LOOPBACK_INDEX:
+            # What the relay sends there comes without the kernel's own route, and an address of this host as source
+            # would be a martian. This concerns what comes by the loopback only, and stays for frames under way.
+            for key in ("route_localnet", "accept_local"):
+                _write(f"/proc/sys/net/ipv4/conf/{interface.name}/{key}")
         longest = attribute(_IFLA_TXQLEN, struct.pack("=I", _RING))
         body = struct.pack("=BxHiII", 0, 0, index, 0, 0) + longest
         node.rtnl.batch(
@@ -178,13 +183,13 @@ def _open_tap(interface: Interface) -> tuple[int, str]:
     return tap, _IFREQ.unpack(answer)[0].rstrip(b"\0").decode()
 
 
-def _calm(name: str) -> None:
-    """No IPv6 on it: it would announce itself. Called inside the namespace."""
+def _write(path: str) -> None:
+    """Switch a sysctl on, in the namespace of this thread."""
     try:
-        with open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "w", encoding="ascii") as file:
+        with open(path, "w", encoding="ascii") as file:
             file.write("1")
     except FileNotFoundError:
-        pass  # the kernel has no IPv6
+        pass  # the kernel lacks that family
 
 
 def _open_out(detour: Detour) -> int:

@@ -58,6 +58,7 @@ class Node(Prober):
         self.slots = slots or Slots()
         self.isolation: Isolation | None = None
         self._impairments = lab.impairments
+        self._owns_impairments = False
 
     def isolate(self, kinds: Iterable[Kind]) -> None:
         """Give it more of its own than a network; called by its lab before anything runs in it."""
