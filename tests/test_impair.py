@@ -19,7 +19,19 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_netns import Host, Impairment, Lab, TopologyError, UnsupportedError, eventually, presets
+from pytest_netns import (
+    Host,
+    Impairment,
+    Lab,
+    ProbeFailure,
+    TopologyError,
+    UnsupportedError,
+    assert_no_ping,
+    assert_ping,
+    assert_udp,
+    eventually,
+    presets,
+)
 from pytest_netns.impair.impairment import Engine
 from pytest_netns.kernel.features import feature
 
@@ -520,3 +532,45 @@ def test_netem_is_refused_where_the_kernel_lacks_it(lab: Lab) -> None:
     link.impair(delay="20ms")
     assert link.impairment is not None
     assert link.impairment.engine == "relay"
+
+
+# ------------------------------------------------------------------------------------------------------- explanations
+
+
+def test_a_lost_ping_is_explained_by_the_impairment(pair: Pair, engine: Engine) -> None:
+    red, blue = pair
+    red.links[0].impair(loss=1, toward=blue)
+    with pytest.raises(ProbeFailure) as caught:
+        assert_ping(red, blue, timeout=0.1)
+    cause = f"cause: the way is impaired on purpose: loss 100% configured on red:eth0 (engine {engine})"
+    assert cause in str(caught.value)
+    red.links[0].heal()
+    red.links[0].impair(loss=1, toward=red)
+    with pytest.raises(ProbeFailure, match=r"cause: the way is .*: loss 100% configured on blue:eth0"):
+        assert_ping(red, blue, timeout=0.1)
+
+
+def test_a_late_answer_is_explained_by_the_delay(pair: Pair, engine: Engine) -> None:
+    red, blue = pair
+    red.links[0].impair(delay="0.2s", toward=blue)
+    with pytest.raises(ProbeFailure, match=r"cause: it works now: .*too late: delay 200ms configured on red:eth0"):
+        assert_ping(red, blue, timeout=0.1)
+
+
+def test_chance_is_named_when_it_works_again(town: Lab) -> None:
+    lan = town.bridge("lan")
+    red, blue, green = (lan.host(name) for name in ("red", "blue", "green"))
+    assert red.ping(blue)
+    green.links[0].impair(loss=1)  # not on the way
+    blue.links[0].impair(loss="0.001%", toward=blue)
+    with pytest.raises(ProbeFailure) as caught:
+        assert_udp(red, blue, 7, timeout=0.1)  # closed for a reason of its own
+    assert "impaired on purpose" not in str(caught.value).split("evidence")[0]
+    assert "impaired: loss 0.001% configured on lan:blue" in str(caught.value)
+    assert "green" not in str(caught.value).split("asked again")[0]
+
+
+def test_all_that_is_lost_on_purpose_was_sent(pair: Pair) -> None:
+    red, blue = pair
+    red.links[0].impair(loss=1)
+    assert_no_ping(red, blue, timeout=0.1)

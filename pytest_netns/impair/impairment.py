@@ -216,7 +216,7 @@ def _rate_text(value: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What an impairment has done so far, in frames; all zero where the engine does not count.
+    """What an impairment has done so far, in frames. netem counts lost ones only, those without room among them.
 
     Attributes:
         passed: sent on.
@@ -245,7 +245,7 @@ class ActiveImpairment(Impairment):
     """An impairment in force, as read back from the engine that does it. Equal to the ``Impairment`` of that content.
 
     Attributes:
-        engine: ``netem``, ``tbf`` (of the kernel, for a rate alone) or ``relay``.
+        engine: ``netem`` or ``relay``.
         seed: what its random numbers began with; None if chosen by the machine.
         counters: what it has done so far.
     """

@@ -1,4 +1,4 @@
-"""netem as an engine: the impairment of one interface by the kernel (tc-netem(8)), or tc-tbf(8) for a rate alone."""
+"""netem as an engine: the impairment of one interface by the kernel. See tc-netem(8)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import KernelError, TopologyError, UnsupportedError
-from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
+from pytest_netns.impair.impairment import ActiveImpairment, Counters, Engine, Impairment
 from pytest_netns.kernel import traffic
 from pytest_netns.kernel.netlink import attribute, attributes
 from pytest_netns.kernel.traffic import TC_H_ROOT, Qdisc
@@ -96,7 +96,6 @@ class Netem:
     def __init__(self, interface: Interface) -> None:
         self.interface = interface
         self.seed: int | None = None
-        self._dropped = 0
         self.last = Impairment()
 
     def apply(self, impairment: Impairment, seed: int | None) -> ActiveImpairment:
@@ -126,7 +125,7 @@ class Netem:
                     "engine='relay'"
                 ) from None
             raise
-        found, got = decode(self._options())
+        found, got = decode(self._there().options)
         wrong = differences(impairment, found)
         if seed is not None and got != seed & 0xFFFFFFFFFFFFFFFF:
             wrong.append(f"seed is {got} instead of {seed} (needs Linux 6.6)")
@@ -142,10 +141,11 @@ class Netem:
 
     def read(self) -> ActiveImpairment:
         """What is in force now. Raises KernelError if somebody has removed it."""
-        found, _ = decode(self._options())
+        there = self._there()
+        found, _ = decode(there.options)
         # Rounding of the kernel's is no news.
         shown = self.last if not differences(self.last, found) else found
-        return ActiveImpairment(shown, self.engine, self.seed)
+        return ActiveImpairment(shown, self.engine, self.seed, Counters(lost=there.dropped))
 
     def heal(self) -> None:
         """Impair nothing any more.
@@ -177,14 +177,14 @@ class Netem:
         every = [traffic.decode_qdisc(body) for body in bodies]
         return next((q for q in every if q.index == interface.index and q.parent == TC_H_ROOT), None)
 
-    def _options(self) -> bytes:
+    def _there(self) -> Qdisc:
         there = self._root()
         if there is None or there.kind != "netem":
             where = self.interface
             raise KernelError(
                 errno.ENOENT, f"tc qdisc show dev {where.name}", where.node.name, "somebody has removed netem"
             )
-        return there.options
+        return there
 
 
 def seedable() -> bool:
