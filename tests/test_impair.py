@@ -440,10 +440,15 @@ def test_hosts_in_one_namespace_see_the_same(town: Lab) -> None:
     sidecar = town.host("sidecar", shares=web)
     link.impair(delay="5ms")
     assert sidecar.interfaces["eth0"].impairment == Impairment(delay="5ms")
+    link.heal()
+    sidecar.interfaces["eth0"].impair(delay="5ms")
+    link.b.impair(delay="5ms")
     sidecar.close()
     assert link.impairment == Impairment(delay="5ms")
     assert red.ping(link.a)
     assert_round_trip(red, link.a, 0.010)
+    link.heal()
+    assert link.impairment is None
 
 
 def test_a_link_may_be_removed_and_a_node_closed(pair: Pair, town: Lab) -> None:

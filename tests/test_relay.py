@@ -320,6 +320,19 @@ def test_a_full_queue_drops_and_counts(pair: tuple[Host, Host, Link]) -> None:
     assert 400 <= active.counters.overflowed <= 500
 
 
+def test_what_the_relay_cannot_read_in_time_is_counted(
+    lab: Lab, pair: tuple[Host, Host, Link], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red, blue, link = pair
+    monkeypatch.setattr(redirect, "_RINGS", (50,))
+    link.impair(delay="1ms", toward=blue)
+    os.kill(relay_of(lab), signal.SIGSTOP)
+    Stream(red, blue).send(80)
+    os.kill(relay_of(lab), signal.SIGCONT)
+    assert link.a.impairment is not None
+    assert link.a.impairment.counters.overflowed == 30
+
+
 def test_super_frames_stay_whole_with_a_delay_alone(pair: tuple[Host, Host, Link]) -> None:
     red, blue, link = pair
     block = bytes(random.Random(1).randbytes(1 << 20))

@@ -98,6 +98,12 @@ class Impairments:
             self._control = RelayControl(self._supervisor)
         return self._control
 
+    def _found(self, interface: Interface) -> _Engine | None:
+        engine = self._active.get(_key(interface))
+        if engine is not None:
+            engine.interface = interface  # of hosts in one namespace the one that was asked before may be closed
+        return engine
+
     def _new(self, interface: Interface, engine: Engine) -> _Engine:
         if engine == "netem":
             from pytest_netns.impair.netem import Netem
@@ -116,7 +122,7 @@ class Impairments:
         with self._lock:
             if not interface.state.mac:
                 raise TopologyError(f"{interface} carries no Ethernet frames; only such can be impaired")
-            before = self._active.get(key)
+            before = self._found(interface)
             if before is not None and before.engine == chosen and before.usable:
                 return before.apply(impairment, seed)
             new = self._new(interface, chosen)
@@ -131,15 +137,17 @@ class Impairments:
     def heal(self, interface: Interface) -> None:
         """Impair it no more. Raises KernelError."""
         with self._lock:
-            engine = self._active.pop(_key(interface), None)
+            engine = self._found(interface)
             if engine is not None:
+                del self._active[_key(interface)]
                 self._draining.setdefault(interface.node.inode, []).append(engine)
                 engine.heal()
 
     def of(self, interface: Interface) -> ActiveImpairment | None:
         """What is in force now, read back. Raises ProcessDied, KernelError."""
-        engine = self._active.get(_key(interface))
-        return None if engine is None else engine.read()
+        with self._lock:
+            engine = self._found(interface)
+            return None if engine is None else engine.read()
 
     def words(self, interface: Interface) -> str:
         """What was set last and by which engine, for messages; empty if nothing was. Asks nobody."""

@@ -224,7 +224,7 @@ class Counters:
         duplicated: sent twice.
         corrupted: sent with a bit flipped.
         reordered: sent before their turn.
-        overflowed: dropped because too many were under way (see ``rate``).
+        overflowed: dropped because too many were under way (see ``rate``), or came faster than the relay can read.
         refused: that the interface did not take when their time had come, e.g. because it was down.
     """
 

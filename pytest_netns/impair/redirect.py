@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from pytest_netns.errors import KernelError, NetnsError, UnsupportedError
 from pytest_netns.interface import DETOUR_PREFIX
 from pytest_netns.kernel import reaper, rtnetlink, traffic
-from pytest_netns.kernel.netlink import Request, attribute
-from pytest_netns.kernel.rtnetlink import RTM_NEWLINK
+from pytest_netns.kernel.netlink import Request, attribute, attributes
+from pytest_netns.kernel.rtnetlink import RTM_GETLINK, RTM_NEWLINK
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
 
 if TYPE_CHECKING:
@@ -32,11 +32,12 @@ _TUNSETIFF, _TUNSETIFINDEX = 0x400454CA, 0x400454DA
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
 _SOL_PACKET, _PACKET_VNET_HDR = 263, 15
 _SO_MARK, _SO_SNDBUFFORCE = 36, 32
-_IFLA_TXQLEN = 13
+_IFLA_TXQLEN, _IFLA_STATS64 = 13, 23
 _IFREQ = struct.Struct("=16sH22x")
 
-#: Frames that the tap holds until the relay reads them. A second's worth at what it can do at most.
-_RING = 100_000
+#: Frames that the tap holds until the relay reads them: the first that the kernel takes. The larger is a second's worth
+#: of what the relay can do at most; Linux 6.1 answers ERANGE.
+_RINGS = (100_000, 10_000)
 _SEND_BUFFER = 16 << 20
 #: What the marks begin with; the rest is the interface's index, for frames that one sends may go on to another of the
 #: same namespace. Marks do not leave a namespace.
@@ -107,6 +108,15 @@ class Detour:
                 return False
             raise
 
+    @property
+    def overrun(self) -> int:
+        """Frames that the tap had no room for, because the relay was too slow."""
+        request = Request(
+            RTM_GETLINK, 0, struct.pack("=BxHiII", 0, 0, self.index, 0, 0), f"ip -s link show {self.name}"
+        )
+        statistics = attributes(self.interface.node.rtnl.get(request), 16).get(_IFLA_STATS64, b"")
+        return int(struct.unpack_from("=8Q", statistics)[7]) if len(statistics) >= 64 else 0
+
     def disengage(self) -> None:
         """Send what comes from now on straight out. Nothing happens if the interface is gone."""
         interface = self.interface
@@ -145,11 +155,9 @@ def prepare(interface: Interface) -> Detour:
             # would be a martian. This concerns what comes by the loopback only, and stays for frames under way.
             for key in ("route_localnet", "accept_local"):
                 _write(f"/proc/sys/net/ipv4/conf/{interface.name}/{key}")
-        longest = attribute(_IFLA_TXQLEN, struct.pack("=I", _RING))
-        body = struct.pack("=BxHiII", 0, 0, index, 0, 0) + longest
+        _lengthen(interface, index, name)
         node.rtnl.batch(
             [
-                Request(RTM_NEWLINK, 0, body, f"ip link set {name} txqueuelen {_RING}"),
                 # Without a queue of its own: what it would hold, or drop, is the relay's to decide.
                 traffic.qdisc_replace(index, name, "noqueue", b"", ""),
                 rtnetlink.link_up(index, name),
@@ -181,6 +189,19 @@ def _open_tap(interface: Interface) -> tuple[int, str]:
         os.close(tap)
         raise KernelError(error.errno or 0, f"ip tuntap add dev {DETOUR_PREFIX}0 mode tap", node.name) from error
     return tap, _IFREQ.unpack(answer)[0].rstrip(b"\0").decode()
+
+
+def _lengthen(interface: Interface, index: int, name: str) -> None:
+    """Make the tap hold as many frames as it can."""
+    for length in _RINGS:
+        body = struct.pack("=BxHiII", 0, 0, index, 0, 0) + attribute(_IFLA_TXQLEN, struct.pack("=I", length))
+        try:
+            interface.node.rtnl.batch([Request(RTM_NEWLINK, 0, body, f"ip link set {name} txqueuelen {length}")])
+        except KernelError as error:
+            if error.errno != errno.ERANGE or length == _RINGS[-1]:
+                raise
+        else:
+            return
 
 
 def _write(path: str) -> None:

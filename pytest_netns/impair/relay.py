@@ -11,7 +11,6 @@ by one. It ends when the other side does.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import gc
 import heapq
@@ -28,6 +27,8 @@ from typing import Any
 HEADER = 10
 _LARGEST = (1 << 16) + 64
 _BATCH = 64
+#: Bytes of frames under way, of all directions together, above which further ones are dropped.
+_MEMORY = 1 << 29
 _TUNSETOFFLOAD = 0x400454D0
 #: TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN: what a frame may leave to whoever sends it at last.
 _SUPER_FRAMES = 0x0F
@@ -80,10 +81,10 @@ class Direction:
         self.chatter = random.Random(f"chatter/{seed}")
         # What is counted or damaged one by one must be what is on the wire: the kernel cuts what TCP has left whole,
         # and completes checksums. A delay alone can be had for whole ones.
-        self.super_frames = not any(
-            (self.jitter, self.loss, self.reorder, self.duplicate, self.corrupt, self.bytes_per_second)
-        )
-        fcntl.ioctl(self.tap, _TUNSETOFFLOAD, _SUPER_FRAMES if self.super_frames else 0)
+        whole = not any((self.jitter, self.loss, self.reorder, self.duplicate, self.corrupt, self.bytes_per_second))
+        if whole != self.super_frames:
+            fcntl.ioctl(self.tap, _TUNSETOFFLOAD, _SUPER_FRAMES if whole else 0)
+            self.super_frames = whole
 
     def state(self) -> dict[str, Any]:
         """What is in force, and what has happened."""
@@ -101,6 +102,7 @@ class Relay:
         self.by_tap: dict[int, Direction] = {}
         self.under_way: list[tuple[float, int, Direction, bytes]] = []
         self.sequence = 0
+        self.memory = 0
         self.epoll = select.epoll()
         self.epoll.register(control.fileno(), select.EPOLLIN)
 
@@ -119,7 +121,8 @@ class Relay:
                 select.select([epoll], [], [], wait)
             for fd, _ in epoll.poll(0):
                 if fd != control:
-                    self.read(self.by_tap[fd])
+                    if (direction := self.by_tap.get(fd)) is not None:  # or a command has just closed it
+                        self.read(direction)
                 elif not self.obey():
                     return
             if heap:
@@ -172,12 +175,13 @@ class Relay:
                 if direction.bytes_per_second:
                     begin = max(due, direction.busy_until)
                     due = begin + (len(frame) - HEADER) / direction.bytes_per_second
-        if direction.queued >= direction.limit:
+        if direction.queued >= direction.limit or self.memory > _MEMORY:
             direction.counts["overflowed"] += 1
             return
         if direction.bytes_per_second:
             direction.busy_until = max(due, direction.busy_until)
         direction.queued += 1
+        self.memory += len(frame)
         self.sequence += 1
         heapq.heappush(self.under_way, (due, self.sequence, direction, frame))
 
@@ -187,14 +191,13 @@ class Relay:
         while heap and heap[0][0] <= now:
             _, _, direction, frame = heapq.heappop(heap)
             direction.queued -= 1
+            self.memory -= len(frame)
             if direction.closed:
                 continue
             try:
                 direction.send(frame)
                 direction.counts["passed"] += 1
-            except OSError as error:
-                if error.errno not in _REFUSALS:
-                    raise
+            except OSError:  # the interface is down, gone, too busy, or its mtu was made smaller
                 direction.counts["refused"] += 1
             if direction.closing and not direction.queued:
                 self.read(direction)
@@ -256,12 +259,6 @@ class Relay:
 
         # The kernel waits some 10 ms for each (RCU), and the others shall not.
         threading.Thread(target=let_go).start()
-
-
-#: What a device says that is down, gone, or too busy, or for which a frame is too long since its MTU was changed.
-_REFUSALS = frozenset(
-    {errno.ENETDOWN, errno.ENXIO, errno.ENODEV, errno.ENOBUFS, errno.EAGAIN, errno.EMSGSIZE, errno.EINVAL}
-)
 
 
 def _with_one_bit_flipped(frame: bytes, chance: float) -> bytes:

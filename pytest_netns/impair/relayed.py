@@ -28,12 +28,23 @@ class Relayed:
     engine: Engine = "relay"
 
     def __init__(self, interface: Interface, relay: Callable[[], RelayControl]) -> None:
-        self.interface = interface
+        self._interface = interface
         self._relay = relay()
         self._number = next(_numbers)
         self._detour: redirect.Detour | None = None
         self.seed: int | None = None
         self.last = Impairment()
+
+    @property
+    def interface(self) -> Interface:
+        """Whose frames."""
+        return self._interface
+
+    @interface.setter
+    def interface(self, same: Interface) -> None:
+        self._interface = same
+        if self._detour is not None:
+            self._detour.interface = same
 
     @property
     def usable(self) -> bool:
@@ -88,6 +99,7 @@ class Relayed:
             )
         found = cast("dict[str, float]", answer["in_force"])
         counted = cast("dict[str, int]", answer["counters"])
+        counted["overflowed"] += self._detour.overrun
         impairment = Impairment(**{name: value for name, value in found.items() if name != "limit"})
         return ActiveImpairment(impairment, self.engine, self.seed, Counters(**counted))
 
