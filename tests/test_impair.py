@@ -121,8 +121,8 @@ def spread(probability: float, count: int) -> float:
     return SURE * math.sqrt(count * probability * (1 - probability))
 
 
-def assert_round_trip(source: Host, target: object, least: float) -> None:
-    """The median is at most 2 ms above what was asked, and no answer comes early.
+def assert_round_trip(source: Host, target: object, least: float, most_above: float = 0.005) -> None:
+    """The median is at most so many seconds above what was asked, and no answer comes early.
 
     Tried again for some time: on a machine with more to do than it can, everybody is late at times.
     """
@@ -131,9 +131,9 @@ def assert_round_trip(source: Host, target: object, least: float) -> None:
         result = source.ping(target, count=15, timeout=2 * SLOWNESS)  # type: ignore[arg-type]
         assert result.received == result.sent
         assert min(result.rtts) >= least
-        return statistics.median(result.rtts) <= least + 0.002 * SLOWNESS
+        return statistics.median(result.rtts) <= least + most_above * SLOWNESS
 
-    eventually(is_in_time, within=20 * SLOWNESS)
+    eventually(is_in_time, within=30 * SLOWNESS)
 
 
 # ------------------------------------------------------------------------------------------------------------ delay
@@ -143,7 +143,7 @@ def test_a_delay_is_one_way(pair: Pair, engine: Engine) -> None:
     red, blue = pair
     red.links[0].impair(delay="20ms")
     for address in (blue.ip4, blue.ip6):
-        assert_round_trip(red, address, 0.040)
+        assert_round_trip(red, address, 0.040, 0.002)
 
 
 def test_toward_names_the_end_that_receives(pair: Pair) -> None:

@@ -315,9 +315,13 @@ def test_a_full_queue_drops_and_counts(pair: tuple[Host, Host, Link]) -> None:
     red, blue, link = pair
     link.impair(rate="10kbit", toward=blue)
     Stream(red, blue).send(10_500)
-    active = eventually(lambda: (found := link.a.impairment) and found.counters.overflowed and found)
-    assert active
-    assert 400 <= active.counters.overflowed <= 500
+
+    def overflowed() -> int:
+        assert link.a.impairment is not None
+        return link.a.impairment.counters.overflowed
+
+    eventually(lambda: overflowed() >= 400, within=20 * SLOWNESS)  # some have passed meanwhile
+    assert overflowed() <= 500
 
 
 def test_what_the_relay_cannot_read_in_time_is_counted(
@@ -386,7 +390,7 @@ def test_a_lab_with_many_links(lab: Lab) -> None:
     for host in hosts:
         host.links[0].impair(delay="5ms")
     assert hosts[0].ping(hosts[9])
-    assert_round_trip(hosts[0], hosts[9], 0.020)
+    assert_round_trip(hosts[0], hosts[9], 0.020, 0.015)  # four times through the relay
     assert lab.ping_all(timeout=5)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_netns.errors import ProcessDied, WaitTimeout
+from pytest_netns.errors import NetnsError, ProcessDied, WaitTimeout
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, setns, unshare
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class RelayControl:
         Raises:
             ProcessDied: the relay is dead.
             WaitTimeout: it does not answer.
-            RuntimeError: it could not do it.
+            NetnsError: it could not do it.
         """
         message = json.dumps({"do": do, "number": number, **(details or {})}).encode()
         with self._lock:
@@ -73,7 +73,7 @@ class RelayControl:
             raise self.death()
         found: dict[str, object] = json.loads(answer)
         if "error" in found:
-            raise RuntimeError(f"the relay of impairments could not do {do!r}: {found['error']}")
+            raise NetnsError(f"the relay of impairments could not do {do!r}: {found['error']}")
         return found
 
     def death(self) -> ProcessDied:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, cast
 
 from pytest_netns.errors import KernelError, NetnsError, ProcessDied
@@ -59,18 +61,14 @@ class Relayed:
             KernelError: it refused, or something else came out than was asked.
             ProcessDied: the relay is dead.
         """
-        wanted = dict(
-            zip(
-                ("delay", "jitter", "loss", "rate", "reorder", "duplicate", "corrupt"), impairment.values(), strict=True
-            )
-        )
+        wanted = {field.name: getattr(impairment, field.name) for field in fields(Impairment)}
         # Each direction has random numbers of its own, whatever the order in which they are made.
         text = None if seed is None else f"{seed}/{self.interface}"
         details: dict[str, object] = {"wanted": {**wanted, "limit": impairment.limit}, "seed": text}
         if self._detour is None:
             detour = redirect.prepare(self.interface)
             try:
-                self._relay.ask("open", self._number, (detour.tap, detour.out), details)
+                answer = self._relay.ask("open", self._number, (detour.tap, detour.out), details)
             finally:
                 detour.close_descriptors()
             try:
@@ -80,23 +78,24 @@ class Relayed:
                 raise
             self._detour = detour
         else:
-            self._relay.ask("set", self._number, details=details)
+            answer = self._relay.ask("set", self._number, details=details)
         self.seed = seed
         self.last = impairment
-        found = self.read()
+        found = self._told(answer)
         if found != impairment:
-            raise KernelError(
-                0, f"impair {self.interface}: {impairment}", self.interface.node.name, f"the relay does {found}"
-            )
+            raise NetnsError(f"impairing {self.interface}: {impairment} was asked, and the relay does {found}")
         return found
 
     def read(self) -> ActiveImpairment:
         """What is in force now. Raises ProcessDied, KernelError."""
-        answer = self._relay.ask("state", self._number)
+        return self._told(self._relay.ask("state", self._number))
+
+    def _told(self, answer: Mapping[str, object]) -> ActiveImpairment:
+        """What the relay says of itself, if it still gets the frames."""
         if answer.get("gone") or self._detour is None or not self._detour.engaged:
-            raise KernelError(
-                2, f"impair {self.interface}", self.interface.node.name, "somebody has removed the wiring of the relay"
-            )
+            operation = f"tc filter show dev {self.interface.name} egress"
+            detail = "somebody has removed the wiring of the relay"
+            raise KernelError(errno.ENOENT, operation, self.interface.node.name, detail)
         found = cast("dict[str, float]", answer["in_force"])
         counted = cast("dict[str, int]", answer["counters"])
         counted["overflowed"] += self._detour.overrun
