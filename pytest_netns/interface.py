@@ -28,7 +28,8 @@ FALLBACK_DEVICES = frozenset(
     {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0"}
 )
 
-#: What the names of devices begin with that take frames to our relay (see ``pytest_netns.impair.redirect``).
+#: What the names of devices begin with that take frames to our relay (see ``pytest_netns.impair.redirect``); a number
+#: follows.
 DETOUR_PREFIX = "impair-"
 
 
@@ -49,9 +50,14 @@ def parse_address(value: object, what: str) -> AddressWithPrefix:
     return address
 
 
+def is_detour(name: str) -> bool:
+    """Whether a device takes frames to our relay, by its name. Nothing else in a lab is called so."""
+    return name.startswith(DETOUR_PREFIX) and name[len(DETOUR_PREFIX) :].isdecimal()
+
+
 def is_hidden(name: str) -> bool:
     """Whether a device is not of the network that a test has made: listings leave it out."""
-    return name in FALLBACK_DEVICES or name.startswith(DETOUR_PREFIX)
+    return name in FALLBACK_DEVICES or is_detour(name)
 
 
 class Interface:

@@ -575,6 +575,17 @@ def test_chance_is_named_when_it_works_again(town: Lab) -> None:
     assert "green" not in str(caught.value).split("asked again")[0]
 
 
+def test_a_lossy_link_is_not_blamed_for_everything(town: Lab) -> None:
+    red, blue = town.host("red"), town.host("blue")
+    link = town.connect(red, blue)
+    link.impair(loss="0.001%")
+    blue.sysctl["net.ipv4.conf.all.arp_ignore"] = 8
+    with pytest.raises(ProbeFailure) as caught:
+        assert_ping(red, blue.ip4, timeout=0.1)
+    assert "cause: ARP on red:eth0" in str(caught.value)
+    assert "impaired: loss 0.001% configured on red:eth0" in str(caught.value)
+
+
 def test_all_that_is_lost_on_purpose_was_sent(pair: Pair) -> None:
     red, blue = pair
     red.links[0].impair(loss=1)

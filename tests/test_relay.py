@@ -25,6 +25,7 @@ from pytest_netns import (
     Namespace,
     NetnsError,
     ProcessDied,
+    TopologyError,
     UnsupportedError,
     eventually,
 )
@@ -154,8 +155,19 @@ def test_the_way_round_is_not_listed_but_found(lab: Lab, pair: tuple[Host, Host,
     assert detour.startswith("impair-")
     assert list(red.interfaces) == ["lo", "eth0"]
     assert red.interfaces[detour].is_up
+    assert red.interfaces[detour].index > red.interfaces["eth0"].index  # a number of the lab's, which no link gets
     assert detour not in describe(lab, whole=True)
     assert red.run(["ip", "-6", "-o", "address", "show", "dev", detour]).stdout == ""
+
+
+def test_nobody_else_is_called_so(lab: Lab) -> None:
+    lan = lab.bridge("lan")
+    one, other = lan.host("impair-0"), lan.host("impair-x")
+    assert lan.ports["impair-x"]
+    assert len(lan.ports) == len(lan.interfaces) - 2 == 2
+    assert one.ping(other)
+    with pytest.raises(TopologyError, match="'impair-7' cannot be an interface's name"):
+        lab.connect(one, other, names=("impair-7", "eth7"))
 
 
 def test_healing_leaves_nothing(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
@@ -274,9 +286,8 @@ def test_a_seed_makes_it_repeatable(pair: tuple[Host, Host, Link]) -> None:
     # the 99 % interval of a binomial distribution; with a seed there is no chance in it
     assert abs(len(first) - 100) <= 2.576 * (2000 * 0.05 * 0.95) ** 0.5
     link.impair(loss="5%", seed=42)
-    red.run(["ip", "neighbour", "flush", "all"])  # so that there is a search, which is nobody's turn
-    eventually(lambda: red.ping(blue, timeout=0.2))
-    link.impair(loss="5%", seed=42)
+    for _ in range(10):
+        red.arp(blue, timeout=0.5)  # of which is nobody's turn taken
     assert lost(red, blue) == first
     assert back != first
     link.impair(loss="5%", seed=43)

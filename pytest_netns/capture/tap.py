@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from pytest_netns.capture import bpf, clock
 from pytest_netns.capture.frame import ETH_CANARY, Frame
 from pytest_netns.errors import KernelError
-from pytest_netns.interface import DETOUR_PREFIX
+from pytest_netns.interface import is_detour
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
 
@@ -147,7 +147,7 @@ class Tap:
                 continue
             if kind == _PACKET_OUTGOING and hardware == _ARPHRD_LOOPBACK:
                 continue  # it arrives at once
-            if interface.startswith(DETOUR_PREFIX):
+            if is_detour(interface):
                 continue  # on its way to our relay; it is seen when it leaves its interface
             stamp = 0
             for level, what, value in control:

@@ -14,8 +14,8 @@ from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.link import Link
 from pytest_netns.lab.node import Node
 
-#: From this part of lost frames on, chance is cause enough for silence.
-_MOSTLY = 0.5
+#: From this part of lost frames on, silence is what must be expected; and what may be put down to chance.
+MOSTLY, OFTEN = 0.5, 0.05
 #: Seconds at most that are waited longer because of delays.
 _LONGEST = 3.0
 
@@ -82,18 +82,18 @@ def extra_patience(lab: Lab) -> float:
     return min(_LONGEST, sum(each.impairment.delay + each.impairment.jitter for each in every if each is not None))
 
 
-def as_cause(found: list[Condition], *, surely: bool = False) -> str | None:
+def as_cause(found: list[Condition], *, least: float = 0.0) -> str | None:
     """What the impairments explain, in a sentence; None if nothing.
 
     Args:
         found: those on the way.
-        surely: only if silence is what must be expected of them.
+        least: only if they lose so much of what is sent.
     """
     lossy = [each for each in found if each.loses]
     arrives = 1.0
     for each in lossy:
         arrives *= 1 - each.loses
-    if not lossy or (surely and arrives > 1 - _MOSTLY):
+    if not lossy or 1 - arrives < least:
         return None
     return f"the way is impaired on purpose: {'; '.join(map(str, lossy))}"
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pytest_netns.capture.frame import is_search
 from pytest_netns.errors import NetnsError, NetnsWarning
 from pytest_netns.explain import questions
-from pytest_netns.explain.conditions import as_cause, as_delay, conditions, extra_patience
+from pytest_netns.explain.conditions import MOSTLY, OFTEN, as_cause, as_delay, conditions, extra_patience
 from pytest_netns.explain.neighbours import deaf_neighbour
 from pytest_netns.explain.questions import Question
 from pytest_netns.explain.rules import Drop, RuleTrace
@@ -90,10 +90,11 @@ def explain(lab: Lab, question: Question) -> Explanation:
         return _because(found, drop.cause(what), drop.node.name, [f"traced: {d.cause(w)}" for d, w in drops])
     impaired = conditions(lab, there)
     found.evidence += [f"impaired: {each}" for each in impaired]
-    if (cause := as_cause(impaired, surely=True)) is not None:
+    if (cause := as_cause(impaired, least=MOSTLY)) is not None:
         return _because(found, cause, impaired[0].interface.node.name, there.evidence)
     if (fault := deaf_neighbour(lab, there)) is not None:
-        return _because(found, as_cause(impaired) or fault.cause, fault.node, [*there.evidence, *fault.evidence])
+        cause = as_cause(impaired, least=OFTEN) or fault.cause
+        return _because(found, cause, fault.node, [*there.evidence, *fault.evidence])
     found.evidence += there.evidence
     found.ruled_out += [
         f"way there: {' -> '.join(node.name for node in there.nodes)}; links, ports, routes, neighbours are in order",
