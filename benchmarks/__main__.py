@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-from benchmarks import floor, iproute2, isolate, ours, probes, rivals, routed, scaling, stage, table
+from benchmarks import floor, impair, iproute2, isolate, ours, probes, rivals, routed, scaling, stage, table
 from benchmarks.stopwatch import Contender, Experiment, Row, laps, measure
 from benchmarks.suite import TESTS, Sessions, installed
 from pytest_netns import PrivilegeError
@@ -80,6 +80,19 @@ def experiments(sessions: Sessions, workers: list[rivals.Worker]) -> list[Experi
             },
             {"ours": _timed(probes.questions)},
         ),
+        *(
+            Experiment(
+                f"impair-{engine}",
+                {
+                    "first": f"impairing a link by {engine}, the first of a lab",
+                    "next": "the next link",
+                    "change": "changing it",
+                    "heal": "healing it",
+                },
+                {"ours": _timed(impair.settings, engine)},
+            )
+            for engine in impair.engines()
+        ),
         Experiment(
             "ping-all",
             {"first": "ping_all of 10 hosts", "next": "ping_all again"},
@@ -138,7 +151,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         sessions = Sessions(Path(folder), SYSCTLS)
         known = {each.name: each for each in experiments(sessions, workers)}
-        others = ("capture", "isolate", "scaling", "start-up")
+        others = ("capture", "impair", "isolate", "scaling", "start-up")
         wanted = options.only or [*known, *others]
         for name in wanted:
             if name not in known and name not in others:
@@ -148,6 +161,8 @@ def main() -> int:
                 rows += measure(known[name], options.rounds)
         if "capture" in wanted:
             notes.append(probes.capture_rate())
+        if "impair" in wanted:
+            notes += impair.figures()
         if "isolate" in wanted:
             notes.append(isolate.cost(Path(folder), min(options.rounds, SESSIONS)))
         if "scaling" in wanted:

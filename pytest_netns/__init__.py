@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from pytest_netns.factories import LabFactory, NamespaceFactory
     from pytest_netns.faults.fault import Fault
     from pytest_netns.faults.schedule import Schedule
+    from pytest_netns.impair import presets
+    from pytest_netns.impair.impairment import Impairment
     from pytest_netns.interface import Interface
     from pytest_netns.kernel.sandbox import enter as enter_sandbox
     from pytest_netns.lab.bridge import Bridge
@@ -77,6 +79,7 @@ _HOME = {
     "Fault": "pytest_netns.faults.fault",
     "Frame": "pytest_netns.capture.frame",
     "Host": "pytest_netns.lab.host",
+    "Impairment": "pytest_netns.impair.impairment",
     "Interface": "pytest_netns.interface",
     "KernelError": "pytest_netns.errors",
     "Lab": "pytest_netns.lab.lab",
@@ -123,6 +126,7 @@ _HOME = {
     "describe": "pytest_netns.report.state",
     "enter_sandbox": "pytest_netns.kernel.sandbox",
     "eventually": "pytest_netns.assertions",
+    "presets": "pytest_netns.impair",
     "ready": "pytest_netns",
 }
 
@@ -136,6 +140,7 @@ __all__ = [
     "Fault",
     "Frame",
     "Host",
+    "Impairment",
     "Interface",
     "KernelError",
     "Lab",
@@ -182,6 +187,7 @@ __all__ = [
     "describe",
     "enter_sandbox",
     "eventually",
+    "presets",
     "ready",
 ]
 
@@ -193,8 +199,8 @@ if not TYPE_CHECKING:  # to type checkers a name that is not imported above does
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value: object
-        if name == "ready":
-            value = importlib.import_module("pytest_netns.ready")
+        if name in ("presets", "ready"):
+            value = importlib.import_module(f"{home}.{name}")
         else:
             value = getattr(importlib.import_module(home), "enter" if name == "enter_sandbox" else name)
         globals()[name] = value

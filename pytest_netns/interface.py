@@ -7,6 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from pytest_netns.kernel.rtnetlink import AddressWithPrefix
 from pytest_netns.kernel.tables import LinkState, decode_address, decode_link, in_order, is_tentative
 
 if TYPE_CHECKING:
+    from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment, Quantity
     from pytest_netns.namespace import Namespace
 
 #: Seconds to wait for a carrier. It takes microseconds; this is for a machine that is stuck.
@@ -25,6 +27,10 @@ CARRIER_DEADLINE = 5.0
 FALLBACK_DEVICES = frozenset(
     {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0"}
 )
+
+#: What the names of devices begin with that take frames to our relay (see ``pytest_netns.impair.redirect``); a number
+#: follows.
+DETOUR_PREFIX = "impair-"
 
 
 def parse_address(value: object, what: str) -> AddressWithPrefix:
@@ -44,6 +50,16 @@ def parse_address(value: object, what: str) -> AddressWithPrefix:
     return address
 
 
+def is_detour(name: str) -> bool:
+    """Whether a device takes frames to our relay, by its name. Nothing else in a lab is called so."""
+    return name.startswith(DETOUR_PREFIX) and name[len(DETOUR_PREFIX) :].isdecimal()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a device is not of the network that a test has made: listings leave it out."""
+    return name in FALLBACK_DEVICES or is_detour(name)
+
+
 class Interface:
     """A network device, by name and index. What it shows is asked of the kernel at each access.
 
@@ -61,7 +77,8 @@ class Interface:
         self.index = index
 
     def __repr__(self) -> str:
-        return f"<Interface {self.name!r} of {self.node.name!r}>"
+        impaired = self.node.impairment_words(self)
+        return f"<Interface {self.name!r} of {self.node.name!r}{f', impaired: {impaired}' if impaired else ''}>"
 
     def __str__(self) -> str:
         return f"{self.node.name}:{self.name}"
@@ -158,6 +175,114 @@ class Interface:
         """``ip link set down``. The kernel forgets the routes through it."""
         self.node.rtnl.batch([rtnetlink.link_down(self.index, self.name)])
 
+    # ------------------------------------------------------------ impairments
+    # Imported on use: most tests have none.
+
+    def impair(
+        self,
+        impairment: Impairment | None = None,
+        *,
+        delay: Quantity | None = None,
+        jitter: Quantity | None = None,
+        loss: Quantity | None = None,
+        rate: Quantity | None = None,
+        reorder: Quantity | None = None,
+        duplicate: Quantity | None = None,
+        corrupt: Quantity | None = None,
+        seed: int | None = None,
+        engine: Engine | None = None,
+    ) -> ActiveImpairment:
+        """Impair what it sends, from now on and instead of what was set before; returns what is in force, read back.
+
+        Args:
+            impairment: a preset, or any other value; what else is given replaces its attributes.
+            delay: seconds, or text such as ``"20ms"``: one way. The meaning of this and the following is told by
+                ``Impairment``.
+            jitter: seconds, or text.
+            loss: a fraction, or text such as ``"1%"``.
+            rate: bit/s, or text such as ``"10mbit"``.
+            reorder: a fraction, or text.
+            duplicate: a fraction, or text.
+            corrupt: a fraction, or text.
+            seed: makes chance repeatable: the same frames have the same fate. Frames that hosts send unasked (ARP,
+                neighbour discovery, multicast) draw from random numbers of their own, but with netem.
+            engine: ``"netem"`` (the kernel), ``"relay"`` (a process of ours), or ``"auto"``: netem where the kernel
+                has it, else the relay. None: as the lab was told.
+
+        Raises:
+            TopologyError: nothing, or a bad value, was given; the interface was removed.
+            UnsupportedError: the engine is lacking here, or cannot do that.
+            KernelError: the kernel refused.
+            ProcessDied: the relay is dead.
+        """
+        from pytest_netns.impair.request import requested
+
+        values = requested(
+            impairment,
+            {
+                "delay": delay,
+                "jitter": jitter,
+                "loss": loss,
+                "rate": rate,
+                "reorder": reorder,
+                "duplicate": duplicate,
+                "corrupt": corrupt,
+            },
+            str(self),
+        )
+        return self.node.impairments.apply(self, values, seed, engine)
+
+    def heal(self) -> None:
+        """Impair what it sends no more; frames under way still arrive, each at its time. Nothing happens if it is not.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        if self.node.impairment_words(self):
+            self.node.impairments.heal(self)
+
+    @contextmanager
+    def impaired(
+        self,
+        impairment: Impairment | None = None,
+        *,
+        delay: Quantity | None = None,
+        jitter: Quantity | None = None,
+        loss: Quantity | None = None,
+        rate: Quantity | None = None,
+        reorder: Quantity | None = None,
+        duplicate: Quantity | None = None,
+        corrupt: Quantity | None = None,
+        seed: int | None = None,
+        engine: Engine | None = None,
+    ) -> Iterator[ActiveImpairment]:
+        """``impair`` for the duration of a ``with`` block; then what was before it is in force again."""
+        from pytest_netns.impair.request import restored
+
+        with restored([self]):
+            yield self.impair(
+                impairment,
+                delay=delay,
+                jitter=jitter,
+                loss=loss,
+                rate=rate,
+                reorder=reorder,
+                duplicate=duplicate,
+                corrupt=corrupt,
+                seed=seed,
+                engine=engine,
+            )
+
+    @property
+    def impairment(self) -> ActiveImpairment | None:
+        """What is in force for what it sends, read back, with what it has done so far; None if nothing is.
+
+        Raises:
+            ProcessDied: the relay is dead.
+            KernelError: somebody has removed it by other means.
+        """
+        return self.node.impairments.of(self) if self.node.impairment_words(self) else None
+
     def wait_up(self, *, port: bool = False, timeout: float = CARRIER_DEADLINE) -> None:
         """Wait until it carries frames, and as a bridge port forwards them.
 
@@ -210,14 +335,15 @@ class Interface:
 class Interfaces(Mapping[str, Interface]):
     """The interfaces of a namespace by name, read from the kernel when this was made.
 
-    Devices that kernel modules put into every new namespace (``sit0`` and the like) are found by name but not listed.
+    Devices that kernel modules put into every new namespace (``sit0`` and the like), and those by which frames reach
+    our relay, are found by name but not listed.
     """
 
     def __init__(self, node: Namespace) -> None:
         self._node = node
         links = [decode_link(body) for body in node.rtnl.dump(rtnetlink.link_dump())]
         self._all = {link.name: Interface(node, link.name, link.index) for link in links}
-        self._listed = [link.name for link in links if link.name not in FALLBACK_DEVICES]
+        self._listed = [link.name for link in links if not is_hidden(link.name)]
 
     def __getitem__(self, name: str) -> Interface:
         try:

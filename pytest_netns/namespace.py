@@ -27,6 +27,8 @@ from pytest_netns.process import Argv, Process, Supervisor
 from pytest_netns.views import Views
 
 if TYPE_CHECKING:
+    from pytest_netns.impair.engine import Impairments
+    from pytest_netns.interface import Interface
     from pytest_netns.ready import Ready
 
 _P = ParamSpec("_P")
@@ -116,6 +118,9 @@ class Namespace(Views):
         self._sockets: list[_socket.socket] = []
         self._xtables_lock = -1
         self._published: published.Publication | None = None
+        self._impairments: Impairments | None = None
+        self._owns_impairments = True
+        self._foreign = existing is not None
         self._fd = -1
         if existing is not None:
             with entered(existing):
@@ -206,7 +211,10 @@ class Namespace(Views):
         """
         if self._fd < 0:
             return
-        errors = self._supervisor.close() if self._owns_supervisor else self._supervisor.end(self.name)
+        errors = self._leave_impairments()
+        errors += self._supervisor.close() if self._owns_supervisor else self._supervisor.end(self.name)
+        if self._owns_impairments and self._impairments is not None:
+            self._impairments.close()
         for sock in self._sockets:
             sock.close()
         self.close_views()
@@ -421,6 +429,31 @@ class Namespace(Views):
     def forget(self, process: Process) -> None:
         """Let go of a process that has ended, as if it had never been one of its background processes."""
         self._supervisor.forget(process)
+
+    # ------------------------------------------------------------ impairments
+
+    @property
+    def impairments(self) -> Impairments:
+        """Those of its interfaces, beside others of the same lab."""
+        self.fd  # noqa: B018 - raises if it is closed
+        if self._impairments is None:
+            from pytest_netns.impair.engine import Impairments
+
+            self._impairments = Impairments(self._supervisor)
+        return self._impairments
+
+    def impairment_words(self, interface: Interface) -> str:
+        """What was set last for an interface and by which engine, for messages; empty if nothing was."""
+        return "" if self._impairments is None else self._impairments.words(interface)
+
+    def _leave_impairments(self) -> list[Exception]:
+        if self._impairments is None:
+            return []
+        return self._impairments.leave(self._inode, alive=self._foreign)
+
+    def next_index(self) -> int:
+        """An interface index that is free; 0 lets the kernel choose."""
+        return 0
 
     # ---------------------------------------------------------------- sockets
 

@@ -378,6 +378,26 @@ class Supervisor:
                 raise
         return process
 
+    def start_helper(self, argv: Argv, place: str, netns: int, stdin: int) -> Process:
+        """A process of ours beside those of the nodes; if it ends unasked, that is told like theirs.
+
+        Args:
+            argv: the program and its arguments.
+            place: what messages name instead of a node.
+            netns: descriptor of the network namespace it is in.
+            stdin: descriptor that it gets as standard input.
+        """
+        output = _memory_file("output")
+        try:
+            words, popen = self._popen(argv, place, netns, stdin=stdin, stdout=output, stderr=output, cwd="/")
+        except BaseException:
+            os.close(output)
+            raise
+        process = Process(words, place, netns, popen, output)
+        with self._lock:
+            self._processes.append(process)
+        return process
+
     def end(self, node: str) -> list[Exception]:
         """Kill the background processes of one node, and return an error for each that had ended unasked."""
         with self._lock:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pytest_netns.capture import bpf, clock
 from pytest_netns.capture.frame import ETH_CANARY, Frame
 from pytest_netns.errors import KernelError
+from pytest_netns.interface import is_detour
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
 
@@ -146,6 +147,8 @@ class Tap:
                 continue
             if kind == _PACKET_OUTGOING and hardware == _ARPHRD_LOOPBACK:
                 continue  # it arrives at once
+            if is_detour(interface):
+                continue  # on its way to our relay; it is seen when it leaves its interface
             stamp = 0
             for level, what, value in control:
                 if level == socket.SOL_SOCKET:

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from pytest_netns.capture.frame import is_search
 from pytest_netns.errors import NetnsError, NetnsWarning
 from pytest_netns.explain import questions
+from pytest_netns.explain.conditions import MOSTLY, OFTEN, as_cause, as_delay, conditions, extra_patience
 from pytest_netns.explain.neighbours import deaf_neighbour
 from pytest_netns.explain.questions import Question
 from pytest_netns.explain.rules import Drop, RuleTrace
@@ -91,8 +92,13 @@ def explain(lab: Lab, question: Question) -> Explanation:
         return _because(found, there.fault.cause, there.fault.node, [*there.evidence, *there.fault.evidence])
     for drop, what in drops:
         return _because(found, drop.cause(what), drop.node.name, [f"traced: {d.cause(w)}" for d, w in drops])
+    impaired = conditions(lab, there)
+    found.evidence += [f"impaired: {each}" for each in impaired]
+    if (cause := as_cause(impaired, least=MOSTLY)) is not None:
+        return _because(found, cause, impaired[0].interface.node.name, there.evidence)
     if (fault := deaf_neighbour(lab, there)) is not None:
-        return _because(found, fault.cause, fault.node, [*there.evidence, *fault.evidence])
+        cause = as_cause(impaired, least=OFTEN) or fault.cause
+        return _because(found, cause, fault.node, [*there.evidence, *fault.evidence])
     found.evidence += there.evidence
     found.ruled_out += [
         f"way there: {' -> '.join(node.name for node in there.nodes)}; links, ports, routes, neighbours are in order",
@@ -111,10 +117,17 @@ def explain(lab: Lab, question: Question) -> Explanation:
                 fault.node,
                 [*back.evidence, *fault.evidence],
             )
+        impaired = conditions(lab, there, back)
+        found.evidence += [f"impaired: {each}" for each in impaired]
         found.ruled_out.append(f"way back: {' -> '.join(n.name for n in back.nodes)}")
         found.evidence += back.evidence
+    if answered and impaired:
+        cause = as_cause(impaired) or f"it works now: asked again, it was answered{as_delay(impaired)}"
+        return _because(found, cause, impaired[0].interface.node.name, [])
     if answered:
         return _because(found, "it works now: asked again, it was answered at once", question.node.name, [])
+    if (cause := as_cause(impaired)) is not None:
+        return _because(found, cause, impaired[0].interface.node.name, [])
     if target is not None and (fault := silence(question, target, seen)) is not None:
         return _because(found, fault.cause, fault.node, fault.evidence)
     found.ruled_out += _ruled_out(question, target)
@@ -151,7 +164,7 @@ def _observe(lab: Lab, question: Question) -> tuple[list[Sighting], RuleTrace, b
         capture = lab.capture(chatter=True)
         with RuleTrace(lab, protocol) as trace, capture:
             try:
-                answered = bool(question.again(PATIENCE))
+                answered = bool(question.again(PATIENCE + extra_patience(lab)))
             except NetnsError:
                 answered = False
             trace.read()

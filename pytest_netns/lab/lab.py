@@ -15,6 +15,7 @@ from pytest_netns import tally
 from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.faults.fault import Faults
 from pytest_netns.faults.schedule import Event, Schedule
+from pytest_netns.impair.engine import Impairments
 from pytest_netns.kernel.isolation import Kind
 from pytest_netns.lab.addressing import AddressPlan, AddressSpec, SubnetSpec
 from pytest_netns.lab.autoroutes import Autoroutes
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.pattern import Pattern
     from pytest_netns.faults.partition import Group, Partition
+    from pytest_netns.impair.impairment import Engine
     from pytest_netns.interface import Interface
     from pytest_netns.probe.matrix import PingMatrix
     from pytest_netns.probe.throughput import LossResult, Protocol, ThroughputResult
@@ -51,6 +53,8 @@ class Lab:
         sysctls: what every node is born with, on top of the baseline.
         isolate: what every host and router has of its own; see ``host``.
         visible: gives directories under /run and /tmp that isolated hosts still see.
+        impairments: who impairs links unless told otherwise: ``"netem"``, ``"relay"``, or ``"auto"``; see
+            ``Interface.impair``.
 
     Attributes:
         name: what messages call it.
@@ -61,7 +65,7 @@ class Lab:
         visible: as given.
 
     Raises:
-        TopologyError: a pool is no network.
+        TopologyError: a pool is no network, or there is no such engine.
     """
 
     def __init__(
@@ -73,10 +77,12 @@ class Lab:
         sysctls: Mapping[str, str | int] | None = None,
         isolate: Iterable[Kind] = (),
         visible: Callable[[], Iterable[str | os.PathLike[str]]] = tuple,
+        impairments: Engine = "auto",
     ) -> None:
         self.name = name
         self.plan: AddressPlan = AddressPlan(name, ipv4, ipv6)
         self.supervisor: Supervisor = Supervisor()
+        self.impairments = Impairments(self.supervisor, impairments)
         self.dns: Names = Names(self)
         self.visible = visible
         self._sysctls = dict(sysctls or {})
@@ -138,8 +144,11 @@ class Lab:
                     link.remove()  # its end in a namespace that lives on would go some time later: now is better
                 except NetnsError as error:  # reported below, with all others
                     errors.append(error)
+            for node in self._members.adopted:
+                errors += self.impairments.leave(node.inode, alive=True)
             self._closed = True
             errors += self.supervisor.close()
+            self.impairments.close()
             for node in reversed(list(self._members.values())):
                 try:
                     node.close()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import struct
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from pytest_netns.errors import KernelError, NetnsError, TopologyError
 from pytest_netns.faults.fault import Fault
@@ -20,6 +20,7 @@ from pytest_netns.kernel.rtnetlink import AddressWithPrefix, VethEnd
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.pattern import Pattern
+    from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment, Quantity
     from pytest_netns.lab.addressing import Segment
     from pytest_netns.lab.bridge import Bridge
     from pytest_netns.lab.lab import Lab
@@ -68,7 +69,18 @@ class Link:
         self._cut: Fault | None = None
 
     def __repr__(self) -> str:
-        return f"<Link {self.a} -- {self.b}{' removed' if self._removed else ''}>"
+        if self._removed:
+            return f"<Link {self.a} -- {self.b} removed>"
+        there, back = (end.node.impairment_words(end) for end in self.interfaces)
+        if there == back:
+            shown = f", impaired: {there}" if there else ""
+        else:
+            shown = "".join(
+                f", impaired toward {far}: {words}"
+                for far, words in ((self.b.node.name, there), (self.a.node.name, back))
+                if words
+            )
+        return f"<Link {self.a} -- {self.b}{shown}>"
 
     @property
     def removed(self) -> bool:
@@ -213,6 +225,129 @@ class Link:
         self._segment = segment
         self._given = []
 
+    # ------------------------------------------------------------ impairments
+
+    def impair(
+        self,
+        impairment: Impairment | None = None,
+        *,
+        delay: Quantity | None = None,
+        jitter: Quantity | None = None,
+        loss: Quantity | None = None,
+        rate: Quantity | None = None,
+        reorder: Quantity | None = None,
+        duplicate: Quantity | None = None,
+        corrupt: Quantity | None = None,
+        toward: Node | Interface | None = None,
+        seed: int | None = None,
+        engine: Engine | None = None,
+    ) -> None:
+        """Impair what it carries, from now on and instead of what was set before. All values are for one way.
+
+        ``link.impair(delay="20ms")`` adds 40 ms to a ping. Further arguments and errors are those of
+        ``Interface.impair``; each direction has random numbers of its own, with a ``seed`` too.
+
+        Args:
+            toward: the end to which the frames go that are impaired, a node or an interface; None: both directions.
+        """
+        from pytest_netns.impair.request import requested, restored_on_error
+
+        self._check()
+        values = requested(
+            impairment,
+            {
+                "delay": delay,
+                "jitter": jitter,
+                "loss": loss,
+                "rate": rate,
+                "reorder": reorder,
+                "duplicate": duplicate,
+                "corrupt": corrupt,
+            },
+            repr(self),
+        )
+        senders = self._senders(toward)
+        with restored_on_error(senders):
+            for end in senders:
+                end.node.impairments.apply(end, values, seed, engine)
+
+    def heal(self, *, toward: Node | Interface | None = None) -> None:
+        """Impair nothing any more; frames under way still arrive, each at its time. Allowed if nothing is impaired.
+
+        Args:
+            toward: heal that direction alone.
+
+        Raises:
+            TopologyError: ``toward`` is no end of it, or it was removed.
+            KernelError: the kernel refused.
+        """
+        self._check()
+        for end in self._senders(toward):
+            end.heal()
+
+    @contextmanager
+    def impaired(
+        self,
+        impairment: Impairment | None = None,
+        *,
+        delay: Quantity | None = None,
+        jitter: Quantity | None = None,
+        loss: Quantity | None = None,
+        rate: Quantity | None = None,
+        reorder: Quantity | None = None,
+        duplicate: Quantity | None = None,
+        corrupt: Quantity | None = None,
+        toward: Node | Interface | None = None,
+        seed: int | None = None,
+        engine: Engine | None = None,
+    ) -> Iterator[Self]:
+        """``impair`` for the duration of a ``with`` block; then what was before it is in force again."""
+        from pytest_netns.impair.request import restored
+
+        self._check()
+        with restored(self._senders(toward)):
+            self.impair(
+                impairment,
+                delay=delay,
+                jitter=jitter,
+                loss=loss,
+                rate=rate,
+                reorder=reorder,
+                duplicate=duplicate,
+                corrupt=corrupt,
+                toward=toward,
+                seed=seed,
+                engine=engine,
+            )
+            yield self
+
+    @property
+    def impairment(self) -> ActiveImpairment | None:
+        """What is in force in both directions, read back; None if nothing is. The counters are those of both together.
+
+        Raises:
+            TopologyError: the directions differ: ask the end that sends, ``link.a.impairment`` or
+                ``link.b.impairment``.
+        """
+        from pytest_netns.impair.request import of_both
+
+        self._check()
+        return of_both(self)
+
+    def _senders(self, toward: Node | Interface | None) -> list[Interface]:
+        """The ends whose frames go that way."""
+        if toward is None:
+            return list(self.interfaces)
+        for end, other in (self.interfaces, (self.b, self.a)):
+            if toward is end.node or toward == end:
+                return [other]
+        shown = getattr(toward, "name", toward)
+        raise TopologyError(
+            f"{self!r}: toward={shown!r} is none of its ends; they are {self.a.node.name!r} and {self.b.node.name!r}"
+        )
+
+    # --------------------------------------------------------------- captures
+
     def capture(
         self,
         filter: str | Pattern | None = None,
@@ -241,6 +376,8 @@ class Link:
     def remove(self) -> None:
         """Delete both ends: removing one removes the other. Takes some 15 ms (an RCU grace period)."""
         self._check()
+        for end in self.interfaces:
+            end.node.impairments.forget(end)
         addresses = [*self._given, *(address for end in self.interfaces for address in end.addresses)]
         try:
             self.a.node.rtnl.batch([rtnetlink.link_delete(self.a.index, self.a.name)])

@@ -7,6 +7,7 @@ from collections.abc import Container
 from hashlib import blake2b
 
 from pytest_netns.errors import TopologyError
+from pytest_netns.interface import is_detour
 
 #: IFNAMSIZ - 1, see <linux/if.h>.
 LONGEST_INTERFACE_NAME = 15
@@ -48,11 +49,12 @@ def check_interface_name(name: object, where: str) -> str:
         not isinstance(name, str)
         or not 0 < len(name.encode()) <= LONGEST_INTERFACE_NAME
         or name in {".", "..", *_RESERVED}
+        or is_detour(name)
         or re.search(r"[\s/:%\0]", name)
     ):
         raise TopologyError(
             f"{where}: {name!r} cannot be an interface's name; it takes 1 to {LONGEST_INTERFACE_NAME} bytes "
-            "without spaces, '/', ':' and '%', and is not 'lo', 'all' or 'default'"
+            "without spaces, '/', ':' and '%', and is not 'lo', 'all', 'default' or 'impair-' and a number"
         )
     return name
 
@@ -63,7 +65,9 @@ def interface_name(wanted: str, taken: Container[str]) -> str:
     The short form ends in a digest of the whole name, so that long names with a common beginning stay apart.
     """
     candidate, attempt = wanted, 0
-    while len(candidate) > LONGEST_INTERFACE_NAME or candidate in _RESERVED or candidate in taken:
+    while (
+        len(candidate) > LONGEST_INTERFACE_NAME or candidate in _RESERVED or is_detour(candidate) or candidate in taken
+    ):
         digest = blake2b(f"{wanted}/{attempt}".encode(), digest_size=4).hexdigest()[:_DIGEST]
         candidate = f"{wanted[: LONGEST_INTERFACE_NAME - _DIGEST - 1]}-{digest}"
         attempt += 1

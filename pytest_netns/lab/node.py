@@ -68,6 +68,8 @@ class Node(Prober):
         self.lab = lab
         self.slots: Slots = slots or Slots()
         self.isolation: Isolation | None = None
+        self._impairments = lab.impairments
+        self._owns_impairments = False
 
     def isolate(self, kinds: Iterable[Kind]) -> None:
         """Give it more of its own than a network; called by its lab before anything runs in it.
@@ -96,6 +98,15 @@ class Node(Prober):
         if self.isolation is not None and "mount" in self.isolation.kinds:
             return dict(os.environ)  # its /run is its own, and so are the locks in it
         return super().environment()
+
+    def next_index(self) -> int:
+        """An interface index that is free."""
+        return self.slots.next_index()
+
+    def _leave_impairments(self) -> list[Exception]:
+        if any(other is not self and other.inode == self.inode and not other.closed for other in self.lab):
+            return []  # somebody shares the namespace
+        return super()._leave_impairments()
 
     @property
     def links(self) -> list[Link]:

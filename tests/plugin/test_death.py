@@ -33,7 +33,7 @@ def build(lab):
     if path := os.environ.get("NETNS_TEST_SENTINEL"):
         red.run(["ip", "link", "add", "here", "type", "veth", "peer", "name", "sentinel", "netns", path])
     blue = lab.host("blue")
-    lab.connect(red, blue)
+    lab.connect(red, blue).impair(delay="1ms", engine="relay")  # a process, and a tap device in each
     return red, blue
 """
 
@@ -133,6 +133,13 @@ def sleepers(running: Running) -> list[Process]:
     return [process for process in running.processes() if process.command == "sleep"]
 
 
+def is_relay(process: Process) -> bool:
+    try:
+        return b"relay.py" in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    except OSError:  # it has ended meanwhile
+        return False
+
+
 @contextmanager
 def under_way(project: Project, source: str, *arguments: str, user: User, expected: int = 3) -> Iterator[Running]:
     """An inner session that has built its lab. When the block is over it must be dead, and nothing of it left.
@@ -153,6 +160,7 @@ def under_way(project: Project, source: str, *arguments: str, user: User, expect
             assert running.report() == {"built": True}
             await_none(lambda: len(sleepers(running)) < expected, seconds=10)  # a daemon has yet to become ``sleep``
             assert len(sleepers(running)) == expected
+            assert sum(map(is_relay, running.processes())) == 1
             assert not watched or (watcher and "sentinel" in watcher.interfaces)
             yield running
             left = await_none(running.processes)

@@ -1,0 +1,102 @@
+"""Control of the relay: starting its process, and telling it what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_netns.errors import NetnsError, ProcessDied, WaitTimeout
+from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, setns, unshare
+
+if TYPE_CHECKING:
+    from pytest_netns.process import Supervisor
+
+#: What stands where other processes have their node.
+PLACE = "(relay of impairments)"
+#: Seconds after which a silent relay is reported.
+DEADLINE = 10.0
+
+_SCRIPT = str(Path(__file__).with_name("relay.py"))
+
+
+class RelayControl:
+    """The one relay of a lab, and the only one who talks to it."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._lock = threading.Lock()
+        self._owner = os.getpid()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        home = _empty_namespace()
+        try:
+            self.process = supervisor.start_helper(
+                [sys.executable, "-I", "-S", _SCRIPT], PLACE, home, stdin=theirs.fileno()
+            )
+        except BaseException:
+            self._socket.close()
+            raise
+        finally:
+            os.close(home)
+            theirs.close()
+        self._socket.settimeout(DEADLINE)
+
+    @property
+    def usable(self) -> bool:
+        """False in a forked child of the process that made it, and once it is dead."""
+        return self._owner == os.getpid() and self.process.returncode is None
+
+    def ask(
+        self, do: str, number: int, descriptors: Sequence[int] = (), details: Mapping[str, object] | None = None
+    ) -> dict[str, object]:
+        """One command; returns what it answers.
+
+        Raises:
+            ProcessDied: the relay is dead.
+            WaitTimeout: it does not answer.
+            NetnsError: it could not do it.
+        """
+        message = json.dumps({"do": do, "number": number, **(details or {})}).encode()
+        with self._lock:
+            try:
+                socket.send_fds(self._socket, [message], list(descriptors))
+                answer = self._socket.recv(1 << 16)
+            except TimeoutError:
+                raise WaitTimeout(f"the relay of impairments has not answered {do!r} in {DEADLINE:g} s") from None
+            except (BrokenPipeError, ConnectionResetError):
+                answer = b""
+        if not answer:
+            raise self.death()
+        found: dict[str, object] = json.loads(answer)
+        if "error" in found:
+            raise NetnsError(f"the relay of impairments could not do {do!r}: {found['error']}")
+        return found
+
+    def death(self) -> ProcessDied:
+        """The error that tells of its end."""
+        self.process.wait(timeout=DEADLINE)  # and so it is not told once more when the lab is closed
+        return ProcessDied(
+            "the relay that impairs links has ended unasked, and what it impaired carries nothing any more; heal() "
+            f"restores it\n--- output:\n{self.process.output or '(none)'}"
+        )
+
+    def close(self) -> None:
+        """Let it end."""
+        self._socket.close()
+
+
+def _empty_namespace() -> int:
+    """A network namespace for the relay to be in. In any other one it would keep alive what is in there."""
+    previous = open_namespace()
+    try:
+        unshare(CLONE_NEWNET)
+        try:
+            return open_namespace()
+        finally:
+            setns(previous)
+    finally:
+        os.close(previous)

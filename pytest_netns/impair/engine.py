@@ -1,0 +1,200 @@
+"""Impairments of a lab: which interface has which, by which engine, and who takes them away."""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_netns.errors import NetnsError, TopologyError
+
+# The engines are imported on use: every lab has an object of this module's, and few impair anything.
+if TYPE_CHECKING:
+    from pytest_netns.impair.control import RelayControl
+    from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
+    from pytest_netns.interface import Interface
+    from pytest_netns.process import Supervisor
+
+_Key = tuple[int, int]
+
+
+class _Engine(Protocol):
+    """The impairment of one interface."""
+
+    interface: Interface
+    last: Impairment
+
+    seed: int | None
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def usable(self) -> bool: ...
+
+    def apply(self, impairment: Impairment, seed: int | None) -> ActiveImpairment: ...
+
+    def read(self) -> ActiveImpairment: ...
+
+    def heal(self) -> None: ...
+
+    def abandon(self) -> None: ...
+
+
+def check_engine(engine: object) -> Engine:
+    """The engine, if it is one. Raises TopologyError."""
+    if engine == "auto" or engine == "netem" or engine == "relay":
+        return engine
+    raise TopologyError(f"engine={engine!r}: known are 'auto', 'netem' and 'relay'")
+
+
+@cache
+def _netem_takes_seeds() -> bool:
+    from pytest_netns.impair.netem import seedable
+    from pytest_netns.kernel.features import feature
+
+    return feature("netem").present and seedable()
+
+
+def choose(wanted: Engine, seed: int | None) -> Engine:
+    """The engine that is meant: netem where the kernel has it, and can be seeded if that is asked for."""
+    if wanted != "auto":
+        return wanted
+    from pytest_netns.kernel.features import feature
+
+    netem = feature("netem").present if seed is None else _netem_takes_seeds()
+    return "netem" if netem else "relay"
+
+
+def check_seed(seed: object) -> int | None:
+    """A seed, if it is one. Raises TopologyError."""
+    if seed is None or (isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 1 << 64):
+        return seed
+    raise TopologyError(f"seed={seed!r}: expected a whole number from 0 to 2**64 - 1")
+
+
+class Impairments:
+    """Those of one lab, or of one namespace that stands alone.
+
+    Args:
+        supervisor: starts the relay.
+        default: the engine for those that are not told one.
+    """
+
+    def __init__(self, supervisor: Supervisor, default: Engine = "auto") -> None:
+        self._supervisor = supervisor
+        self._default = check_engine(default)
+        self._lock = threading.RLock()
+        self._active: dict[_Key, _Engine] = {}
+        self._draining: dict[int, list[_Engine]] = {}
+        self._control: RelayControl | None = None
+
+    def _relay(self) -> RelayControl:
+        if self._control is None or not self._control.usable:
+            from pytest_netns.impair.control import RelayControl
+
+            if self._control is not None:
+                self._control.close()
+            self._control = RelayControl(self._supervisor)
+        return self._control
+
+    def _found(self, interface: Interface) -> _Engine | None:
+        engine = self._active.get(_key(interface))
+        if engine is not None:
+            engine.interface = interface  # of hosts in one namespace the one that was asked before may be closed
+        return engine
+
+    def _new(self, interface: Interface, engine: Engine) -> _Engine:
+        if engine == "netem":
+            from pytest_netns.impair.netem import Netem
+
+            return Netem(interface)
+        from pytest_netns.impair.relayed import Relayed
+
+        return Relayed(interface, self._relay)
+
+    def apply(
+        self, interface: Interface, impairment: Impairment, seed: int | None, engine: Engine | None
+    ) -> ActiveImpairment:
+        """Impair what an interface sends, instead of what was. See ``Interface.impair``."""
+        key = _key(interface)
+        chosen = choose(check_engine(engine or self._default), check_seed(seed))
+        with self._lock:
+            if not interface.state.mac:
+                raise TopologyError(f"{interface} carries no Ethernet frames; only such can be impaired")
+            before = self._found(interface)
+            if before is not None and before.engine == chosen and before.usable:
+                return before.apply(impairment, seed)
+            new = self._new(interface, chosen)
+            if before is not None and before.engine == chosen:
+                before.heal()  # its relay is dead
+            found = new.apply(impairment, seed)
+            self._active[key] = new
+            if before is not None and before.engine != chosen:
+                before.heal()
+            return found
+
+    def heal(self, interface: Interface) -> None:
+        """Impair it no more. Raises KernelError."""
+        with self._lock:
+            engine = self._found(interface)
+            if engine is not None:
+                del self._active[_key(interface)]
+                self._draining.setdefault(interface.node.inode, []).append(engine)
+                engine.heal()
+
+    def of(self, interface: Interface) -> ActiveImpairment | None:
+        """What is in force now, read back. Raises ProcessDied, KernelError."""
+        with self._lock:
+            engine = self._found(interface)
+            return None if engine is None else engine.read()
+
+    def words(self, interface: Interface) -> str:
+        """What was set last and by which engine, for messages; empty if nothing was. Asks nobody."""
+        engine = self._active.get(_key(interface))
+        return "" if engine is None else f"{engine.last} by {engine.engine}"
+
+    def setting(self, interface: Interface) -> tuple[Impairment, int | None, Engine] | None:
+        """What was set last: what, with which seed, by which engine. Asks nobody."""
+        engine = self._active.get(_key(interface))
+        return None if engine is None else (engine.last, engine.seed, engine.engine)
+
+    def forget(self, interface: Interface) -> None:
+        """The interface is about to be removed."""
+        with self._lock:
+            engine = self._active.pop(_key(interface), None)
+            if engine is not None:
+                engine.abandon()
+
+    def leave(self, inode: int, *, alive: bool) -> list[Exception]:
+        """A namespace is about to be let go of; returns what went wrong.
+
+        Args:
+            inode: which.
+            alive: it lives on without us, so that what we put there must go.
+        """
+        errors: list[Exception] = []
+        with self._lock:
+            for key in [key for key in self._active if key[0] == inode]:
+                engine = self._active.pop(key)
+                try:
+                    if alive:
+                        engine.heal()
+                    engine.abandon()
+                except NetnsError as error:  # reported by who closes, with all others
+                    errors.append(error)
+            for engine in self._draining.pop(inode, []):
+                engine.abandon()
+        return errors
+
+    def close(self) -> None:
+        """Nobody will ask any more; the relay has been killed."""
+        with self._lock:
+            self._active.clear()
+            self._draining.clear()
+            if self._control is not None:
+                self._control.close()
+
+
+def _key(interface: Interface) -> _Key:
+    return interface.node.inode, interface.index

@@ -1,0 +1,232 @@
+"""The wiring of the relay: what an interface is about to send takes a way round through a process.
+
+Nothing about the interface changes: its address, its routes, its sockets and captures go on. In its namespace stands a
+tap device whose far side is held by the relay, and a filter (clsact, tc-bpf(8)) redirects there what the interface is
+about to send. The relay sends it on by a packet socket that is bound to the interface and whose mark the filter lets
+pass, so a capture sees it when it really leaves, as with netem. When the relay dies the tap goes with it, and the
+interface sends nothing any more.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_netns.errors import KernelError, NetnsError, UnsupportedError
+from pytest_netns.interface import DETOUR_PREFIX
+from pytest_netns.kernel import reaper, rtnetlink, traffic
+from pytest_netns.kernel.netlink import Request, attribute, attributes
+from pytest_netns.kernel.rtnetlink import RTM_GETLINK, RTM_NEWLINK
+from pytest_netns.kernel.syscalls import bind_packet_socket, entered
+
+if TYPE_CHECKING:
+    from pytest_netns.interface import Interface
+
+_TUN = "/dev/net/tun"
+_TUNSETIFF, _TUNSETIFINDEX = 0x400454CA, 0x400454DA
+_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+_SOL_PACKET, _PACKET_VNET_HDR = 263, 15
+_SO_MARK, _SO_SNDBUFFORCE = 36, 32
+_IFLA_TXQLEN, _IFLA_STATS64 = 13, 23
+_IFREQ = struct.Struct("=16sH22x")
+
+#: Frames that the tap holds until the relay reads them: the first that the kernel takes. The larger is a second's worth
+#: of what the relay can do at most; Linux 6.1 answers ERANGE.
+_RINGS = (100_000, 10_000)
+_SEND_BUFFER = 16 << 20
+#: What the marks begin with; the rest is the interface's index, for frames that one sends may go on to another of the
+#: same namespace. Marks do not leave a namespace.
+_MARK = 0x6E_00_00_00
+
+
+@dataclass(slots=True)
+class Detour:
+    """A way round that is ready; the descriptors are for the relay, and end here when it has them.
+
+    Attributes:
+        interface: whose frames take it.
+        name: of the tap device.
+        index: likewise.
+        tap: its far side.
+        out: a packet socket that sends by the interface.
+        owns_clsact: whether the place for the filter was made by us.
+    """
+
+    interface: Interface
+    name: str
+    index: int
+    tap: int
+    out: int
+    owns_clsact: bool = False
+
+    @property
+    def mark(self) -> int:
+        """What the relay's frames bear."""
+        return _MARK | self.interface.index & 0xFFFFFF
+
+    def close_descriptors(self) -> None:
+        """Let go of our copies."""
+        for fd in (self.tap, self.out):
+            reaper.later(lambda fd=fd: os.close(fd))  # type: ignore[misc]
+        self.tap = self.out = -1
+
+    def engage(self) -> None:
+        """Send what comes from now on this way.
+
+        Raises:
+            UnsupportedError: the kernel lacks a part.
+            KernelError: it refused.
+        """
+        interface, rtnl = self.interface, self.interface.node.rtnl
+        try:
+            rtnl.batch([traffic.clsact_add(interface.index, interface.name)])
+            self.owns_clsact = True
+        except KernelError as error:
+            if error.errno != errno.EEXIST:
+                raise _lacking(error, "the queueing discipline 'clsact'", "sch_ingress") from None
+        try:
+            rtnl.batch([traffic.redirect_add(interface.index, interface.name, self.mark, self.index, self.name)])
+        except KernelError as error:
+            self.disengage()
+            raise _lacking(error, "the filter 'bpf' or the action 'mirred'", "cls_bpf act_mirred") from None
+        if not self.engaged:
+            raise KernelError(errno.ENOENT, f"tc filter show dev {interface.name} egress", interface.node.name)
+
+    @property
+    def engaged(self) -> bool:
+        """Whether the filter is there."""
+        request = traffic.filter_dump(self.interface.index, self.interface.name)
+        try:
+            return bool(self.interface.node.rtnl.dump(request))
+        except KernelError as error:
+            if error.errno in (errno.ENODEV, errno.EINVAL, errno.ENOENT):  # no such interface, no clsact
+                return False
+            raise
+
+    @property
+    def overrun(self) -> int:
+        """Frames that the tap had no room for, because the relay was too slow."""
+        request = Request(
+            RTM_GETLINK, 0, struct.pack("=BxHiII", 0, 0, self.index, 0, 0), f"ip -s link show {self.name}"
+        )
+        statistics = attributes(self.interface.node.rtnl.get(request), 16).get(_IFLA_STATS64, b"")
+        return int(struct.unpack_from("=8Q", statistics)[7]) if len(statistics) >= 64 else 0
+
+    def disengage(self) -> None:
+        """Send what comes from now on straight out. Nothing happens if the interface is gone."""
+        interface = self.interface
+        remove = traffic.clsact_delete if self.owns_clsact else traffic.redirect_delete
+        try:
+            interface.node.rtnl.batch([remove(interface.index, interface.name)])
+        except KernelError as error:
+            if error.errno not in (errno.ENODEV, errno.ENOENT, errno.EINVAL):
+                raise
+
+
+def _lacking(error: KernelError, what: str, modules: str) -> NetnsError:
+    if error.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
+        return error
+    return UnsupportedError(
+        f"the relay cannot impair interfaces here: this kernel lacks {what}; try as root: modprobe -a "
+        f"{modules} ({error})"
+    )
+
+
+def prepare(interface: Interface) -> Detour:
+    """Make the tap and the socket of a way round, which nothing takes yet.
+
+    Raises:
+        UnsupportedError: there is no tun driver.
+        KernelError: the kernel refused.
+    """
+    node = interface.node
+    with ExitStack() as undo, entered(node.fd):
+        tap, name = _open_tap(interface)
+        undo.callback(os.close, tap)
+        index = socket.if_nametoindex(name)
+        _write(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6")  # it would announce itself
+        if interface.index == rtnetlink.LOOPBACK_INDEX:
+            # What the relay sends there comes without the kernel's own route, and an address of this host as source
+            # would be a martian. This concerns what comes by the loopback only, and stays for frames under way.
+            for key in ("route_localnet", "accept_local"):
+                _write(f"/proc/sys/net/ipv4/conf/{interface.name}/{key}")
+        _lengthen(interface, index, name)
+        node.rtnl.batch(
+            [
+                # Without a queue of its own: what it would hold, or drop, is the relay's to decide.
+                traffic.qdisc_replace(index, name, "noqueue", b"", ""),
+                rtnetlink.link_up(index, name),
+            ]
+        )
+        detour = Detour(interface, name, index, tap, -1)
+        detour.out = _open_out(detour)
+        undo.pop_all()
+    return detour
+
+
+def _open_tap(interface: Interface) -> tuple[int, str]:
+    import fcntl  # not on Windows, where this module must still import
+
+    node = interface.node
+    try:
+        tap = os.open(_TUN, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise UnsupportedError(
+            f"the relay cannot impair {interface}: {_TUN}: {error.strerror}; try as root: modprobe tun; for a "
+            f"container, start it with --device {_TUN}"
+        ) from None
+    try:
+        if wanted := node.next_index():
+            fcntl.ioctl(tap, _TUNSETIFINDEX, struct.pack("=I", wanted))
+        request = _IFREQ.pack(f"{DETOUR_PREFIX}%d".encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR)
+        answer = fcntl.ioctl(tap, _TUNSETIFF, request)
+    except OSError as error:
+        os.close(tap)
+        raise KernelError(error.errno or 0, f"ip tuntap add dev {DETOUR_PREFIX}0 mode tap", node.name) from error
+    return tap, _IFREQ.unpack(answer)[0].rstrip(b"\0").decode()
+
+
+def _lengthen(interface: Interface, index: int, name: str) -> None:
+    """Make the tap hold as many frames as it can."""
+    for length in _RINGS:
+        body = struct.pack("=BxHiII", 0, 0, index, 0, 0) + attribute(_IFLA_TXQLEN, struct.pack("=I", length))
+        try:
+            interface.node.rtnl.batch([Request(RTM_NEWLINK, 0, body, f"ip link set {name} txqueuelen {length}")])
+        except KernelError as error:
+            if error.errno != errno.ERANGE or length == _RINGS[-1]:
+                raise
+        else:
+            return
+
+
+def _write(path: str) -> None:
+    """Switch a sysctl on, in the namespace of this thread."""
+    try:
+        with open(path, "w", encoding="ascii") as file:
+            file.write("1")
+    except FileNotFoundError:
+        pass  # the kernel lacks that family
+
+
+def _open_out(detour: Detour) -> int:
+    """A socket that sends by the interface, with the mark. Called inside the namespace."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, detour.mark)
+        sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
+        except PermissionError:  # rootless: as much as the machine allows anybody
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        sock.setblocking(False)
+        bind_packet_socket(sock.fileno(), 0, detour.interface.index)
+    except OSError as error:
+        sock.close()
+        where = detour.interface
+        raise KernelError(error.errno or 0, f"packet socket on {where.name}", where.node.name) from error
+    return sock.detach()

@@ -1,0 +1,412 @@
+"""The relay: its process, its wiring, and that nothing of it is left or seen."""
+
+from __future__ import annotations
+
+import ast
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_impair import SLOWNESS, Stream, assert_round_trip
+
+from pytest_netns import (
+    Host,
+    Impairment,
+    KernelError,
+    Lab,
+    Link,
+    Namespace,
+    NetnsError,
+    ProcessDied,
+    TopologyError,
+    UnsupportedError,
+    eventually,
+)
+from pytest_netns.impair import control, redirect, relay
+from pytest_netns.kernel import traffic
+
+
+@pytest.fixture
+def lab(lab_factory: Callable[..., Lab]) -> Lab:
+    return lab_factory(impairments="relay")
+
+
+@pytest.fixture
+def pair(lab: Lab) -> tuple[Host, Host, Link]:
+    red, blue = lab.host("red"), lab.host("blue")
+    link = lab.connect(red, blue)
+    assert red.ping(blue)
+    return red, blue, link
+
+
+def relay_of(lab: Lab) -> int:
+    """Process ID of its relay."""
+    (found,) = [process for process in lab.supervisor.processes if process.node == control.PLACE]
+    return found.pid
+
+
+def devices(namespace: Namespace) -> set[str]:
+    """All, hidden ones too."""
+    shown = namespace.run(["ip", "-o", "link"]).stdout
+    return {line.split(":")[1].strip().split("@")[0] for line in shown.splitlines()}
+
+
+def filters(namespace: Namespace, device: str = "eth0") -> str:
+    tc = namespace.run(["tc", "qdisc", "show", "dev", device]).stdout
+    return tc + namespace.run(["tc", "filter", "show", "dev", device, "egress"]).stdout
+
+
+# -------------------------------------------------------------------------------------------------------- the process
+
+
+def test_it_needs_the_standard_library_only() -> None:
+    tree = ast.parse(Path(relay.__file__).read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)} - {"__future__"}
+    assert {name.split(".")[0] for name in imported} <= sys.stdlib_module_names
+
+
+def test_a_lab_has_one_and_only_when_it_is_needed(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
+    red, _, link = pair
+    assert lab.supervisor.processes == ()
+    link.impair(delay="1ms")
+    pid = relay_of(lab)
+    lab.connect(red, lab.host("green")).impair(delay="1ms")
+    link.heal()
+    link.impair(loss="1%")
+    assert relay_of(lab) == pid
+    assert [process for node in lab for process in node.processes] == []
+    lab.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_its_death_is_told_when_it_is_asked(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    link.impair(delay="1ms")
+    os.kill(relay_of(lab), signal.SIGKILL)
+    eventually(lambda: devices(red) == {"lo", "eth0"})
+    assert not red.ping(blue, timeout=0.1)  # what it impaired carries nothing
+    with pytest.raises(ProcessDied, match="the relay that impairs links has ended unasked"):
+        _ = link.impairment
+    link.heal()
+    assert red.ping(blue)
+    link.impair(delay="1ms")  # by another one
+    assert_round_trip(red, blue, 0.002)
+
+
+def test_its_death_is_told_when_the_lab_is_closed(lab_factory: Callable[..., Lab]) -> None:
+    lab = lab_factory("doomed", impairments="relay")
+    link = lab.connect(lab.host("red"), lab.host("blue"))
+    link.impair(delay="1ms")
+    os.kill(relay_of(lab), signal.SIGKILL)
+    eventually(lambda: lab.supervisor.processes[0].returncode is not None)
+    with pytest.raises(ExceptionGroup) as caught:
+        lab.close()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, ProcessDied)
+    assert "relay.py' in namespace '(relay of impairments)' ended unasked (killed by SIGKILL)" in str(error)
+
+
+def test_it_ends_with_its_socket() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", relay.__file__],
+            {},
+            file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
+        )
+    ours.send(b'{"do": "state", "number": 1}')
+    assert ours.recv(1000) == b'{"gone": true}'
+    ours.send(b'{"do": "open", "number": 1}')
+    assert b'"error": "ValueError' in ours.recv(1000)
+    ours.close()
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_a_forked_child_leaves_it_alone(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    link.impair(delay="5ms")
+    child = multiprocessing.get_context("fork").Process(target=lab.close)
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    assert link.impairment == Impairment(delay="5ms")
+    assert red.ping(blue)
+
+
+# --------------------------------------------------------------------------------------------------------- the wiring
+
+
+def test_the_way_round_is_not_listed_but_found(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
+    from pytest_netns.report.state import describe
+
+    red, _, link = pair
+    link.impair(delay="1ms")
+    (detour,) = devices(red) - {"lo", "eth0"}
+    assert detour.startswith("impair-")
+    assert list(red.interfaces) == ["lo", "eth0"]
+    assert red.interfaces[detour].is_up
+    assert red.interfaces[detour].index > red.interfaces["eth0"].index  # a number of the lab's, which no link gets
+    assert detour not in describe(lab, whole=True)
+    assert red.run(["ip", "-6", "-o", "address", "show", "dev", detour]).stdout == ""
+
+
+def test_nobody_else_is_called_so(lab: Lab) -> None:
+    lan = lab.bridge("lan")
+    one, other = lan.host("impair-0"), lan.host("impair-x")
+    assert lan.ports["impair-x"]
+    assert len(lan.ports) == len(lan.interfaces) - 2 == 2
+    assert one.ping(other)
+    with pytest.raises(TopologyError, match="'impair-7' cannot be an interface's name"):
+        lab.connect(one, other, names=("impair-7", "eth7"))
+
+
+def test_healing_leaves_nothing(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    before = filters(red)
+    for _ in range(3):
+        link.impair(delay="1ms")
+        assert "mirred" in filters(red)
+        link.heal()
+        assert filters(red) == before
+    eventually(lambda: devices(red) == devices(blue) == {"lo", "eth0"})
+    assert lab.connect(red, blue).is_up  # no index or name is taken
+
+
+def test_filters_of_somebody_else_stay(pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    for command in (
+        "qdisc add dev eth0 clsact",
+        "filter add dev eth0 egress protocol ip prio 7 u32 match u32 0 0 flowid 1:1",
+        "qdisc add dev eth0 root tbf rate 100mbit burst 32kb latency 1s",
+    ):
+        red.run(["tc", *command.split()])
+    before = filters(red)
+    link.impair(delay="5ms")
+    assert_round_trip(red, blue, 0.010)
+    link.heal()
+    assert filters(red) == before
+
+
+def test_wiring_removed_by_hand_is_noticed(pair: tuple[Host, Host, Link]) -> None:
+    red, _, link = pair
+    link.impair(delay="5ms")
+    red.run(["tc", "qdisc", "delete", "dev", "eth0", "clsact"])
+    with pytest.raises(KernelError, match="somebody has removed the wiring of the relay"):
+        _ = link.impairment
+    with pytest.raises(KernelError, match="somebody has removed"):
+        link.impair(delay="6ms")
+    link.heal()
+    link.impair(delay="7ms")
+    assert link.impairment == Impairment(delay="7ms")
+
+
+def test_a_kernel_without_a_part_is_told(pair: tuple[Host, Host, Link], monkeypatch: pytest.MonkeyPatch) -> None:
+    red, blue, link = pair
+    with monkeypatch.context() as patch:
+        patch.setattr(redirect, "_TUN", "/dev/net/none")
+        with pytest.raises(
+            UnsupportedError, match=r"cannot impair red:eth0: /dev/net/none: No such file.*modprobe tun"
+        ):
+            link.impair(delay="5ms")
+    with monkeypatch.context() as patch:
+        absent = traffic.qdisc_replace(red.interface("eth0").index, "eth0", "none", b"", "")
+        patch.setattr(traffic, "clsact_add", lambda *_: absent)
+        with pytest.raises(UnsupportedError, match=r"lacks .*'clsact'; try as root: modprobe -a sch_ingress"):
+            link.impair(delay="5ms")
+    assert link.impairment is None
+    assert red.ping(blue).rtts[0] < 0.005 * SLOWNESS
+    eventually(lambda: devices(red) == {"lo", "eth0"})
+
+
+def test_a_namespace_that_stands_alone(netns: Namespace) -> None:
+    lo = netns.interface("lo")
+    active = lo.impair(delay="10ms", engine="relay")
+    assert active == Impairment(delay="10ms")
+    with netns, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(5)
+        sock.sendto(b"x", sock.getsockname())
+        assert sock.recv(10) == b"x"
+    assert netns.interface("lo").impairment is not None
+    assert netns.interface("lo").impairment.counters.passed == 1  # type: ignore[union-attr]
+
+
+def test_somebody_elses_namespace_is_as_before_when_it_is_let_go(netns: Namespace) -> None:
+    here = Namespace("here")
+    netns.run(["ip", "link", "add", "out", "type", "veth", "peer", "name", "in", "netns", here.path])
+    for namespace, device, address in ((netns, "out", "10.9.0.1/24"), (here, "in", "10.9.0.2/24")):
+        namespace.run(["ip", "address", "add", address, "dev", device])
+        namespace.interface(device).up()
+    netns.interface("out").wait_up()
+    attached = Namespace.attach(here.path, "attached")
+    attached.interface("in").impair(loss=1, engine="relay")
+    assert "mirred" in filters(here, "in")
+    attached.close()
+    assert "mirred" not in filters(here, "in")
+    eventually(lambda: devices(here) == {"lo", "in"})
+
+    lab = Lab(impairments="relay")
+    again = Namespace.attach(here.path, "again")
+    adopted = lab.adopt(again, "box")
+    adopted.interface("in").impair(delay="5ms")
+    lab.connect(adopted, lab.host("red")).impair(delay="5ms")
+    lab.close()
+    assert "mirred" not in filters(here, "in")
+    eventually(lambda: devices(here) == {"lo", "in"})
+    again.close()
+    here.close()
+
+
+# -------------------------------------------------------------------------------------------------------- its fidelity
+
+
+def lost(source: Host, target: Host, count: int = 2000) -> list[int]:
+    stream = Stream(source, target)
+    stream.send(count, gap=0.0001)
+    came = set(stream.rest())
+    stream.inlet.close()
+    return [number for number in range(count) if number not in came]
+
+
+def test_a_seed_makes_it_repeatable(pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    link.impair(loss="5%", seed=42)
+    first = lost(red, blue)
+    back = lost(blue, red)
+    # the 99 % interval of a binomial distribution; with a seed there is no chance in it
+    assert abs(len(first) - 100) <= 2.576 * (2000 * 0.05 * 0.95) ** 0.5
+    link.impair(loss="5%", seed=42)
+    for _ in range(10):
+        red.arp(blue, timeout=0.5)  # of which is nobody's turn taken
+    assert lost(red, blue) == first
+    assert back != first
+    link.impair(loss="5%", seed=43)
+    assert lost(red, blue) != first
+    assert "seed 43" in repr(link.impairment)
+
+
+def test_seeds_are_the_same_in_another_lab(pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    link.impair(loss="20%", seed=1, toward=blue)
+    first = lost(red, blue, 200)
+    with Lab(impairments="relay") as other:
+        again = other.host("red"), other.host("blue")
+        link = other.connect(*again)
+        assert again[0].ping(again[1])
+        link.impair(loss="20%", seed=1, toward=again[1])
+        assert lost(*again, 200) == first
+
+
+def test_it_counts_what_it_does(pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    link.impair(delay="5ms", loss="10%", duplicate="10%", corrupt="10%", reorder="10%", seed=5, toward=blue)
+    stream = Stream(red, blue)
+    stream.send(1000, gap=0.0001)
+    stream.rest()
+    active = link.a.impairment
+    assert active is not None
+    counted = active.counters
+    others = counted.passed + counted.lost - counted.duplicated - 1000  # ARP and the like
+    assert 0 <= others < 20
+    assert min(counted.lost, counted.duplicated, counted.corrupted, counted.reordered) > 50
+    assert (counted.overflowed, counted.refused) == (0, 0)
+
+
+def test_a_full_queue_drops_and_counts(pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    link.impair(rate="10kbit", toward=blue)
+    Stream(red, blue).send(10_500)
+
+    def overflowed() -> int:
+        assert link.a.impairment is not None
+        return link.a.impairment.counters.overflowed
+
+    eventually(lambda: overflowed() >= 400, within=20 * SLOWNESS)  # some have passed meanwhile
+    assert overflowed() <= 500
+
+
+def test_what_the_relay_cannot_read_in_time_is_counted(
+    lab: Lab, pair: tuple[Host, Host, Link], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    red, blue, link = pair
+    monkeypatch.setattr(redirect, "_RINGS", (50,))
+    link.impair(delay="1ms", toward=blue)
+    os.kill(relay_of(lab), signal.SIGSTOP)
+    Stream(red, blue).send(80)
+    os.kill(relay_of(lab), signal.SIGCONT)
+    assert link.a.impairment is not None
+    assert link.a.impairment.counters.overflowed == 30
+
+
+def test_super_frames_stay_whole_with_a_delay_alone(pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    block = bytes(random.Random(1).randbytes(1 << 20))
+
+    def longest() -> int:
+        listener = blue.socket()
+        listener.bind(("", 0))
+        listener.listen()
+        client = red.socket()
+        client.connect((str(blue.ip4), listener.getsockname()[1]))
+        client.settimeout(10)
+        server, _ = listener.accept()
+        with blue.capture("eth0", "tcp") as capture, server:
+            taken = b""
+            view = memoryview(block)
+            while len(taken) < len(block):
+                client.setblocking(False)
+                try:
+                    view = view[client.send(view) :] if view else view
+                except BlockingIOError:
+                    pass
+                server.settimeout(0.01)
+                try:
+                    taken += server.recv(1 << 20)
+                except TimeoutError:
+                    pass
+        assert taken == block
+        return max(len(frame.data) for frame in capture.frames if not frame.outgoing)
+
+    link.impair(delay="1ms")
+    assert longest() > 1514
+    link.impair(delay="1ms", loss="0.000001%")
+    assert longest() <= 1514
+
+
+def test_chatter_is_told_from_talk() -> None:
+    def frame(destination: str, kind: int, rest: bytes = b"") -> bytes:
+        return bytes(relay.HEADER) + bytes.fromhex(destination) + bytes(6) + struct.pack("!H", kind) + rest.ljust(60)
+
+    ipv6 = bytes(6) + b"\x3a" + bytes(33)
+    assert relay.is_chatter(frame("ffffffffffff", 0x0800))
+    assert relay.is_chatter(frame("020000000001", 0x0806))
+    assert relay.is_chatter(frame("020000000001", 0x86DD, ipv6 + b"\x87"))
+    assert not relay.is_chatter(frame("020000000001", 0x86DD, ipv6 + b"\x80"))
+    assert not relay.is_chatter(frame("020000000001", 0x0800))
+
+
+def test_a_lab_with_many_links(lab: Lab) -> None:
+    lan = lab.bridge("lan")
+    hosts = [lan.host(f"h{number}") for number in range(10)]
+    for host in hosts:
+        host.links[0].impair(delay="5ms")
+    assert hosts[0].ping(hosts[9])
+    assert_round_trip(hosts[0], hosts[9], 0.020, 0.015)  # four times through the relay
+    assert lab.ping_all(timeout=5)
+
+
+def test_closed_nodes_are_told(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
+    _, blue, link = pair
+    blue.close()
+    with pytest.raises(NetnsError):
+        link.impair(delay="1ms")
