@@ -341,7 +341,7 @@ class _Teller:
         for each in (*self._case.seen, *closed):
             yield Subject(each.state["name"], each.state, each.frames, each.remark)
         if self._watch.recorder is not None and None not in known:
-            gone = self._seen(None, {"name": _LOOSE, "nodes": [], "cables": []})
+            gone = self._seen(None, {"name": _LOOSE, "faults": [], "nodes": [], "cables": []})
             if gone.frames:
                 yield Subject(_LOOSE, gone.state, gone.frames, gone.remark)
 

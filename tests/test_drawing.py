@@ -27,6 +27,7 @@ def interface(name: str, *addresses: str, up: bool = True, master: str | None = 
         "master": master,
         "port_state": "forwarding" if master else "",
         "peer": None,
+        "impaired": None,
     }
 
 
@@ -54,7 +55,7 @@ def end(text: str) -> End:
 
 def state(*nodes: NodeState, cables: tuple[str, ...] = ()) -> LabState:
     ends = [cable.split(" -- ") for cable in cables]
-    return {"name": "lab", "nodes": list(nodes), "cables": [{"a": end(a), "b": end(b)} for a, b in ends]}
+    return {"name": "lab", "faults": [], "nodes": list(nodes), "cables": [{"a": end(a), "b": end(b)} for a, b in ends]}
 
 
 def lines(text: str) -> list[str]:

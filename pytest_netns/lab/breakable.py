@@ -153,6 +153,7 @@ class Breakable(Node):
         except BaseException:
             rtnl.close()
             raise
+        self.impairments.leave(self.inode, alive=False)
         self.replace(fd, rtnl)
         if self.isolation is not None:
             kinds = self.isolation.kinds

@@ -538,13 +538,21 @@ class Lab:
             return partition(self, groups, one_way)
 
     def heal(self) -> None:
-        """Undo every fault that is in force: partitions, blocks, links that are down, crashed and frozen hosts.
+        """Undo every fault that is in force, and every impairment of a link.
+
+        Partitions, blocks, links that are down, crashed and frozen hosts: all is as its author has built it.
 
         Raises:
             ExceptionGroup: what could not be undone; the others are.
         """
         self._check_open()
-        if errors := self.faults.undo_all():
+        errors = self.faults.undo_all()
+        for link in self._links:
+            try:
+                link.heal()
+            except NetnsError as error:  # the others are healed all the same
+                errors.append(error)
+        if errors:
             raise ExceptionGroup(f"healing lab {self.name!r}", errors)
 
     def schedule(self, events: Iterable[Event]) -> Schedule:

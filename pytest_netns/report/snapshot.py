@@ -20,7 +20,11 @@ from pytest_netns.process import exit_words
 
 
 class InterfaceState(TypedDict):
-    """A device. ``enabled``: it is set up; ``up``: it carries frames. ``peer``: ``node:interface`` behind it."""
+    """A device.
+
+    ``enabled``: it is set up; ``up``: it carries frames. ``peer``: ``node:interface`` behind it. ``impaired``: what is
+    done to the frames that it sends, and by which engine.
+    """
 
     name: str
     kind: str
@@ -32,6 +36,7 @@ class InterfaceState(TypedDict):
     master: str | None
     port_state: str
     peer: str | None
+    impaired: str | None
 
 
 class RouteState(TypedDict):
@@ -123,9 +128,13 @@ class CableState(TypedDict):
 
 
 class LabState(TypedDict):
-    """A lab: its nodes that are open, and the links between them, each in the order of their making."""
+    """A lab: its nodes that are open, and the links between them, each in the order of their making.
+
+    ``faults``: those that the test has put upon it and not undone.
+    """
 
     name: str
+    faults: list[str]
     nodes: list[NodeState]
     cables: list[CableState]
 
@@ -142,13 +151,14 @@ def snapshot(lab: Lab) -> LabState:
         for end, other in (link.interfaces, link.interfaces[::-1]):
             peers[end.node.inode, end.index] = other
     nodes = [_node(node, peers) for node in lab if not node.closed]
-    return {"name": lab.name, "nodes": nodes, "cables": [_cable(link) for link in links]}
+    faults = [str(fault) for fault in lab.faults]
+    return {"name": lab.name, "faults": faults, "nodes": nodes, "cables": [_cable(link) for link in links]}
 
 
 def snapshot_of(name: str, namespaces: Iterable[Namespace]) -> LabState:
     """The same of namespaces that belong to no lab, under a name for all."""
     nodes = [_node(namespace, {}) for namespace in namespaces if not namespace.closed]
-    return {"name": name, "nodes": nodes, "cables": []}
+    return {"name": name, "faults": [], "nodes": nodes, "cables": []}
 
 
 def _cable(link: Link) -> CableState:
@@ -206,10 +216,11 @@ def _node(node: Namespace, peers: Mapping[tuple[int, int], Interface]) -> NodeSt
 def _interfaces(node: Namespace, peers: Mapping[tuple[int, int], Interface]) -> list[InterfaceState]:
     entries = [decode_address(body) for body in node.rtnl.dump(rtnetlink.address_dump())]
     # One by one: a list of all may have an interface up whose far end has just gone down (see Interface.wait_up).
-    links = [interface.state for interface in node.interfaces.values()]
+    interfaces = list(node.interfaces.values())
+    links = [interface.state for interface in interfaces]
     names = {link.index: link.name for link in links}
     found: list[InterfaceState] = []
-    for link in links:
+    for interface, link in zip(interfaces, links, strict=True):
         peer = peers.get((node.inode, link.index))
         found.append(
             {
@@ -223,6 +234,7 @@ def _interfaces(node: Namespace, peers: Mapping[tuple[int, int], Interface]) -> 
                 "master": names.get(link.master),
                 "port_state": link.port_state,
                 "peer": str(peer) if peer is not None else None,
+                "impaired": node.impairment_words(interface) or None,
             }
         )
     return found

@@ -26,7 +26,8 @@ def describe(lab: Lab, *, whole: bool = False) -> str:
 
 def text(state: LabState, *, whole: bool = False, most: int = _SHORT) -> str:
     """The same of a snapshot; ``most``: lines of the short form, before the one that says how many are missing."""
-    lines = drawing(state).splitlines() if state["cables"] else []
+    lines = [f"in force: {fault}" for fault in state["faults"]]
+    lines += drawing(state).splitlines() if state["cables"] else []
     everywhere = _everywhere(state)
     for node in state["nodes"]:
         rows = _node(node, everywhere, whole)
@@ -83,6 +84,7 @@ def _interfaces(node: NodeState, whole: bool) -> Iterable[str]:
         words = [each["name"], "up" if each["up"] else "DOWN" if not each["enabled"] else "NO-CARRIER", *addresses]
         words += [f"mtu {each['mtu']}"] if each["mtu"] != 1500 and each["name"] != "lo" else []
         words += [each["port_state"]] if each["port_state"] not in ("", "forwarding") else []
+        words += [f"impaired: {each['impaired']}"] if each["impaired"] else []
         words += [f"-- {each['peer']}"] if each["peer"] else []
         yield " ".join(words)
 
@@ -90,7 +92,8 @@ def _interfaces(node: NodeState, whole: bool) -> Iterable[str]:
 def _remarkable(interface: InterfaceState) -> bool:
     if interface["kind"] == "bridge":  # without ports it has no carrier
         return not interface["enabled"]
-    return not interface["up"] or interface["port_state"] != "forwarding" or interface["mtu"] != 1500
+    usual = interface["port_state"] == "forwarding" and interface["mtu"] == 1500 and not interface["impaired"]
+    return not interface["up"] or not usual
 
 
 def _neighbours(node: NodeState, whole: bool) -> Iterable[str]:
