@@ -255,3 +255,12 @@ def test_boxes_of_nodes_do_not_overlap() -> None:
             boxes.append((float(box.get("x", "")), float(box.get("width", ""))))
     assert len(boxes) == 12
     assert all(x + width < after for (x, width), (after, _) in pairwise(boxes))
+
+
+def test_what_is_behind_a_trunk_stands_beside_what_is_before_it(lab: Lab) -> None:
+    one, other = lab.bridge("one", "10.1.0.0/24"), lab.bridge("other", "10.2.0.0/24")
+    two = lab.bridge("two", one)
+    lab.connect(one, two)
+    for bridge, name in ((one, "red"), (other, "green"), (two, "blue")):
+        bridge.host(name)
+    assert lines(drawing(snapshot(lab)))[0].split() == ["red", "blue", "green"]
