@@ -72,10 +72,12 @@ def test_a_session_that_does_not_use_it_imports_next_to_nothing(project: Project
     loaded = {row.split(":")[0]: row.split()[1:] for row in result.outlines if row.startswith(("OURS", "HEAVY"))}
     assert loaded["OURS"] == [
         "pytest_netns",
+        "pytest_netns.leaks",
         "pytest_netns.per_test",
         "pytest_netns.plugin",
         "pytest_netns.session",
         "pytest_netns.settings",
+        "pytest_netns.tally",
     ]
     assert loaded["HEAVY"] == []
 
