@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def register(config: pytest.Config) -> None:
-    """Stop at failures, if the session was asked to.
+    """Stop at the failures of a session that was asked to.
 
     Raises:
         pytest.UsageError: nobody could answer: there is no terminal, or it is not the tests'. Nothing hangs in CI.
     """
     settings = _session.of(config).settings
-    if not (settings.shell or settings.keep) or config.option.collectonly:
+    if config.option.collectonly:
         return
     option = "--netns-shell" if settings.shell else "--netns-keep"
     if hasattr(config, "workerinput") or _session.starts_workers(config.option):

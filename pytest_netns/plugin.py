@@ -14,7 +14,6 @@ import pytest
 from pytest_netns import failed as _failed
 from pytest_netns import leaks as _leaks
 from pytest_netns import markers as _markers
-from pytest_netns import pause as _pause
 from pytest_netns import per_test as _per_test
 from pytest_netns import session as _session
 from pytest_netns import settings as _settings
@@ -42,8 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Validate the options and declare the markers."""
     _session.of(config).settings = _settings.read(config, config.option)
     _failed.start(config)
-    _pause.register(config)
     _leaks.register(config)
+    if _session.of(config).settings.shell or _session.of(config).settings.keep:
+        from pytest_netns import pause
+
+        pause.register(config)
     config.addinivalue_line(
         "markers",
         "netns: run the test, and its fixtures of function scope, inside a fresh network namespace of its own "

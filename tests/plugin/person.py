@@ -63,10 +63,17 @@ class Person:
         """Press these keys."""
         os.write(self._terminal, text.encode())
 
-    def goes(self) -> None:
-        """Close the terminal."""
-        os.close(self._terminal)
-        self._terminal = -1
+    def presses_until_heeded(self, key: str) -> None:
+        """Press it again each second until something happens.
+
+        Python misses a signal that comes between its writing of a question and its waiting for the answer.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            self.types(key)
+            if select.select([self._terminal], [], [], 1.0)[0]:
+                return
+        pytest.fail(f"{key!r} is not heeded:\n{self.seen}")
 
     def leaves(self) -> pytest.RunResult:
         """Wait for the end of the session; what it wrote."""

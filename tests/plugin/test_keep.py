@@ -51,7 +51,7 @@ def test_ctrl_c_ends_the_session(project: Project) -> None:
     project.write("test_inside.py", "def test_one(netns):\n    assert not netns\n\ndef test_two():\n    pass\n")
     with Person(project, "--netns-keep") as person:
         person.reads(WAITING)
-        person.types("\x03")
+        person.presses_until_heeded("\x03")
         result = person.leaves()
     assert result.ret == 2
     result.stdout.fnmatch_lines(["*KeyboardInterrupt*"])
