@@ -207,8 +207,8 @@ def test_nothing_survives_ctrl_c(project: Project, user: User, place: str) -> No
     ],
 )
 def test_nothing_survives_a_timeout(project: Project, user: User, method: str, place: str) -> None:
-    # The clock starts at set-up; building takes some 50 ms, on a busy machine a few times that.
-    options = ("-p", "timeout", "--timeout=1", f"--timeout-method={method}")
+    # The clock starts at set-up; building takes some 0.1 s, on a busy machine several times that.
+    options = ("-p", "timeout", "--timeout=3", f"--timeout-method={method}")
     with under_way(project, place.format(end=WAIT), *options, user=user) as running:
         result = running.result()
         assert result.ret == 1
