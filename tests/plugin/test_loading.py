@@ -74,12 +74,13 @@ def test_a_session_that_does_not_use_it_imports_next_to_nothing(project: Project
         "pytest_netns",
         "pytest_netns.failed",
         "pytest_netns.leaks",
+        "pytest_netns.markers",
         "pytest_netns.per_test",
         "pytest_netns.plugin",
         "pytest_netns.session",
         "pytest_netns.settings",
-        "pytest_netns.witness",
         "pytest_netns.tally",
+        "pytest_netns.witness",
     ]
     assert loaded["HEAVY"] == []
 
