@@ -15,7 +15,7 @@ import struct
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 
@@ -55,8 +55,9 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 
 
 @pytest.fixture
-def town(engine: Engine, lab_factory: Callable[..., Lab]) -> Lab:
-    return lab_factory(impairments=engine)
+def town(engine: Engine) -> Iterator[Lab]:
+    with Lab(impairments=engine) as lab:
+        yield lab
 
 
 @pytest.fixture

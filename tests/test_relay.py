@@ -10,7 +10,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,12 +30,14 @@ from pytest_netns import (
     eventually,
 )
 from pytest_netns.impair import control, redirect, relay
+from pytest_netns.interface import FALLBACK_DEVICES
 from pytest_netns.kernel import traffic
 
 
 @pytest.fixture
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    return lab_factory(impairments="relay")
+def lab() -> Iterator[Lab]:
+    with Lab(impairments="relay") as made:
+        yield made
 
 
 @pytest.fixture
@@ -53,9 +55,9 @@ def relay_of(lab: Lab) -> int:
 
 
 def devices(namespace: Namespace) -> set[str]:
-    """All, hidden ones too."""
+    """All, hidden ones too, but for those that kernel modules put into every namespace."""
     shown = namespace.run(["ip", "-o", "link"]).stdout
-    return {line.split(":")[1].strip().split("@")[0] for line in shown.splitlines()}
+    return {line.split(":")[1].strip().split("@")[0] for line in shown.splitlines()} - FALLBACK_DEVICES
 
 
 def filters(namespace: Namespace, device: str = "eth0") -> str:
@@ -102,8 +104,8 @@ def test_its_death_is_told_when_it_is_asked(lab: Lab, pair: tuple[Host, Host, Li
     assert_round_trip(red, blue, 0.002)
 
 
-def test_its_death_is_told_when_the_lab_is_closed(lab_factory: Callable[..., Lab]) -> None:
-    lab = lab_factory("doomed", impairments="relay")
+def test_its_death_is_told_when_the_lab_is_closed() -> None:
+    lab = Lab("doomed", impairments="relay")
     link = lab.connect(lab.host("red"), lab.host("blue"))
     link.impair(delay="1ms")
     os.kill(relay_of(lab), signal.SIGKILL)
