@@ -15,7 +15,7 @@ import pytest
 def here():
     return os.readlink("/proc/thread-self/ns/net")
 
-KEPT = {}
+SEEN = set()
 
 @pytest.fixture(scope="session", autouse=True)
 def home():
@@ -28,16 +28,12 @@ def mine():
     return here()
 
 def fresh():
-    '''The same, seen for the first time; from now on it is kept, or the kernel would give its number to another.'''
-    assert mine() not in KEPT
-    KEPT[here()] = open("/proc/thread-self/ns/net")
-    return here()
-
-@pytest.fixture(scope="session", autouse=True)
-def let_go():
-    yield
-    for file in KEPT.values():
-        file.close()
+    '''The same, seen for the first time, by the number that the kernel gives to no other (socket(7)).'''
+    with socket.socket() as sock:
+        cookie = sock.getsockopt(socket.SOL_SOCKET, 71, 8)  # SO_NETNS_COOKIE
+    assert cookie not in SEEN
+    SEEN.add(cookie)
+    return mine()
 
 def serve():
     '''The port that every test uses.'''
