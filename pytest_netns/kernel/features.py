@@ -16,8 +16,16 @@ from dataclasses import dataclass
 from functools import cache
 
 from pytest_netns.errors import KernelError
+from pytest_netns.kernel import linkinfo
 from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket, Request, attribute
-from pytest_netns.kernel.rtnetlink import IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, LOOPBACK_INDEX, RTM_NEWLINK
+from pytest_netns.kernel.rtnetlink import (
+    IFLA_IFNAME,
+    IFLA_INFO_KIND,
+    IFLA_LINKINFO,
+    LOOPBACK_INDEX,
+    RTM_NEWLINK,
+    link_get,
+)
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, setns, unshare
 
 _RTM_NEWQDISC = 36
@@ -32,20 +40,28 @@ DEVICES = {
     "dummy": "dummy",
     "geneve": "geneve",
     "gre": "ip_gre",
+    "gretap": "ip_gre",
     "ifb": "ifb",
+    "ip6gre": "ip6_gre",
+    "ip6gretap": "ip6_gre",
+    "ip6tnl": "ip6_tunnel",
     "ipip": "ipip",
     "ipvlan": "ipvlan",
     "macvlan": "macvlan",
     "macvtap": "macvtap",
     "nlmon": "nlmon",
     "sit": "sit",
+    "tap": "tun",
     "team": "team",
+    "tun": "tun",
     "veth": "veth",
     "vlan": "8021q",
     "vrf": "vrf",
     "vxlan": "vxlan",
     "wireguard": "wireguard",
 }
+#: The device that is opened for a TUN or TAP device.
+TUN = "/dev/net/tun"
 #: Queueing disciplines by name, with the module that brings each.
 QDISCS = {
     name: f"sch_{name}"
@@ -88,7 +104,29 @@ def _in_new_namespace(ask: Callable[[NetlinkSocket], None]) -> int:
     return 0
 
 
+def _tun() -> bool:
+    try:
+        os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _vlan_filtering() -> bool:
+    """Whether bridges look at VLAN tags. A kernel without that ignores the request for it, and shows no such state."""
+
+    def ask(link: NetlinkSocket) -> None:
+        link.batch([linkinfo.device(linkinfo.Born("bridge", "probe0", 1000, {"vlan_filtering": 1}))])
+        shown = linkinfo.info_data(link.get(link_get(1000, "probe0")))
+        if linkinfo.BRIDGE_VLAN_FILTERING not in shown:
+            raise KernelError(errno.EOPNOTSUPP, "ip link add probe0 type bridge vlan_filtering 1", "probe")
+
+    return _in_new_namespace(ask) == 0
+
+
 def _device(name: str) -> bool:
+    if DEVICES[name] == "tun":  # they are not made by netlink
+        return _tun()
     body = (
         struct.pack("=BxHiII", 0, 0, 0, 0, 0)
         + attribute(IFLA_IFNAME, b"probe0\0")
@@ -107,7 +145,7 @@ def _qdisc(name: str) -> bool:
 
 def known() -> list[str]:
     """The names that ``feature`` understands, programs apart."""
-    return sorted({*DEVICES, *QDISCS, "nft"})
+    return sorted({*DEVICES, *QDISCS, "nft", "vlan_filtering"})
 
 
 @cache
@@ -133,6 +171,11 @@ def feature(name: str) -> Feature:
         except UnsupportedError as error:
             return Feature(name, False, str(error))
         return Feature(name, True)
+    if name == "vlan_filtering":
+        if _vlan_filtering():
+            return Feature(name, True)
+        reason = "the bridges of this kernel have no VLAN filtering; it takes one with CONFIG_BRIDGE_VLAN_FILTERING=y"
+        return Feature(name, False, reason)
     for table, what, ask in ((DEVICES, "devices of kind", _device), (QDISCS, "the queueing discipline", _qdisc)):
         if name in table:
             if ask(name):

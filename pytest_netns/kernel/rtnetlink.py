@@ -24,7 +24,7 @@ IFF_RUNNING = 0x40
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
 IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_NET_NS_FD = 16, 18, 26, 28
 IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 29, 31, 32
-IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA = 1, 2, 5
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BRPORT_STATE = 1
 _IFLA_INET6_ADDR_GEN_MODE = 8
 _IN6_ADDR_GEN_MODE_NONE = 1
@@ -41,7 +41,8 @@ _U32 = struct.Struct("=I")
 _ONE_QUEUE = attribute(IFLA_NUM_TX_QUEUES, _U32.pack(1)) + attribute(IFLA_NUM_RX_QUEUES, _U32.pack(1))
 # Statistics are most of an answer about a link, and nobody here reads them.
 _NO_STATISTICS = attribute(IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_SKIP_STATS))
-_NO_LINK_LOCAL = attribute(
+#: An attribute of a link: it makes itself no link-local address.
+NO_LINK_LOCAL = attribute(
     IFLA_AF_SPEC,
     attribute(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))),
 )
@@ -130,13 +131,17 @@ def veth(near: VethEnd, far: VethEnd, far_fd: int, mtu: int | None, *, up: bool 
     )
 
 
-def bridge(name: str, index: int, mac: bytes) -> Request:
-    """``ip link add NAME up type bridge``: no spanning tree, so a port forwards as soon as it has a carrier."""
-    body = (
-        _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP)
-        + _identity(name, mac, None)
-        + attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, b"bridge"))
-    )
+def bridge(name: str, index: int, mac: bytes, data: bytes = b"") -> Request:
+    """``ip link add NAME up type bridge``: no spanning tree, so a port forwards as soon as it has a carrier.
+
+    Args:
+        name: of the device.
+        index: which index it gets.
+        mac: its MAC address.
+        data: further options, see ``pytest_netns.kernel.linkinfo.encode_options``.
+    """
+    info = attribute(IFLA_INFO_KIND, b"bridge") + (attribute(IFLA_INFO_DATA, data) if data else b"")
+    body = _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP) + _identity(name, mac, None) + attribute(IFLA_LINKINFO, info)
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"ip link add {name} type bridge")
 
 
@@ -146,7 +151,7 @@ def port_up(index: int, name: str, bridge_index: int, bridge_name: str) -> list[
     A port gets no link-local address: it has no business in IPv6. Two requests, because of one the kernel carries out
     the "up" before the rest (do_setlink()), and the address would be there already.
     """
-    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MASTER, _U32.pack(bridge_index)) + _NO_LINK_LOCAL
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MASTER, _U32.pack(bridge_index)) + NO_LINK_LOCAL
     join = Request(RTM_NEWLINK, 0, body, f"ip link set {name} master {bridge_name} addrgenmode none")
     return [join, link_up(index, name)]
 

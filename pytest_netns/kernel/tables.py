@@ -27,6 +27,7 @@ from pytest_netns.kernel.rtnetlink import (
     IFLA_IFNAME,
     IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA,
+    IFLA_INFO_SLAVE_KIND,
     IFLA_LINKINFO,
     IFLA_MASTER,
     IFLA_MTU,
@@ -162,7 +163,8 @@ def decode_link(body: bytes) -> LinkState:
     _, _, index, flags, _ = struct.unpack_from("=BxHiII", body)
     found = attributes(body, 16)
     info = attributes(found.get(IFLA_LINKINFO, b""))
-    port = attributes(info.get(IFLA_INFO_SLAVE_DATA, b"")) if IFLA_MASTER in found else {}
+    of_bridge = IFLA_MASTER in found and info.get(IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") == b"bridge"
+    port = attributes(info.get(IFLA_INFO_SLAVE_DATA, b"")) if of_bridge else {}
     operstate = found.get(IFLA_OPERSTATE, b"\0")[0]
     state = port.get(IFLA_BRPORT_STATE)
     return LinkState(
