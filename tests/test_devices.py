@@ -252,7 +252,7 @@ def test_two_vrfs_route_the_same_addresses_apart(lab: Lab) -> None:
         asked[name] = client, server
     for name, (client, server) in asked.items():
         other = asked["blue" if name == "red" else "red"][1]
-        with server.capture("icmp") as here, other.capture("icmp") as there:
+        with server.capture(filter="icmp") as here, other.capture(filter="icmp") as there:
             assert client.ping("10.2.0.1", timeout=QUICK)
         assert len(here) >= 2
         assert len(there) == 0

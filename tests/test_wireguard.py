@@ -13,7 +13,7 @@ import pytest
 from pytest_netns import Host, Lab, TopologyError
 from pytest_netns.devices.wireguard import WireGuard
 from pytest_netns.kernel import wireguard
-from pytest_netns.kernel.netlink import attribute, attributes
+from pytest_netns.kernel.netlink import attribute, attributes, rows
 from pytest_netns.kernel.wireguard import Peer
 
 QUICK = 1.0
@@ -152,7 +152,7 @@ def test_without_the_kind_nothing_is_left(lab: Lab) -> None:
 
 
 def nested(data: bytes) -> list[dict[int, bytes]]:
-    return [attributes(row) for row in wireguard._rows(data)]
+    return [attributes(row) for _, row in rows(data)]
 
 
 def test_a_peer_is_encoded_as_the_kernel_has_it() -> None:

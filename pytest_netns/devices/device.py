@@ -227,19 +227,20 @@ class Maker:
         name = self.wanted.name
         index = self.node.slots.next_index()
         lower = None if link is None else (link.index, link.name)
-        # On a link of another node, as a container's is: the device is born from there into here.
-        origin, into = (self.node, None) if link is None or link.node is self.node else (link.node, self.node.fd)
+        abroad = None  # on a link of another node, as a container's is
+        if link is not None and link.node is not self.node:
+            abroad = linkinfo.namespace_number(self.node.rtnl, link.node.fd)
         mac = self.mac() if has_mac else self.given_mac
         try:
             request = linkinfo.device(
-                Born(self.kind, name, index, options or {}, mac, self.wanted.mtu or mtu, lower, into)
+                Born(self.kind, name, index, options or {}, mac, self.wanted.mtu or mtu, lower, abroad)
             )
         except ValueError as error:
             raise TopologyError(f"{self.where}: {error}") from None
 
         def create() -> None:
             try:
-                origin.rtnl.batch([request])
+                self.node.rtnl.batch([request])
             except KernelError as error:
                 raise unsupported(error, self.kind) from error
 

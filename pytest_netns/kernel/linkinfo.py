@@ -1,4 +1,4 @@
-"""Devices of many kinds: the options of each in the words of ip-link(8), and the request that makes one. Pure.
+"""Devices of many kinds: the options of each in the words of ip-link(8), and the request that makes one.
 
 A table instead of pyroute2: the numbers and widths of some fifty attributes of <linux/if_link.h> are less than the
 200 ms of its import, and refusals stay in our words.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
+from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket, Request, attribute, attributes
 from pytest_netns.kernel.rtnetlink import (
     IFLA_ADDRESS,
     IFLA_IFNAME,
@@ -20,12 +20,14 @@ from pytest_netns.kernel.rtnetlink import (
     IFLA_LINKINFO,
     IFLA_MASTER,
     IFLA_MTU,
-    IFLA_NET_NS_FD,
     NO_LINK_LOCAL,
     RTM_NEWLINK,
 )
 
 IFLA_LINK = 5
+_IFLA_LINK_NETNSID = 37
+_RTM_NEWNSID, _RTM_GETNSID = 88, 90
+_NETNSA_NSID, _NETNSA_FD = 1, 3
 
 _IFINFO = struct.Struct("=BxHiII")
 _U32 = struct.Struct("=I")
@@ -207,7 +209,7 @@ class Born(NamedTuple):
         mac: its MAC address; None for one of the kernel's choice.
         mtu: in bytes; None for the kernel's choice.
         link: index and name of the device that it lies upon.
-        namespace: a descriptor of the namespace that it is born into; None for that of the request.
+        namespace: number of the namespace in which that is, see ``namespace_number``; None for its own.
     """
 
     kind: str
@@ -233,10 +235,23 @@ def device(born: Born) -> Request:
     body += attribute(IFLA_ADDRESS, born.mac) if born.mac is not None else b""
     body += attribute(IFLA_MTU, _U32.pack(born.mtu)) if born.mtu is not None else b""
     body += attribute(IFLA_LINK, _U32.pack(born.link[0])) if born.link is not None else b""
-    body += attribute(IFLA_NET_NS_FD, _U32.pack(born.namespace)) if born.namespace is not None else b""
+    body += attribute(_IFLA_LINK_NETNSID, _U32.pack(born.namespace)) if born.namespace is not None else b""
     lower = f"link {born.link[1]} " if born.link is not None else ""
     words = f"ip link add {lower}{born.name} {_words(born.kind, born.options)}"
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body + attribute(IFLA_LINKINFO, info), words)
+
+
+def namespace_number(link: NetlinkSocket, fd: int) -> int:
+    """The number by which a namespace knows another one; it is given one if need be (ip-netns(8), set)."""
+    which = bytes(4) + attribute(_NETNSA_FD, _U32.pack(fd))
+    for _ in range(2):
+        body = link.get(Request(_RTM_GETNSID, 0, which, "ip netns list-id"))
+        number: int = struct.unpack("=i", attributes(body, 4)[_NETNSA_NSID])[0]
+        if number >= 0:
+            break
+        any_free = attribute(_NETNSA_NSID, struct.pack("=i", -1))
+        link.batch([Request(_RTM_NEWNSID, 0, which + any_free, "ip netns set auto")])
+    return number
 
 
 def change(index: int, name: str, kind: str, options: Mapping[str, Value]) -> Request:

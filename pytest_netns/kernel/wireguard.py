@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import struct
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
-from pytest_netns.kernel.netlink import NetlinkSocket, Request, attribute, attributes
+from pytest_netns.kernel.netlink import NetlinkSocket, Request, attribute, attributes, rows
 from pytest_netns.kernel.rtnetlink import AF_INET, AF_INET6, Address, Network, family_of
 
 NETLINK_GENERIC = 16
@@ -143,7 +143,7 @@ def decode_device(bodies: Sequence[bytes]) -> Shown:
         found = attributes(body, _GENL.size)
         key = found.get(_PUBLIC_KEY, key)
         port = struct.unpack("=H", found[_LISTEN_PORT])[0] if _LISTEN_PORT in found else port
-        for row in _rows(found.get(_PEERS, b"")):
+        for _, row in rows(found.get(_PEERS, b"")):
             peer = _peer(attributes(row))
             known = peers.get(peer.public_key)
             # What does not fit into one message goes on in the next, with the key alone and further networks.
@@ -158,7 +158,7 @@ def _peer(found: dict[int, bytes]) -> Peer:
     return Peer(
         public_key=b64encode(found[_PEER_PUBLIC_KEY]).decode(),
         endpoint=_endpoint(found.get(_PEER_ENDPOINT, b"")),
-        allowed_ips=tuple(_network(attributes(row)) for row in _rows(found.get(_PEER_ALLOWED, b""))),
+        allowed_ips=tuple(_network(attributes(row)) for _, row in rows(found.get(_PEER_ALLOWED, b""))),
         last_handshake=seconds + nanoseconds / 1e9 if seconds else None,
         received=struct.unpack("=Q", found.get(_PEER_RECEIVED, bytes(8)))[0],
         sent=struct.unpack("=Q", found.get(_PEER_SENT, bytes(8)))[0],
@@ -175,14 +175,3 @@ def _endpoint(raw: bytes) -> tuple[Address, int] | None:
 
 def _network(found: dict[int, bytes]) -> Network:
     return ip_network((found[_ALLOWED_ADDRESS], found[_ALLOWED_PREFIX][0]))
-
-
-def _rows(data: bytes) -> Iterator[bytes]:
-    """The elements of an array of attributes, which may all have the same number."""
-    offset = 0
-    while offset + 4 <= len(data):
-        (size,) = struct.unpack_from("=H", data, offset)
-        if size < 4:
-            return
-        yield data[offset + 4 : offset + size]
-        offset += (size + 3) & ~3

@@ -15,19 +15,29 @@ from pytest_netns.lab.addressing import AddressSpec, Segment
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.naming import interface_name
 from pytest_netns.lab.node import Node
+from pytest_netns.lab.switching import Switching, SwitchSettings
 
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.link import Link
 
 
-class Bridge(Node):
+class Bridge(Switching):
     """A switch that nodes are attached to. Made by ``Lab.bridge``.
 
     Its ports are called like the nodes behind them. It has no address unless it is given one.
     """
 
-    def __init__(self, lab: Lab, name: str, segment: Segment, sysctls: Mapping[str, str | int]) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        name: str,
+        segment: Segment,
+        sysctls: Mapping[str, str | int],
+        settings: SwitchSettings | None = None,
+    ) -> None:
+        self.settings = settings or SwitchSettings()
+        options = self.settings.options(f"bridge {name!r}")
         super().__init__(lab, name, sysctls)
         self.segment = segment
         self._port_names: set[str] = set()
@@ -36,7 +46,7 @@ class Bridge(Node):
             device = interface_name(name, ())
             self.device = Interface(self, device, self.slots.next_index())
             self._port_names.add(device)
-            self.rtnl.batch([rtnetlink.bridge(device, self.device.index, lab.mac_for(name, device))])
+            self.make_device(lab.mac_for(name, device), options)
         except BaseException:
             self.close()
             raise
@@ -117,7 +127,7 @@ class Bridge(Node):
                 undo.callback(end.remove_address, new)
                 self.segment.release(old)
             self.rtnl.batch(rtnetlink.port_up(port.index, port.name, self.device.index, self.device.name))
-            port.wait_up(port=True)
+            port.wait_up(port=not self.settings.stp)
             end.wait_up()
             undo.pop_all()
         del self._unplugged[port]
@@ -154,7 +164,7 @@ class Bridge(Node):
         except BaseException:
             self.segment.release([taken])
             raise
-        if self.ports:
+        if self.ports and not self.settings.stp:
             self.device.wait_up()
 
     def fdb(self) -> list[ForwardingEntry]:
