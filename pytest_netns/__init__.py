@@ -26,6 +26,11 @@ if TYPE_CHECKING:
         eventually,
     )
     from pytest_netns.capture.capture import Capture
+    from pytest_netns.devices.device import Device
+    from pytest_netns.devices.stacked import Bond, Vrf
+    from pytest_netns.devices.tunnels import Vxlan
+    from pytest_netns.devices.tuntap import Tap, Tun
+    from pytest_netns.devices.wireguard import WireGuard
     from pytest_netns.errors import (
         CommandError,
         KernelError,
@@ -58,9 +63,11 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ArpResult": "pytest_netns.probe.arp",
+    "Bond": "pytest_netns.devices.stacked",
     "Bridge": "pytest_netns.lab.bridge",
     "Capture": "pytest_netns.capture.capture",
     "CommandError": "pytest_netns.errors",
+    "Device": "pytest_netns.devices.device",
     "DnsResult": "pytest_netns.probe.dns",
     "Host": "pytest_netns.lab.host",
     "Interface": "pytest_netns.interface",
@@ -78,12 +85,17 @@ _HOME = {
     "Process": "pytest_netns.process",
     "ProcessDied": "pytest_netns.errors",
     "Router": "pytest_netns.lab.router",
+    "Tap": "pytest_netns.devices.tuntap",
     "TcpResult": "pytest_netns.probe.tcp",
     "TopologyError": "pytest_netns.errors",
     "TraceResult": "pytest_netns.probe.trace",
+    "Tun": "pytest_netns.devices.tuntap",
     "UdpResult": "pytest_netns.probe.udp",
     "UnsupportedError": "pytest_netns.errors",
+    "Vrf": "pytest_netns.devices.stacked",
+    "Vxlan": "pytest_netns.devices.tunnels",
     "WaitTimeout": "pytest_netns.errors",
+    "WireGuard": "pytest_netns.devices.wireguard",
     "assert_arp": "pytest_netns.assertions",
     "assert_no_arp": "pytest_netns.assertions",
     "assert_no_ping": "pytest_netns.assertions",
@@ -103,9 +115,11 @@ _HOME = {
 
 __all__ = [
     "ArpResult",
+    "Bond",
     "Bridge",
     "Capture",
     "CommandError",
+    "Device",
     "DnsResult",
     "Host",
     "Interface",
@@ -123,12 +137,17 @@ __all__ = [
     "Process",
     "ProcessDied",
     "Router",
+    "Tap",
     "TcpResult",
     "TopologyError",
     "TraceResult",
+    "Tun",
     "UdpResult",
     "UnsupportedError",
+    "Vrf",
+    "Vxlan",
     "WaitTimeout",
+    "WireGuard",
     "assert_arp",
     "assert_no_arp",
     "assert_no_ping",

@@ -7,7 +7,18 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from pytest_netns import Host, Interface, KernelError, Lab, Link, Namespace, TopologyError, UnsupportedError
+from pytest_netns import (
+    Host,
+    Interface,
+    KernelError,
+    Lab,
+    Link,
+    Namespace,
+    ProbeFailure,
+    TopologyError,
+    UnsupportedError,
+    assert_ping,
+)
 from pytest_netns.devices import kinds
 from pytest_netns.devices.device import Device
 from pytest_netns.kernel import features, linkinfo
@@ -379,6 +390,39 @@ def test_autoroute_and_explanations_know_tunnels(lab: Lab) -> None:
     right.replace_route("10.1.0.0/24", via="10.42.0.1")
     assert red.ping(blue, timeout=QUICK)
     assert red.trace(blue).hops[1].address == ip_address("10.42.0.2")
+
+
+@pytest.mark.netns_requires("vxlan")
+def test_an_explanation_looks_below_a_tunnel(pair: tuple[Host, Host]) -> None:
+    red, blue = pair
+    red.add_vxlan("vx0", 1, remote=blue, address="10.42.0.1/24")
+    far = blue.add_vxlan("vx0", 1, remote=red, address="10.42.0.2/24")
+    blue.interface("eth0").down()
+    with pytest.raises(
+        ProbeFailure,
+        match=r"red:vx0 \(vxlan\) leads to 192.168.15.2: interface 'eth0' of 'blue' is down",
+    ):
+        assert_ping(red, "10.42.0.2", timeout=0.1)
+    blue.interface("eth0").up()
+    far.down()
+    with pytest.raises(ProbeFailure, match=r"interface 'vx0' of 'blue' is down"):
+        assert_ping(red, "10.42.0.2", timeout=0.1)
+    far.remove()
+    with pytest.raises(ProbeFailure, match=r"unanswered: nobody in the lab has that address"):
+        assert_ping(red, "10.42.0.2", timeout=0.1)
+
+
+@pytest.mark.netns_requires("macvlan")
+def test_an_explanation_looks_below_a_macvlan(pair: tuple[Host, Host]) -> None:
+    red, blue = pair
+    red.add_macvlan("mv0", address="10.42.0.1/24")
+    blue.add_macvlan("mv0", address="10.42.0.2/24")
+    assert_ping(red, "10.42.0.2")
+    blue.interface("eth0").down()
+    with pytest.raises(
+        ProbeFailure, match=r"red:mv0 \(macvlan\) lies upon red:eth0: interface 'eth0' of 'blue' is down"
+    ):
+        assert_ping(red, "10.42.0.2", timeout=0.1)
 
 
 # ------------------------------------------------------------------ refused values

@@ -17,7 +17,7 @@ from pytest_netns.interface import CARRIER_DEADLINE, Interface, parse_address
 from pytest_netns.kernel import linkinfo, rtnetlink
 from pytest_netns.kernel.features import feature
 from pytest_netns.kernel.linkinfo import Born, Value
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix
+from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
 from pytest_netns.kernel.tables import decode_link
 from pytest_netns.lab.naming import check_interface_name
 
@@ -31,9 +31,16 @@ _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 
 
 class Device(Interface):
-    """An interface that can be removed. Made by the ``add_...`` methods of a host."""
+    """An interface that can be removed. Made by the ``add_...`` methods of a host.
+
+    Attributes:
+        lower: the interface that it lies upon, for a VLAN, macvlan or ipvlan; else None.
+        remote: the far end of a tunnel that has one; else None.
+    """
 
     node: Devices
+    lower: Interface | None = None
+    remote: Address | None = None
 
     def __init__(self, node: Devices, name: str, index: int, kind: str) -> None:
         super().__init__(node, name, index)
@@ -244,7 +251,11 @@ class Maker:
             except KernelError as error:
                 raise unsupported(error, self.kind) from error
 
-        return self.bring_up(cls(self.node, name, index, self.kind), create, finish)
+        device = cls(self.node, name, index, self.kind)
+        device.lower = link
+        remote = (options or {}).get("remote")
+        device.remote = None if isinstance(remote, int | str) else remote
+        return self.bring_up(device, create, finish)
 
     def bring_up(self, device: _D, create: Callable[[], None], finish: Callable[[_D], None] | None) -> _D:
         """Create a device, and give it what was asked for."""
