@@ -180,6 +180,11 @@ def test_a_container_gets_a_device_on_the_link_of_its_host(pair: tuple[Host, Hos
     else:
         assert blue.ping("192.168.15.99", timeout=QUICK)
         assert not red.ping("192.168.15.99", timeout=0.1)  # as the kernel has it
+    with pytest.raises(KernelError, match=r"name eth0.*File exists"):
+        getattr(container, f"add_{kind}")(
+            "eth0", link=red.interface("eth0"), **{**more, **({"vid": 8} if more else {})}
+        )
+    assert set(container.interfaces) == {"lo", "eth0"}
     device.remove()
     assert list(container.interfaces) == ["lo"]
 
@@ -390,6 +395,19 @@ def test_autoroute_and_explanations_know_tunnels(lab: Lab) -> None:
     right.replace_route("10.1.0.0/24", via="10.42.0.1")
     assert red.ping(blue, timeout=QUICK)
     assert red.trace(blue).hops[1].address == ip_address("10.42.0.2")
+
+
+@pytest.mark.netns_requires("vxlan")
+def test_no_tunnel_ends_within_another_unless_asked_for(lab: Lab) -> None:
+    red, router, blue = lab.host("red"), lab.router("router"), lab.host("blue")
+    lab.connect(red, router, "10.1.0.0/24")
+    lab.connect(router, blue, "10.2.0.0/24")
+    lab.autoroute()
+    for number, (host, other) in enumerate(((red, blue), (blue, red)), 1):
+        host.add_vxlan("vx0", 1, remote=other, address=f"10.42.0.{number}/24")
+    assert red.add_vxlan("vx1", 2, remote=blue).remote == ip_address("10.2.0.2")
+    nested = red.add_vxlan("vx2", 3, remote=blue.interface("vx0"))
+    assert (nested.remote, nested.mtu) == (ip_address("10.42.0.2"), 1400)
 
 
 @pytest.mark.netns_requires("vxlan")

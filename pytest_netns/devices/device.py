@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 import time
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 Addresses = str | IPv4Interface | IPv6Interface | Iterable[str | IPv4Interface | IPv6Interface] | None
 
+#: Of devices on a link of another namespace: above all that ``Slots`` gives.
+_indexes_abroad = itertools.count(1 << 20)
 _CARRYING = ("UP", "UNKNOWN")  # most kinds without a cable never say more than UNKNOWN (RFC 2863)
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 
@@ -231,16 +234,20 @@ class Maker:
             UnsupportedError: the kernel lacks the kind.
             KernelError: the kernel refused.
         """
-        name = self.wanted.name
+        name, born_as = self.wanted.name, self.wanted.name
         index = self.node.slots.next_index()
         lower = None if link is None else (link.index, link.name)
-        abroad = None  # on a link of another node, as a container's is
+        abroad = None
         if link is not None and link.node is not self.node:
+            # On a link of another node, as a container's is. Older kernels (6.1) make the device there first, so its
+            # index and its name must be free in both.
             abroad = linkinfo.namespace_number(self.node.rtnl, link.node.fd)
+            index = next(_indexes_abroad)
+            born_as = f"born{index:x}"
         mac = self.mac() if has_mac else self.given_mac
         try:
             request = linkinfo.device(
-                Born(self.kind, name, index, options or {}, mac, self.wanted.mtu or mtu, lower, abroad)
+                Born(self.kind, born_as, index, options or {}, mac, self.wanted.mtu or mtu, lower, abroad)
             )
         except ValueError as error:
             raise TopologyError(f"{self.where}: {error}") from None
@@ -251,11 +258,17 @@ class Maker:
             except KernelError as error:
                 raise unsupported(error, self.kind) from error
 
+        def named(device: _D) -> None:
+            if born_as != name:
+                self.node.rtnl.batch([linkinfo.rename(index, born_as, name)])
+            if finish is not None:
+                finish(device)
+
         device = cls(self.node, name, index, self.kind)
         device.lower = link
         remote = (options or {}).get("remote")
         device.remote = None if isinstance(remote, int | str) else remote
-        return self.bring_up(device, create, finish)
+        return self.bring_up(device, create, named)
 
     def bring_up(self, device: _D, create: Callable[[], None], finish: Callable[[_D], None] | None) -> _D:
         """Create a device, and give it what was asked for."""

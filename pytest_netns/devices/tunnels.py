@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import ip_address
 
 from pytest_netns.devices.device import Device, Maker
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.linkinfo import Value
 from pytest_netns.kernel.netlink import NLM_F_CREATE, Request, attribute
-from pytest_netns.kernel.rtnetlink import AF_BRIDGE, Address
-from pytest_netns.probe.destination import Destination, resolve
+from pytest_netns.kernel.rtnetlink import AF_BRIDGE, Address, AddressWithPrefix
+from pytest_netns.namespace import Namespace
+from pytest_netns.probe.destination import Destination, choose, resolve
 
 _RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
 _NLM_F_APPEND = 0x800
@@ -22,9 +22,29 @@ _GRE_KEY = 0x2000
 _VXLAN_OVERHEAD = {4: 50, 6: 70}
 
 
+#: Kinds of devices whose own addresses are no place for another tunnel's end.
+_TUNNELS = frozenset(
+    {"geneve", "gre", "gretap", "ip6gre", "ip6gretap", "ip6tnl", "ipip", "sit", "tun", "vxlan", "wireguard"}
+)
+
+
 def far_end(device: Maker | Device, destination: Destination) -> Address:
-    """The address of a far end. Raises TopologyError."""
-    return ip_address(str(resolve(device.node, destination).address))
+    """The address of a far end; of a node, one that is not within a tunnel. Raises TopologyError."""
+    if isinstance(destination, Namespace):
+        target = choose(device.node, destination.name, _outside(destination), _outside(device.node))
+    else:
+        target = resolve(device.node, destination)
+    return target.address
+
+
+def _outside(node: Namespace) -> list[AddressWithPrefix]:
+    inside = {
+        address
+        for each in getattr(node, "devices", ())
+        if isinstance(each, Device) and each.kind in _TUNNELS
+        for address in each.addresses
+    }
+    return [address for address in node.addresses() if address not in inside]
 
 
 def ends(

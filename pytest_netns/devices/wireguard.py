@@ -7,20 +7,16 @@ import os
 from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING
 
 from pytest_netns.devices.device import Device, Maker
 from pytest_netns.devices.tunnels import far_end
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel import wireguard
-from pytest_netns.kernel.netlink import NetlinkSocket, Request
+from pytest_netns.kernel.netlink import NetlinkSocket
 from pytest_netns.kernel.rtnetlink import Address, Network
 from pytest_netns.kernel.syscalls import entered
-from pytest_netns.kernel.wireguard import Peer
+from pytest_netns.kernel.wireguard import Peer, PeerChange, Shown
 from pytest_netns.probe.destination import Destination
-
-if TYPE_CHECKING:
-    from pytest_netns.lab.devices import Devices
 
 #: Where WireGuard listens by custom.
 PORT = 51820
@@ -29,50 +25,64 @@ Networks = str | IPv4Network | IPv6Network | Iterable[str | IPv4Network | IPv6Ne
 
 
 class WireGuard(Device):
-    """A WireGuard device. Made by ``Host.add_wireguard``."""
+    """A WireGuard device. Made by ``Host.add_wireguard``.
 
-    def __init__(self, node: Devices, name: str, index: int, kind: str) -> None:
-        super().__init__(node, name, index, kind)
-        with entered(node.fd):
-            self._generic = NetlinkSocket(node.name, wireguard.NETLINK_GENERIC)
-        self._family = 0
+    Attributes:
+        userspace: whether the program wireguard-go carries it, and not the kernel.
+    """
+
+    userspace = False
+    _generic: NetlinkSocket | None = None
+    _family = 0
 
     def release(self) -> None:
-        """Close its netlink socket."""
-        self._generic.close()
+        """Called before its host is closed."""
+        if self._generic is not None:
+            self._generic.close()
 
     def remove(self) -> None:
-        """``ip link delete``; allowed more than once."""
+        """Take the device away; allowed more than once."""
         super().remove()
         self.release()
 
-    def _request(self, request: Request) -> None:
-        self._generic.batch([request])
+    @property
+    def _socket(self) -> NetlinkSocket:
+        if self._generic is None:
+            with entered(self.node.fd):
+                self._generic = NetlinkSocket(self.node.name, wireguard.NETLINK_GENERIC)
+            self._family = wireguard.family(self._generic)
+        return self._generic
 
     def configure(self, private_key: bytes, port: int) -> None:
         """Give it its key and its UDP port."""
-        self._family = wireguard.family(self._generic)
-        self._request(wireguard.set_device(self._family, self.index, self.name, private_key=private_key, port=port))
+        link = self._socket
+        link.batch([wireguard.set_device(self._family, self.index, self.name, private_key=private_key, port=port)])
 
-    def _shown(self) -> wireguard.Shown:
-        request = wireguard.get_device(self._family, self.index, self.name)
-        return wireguard.decode_device(self._generic.dump(request))
+    def set_peer(self, change: PeerChange) -> None:
+        """Add, change or remove a peer."""
+        link = self._socket
+        link.batch([wireguard.set_device(self._family, self.index, self.name, peer=wireguard.encode_peer(change))])
+
+    def shown(self) -> Shown:
+        """What ``wg show`` shows."""
+        link = self._socket
+        return wireguard.decode_device(link.dump(wireguard.get_device(self._family, self.index, self.name)))
 
     @property
     def public_key(self) -> str:
         """Its public key in base64, which peers must know."""
-        key = self._shown().public_key
+        key = self.shown().public_key
         return "" if key is None else b64encode(key).decode()
 
     @property
     def listen_port(self) -> int:
         """The UDP port on which it listens."""
-        return self._shown().port
+        return self.shown().port
 
     @property
     def peers(self) -> list[Peer]:
         """Its peers, as the kernel has them now: endpoints, handshakes, bytes."""
-        return self._shown().peers
+        return self.shown().peers
 
     def peer(self, key: str | WireGuard) -> Peer:
         """One of its peers. Raises TopologyError if there is none of that key."""
@@ -115,18 +125,13 @@ class WireGuard(Device):
             allowed = [ip_network(a.ip) for a in device.addresses if not a.is_link_local] if device is not None else []
         if isinstance(keepalive, bool) or not isinstance(keepalive, int) or not 0 <= keepalive < 1 << 16:
             raise TopologyError(f"{where}: keepalive is {keepalive!r}; it can be 0 to 65535 seconds")
-        self._request(
-            wireguard.set_device(
-                self._family,
-                self.index,
-                self.name,
-                peer=wireguard.encode_peer(
-                    public_key,
-                    endpoint=self._endpoint(endpoint, device, where),
-                    allowed_ips=allowed,
-                    preshared_key=None if preshared_key is None else decode_key(preshared_key, where),
-                    keepalive=keepalive,
-                ),
+        self.set_peer(
+            PeerChange(
+                public_key,
+                endpoint=self._endpoint(endpoint, device, where),
+                allowed_ips=tuple(allowed),
+                preshared_key=None if preshared_key is None else decode_key(preshared_key, where),
+                keepalive=keepalive,
             )
         )
 
@@ -143,8 +148,7 @@ class WireGuard(Device):
     def remove_peer(self, peer: str | WireGuard) -> None:
         """``wg set peer ... remove``. Raises TopologyError if it is none."""
         known = self.peer(peer)
-        gone = wireguard.encode_peer(decode_key(known.public_key, repr(self)), remove=True)
-        self._request(wireguard.set_device(self._family, self.index, self.name, peer=gone))
+        self.set_peer(PeerChange(decode_key(known.public_key, repr(self)), remove=True))
 
 
 def decode_key(key: object, where: str) -> bytes:
@@ -173,8 +177,11 @@ def _networks(given: Networks, where: str) -> list[Network]:
         raise TopologyError(f"{where}: allowed_ips: {error}") from None
 
 
-def make(maker: Maker, private_key: str | None, port: int) -> WireGuard:
-    """Make a WireGuard device with a key."""
-    key = os.urandom(wireguard.KEY_LENGTH) if private_key is None else decode_key(private_key, maker.where)
-    check_port(port, maker.where)
+def checked_key(private_key: str | None, where: str) -> bytes:
+    """A private key: the one given, or a random one."""
+    return os.urandom(wireguard.KEY_LENGTH) if private_key is None else decode_key(private_key, where)
+
+
+def make(maker: Maker, key: bytes, port: int) -> WireGuard:
+    """Make a WireGuard device of the kernel."""
     return maker.make(WireGuard, has_mac=False, finish=lambda device: device.configure(key, port))

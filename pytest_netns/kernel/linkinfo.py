@@ -267,6 +267,12 @@ def enslave(index: int, name: str, master: int, master_name: str) -> Request:
     return Request(RTM_NEWLINK, 0, body, f"ip link set {name} {f'master {master_name}' if master else 'nomaster'}")
 
 
+def rename(index: int, name: str, wanted: str) -> Request:
+    """``ip link set NAME name WANTED``. Its device must be down."""
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_IFNAME, wanted.encode() + b"\0")
+    return Request(RTM_NEWLINK, 0, body, f"ip link set {name} name {wanted}")
+
+
 def set_mac(index: int, name: str, mac: bytes) -> Request:
     """``ip link set NAME address MAC``."""
     body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_ADDRESS, mac)

@@ -82,32 +82,45 @@ def set_device(
     return Request(number, 0, _message(_SET_DEVICE, body), " ".join(words))
 
 
-def encode_peer(
-    public_key: bytes,
-    *,
-    endpoint: tuple[Address, int] | None = None,
-    allowed_ips: Sequence[Network] = (),
-    preshared_key: bytes | None = None,
-    keepalive: int | None = None,
-    remove: bool = False,
-) -> bytes:
+@dataclass(frozen=True, slots=True)
+class PeerChange:
+    """What is to become of a peer.
+
+    Attributes:
+        public_key: its 32 bytes.
+        endpoint: address and UDP port; None for what is known.
+        allowed_ips: the networks behind it, instead of those known.
+        preshared_key: 32 bytes; None for what is known.
+        keepalive: seconds between two signs of life; None for what is known.
+        remove: whether it goes.
+    """
+
+    public_key: bytes
+    endpoint: tuple[Address, int] | None = None
+    allowed_ips: tuple[Network, ...] = ()
+    preshared_key: bytes | None = None
+    keepalive: int | None = None
+    remove: bool = False
+
+
+def encode_peer(peer: PeerChange) -> bytes:
     """A peer of ``set_device``."""
-    body = attribute(_PEER_PUBLIC_KEY, public_key)
-    body += attribute(_PEER_FLAGS, struct.pack("=I", _REMOVE_ME if remove else _REPLACE_ALLOWED))
-    if preshared_key is not None:
-        body += attribute(_PEER_PRESHARED_KEY, preshared_key)
-    if endpoint is not None:
-        address, port = endpoint
+    body = attribute(_PEER_PUBLIC_KEY, peer.public_key)
+    body += attribute(_PEER_FLAGS, struct.pack("=I", _REMOVE_ME if peer.remove else _REPLACE_ALLOWED))
+    if peer.preshared_key is not None:
+        body += attribute(_PEER_PRESHARED_KEY, peer.preshared_key)
+    if peer.endpoint is not None:
+        address, port = peer.endpoint
         if address.version == 4:
             raw = struct.pack("=H", AF_INET) + struct.pack("!H", port) + address.packed + bytes(8)
         else:
             raw = struct.pack("=H", AF_INET6) + struct.pack("!HI", port, 0) + address.packed + bytes(4)
         body += attribute(_PEER_ENDPOINT, raw)
-    if keepalive is not None:
-        body += attribute(_PEER_KEEPALIVE, struct.pack("=H", keepalive))
-    if allowed_ips:
-        rows = b"".join(attribute(0 | _NESTED, _allowed(network)) for network in allowed_ips)
-        body += attribute(_PEER_ALLOWED | _NESTED, rows)
+    if peer.keepalive is not None:
+        body += attribute(_PEER_KEEPALIVE, struct.pack("=H", peer.keepalive))
+    if peer.allowed_ips:
+        array = b"".join(attribute(0 | _NESTED, _allowed(network)) for network in peer.allowed_ips)
+        body += attribute(_PEER_ALLOWED | _NESTED, array)
     return body
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
+from pytest_netns.devices import wireguard, wireguard_go
 from pytest_netns.devices.device import Addresses, Device, Maker, Master, Wanted
 from pytest_netns.devices.stacked import Bond, Vrf
 from pytest_netns.devices.tunnels import Vxlan, ends, key_options, version_of, vxlan_mtu
 from pytest_netns.devices.tuntap import Tap, Tun, open_tap, open_tun
 from pytest_netns.devices.wireguard import PORT, WireGuard
-from pytest_netns.devices.wireguard import make as make_wireguard
-from pytest_netns.errors import TopologyError
+from pytest_netns.errors import TopologyError, UnsupportedError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.linkinfo import Value
 from pytest_netns.lab.node import Node
@@ -445,6 +445,7 @@ class Devices(Node):
         *,
         private_key: str | None = None,
         listen_port: int = PORT,
+        userspace: bool | None = None,
         address: Addresses = None,
         mtu: int | None = None,
         up: bool = True,
@@ -454,8 +455,22 @@ class Devices(Node):
         Args:
             private_key: in base64, as ``wg genkey`` prints it; a random one if None.
             listen_port: UDP port.
+            userspace: whether the program wireguard-go carries it, and not the kernel; None: if the kernel cannot, and
+                it is installed, together with wg(8).
         """
-        return make_wireguard(Maker(self, "wireguard", Wanted(name, address, mtu, up)), private_key, listen_port)
+        maker = Maker(self, "wireguard", Wanted(name, address, mtu, up))
+        key = wireguard.checked_key(private_key, maker.where)
+        port = wireguard.check_port(listen_port, maker.where)
+        if userspace:
+            return wireguard_go.make(maker, key, port)
+        try:
+            return wireguard.make(maker, key, port)
+        except UnsupportedError as error:
+            if userspace is False:
+                raise
+            if packages := wireguard_go.lacking():
+                raise UnsupportedError(f"{error}; or do without it: apt-get install {' '.join(packages)}") from error
+        return wireguard_go.make(maker, key, port)
 
     # ----------------------------------------------------------- into the test
 

@@ -143,8 +143,12 @@ class Switching(Node):
         self.rtnl.batch([rtnetlink.bridge_vlan(port.index, port.name, vid, own=own, pvid=pvid, untagged=untagged)])
 
     def unset_vlan(self, where: Where, vid: int) -> None:
-        """``bridge vlan delete``. Raises TopologyError, and KernelError if the port is not in that VLAN."""
+        """``bridge vlan delete``. Raises TopologyError, also if the port is not in that VLAN (not all kernels say)."""
         port = self._vlan_port(where, vid)
+        vids = [vlan.vid for vlan in self.vlans().get(port.name, ())]
+        if vid not in vids:
+            shown = ", ".join(map(str, vids)) or "none"
+            raise TopologyError(f"bridge {self.name!r}: port {port.name!r} is not in VLAN {vid}; it is in: {shown}")
         self.rtnl.batch([rtnetlink.bridge_vlan(port.index, port.name, vid, own=port == self.device, delete=True)])
 
     def access(self, where: Where, vid: int) -> None:
