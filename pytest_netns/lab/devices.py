@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from pytest_netns.devices import wireguard, wireguard_go
 from pytest_netns.devices.device import Addresses, Device, Maker, Master, Wanted
 from pytest_netns.devices.stacked import Bond, Vrf
 from pytest_netns.devices.tunnels import Vxlan, ends, key_options, version_of, vxlan_mtu
-from pytest_netns.devices.tuntap import Tap, Tun, open_tap, open_tun
-from pytest_netns.devices.wireguard import PORT, WireGuard
 from pytest_netns.errors import TopologyError, UnsupportedError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.linkinfo import Value
 from pytest_netns.lab.node import Node
 from pytest_netns.probe.destination import Destination
+
+if TYPE_CHECKING:
+    from pytest_netns.devices.tuntap import Tap, Tun
+    from pytest_netns.devices.wireguard import WireGuard
 
 _M = TypeVar("_M", bound=Master)
 
@@ -444,7 +445,7 @@ class Devices(Node):
         name: str,
         *,
         private_key: str | None = None,
-        listen_port: int = PORT,
+        listen_port: int = 51820,
         userspace: bool | None = None,
         address: Addresses = None,
         mtu: int | None = None,
@@ -458,6 +459,8 @@ class Devices(Node):
             userspace: whether the program wireguard-go carries it, and not the kernel; None: if the kernel cannot, and
                 it is installed, together with wg(8).
         """
+        from pytest_netns.devices import wireguard, wireguard_go
+
         maker = Maker(self, "wireguard", Wanted(name, address, mtu, up))
         key = wireguard.checked_key(private_key, maker.where)
         port = wireguard.check_port(listen_port, maker.where)
@@ -473,6 +476,7 @@ class Devices(Node):
         return wireguard_go.make(maker, key, port)
 
     # ----------------------------------------------------------- into the test
+    # Imported on use, as WireGuard is: most labs have neither.
 
     def add_tun(
         self, name: str, *, chatter: bool = False, address: Addresses = None, mtu: int | None = None, up: bool = True
@@ -482,6 +486,8 @@ class Devices(Node):
         Args:
             chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
         """
+        from pytest_netns.devices.tuntap import open_tun
+
         return open_tun(Maker(self, "tun", Wanted(name, address, mtu, up)), chatter)
 
     def add_tap(
@@ -495,6 +501,8 @@ class Devices(Node):
         mac: str | None = None,
     ) -> Tap:
         """``ip tuntap add NAME mode tap``: Ethernet frames that the test itself reads and writes. See ``add_tun``."""
+        from pytest_netns.devices.tuntap import open_tap
+
         return open_tap(Maker(self, "tap", Wanted(name, address, mtu, up, mac)), chatter)
 
 
