@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     )
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.frame import Frame
+    from pytest_netns.devices.device import Device
+    from pytest_netns.devices.stacked import Bond, Vrf
+    from pytest_netns.devices.tunnels import Vxlan
+    from pytest_netns.devices.tuntap import Tap, Tun
+    from pytest_netns.devices.wireguard import WireGuard
     from pytest_netns.errors import (
         CommandError,
         KernelError,
@@ -71,10 +76,12 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ArpResult": "pytest_netns.probe.arp",
+    "Bond": "pytest_netns.devices.stacked",
     "Bridge": "pytest_netns.lab.bridge",
     "Capture": "pytest_netns.capture.capture",
     "CommandError": "pytest_netns.errors",
     "Destination": "pytest_netns.probe.destination",
+    "Device": "pytest_netns.devices.device",
     "DnsResult": "pytest_netns.probe.dns",
     "Fault": "pytest_netns.faults.fault",
     "Frame": "pytest_netns.capture.frame",
@@ -101,13 +108,18 @@ _HOME = {
     "Router": "pytest_netns.lab.router",
     "RttStatistics": "pytest_netns.probe.ping",
     "Schedule": "pytest_netns.faults.schedule",
+    "Tap": "pytest_netns.devices.tuntap",
     "TcpResult": "pytest_netns.probe.tcp",
     "ThroughputResult": "pytest_netns.probe.throughput",
     "TopologyError": "pytest_netns.errors",
     "TraceResult": "pytest_netns.probe.trace",
+    "Tun": "pytest_netns.devices.tuntap",
     "UdpResult": "pytest_netns.probe.udp",
     "UnsupportedError": "pytest_netns.errors",
+    "Vrf": "pytest_netns.devices.stacked",
+    "Vxlan": "pytest_netns.devices.tunnels",
     "WaitTimeout": "pytest_netns.errors",
+    "WireGuard": "pytest_netns.devices.wireguard",
     "assert_arp": "pytest_netns.assertions",
     "assert_loss": "pytest_netns.assertions",
     "assert_no_arp": "pytest_netns.assertions",
@@ -132,10 +144,12 @@ _HOME = {
 
 __all__ = [
     "ArpResult",
+    "Bond",
     "Bridge",
     "Capture",
     "CommandError",
     "Destination",
+    "Device",
     "DnsResult",
     "Fault",
     "Frame",
@@ -162,13 +176,18 @@ __all__ = [
     "Router",
     "RttStatistics",
     "Schedule",
+    "Tap",
     "TcpResult",
     "ThroughputResult",
     "TopologyError",
     "TraceResult",
+    "Tun",
     "UdpResult",
     "UnsupportedError",
+    "Vrf",
+    "Vxlan",
     "WaitTimeout",
+    "WireGuard",
     "assert_arp",
     "assert_loss",
     "assert_no_arp",

@@ -100,6 +100,11 @@ class Interface:
             raise
 
     @property
+    def kind(self) -> str:
+        """Its kind, as ip-link(8) calls it: ``veth``, ``bridge``, ``vlan``, ...; empty if it has none (``lo``)."""
+        return self.state.kind
+
+    @property
     def mac(self) -> str:
         """Its MAC address, e.g. ``02:1f:0a:33:5b:c0``."""
         return self.state.mac

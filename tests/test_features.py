@@ -167,10 +167,8 @@ def test_tunnels_are_there_exactly_if_ip_can_make_one(netns: Namespace, name: st
 
 
 def test_a_tunnel_device_that_may_not_be_opened_is_a_lack_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocols, "_TUN", "/dev/net/none")
-    assert (
-        feature("tun").reason == "cannot be opened: /dev/net/none: No such file or directory; to get it: modprobe tun"
-    )
+    monkeypatch.setattr(protocols, "TUN", "/dev/net/none")
+    assert feature("tun").reason == "/dev/net/none: No such file or directory; to get it: modprobe tun"
 
 
 def test_sockets_of_a_protocol(netns: Namespace) -> None:

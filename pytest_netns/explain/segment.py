@@ -120,6 +120,8 @@ def reach(lab: Lab, interface: Interface) -> Reach:
     if link is None:
         if isinstance(interface.node, Bridge):
             _across_bridge(lab, interface.node, None, found, None, set())
+        else:
+            _same_subnet(lab, interface, found)
         return found
     far = link.b if _same(link.a, interface) else link.a
     if isinstance(far.node, Bridge):
@@ -127,6 +129,17 @@ def reach(lab: Lab, interface: Interface) -> Reach:
     else:
         _note(found, far, _down(interface) or _down(far))
     return found
+
+
+def _same_subnet(lab: Lab, interface: Interface, found: Reach) -> None:
+    """Behind a VLAN, a tunnel and the like is whoever shares a subnet with it. What it lies upon is not looked at."""
+    networks = {address.network for address in interface.addresses if not address.is_link_local}
+    for node in lab:
+        if node.closed or node.inode == interface.node.inode:
+            continue
+        for name, other in node.interfaces.items():
+            if name != "lo" and any(address.network in networks for address in other.addresses):
+                _note(found, other, _down(interface) or _down(other))
 
 
 def _into_port(lab: Lab, port: Interface, found: Reach, blocked: Obstacle | None, seen: set[int]) -> None:

@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from pytest_netns.devices.device import Device
 from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.rtnetlink import Address
 from pytest_netns.kernel.tables import Route
+from pytest_netns.lab.devices import Devices
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.node import Node
 
@@ -116,6 +118,9 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
         found.fault = Fault(reason, node.name, [f"{out}: {out.state.operstate}"])
         return None
     hop = route.gateway or flow.destination
+    found.fault = _underlay_fault(lab, node, out)
+    if found.fault is not None:
+        return None
     within = reach(lab, out)
     owners = within.owners(hop)
     if len({owner.node.inode for owner in owners}) > 1:
@@ -129,6 +134,26 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
     sender = len(found.nodes) == 1
     found.fault = _wrong_neighbour(node, out, hop, owners) or _size_fault(node, out, owner, flow, sender)
     return None if found.fault is not None else (owner.node, owner)
+
+
+def _underlay_fault(lab: Lab, node: Node, out: Interface) -> Fault | None:
+    """What is wrong below a device: with the link that it lies upon, or with the way to the far end of a tunnel."""
+    device = next((each for each in node.devices if each == out), None) if isinstance(node, Devices) else None
+    if device is None:
+        return None
+    if device.lower is not None and isinstance(device.lower.node, Node):
+        reason = down_reason(device.lower)
+        if reason is None and not isinstance(device.lower, Device):
+            within = reach(lab, device.lower)
+            reason = within.obstacles[0].cause if within.obstacles and not within.members else None
+        if reason is not None:
+            return Fault(f"{out} ({device.kind}) lies upon {device.lower}: {reason}", node.name)
+    if device.remote is not None:
+        way = walk(lab, node, Flow(None, device.remote))
+        if way.fault is not None:
+            evidence = [*way.evidence, *way.fault.evidence]
+            return Fault(f"{out} ({device.kind}) leads to {device.remote}: {way.fault.cause}", way.fault.node, evidence)
+    return None
 
 
 def _size_fault(node: Node, out: Interface, to: Interface, flow: Flow, sender: bool) -> Fault | None:

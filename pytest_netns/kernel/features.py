@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 
-from pytest_netns.errors import UnsupportedError
-from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Request, attribute
+from pytest_netns.errors import KernelError, UnsupportedError
+from pytest_netns.kernel import linkinfo
+from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket, Request, attribute
 from pytest_netns.kernel.nft_features import NFT, why_not
 from pytest_netns.kernel.nftables import engine
 from pytest_netns.kernel.protocols import SOCKETS, TUNNELS, why_no_socket, why_no_tunnel
-from pytest_netns.kernel.rtnetlink import IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_NEWLINK
+from pytest_netns.kernel.rtnetlink import IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_NEWLINK, link_get
 from pytest_netns.kernel.throwaway import errno_of
 from pytest_netns.kernel.traffic_control import ACTIONS, CLASSIFIERS, has_action, has_classifier, qdisc_request
 
@@ -32,7 +33,11 @@ DEVICES = {
     "dummy": "dummy",
     "geneve": "geneve",
     "gre": "ip_gre",
+    "gretap": "ip_gre",
     "ifb": "ifb",
+    "ip6gre": "ip6_gre",
+    "ip6gretap": "ip6_gre",
+    "ip6tnl": "ip6_tunnel",
     "ipip": "ipip",
     "ipvlan": "ipvlan",
     "macvlan": "macvlan",
@@ -103,17 +108,33 @@ _KERNEL: tuple[tuple[Mapping[str, str], str, Callable[[str], bool]], ...] = (
     (CLASSIFIERS, "the classifier", lambda name: has_classifier(name.removeprefix("tc:"))),
     (ACTIONS, "the action", lambda name: has_action(name.removeprefix("tc:"))),
 )
+#: What bridges can do, with what brings each.
+BRIDGES = {"vlan_filtering": "a kernel with CONFIG_BRIDGE_VLAN_FILTERING=y"}
+
+
+def _why_no_filtering(_: str) -> str:
+    """Why bridges do not look at VLAN tags. A kernel without that ignores the request, and shows no such state."""
+
+    def ask(link: NetlinkSocket) -> None:
+        link.batch([linkinfo.device(linkinfo.Born("bridge", "probe0", 1000, {"vlan_filtering": 1}))])
+        if linkinfo.BRIDGE_VLAN_FILTERING not in linkinfo.info_data(link.get(link_get(1000, "probe0"))):
+            raise KernelError(errno.EOPNOTSUPP, "ip link add probe0 type bridge vlan_filtering 1", "probe")
+
+    return "the bridges of this kernel have no VLAN filtering" if errno_of(ask) else ""
+
+
 #: Tables of what a program opens, with what tells why it cannot be opened.
 _OPENED: tuple[tuple[Mapping[str, str], Callable[[str], str]], ...] = (
     (SOCKETS, why_no_socket),
     (TUNNELS, why_no_tunnel),
+    (BRIDGES, _why_no_filtering),
 )
 
 
 def sections() -> dict[str, list[str]]:
     """The names that ``feature`` understands, programs apart, by what they are."""
     return {
-        "device": sorted({*DEVICES, *TUNNELS}),
+        "device": sorted({*DEVICES, *TUNNELS, *BRIDGES}),
         "qdisc": sorted(QDISCS),
         "classifier": sorted(CLASSIFIERS),
         "action": sorted(ACTIONS),
@@ -163,7 +184,7 @@ def feature(name: str) -> Feature:
     for opened, why in _OPENED:
         if name in opened:
             said = why(name)
-            return Feature(name, not said, f"cannot be opened: {said}; to get it: {opened[name]}" if said else "")
+            return Feature(name, not said, f"{said}; to get it: {opened[name]}" if said else "")
     try:
         engine()
         refused = why_not(name) if name in NFT else ""

@@ -11,7 +11,7 @@ import errno
 import socket
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pytest_netns.errors import KernelError, NetnsError, WaitTimeout
@@ -74,6 +74,17 @@ def attributes(data: bytes | memoryview, offset: int = 0) -> dict[int, bytes]:
         found[kind & 0x3FFF] = bytes(data[offset + 4 : offset + size])
         offset += (size + 3) & ~3
     return found
+
+
+def rows(data: bytes | memoryview, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Type and payload of each attribute in turn: for arrays, in which several have one type."""
+    end = len(data)
+    while offset + 4 <= end:
+        size, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if size < 4 or offset + size > end:
+            return
+        yield kind & 0x3FFF, bytes(data[offset + 4 : offset + size])
+        offset += (size + 3) & ~3
 
 
 class NetlinkSocket:

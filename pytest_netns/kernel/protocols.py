@@ -10,7 +10,7 @@ import struct
 from pytest_netns.kernel.throwaway import throwaway
 
 _IPPROTO_MPTCP, _IPPROTO_SCTP = 262, 132
-_TUN = "/dev/net/tun"
+TUN = "/dev/net/tun"
 # From <linux/if_tun.h>.
 _TUNSETIFF, _IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 1, 2, 0x1000
 
@@ -50,11 +50,11 @@ def why_no_tunnel(name: str) -> str:
     kind = _IFF_TUN if name == "tun" else _IFF_TAP
     with throwaway():
         try:
-            device = os.open(_TUN, os.O_RDWR | os.O_CLOEXEC)
+            device = os.open(TUN, os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", b"probe0", kind | _IFF_NO_PI))
             finally:
                 os.close(device)
         except OSError as error:
-            return f"{_TUN}: {error.strerror}"
+            return f"{TUN}: {error.strerror}"
     return ""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request, attribute
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_GETNEIGH = 30
@@ -24,13 +24,16 @@ IFF_RUNNING = 0x40
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
 IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_NET_NS_FD = 16, 18, 26, 28
 IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 29, 31, 32
-IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA = 1, 2, 5
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 IFLA_BRPORT_STATE = 1
 _IFLA_INET6_ADDR_GEN_MODE = 8
 _IFLA_NEW_IFINDEX = 49
 _IN6_ADDR_GEN_MODE_NONE = 1
 _VETH_INFO_PEER = 1
-_RTEXT_FILTER_SKIP_STATS = 1 << 3
+_RTEXT_FILTER_BRVLAN, _RTEXT_FILTER_SKIP_STATS = 1 << 1, 1 << 3
+_IFLA_BRIDGE_FLAGS, IFLA_BRIDGE_VLAN_INFO = 0, 2
+_BRIDGE_FLAGS_MASTER, _BRIDGE_FLAGS_SELF = 1, 2
+VLAN_PVID, VLAN_UNTAGGED = 1 << 1, 1 << 2
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
@@ -42,7 +45,8 @@ _U32 = struct.Struct("=I")
 _ONE_QUEUE = attribute(IFLA_NUM_TX_QUEUES, _U32.pack(1)) + attribute(IFLA_NUM_RX_QUEUES, _U32.pack(1))
 # Statistics are most of an answer about a link, and nobody here reads them.
 _NO_STATISTICS = attribute(IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_SKIP_STATS))
-_NO_LINK_LOCAL = attribute(
+#: An attribute of a link: it makes itself no link-local address.
+NO_LINK_LOCAL = attribute(
     IFLA_AF_SPEC,
     attribute(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))),
 )
@@ -141,13 +145,17 @@ def veth(near: VethEnd, far: VethEnd, far_fd: int, mtu: int | None, *, up: bool 
     )
 
 
-def bridge(name: str, index: int, mac: bytes) -> Request:
-    """``ip link add NAME up type bridge``: no spanning tree, so a port forwards as soon as it has a carrier."""
-    body = (
-        _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP)
-        + _identity(name, mac, None)
-        + attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, b"bridge"))
-    )
+def bridge(name: str, index: int, mac: bytes, data: bytes = b"") -> Request:
+    """``ip link add NAME up type bridge``: no spanning tree, so a port forwards as soon as it has a carrier.
+
+    Args:
+        name: of the device.
+        index: which index it gets.
+        mac: its MAC address.
+        data: further options, see ``pytest_netns.kernel.linkinfo.encode_options``.
+    """
+    info = attribute(IFLA_INFO_KIND, b"bridge") + (attribute(IFLA_INFO_DATA, data) if data else b"")
+    body = _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP) + _identity(name, mac, None) + attribute(IFLA_LINKINFO, info)
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"ip link add {name} type bridge")
 
 
@@ -157,7 +165,7 @@ def port_up(index: int, name: str, bridge_index: int, bridge_name: str) -> list[
     A port gets no link-local address: it has no business in IPv6. Two requests, because of one the kernel carries out
     the "up" before the rest (do_setlink()), and the address would be there already.
     """
-    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MASTER, _U32.pack(bridge_index)) + _NO_LINK_LOCAL
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MASTER, _U32.pack(bridge_index)) + NO_LINK_LOCAL
     join = Request(RTM_NEWLINK, 0, body, f"ip link set {name} master {bridge_name} addrgenmode none")
     return [join, link_up(index, name)]
 
@@ -166,6 +174,34 @@ def port_release(index: int, name: str) -> Request:
     """``ip link set NAME nomaster down``."""
     body = _IFINFO.pack(0, 0, index, 0, IFF_UP) + attribute(IFLA_MASTER, _U32.pack(0))
     return Request(RTM_NEWLINK, 0, body, f"ip link set {name} nomaster down")
+
+
+def bridge_vlan(
+    index: int,
+    name: str,
+    vid: int,
+    *,
+    own: bool = False,
+    pvid: bool = False,
+    untagged: bool = False,
+    delete: bool = False,
+) -> Request:
+    """``bridge vlan add|delete dev NAME vid VID [pvid] [untagged] [self]``; ``own``: of the bridge device itself."""
+    flags = (VLAN_PVID if pvid else 0) | (VLAN_UNTAGGED if untagged else 0)
+    body = _IFINFO.pack(AF_BRIDGE, 0, index, 0, 0) + attribute(
+        IFLA_AF_SPEC,
+        attribute(_IFLA_BRIDGE_FLAGS, struct.pack("=H", _BRIDGE_FLAGS_SELF if own else _BRIDGE_FLAGS_MASTER))
+        + attribute(IFLA_BRIDGE_VLAN_INFO, struct.pack("=HH", flags, vid)),
+    )
+    words = ["bridge vlan", "delete" if delete else "add", f"dev {name} vid {vid}"]
+    words += [word for word, wanted in (("pvid", pvid), ("untagged", untagged), ("self", own)) if wanted]
+    return Request(RTM_DELLINK if delete else RTM_SETLINK, 0, body, " ".join(words))
+
+
+def bridge_vlan_dump() -> Request:
+    """``bridge vlan show``."""
+    body = _IFINFO.pack(AF_BRIDGE, 0, 0, 0, 0) + attribute(IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_BRVLAN))
+    return Request(RTM_GETLINK, 0, body, "bridge vlan show")
 
 
 def _address(kind: int, flags: int, verb: str, index: int, name: str, address: AddressWithPrefix) -> Request:

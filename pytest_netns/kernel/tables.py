@@ -16,21 +16,26 @@ from ipaddress import (
 )
 from typing import Literal
 
-from pytest_netns.kernel.netlink import attributes
+from pytest_netns.kernel.netlink import attributes, rows
 from pytest_netns.kernel.rtnetlink import (
     AF_INET,
     AF_INET6,
     IFF_RUNNING,
     IFF_UP,
     IFLA_ADDRESS,
+    IFLA_AF_SPEC,
+    IFLA_BRIDGE_VLAN_INFO,
     IFLA_BRPORT_STATE,
     IFLA_IFNAME,
     IFLA_INFO_KIND,
     IFLA_INFO_SLAVE_DATA,
+    IFLA_INFO_SLAVE_KIND,
     IFLA_LINKINFO,
     IFLA_MASTER,
     IFLA_MTU,
     IFLA_OPERSTATE,
+    VLAN_PVID,
+    VLAN_UNTAGGED,
     Address,
     AddressWithPrefix,
     Network,
@@ -187,12 +192,40 @@ class ForwardingEntry:
     state: str
 
 
+@dataclass(frozen=True, slots=True)
+class Vlan:
+    """A VLAN of a bridge's port: a line of ``bridge vlan show``.
+
+    Attributes:
+        vid: VLAN identifier.
+        pvid: whether what comes in without a tag is of this VLAN.
+        untagged: whether what goes out has its tag taken off.
+    """
+
+    vid: int
+    pvid: bool = False
+    untagged: bool = False
+
+
+def decode_vlans(body: bytes) -> tuple[str, tuple[Vlan, ...]]:
+    """Decode an RTM_NEWLINK message of a bridge's port: its name and its VLANs."""
+    found = attributes(body, 16)
+    infos = [
+        struct.unpack_from("=HH", raw)
+        for kind, raw in rows(found.get(IFLA_AF_SPEC, b""))
+        if kind == IFLA_BRIDGE_VLAN_INFO
+    ]
+    vlans = tuple(Vlan(vid, bool(flags & VLAN_PVID), bool(flags & VLAN_UNTAGGED)) for flags, vid in infos)
+    return found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(), vlans
+
+
 def decode_link(body: bytes) -> LinkState:
     """Decode the body of an RTM_NEWLINK message."""
     _, _, index, flags, _ = struct.unpack_from("=BxHiII", body)
     found = attributes(body, 16)
     info = attributes(found.get(IFLA_LINKINFO, b""))
-    port = attributes(info.get(IFLA_INFO_SLAVE_DATA, b"")) if IFLA_MASTER in found else {}
+    of_bridge = IFLA_MASTER in found and info.get(IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") == b"bridge"
+    port = attributes(info.get(IFLA_INFO_SLAVE_DATA, b"")) if of_bridge else {}
     operstate = found.get(IFLA_OPERSTATE, b"\0")[0]
     state = port.get(IFLA_BRPORT_STATE)
     return LinkState(

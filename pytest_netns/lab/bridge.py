@@ -15,6 +15,7 @@ from pytest_netns.lab.addressing import AddressSpec, Segment
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.naming import interface_name
 from pytest_netns.lab.node import Node
+from pytest_netns.lab.switching import Switching, SwitchSettings
 
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 KEEP, RENEW = "keep", "renew"
 
 
-class Bridge(Node):
+class Bridge(Switching):
     """A switch that nodes are attached to. Made by ``Lab.bridge``.
 
     Its ports are called like the nodes behind them. It has no address unless it is given one.
@@ -35,7 +36,16 @@ class Bridge(Node):
         segment: the subnets that the addresses of attached nodes come from.
     """
 
-    def __init__(self, lab: Lab, name: str, segment: Segment, sysctls: Mapping[str, str | int]) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        name: str,
+        segment: Segment,
+        sysctls: Mapping[str, str | int],
+        settings: SwitchSettings | None = None,
+    ) -> None:
+        self.settings = settings or SwitchSettings()
+        options = self.settings.options(f"bridge {name!r}")
         super().__init__(lab, name, sysctls)
         self.segment = segment
         self._port_names: set[str] = set()
@@ -44,7 +54,7 @@ class Bridge(Node):
             device = interface_name(name, ())
             self.device: Interface = Interface(self, device, self.slots.next_index())
             self._port_names.add(device)
-            self.rtnl.batch([rtnetlink.bridge(device, self.device.index, lab.mac_for(name, device))])
+            self.make_device(lab.mac_for(name, device), options)
         except BaseException:
             self.close()
             raise
@@ -159,7 +169,7 @@ class Bridge(Node):
                 left += [a.network for a in old if a.network != new.network]
                 link.belongs_to(self.segment)
             self.rtnl.batch(rtnetlink.port_up(port.index, port.name, self.device.index, self.device.name))
-            port.wait_up(port=True)
+            port.wait_up(port=not self.settings.stp)
             end.wait_up()
             undo.pop_all()
         del self._unplugged[port]
@@ -219,7 +229,7 @@ class Bridge(Node):
         except BaseException:
             self.segment.release([taken])
             raise
-        if self.ports:
+        if self.ports and not self.settings.stp:
             self.device.wait_up()
 
     def fdb(self) -> list[ForwardingEntry]:

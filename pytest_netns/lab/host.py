@@ -12,6 +12,7 @@ from pytest_netns.kernel.netlink import Request
 from pytest_netns.kernel.rtnetlink import Address, Network, RouteOptions
 from pytest_netns.lab import routing
 from pytest_netns.lab.breakable import Breakable
+from pytest_netns.lab.devices import Devices
 from pytest_netns.lab.routing import RouteTarget, Via
 
 #: The kernel sends each peer one ICMP error a second, and all together a thousand. A test that asks a hundred closed
@@ -19,7 +20,7 @@ from pytest_netns.lab.routing import RouteTarget, Via
 UNLIMITED_ICMP = {"net.ipv4.icmp_ratemask": "0", "net.ipv6.icmp.ratemask": "\n"}
 
 
-class Host(Breakable):
+class Host(Devices, Breakable):
     """An end system with interfaces ``eth0``, ``eth1``, ... It does not forward. Made by ``Lab.host``."""
 
     born_with: ClassVar[Mapping[str, str]] = UNLIMITED_ICMP

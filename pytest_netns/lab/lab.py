@@ -27,6 +27,7 @@ from pytest_netns.lab.names import Names
 from pytest_netns.lab.naming import mac_address
 from pytest_netns.lab.node import Failure, Node
 from pytest_netns.lab.router import Router
+from pytest_netns.lab.switching import SwitchSettings
 from pytest_netns.lab.wiring import EndAddresses, Wiring
 from pytest_netns.namespace import Namespace
 from pytest_netns.process import Supervisor
@@ -309,30 +310,50 @@ class Lab:
             self._autoroutes.renew([node for node in self if isinstance(node, Host) and not node.closed])
 
     def bridge(
-        self, name: str, subnet: SubnetSpec | Bridge = None, *, sysctls: Mapping[str, str | int] | None = None
+        self,
+        name: str,
+        subnet: SubnetSpec | Bridge = None,
+        *,
+        vlan_filtering: bool = False,
+        stp: bool = False,
+        priority: int | None = None,
+        forward_delay: float | None = None,
+        hello_time: float | None = None,
+        max_age: float | None = None,
+        sysctls: Mapping[str, str | int] | None = None,
     ) -> Bridge:
-        """A new bridge, without spanning tree: a port forwards as soon as something is attached.
+        """A new bridge. Without spanning tree a port forwards as soon as something is attached.
 
         Args:
             name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``; unique in the lab.
             subnet: where the addresses of attached nodes come from: None for one of each of the lab's pools; an IPv4
                 network, to which an IPv6 one of the pool is added; an IPv6 network; one of each; False for none; or
                 another bridge, to share its subnets (connect the two for one large segment).
+            vlan_filtering: whether it looks at VLAN tags; all ports begin in VLAN 1. See ``Bridge.set_vlan``.
+            stp: whether it takes part in a spanning tree (IEEE 802.1D), so that trunks may form loops. Then nothing
+                waits for a port to forward: see ``Bridge.wait_converged``.
+            priority: the lowest in the tree is the root, 0 to 65535; 32768 if None.
+            forward_delay: seconds for which a port listens, and then learns, before it forwards: 2 to 30; 15 if None.
+            hello_time: seconds between two announcements of the root, 1 to 10; 2 if None.
+            max_age: seconds for which an announcement is believed, 6 to 40; 20 if None.
             sysctls: what it is born with, on top of the lab's.
 
         Raises:
-            TopologyError: a bad name; a subnet that is none, too small, or overlaps another of the lab.
+            TopologyError: a bad name; a subnet that is none, too small, or overlaps another of the lab; a time out of
+                range.
+            UnsupportedError: this kernel's bridges have no VLAN filtering.
         """
         with self._lock:
             self._check_open()
             self._members.check_name(name)
+            settings = SwitchSettings(vlan_filtering, stp, priority, forward_delay, hello_time, max_age)
             if isinstance(subnet, Bridge):
                 self.check_node(subnet, "share the subnet of")
                 segment, owned = subnet.segment, False
             else:
                 segment, owned = self.plan.segment(subnet, f"bridge {name!r}", hosts=2), True
             try:
-                return self._members.add(Bridge(self, name, segment, {**self._sysctls, **(sysctls or {})}))
+                return self._members.add(Bridge(self, name, segment, {**self._sysctls, **(sysctls or {})}, settings))
             except BaseException:
                 if owned:
                     self.plan.free(segment.networks)

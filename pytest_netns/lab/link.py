@@ -438,7 +438,8 @@ def make_veth(lab: Lab, a: End, b: End, mtu: int | None) -> tuple[Interface, Int
         a.node.rtnl.batch(near)
         b.node.rtnl.batch(_configure(b, ends[1], created_up=False))
         for end, interface in zip((a, b), ends, strict=True):
-            interface.wait_up(port=end.bridge is not None)
+            # A spanning tree takes many seconds: who has asked for one awaits it by Bridge.wait_converged().
+            interface.wait_up(port=end.bridge is not None and not end.bridge.settings.stp)
             # A link-local address alone is awaited only where there is no other to use.
             if end.bridge is None and (not end.addresses or any(each.version == 6 for each in end.addresses)):
                 interface.wait_addresses()

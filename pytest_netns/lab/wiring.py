@@ -169,7 +169,7 @@ class Wiring:
             made = make_veth(self._lab, ends[0], ends[1], mtu)
             link = Link(self._lab, made, segment, owned, [*addresses[0], *addresses[1]])
             for end in ends:
-                if end.bridge is not None:
+                if end.bridge is not None and not end.bridge.settings.stp:
                     end.bridge.device.wait_up()
             undo.pop_all()
         self._lab.remember(link)

@@ -24,7 +24,7 @@ _IPV6_HDRINCL = 36
 _OUTGOING = 4
 
 
-def _plain(packet: Packet) -> Packet:
+def plain(packet: Packet) -> Packet:
     """A copy whose fields are what scapy expects: addresses of ``ipaddress`` become text."""
     copy: Packet = packet.copy()
     layer = copy
@@ -111,7 +111,7 @@ def _expanded(node: Namespace, packet: Packet) -> list[Packet]:
     """The packets that one stands for, completed."""
     if not isinstance(packet, Packet):
         raise TypeError(f"expected a scapy packet, not {packet!r}")
-    return [_filled(node, _plain(one)) for one in _plain(packet)]
+    return [_filled(node, plain(one)) for one in plain(packet)]
 
 
 def _send_one(node: Namespace, packet: Packet, interface: str | Interface | None) -> None:

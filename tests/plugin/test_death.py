@@ -85,6 +85,16 @@ def test_one(lab, netns):
     wait_for_outside()
 """
 
+WITH_A_TAP = """
+def test_one(lab, netns):
+    red, blue = build(lab)
+    netns.spawn(["sleep", "1003"])
+    devices = [red.add_tap("tap0", address="10.9.0.1/24"), red.add_tun("tun0")]
+    assert all(device.fileno() >= 0 for device in devices)
+    tell_outside(built=True)
+    wait_for_outside()
+"""
+
 WAIT = "wait_for_outside()"
 FORK_AND_WAIT = """
         warnings.simplefilter("ignore")  # of a fork beside threads
@@ -218,6 +228,13 @@ def test_nothing_survives_a_timeout(project: Project, user: User, method: str, p
 def test_nothing_survives_a_kill_in_the_middle_of_building(project: Project, user: User) -> None:
     with under_way(project, BETWEEN_SYSTEM_CALLS, user=user) as running:
         os.kill(running.popen.pid, signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL
+
+
+@pytest.mark.netns_requires("tun")
+def test_nothing_survives_of_a_tap(project: Project, user: User) -> None:
+    with under_way(project, WITH_A_TAP, user=user) as running:
+        running.popen.send_signal(signal.SIGKILL)
         assert running.wait() == -signal.SIGKILL
 
 

@@ -1,0 +1,1 @@
+"""Network devices beyond the veth: VLANs, tunnels, bonds, VRFs, WireGuard, and TUN/TAP owned by the test."""

@@ -1,0 +1,268 @@
+"""TUN and TAP: devices whose far end is the test itself (https://docs.kernel.org/networking/tuntap.html).
+
+They are not persistent: the kernel removes them when their descriptor is closed, whatever way the test ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import struct
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pytest_netns.capture.frame import Frame, is_chatter
+from pytest_netns.devices.device import Device, Maker
+from pytest_netns.errors import KernelError, NetnsError, ProbeFailure, TopologyError, UnsupportedError
+from pytest_netns.kernel import linkinfo, reaper, rtnetlink
+from pytest_netns.kernel.features import feature
+from pytest_netns.kernel.netlink import Request
+from pytest_netns.kernel.protocols import TUN
+from pytest_netns.kernel.syscalls import entered
+
+if TYPE_CHECKING:
+    from scapy.packet import Packet
+
+    from pytest_netns.capture.pattern import Pattern
+    from pytest_netns.lab.devices import Devices
+
+_TUNSETIFF, _TUNSETIFINDEX = 0x400454CA, 0x400454DA
+_IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x0001, 0x0002, 0x1000
+_LARGEST = 1 << 17
+#: Packets that a message shows at most.
+_SHOWN = 12
+
+
+class Tun(Device):
+    """IP packets: what the kernel sends out of it the test receives, and what the test sends arrives there.
+
+    Made by ``Host.add_tun``. Neighbour discovery, MLD and IGMP, which hosts do unasked, are left out unless asked for.
+    """
+
+    ethernet = False
+
+    def __init__(self, node: Devices, name: str, index: int, kind: str) -> None:
+        super().__init__(node, name, index, kind)
+        self._fd = -1
+        self._chatter = False
+        self._queue: deque[Frame] = deque()
+
+    def __del__(self) -> None:
+        self.release()
+
+    def open(self, chatter: bool) -> None:
+        """Bring the device to life. Raises UnsupportedError, KernelError."""
+        self._chatter = chatter
+        words = f"ip tuntap add {self.name} mode {self.kind}"
+        flags = (_IFF_TAP if self.ethernet else _IFF_TUN) | _IFF_NO_PI
+        try:
+            with entered(self.node.fd):
+                self._fd = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+                fcntl.ioctl(self._fd, _TUNSETIFINDEX, struct.pack("=I", self.index))
+                fcntl.ioctl(self._fd, _TUNSETIFF, struct.pack("=16sH22x", self.name.encode(), flags))
+        except OSError as error:
+            opened = self._fd >= 0
+            self.release()
+            if not opened and not (found := feature(self.kind)).present:
+                raise UnsupportedError(f"{words!r} in namespace {self.node.name!r}: {found.reason}") from error
+            raise KernelError(error.errno or 0, words, self.node.name) from error
+
+    def release(self) -> None:
+        """Close the descriptor; the device goes with it, some milliseconds later."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            reaper.later(lambda: os.close(fd))
+
+    def remove(self) -> None:
+        """Close the descriptor, and with it the device; allowed more than once."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+        super().remove()
+
+    def fileno(self) -> int:
+        """Its descriptor, for select(2), selectors and ``asyncio.loop.add_reader``. Raises NetnsError once removed."""
+        if self._fd < 0:
+            raise NetnsError(f"{self!r} was removed")
+        return self._fd
+
+    # ---------------------------------------------------------------- sending
+
+    def send(self, packet: Packet | bytes) -> int:
+        """Have a packet arrive at the device, as from outside; returns how many did (ranges stand for several).
+
+        Args:
+            packet: a scapy packet, or the bytes of one.
+
+        Raises:
+            TopologyError: it lacks an address that nobody can guess, or begins with the wrong layer.
+            KernelError: the kernel refused, e.g. because the device is down.
+            TypeError: it is neither.
+        """
+        if isinstance(packet, bytes | bytearray | memoryview):
+            self._write(bytes(packet), f"{len(packet)} bytes")
+            return 1
+        from scapy.packet import Packet
+
+        if not isinstance(packet, Packet):
+            raise TypeError(f"expected a scapy packet or bytes, not {packet!r}")
+        from pytest_netns.probe.crafted import plain
+
+        each = [self._completed(plain(one)) for one in plain(packet)]
+        for one in each:
+            self._write(bytes(one), one.summary())
+        return len(each)
+
+    def _completed(self, packet: Packet) -> Packet:
+        """Nothing is left for scapy to fill in: it would take it from the machine's own network."""
+        from scapy.layers.inet import IP
+        from scapy.layers.inet6 import IPv6
+
+        if not self.ethernet and not isinstance(packet, IP | IPv6):
+            raise TopologyError(f"{packet.summary()}: a tun carries IP packets; for Ethernet frames there is add_tap()")
+        layer = packet.getlayer(IP) or packet.getlayer(IPv6)
+        for field in ("src", "dst"):
+            if layer is not None and field not in layer.fields:
+                raise TopologyError(f"{packet.summary()}: {type(layer).__name__}({field}=...) is not set")
+        return packet
+
+    def _write(self, data: bytes, what: str) -> None:
+        try:
+            os.write(self.fileno(), data)
+        except OSError as error:
+            detail = "the device is down" if error.errno == errno.EIO else ""
+            raise KernelError(error.errno or 0, f"send {what} by {self.name}", self.node.name, detail) from error
+
+    # -------------------------------------------------------------- receiving
+
+    def _fill(self) -> None:
+        """Take over what the kernel has queued."""
+        while True:
+            try:
+                data = os.read(self.fileno(), _LARGEST)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise KernelError(error.errno or 0, f"receive by {self.name}", self.node.name) from error
+            if self._chatter or not is_chatter(data, self.ethernet):
+                self._queue.append(Frame(time.time_ns(), self.node.name, self.name, True, data, self.ethernet))
+
+    def _await(self, until: float) -> bool:
+        """Whether something can be read before ``until``, on the clock of ``time.monotonic()``."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(max(0.0, until - time.monotonic()) * 1000))
+
+    def recv(self, timeout: float = 1.0) -> Packet | None:
+        """The next packet that was sent out of the device, or None if there is none within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        self._fill()
+        while not self._queue:
+            if not self._await(deadline):
+                return None
+            self._fill()
+        return self._queue.popleft().packet
+
+    def __iter__(self) -> Iterator[Packet]:
+        """The packets that wait now, in order; ends when none is left."""
+        while (packet := self.recv(0)) is not None:
+            yield packet
+
+    def expect(self, pattern: Pattern, timeout: float = 1.0) -> Packet:
+        """The first packet that matches, waiting already or within ``timeout`` seconds. Others stay for ``recv``.
+
+        Args:
+            pattern: a scapy packet (compared in the fields that were set, layer by layer), a scapy layer class, or a
+                function of a packet.
+            timeout: seconds to wait.
+
+        Raises:
+            ProbeFailure: none came; what came instead is listed.
+            TopologyError: it is left out as chatter.
+            TypeError: it is no pattern.
+        """
+        __tracebackhide__ = True
+        from pytest_netns.capture.pattern import describe, matcher, wants_chatter
+
+        matches = matcher(pattern)
+        if not self._chatter and wants_chatter(pattern):
+            raise TopologyError(f"{describe(pattern)} is left out of {self!r} as chatter; make it with chatter=True")
+        deadline = time.monotonic() + timeout
+        looked_at = 0
+        while True:
+            self._fill()
+            for position in range(looked_at, len(self._queue)):
+                frame = self._queue[position]
+                if matches(frame):
+                    del self._queue[position]
+                    return frame.packet
+            looked_at = len(self._queue)
+            if not self._await(deadline):
+                break
+        rows = "\n".join(f"  {frame!r}" for frame in list(self._queue)[-_SHOWN:])
+        came = f"{looked_at} others came:\n{rows}" if looked_at else "nothing came"
+        raise ProbeFailure(f"expected {describe(pattern)} from {self} within {timeout:g} s, and none came; {came}")
+
+
+class Tap(Tun):
+    """Ethernet frames: what the kernel sends out of it the test receives, and what the test sends arrives there.
+
+    Made by ``Host.add_tap``. The test plays whoever is on the other end of the cable: it is also who answers ARP.
+
+    Attributes:
+        peer_mac: the MAC address of who sends, unless the frame says otherwise.
+    """
+
+    ethernet = True
+    peer_mac = ""
+
+    def _completed(self, packet: Packet) -> Packet:
+        from scapy.layers.l2 import ARP, Ether
+
+        ether = packet.getlayer(Ether)
+        if ether is None or ether is not packet:
+            raise TopologyError(f"{packet.summary()}: a tap carries Ethernet frames; write Ether() / ...")
+        arp = packet.getlayer(ARP)
+        if "src" not in ether.fields:
+            ether.src = self.peer_mac
+        if "dst" not in ether.fields:
+            ether.dst = "ff:ff:ff:ff:ff:ff" if arp is not None and arp.op == 1 else self.mac
+        if arp is not None:
+            for field in ("psrc", "pdst"):
+                if field not in arp.fields:
+                    raise TopologyError(f"{packet.summary()}: ARP({field}=...) is not set")
+            if "hwsrc" not in arp.fields:
+                arp.hwsrc = self.peer_mac
+            if "hwdst" not in arp.fields:
+                arp.hwdst = "00:00:00:00:00:00" if arp.op == 1 else self.mac
+        return super()._completed(packet)
+
+
+def open_tun(maker: Maker, chatter: bool) -> Tun:
+    """Make a TUN device. It gets no link-local address: without a MAC address that would be a random one."""
+
+    def finish(device: Tun) -> None:
+        maker.node.rtnl.batch([linkinfo.no_link_local(device.index, device.name), *_mtu(maker, device)])
+
+    device = Tun(maker.node, maker.wanted.name, maker.node.slots.next_index(), "tun")
+    return maker.bring_up(device, lambda: device.open(chatter), finish)
+
+
+def open_tap(maker: Maker, chatter: bool) -> Tap:
+    """Make a TAP device."""
+
+    def finish(device: Tap) -> None:
+        maker.node.rtnl.batch([linkinfo.set_mac(device.index, device.name, maker.mac()), *_mtu(maker, device)])
+
+    device = Tap(maker.node, maker.wanted.name, maker.node.slots.next_index(), "tap")
+    device.peer_mac = maker.node.lab.mac_for(maker.node.name, f"{device.name} peer").hex(":")
+    return maker.bring_up(device, lambda: device.open(chatter), finish)
+
+
+def _mtu(maker: Maker, device: Device) -> list[Request]:
+    mtu = maker.wanted.mtu
+    return [] if mtu is None else [rtnetlink.link_mtu(device.index, device.name, mtu)]
