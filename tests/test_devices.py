@@ -498,8 +498,9 @@ def test_names_are_free_again_after_a_refusal_and_a_removal(pair: tuple[Host, Ho
     red, blue = pair
     with pytest.raises(KernelError):
         red.add_vxlan("eth1", 1, address=["10.0.9.1/24", "10.0.9.1/24"])
-    red.add_vxlan("eth1", 1).remove()
     assert red.lab.connect(red, blue).a.name == "eth1"
+    red.add_vxlan("eth2", 1).remove()
+    assert red.lab.connect(red, blue).a.name == "eth2"
 
 
 def test_an_interface_of_another_is_refused(pair: tuple[Host, Host]) -> None:
