@@ -484,13 +484,23 @@ def test_a_bad_value_is_refused_and_leaves_nothing(
 @pytest.mark.netns_requires("vxlan")
 def test_what_the_kernel_refuses_leaves_nothing(pair: tuple[Host, Host]) -> None:
     red, blue = pair
-    with pytest.raises(KernelError, match=r"ip address add 192.168.15.1/24 dev eth9|ip address add"):
+    with pytest.raises(KernelError, match="ip address add"):
         red.add_vxlan("vx0", 1, remote=blue, address=["10.0.9.1/24", "10.0.9.1/24"])
     assert list(red.interfaces) == ["lo", "eth0"]
     red.add_vxlan("vx0", 1, remote=blue)  # the name is free again
     with pytest.raises(KernelError, match=r"'ip link add vx0 type vxlan id 2.*File exists"):
         red.add_vxlan("vx0", 2, remote=blue)
     assert [device.name for device in red.devices] == ["vx0"]
+
+
+@pytest.mark.netns_requires("vxlan")
+def test_names_are_free_again_after_a_refusal_and_a_removal(pair: tuple[Host, Host]) -> None:
+    red, blue = pair
+    with pytest.raises(KernelError):
+        red.add_vxlan("eth1", 1, address=["10.0.9.1/24", "10.0.9.1/24"])
+    assert red.lab.connect(red, blue).a.name == "eth1"
+    red.add_vxlan("eth2", 1).remove()
+    assert red.lab.connect(red, blue).a.name == "eth2"
 
 
 def test_an_interface_of_another_is_refused(pair: tuple[Host, Host]) -> None:
