@@ -21,7 +21,7 @@ from pytest_netns import (
 )
 from pytest_netns.devices import kinds
 from pytest_netns.devices.device import Device
-from pytest_netns.kernel import features, linkinfo
+from pytest_netns.kernel import linkinfo, protocols
 from pytest_netns.kernel.features import DEVICES, Feature, feature
 from pytest_netns.kernel.netlink import attributes
 from pytest_netns.kernel.tables import decode_link
@@ -567,7 +567,7 @@ def test_the_table_of_kinds_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {row.kind for row in rows} == {*linkinfo.OPTIONS, "tun", "tap"}
     for row in rows:
         assert callable(getattr(Host, row.method)), row
-        assert row.module == DEVICES[row.kind]
+        assert row.module == {**DEVICES, "tun": "tun", "tap": "tun"}[row.kind]
         assert row.present is None
     methods = {name for name in dir(Host) if name.startswith("add_")} - {"add_address", "add_route"}
     assert {row.method for row in rows} == methods
@@ -620,6 +620,6 @@ def test_every_interface_tells_its_kind(netns: Namespace, pair: tuple[Host, Host
 
 def test_a_tun_is_there_exactly_if_its_device_can_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     feature.cache_clear()
-    monkeypatch.setattr(features, "TUN", "/nonexistent")
-    assert feature("tun").reason == "this kernel lacks devices of kind 'tun'; try as root: modprobe tun"
+    monkeypatch.setattr(protocols, "TUN", "/nonexistent")
+    assert feature("tun").reason == "/nonexistent: No such file or directory; to get it: modprobe tun"
     feature.cache_clear()

@@ -17,7 +17,7 @@ from scapy.packet import Packet
 from pytest_netns import Host, KernelError, Lab, NetnsError, ProbeFailure, TopologyError, UnsupportedError
 from pytest_netns.devices import tuntap
 from pytest_netns.devices.tuntap import Tap, Tun
-from pytest_netns.kernel import features
+from pytest_netns.kernel import protocols
 from pytest_netns.kernel.features import feature
 
 pytestmark = pytest.mark.netns_requires("tun")
@@ -222,7 +222,7 @@ def test_what_the_kernel_refuses_leaves_nothing(red: Host) -> None:
 def test_without_its_device_the_module_is_named(red: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     feature.cache_clear()
     monkeypatch.setattr(tuntap, "TUN", "/nonexistent")
-    monkeypatch.setattr(features, "TUN", "/nonexistent")
+    monkeypatch.setattr(protocols, "TUN", "/nonexistent")
     with pytest.raises(UnsupportedError, match=r"'ip tuntap add tun0 mode tun' .* modprobe tun"):
         red.add_tun("tun0")
     feature.cache_clear()

@@ -50,7 +50,7 @@ def test_the_own_line_of_the_test_is_the_last_of_the_traceback(project: Project)
 )
 def test_other_helpers_are_hidden_too(project: Project, body: str) -> None:
     project.write("test_inside.py", f"{PAIR}\ndef test_inside(pair):\n    red, blue = pair\n    {body}\n")
-    result = project.run("--tb=short")
+    result = project.run("--tb=short", "--netns-leaks=off")  # the capture is left running
     result.assert_outcomes(failed=1)
     assert "pytest_netns/" not in result.stdout.str().partition("short test summary")[0].replace("/work/", "")
 

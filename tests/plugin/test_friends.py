@@ -209,7 +209,8 @@ def test_last():
         server.close()
 """,
     )
-    result = project.run("-p", "rerunfailures", "--reruns=1", "-p", "no:randomly", "-rR", user=user)
+    options = ("-p", "rerunfailures", "--reruns=1", "-p", "no:randomly", "-rR")
+    result = project.run(*options, "--netns-leaks=off", user=user)  # the servers are kept on purpose
     result.assert_outcomes(passed=3)
     assert "2 rerun" in result.outlines[-1]
 

@@ -30,9 +30,13 @@ def test_the_entry_point_is_called_netns() -> None:
     assert entry.dist.name == "pytest-netns"
 
 
+#: Warns at start-up, and warnings are errors, unless an ini file tells the scope of its loops.
+OTHERS = ("-p", "no:asyncio")
+
+
 def test_it_loads_by_itself(project: Project) -> None:
     project.write("test_inside.py", ONE_TEST_OF_OURS)
-    result = project.run(autoload=True)
+    result = project.run(*OTHERS, autoload=True)
     result.assert_outcomes(passed=1)
 
 
@@ -45,10 +49,10 @@ def test_it_loads_by_name_when_nothing_loads_by_itself(project: Project) -> None
 
 def test_it_can_be_left_out(project: Project) -> None:
     project.write("test_inside.py", ONE_TEST_OF_OURS)
-    result = project.run("-p", "no:netns", autoload=True)
+    result = project.run("-p", "no:netns", *OTHERS, autoload=True)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*fixture 'veth_pair' not found*"])
-    result = project.run("-p", "no:netns", "--netns-require", autoload=True)
+    result = project.run("-p", "no:netns", "--netns-require", *OTHERS, autoload=True)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stdout.fnmatch_lines(["*unrecognized arguments: --netns-require*"])
 
