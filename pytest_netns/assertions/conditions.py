@@ -84,7 +84,8 @@ def assert_rtt(
     Args:
         source: who asks.
         destination: who answers.
-        rtt: in seconds, or in tc's words: ``"40ms"``. It is there and back: twice a link's ``delay``.
+        rtt: in seconds, or in tc's words: ``"40ms"``. It is there and back: twice a link's ``delay``. A request that is
+            not counted goes ahead, for ARP or neighbour discovery take a round trip of their own.
         tolerance: by how much the median may differ, in seconds or tc's words; a tenth of ``rtt`` if None.
         count: how many echo requests.
         interval: seconds between them; 0 sends the next one when the reply is there.
@@ -97,6 +98,7 @@ def assert_rtt(
     check_node(source)
     wanted = seconds_of("rtt", rtt)
     margin = wanted / 10 if tolerance is None else seconds_of("tolerance", tolerance)
+    source.ping(destination, timeout=timeout)  # finds the neighbours
     result = source.ping(destination, count=count, interval=interval, timeout=timeout)
     found = result.rtt
     if found is not None and abs(found.median - wanted) <= margin:

@@ -124,6 +124,7 @@ class Silence:
     def __init__(self, source: Node) -> None:
         self._source = source
         self._capture = source.capture(chatter=True)
+        self._capture.internal = True
         self._lost = _lost(source)
         self._since = 0
 

@@ -44,7 +44,10 @@ class Capture:
 
     Attributes:
         label: what messages call it: where it captures.
+        internal: made by this package to find out why something failed; reports do not take it for the test's.
     """
+
+    internal: bool = False
 
     def __init__(
         self,

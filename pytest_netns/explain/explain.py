@@ -162,6 +162,7 @@ def _observe(lab: Lab, question: Question) -> tuple[list[Sighting], RuleTrace, b
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NetnsWarning)  # a capture that lost frames shows less, which is not news here
         capture = lab.capture(chatter=True)
+        capture.internal = True
         with RuleTrace(lab, protocol) as trace, capture:
             try:
                 answered = bool(question.again(PATIENCE + extra_patience(lab)))

@@ -467,7 +467,8 @@ class Lab:
     @property
     def captures(self) -> list[Capture]:
         """The last captures in this lab that somebody still has, in the order of their making."""
-        return [capture for reference in self._captures if (capture := reference()) is not None]
+        known = [capture for reference in self._captures if (capture := reference()) is not None]
+        return [capture for capture in known if not capture.internal]
 
     def throughput(
         self,
