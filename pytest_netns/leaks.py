@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_netns.kernel.spawner import Spawner
 
 #: Threads that serve all tests, and that live as long as what they belong to, which is looked at itself.
-_SERVANTS = frozenset({"netns-reaper", "netns-pump", "netns-clock", "netns-spawner"})
+_SERVANTS = frozenset({"netns-nursery", "netns-reaper", "netns-pump", "netns-clock", "netns-spawner"})
 #: Seconds that what is about to end by itself is given. A test that leaves nothing waits for nothing.
 _GRACE = 0.2
 _ADVICE = (
@@ -207,9 +207,10 @@ class Checker:
 
     def _holders(self) -> dict[int, tuple[int, str]]:
         from pytest_netns.kernel import descriptors
+        from pytest_netns.kernel.nursery import nursery
         from pytest_netns.namespace import open_namespaces
 
-        known = {each.inode for each in open_namespaces()} | (self._tolerated or set())
+        known = {each.inode for each in open_namespaces()} | (self._tolerated or set()) | {nursery.inode}
         found = descriptors.holders(known)
         clock = sys.modules.get("pytest_netns.capture.clock")
         if clock is not None:

@@ -106,6 +106,7 @@ class Namespace(Views):
         supervisor: Supervisor | None = None,
         existing: int | None = None,
         lab_name: str = "",
+        ahead: bool = False,
     ) -> None:
         if name is None:
             Namespace._counter += 1
@@ -127,7 +128,7 @@ class Namespace(Views):
                 self.rtnl = NetlinkSocket(name)
             self._fd = os.dup(existing)
         else:
-            self._fd, self.rtnl = birth(name, sysctls or {})
+            self._fd, self.rtnl = birth(name, sysctls or {}, ahead=ahead)
         try:
             self._inode = os.fstat(self._fd).st_ino
             directory.enter(self._fd, self._inode, lab_name, name)

@@ -7,6 +7,7 @@ for work that goes to threads of a pool, which may be older than the test, see `
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -30,11 +31,13 @@ def wanted(item: pytest.Item) -> bool:
 
 def enter(item: pytest.Item) -> None:
     """Put the test's thread into a fresh namespace."""
+    from pytest_netns.kernel.nursery import nursery
     from pytest_netns.namespace import Namespace
     from pytest_netns.thread_pools import carry_work
 
     carry_work()
-    namespace = Namespace(item.name[:60])
+    namespace = Namespace(item.name[:60], ahead=True)
+    nursery.order()  # for the next test, while this one runs
     namespace.__enter__()
     item.stash[_KEY] = namespace
     _failed.met(item.config, namespace)
@@ -50,6 +53,13 @@ def leave(item: pytest.Item) -> None:
         namespace.__exit__(None, None, None)
     finally:
         namespace.close()
+
+
+def finish() -> None:
+    """The session ends: nobody needs the namespace that was born ahead."""
+    module = sys.modules.get("pytest_netns.kernel.nursery")
+    if module is not None:
+        module.nursery.close()
 
 
 def around_fixture(

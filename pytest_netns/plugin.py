@@ -60,8 +60,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let go of what watches the labs."""
+    """Let go of what watches the labs, and of what is kept for tests to come."""
     _failed.stop(config)
+    _per_test.finish()
 
 
 @pytest.hookimpl(tryfirst=True)

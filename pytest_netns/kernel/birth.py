@@ -9,16 +9,28 @@ from collections.abc import Mapping
 from pytest_netns.errors import KernelError, PrivilegeError
 from pytest_netns.kernel import sysctl
 from pytest_netns.kernel.netlink import NetlinkSocket
+from pytest_netns.kernel.nursery import nursery
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, setns, unshare
 
 
-def birth(name: str, sysctls: Mapping[str, str | int]) -> tuple[int, NetlinkSocket]:
-    """Make a namespace without moving the calling thread for longer than that takes."""
+def birth(name: str, sysctls: Mapping[str, str | int], *, ahead: bool = False) -> tuple[int, NetlinkSocket]:
+    """Make a namespace without moving the calling thread for longer than that takes.
+
+    Args:
+        name: for messages.
+        sysctls: set on top of the baseline.
+        ahead: take the one that was ordered from the nursery, if one was.
+    """
     previous = open_namespace()
     try:
         try:
             try:
-                unshare(CLONE_NEWNET)
+                fd = nursery.take() if ahead else -1
+                if fd < 0:
+                    unshare(CLONE_NEWNET)
+                    fd = open_namespace()
+                else:
+                    setns(fd)
             except OSError as error:
                 if error.errno == errno.EPERM:
                     raise PrivilegeError(
@@ -26,7 +38,6 @@ def birth(name: str, sysctls: Mapping[str, str | int]) -> tuple[int, NetlinkSock
                         "sandbox (--netns-sandbox=always), or call pytest_netns.enter_sandbox() first"
                     ) from None
                 raise KernelError(error.errno or 0, "ip netns add", name) from error
-            fd = open_namespace()
             try:
                 _set_at_birth(name, sysctls)
                 return fd, NetlinkSocket(name)

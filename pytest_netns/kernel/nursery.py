@@ -1,0 +1,75 @@
+"""Nursery: network namespaces that are born ahead, in a thread, for whoever will need one at a time.
+
+Most of a birth is one system call in which the kernel is busy for half a millisecond. While a test runs, another
+processor can do that for the next one. What the namespace is given then (``birth``) is left to who takes it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+
+from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, setns, unshare
+
+
+class Nursery:
+    """Gives bare namespaces, of which it has one at most in store."""
+
+    def __init__(self) -> None:
+        self._orders: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._born: queue.SimpleQueue[int | OSError] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._owner = os.getpid()
+        self._due = False
+        #: Inode of the one in store, or of the last one that was.
+        self.inode = 0
+
+    def order(self) -> None:
+        """Have one ready for the next ``take()``. The calling thread is not moved, and waits for nothing."""
+        if self._due or self._owner != os.getpid():  # a forked child has no such thread
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name="netns-nursery", daemon=True)
+            self._thread.start()
+        self._due = True
+        self._orders.put(True)
+
+    def take(self) -> int:
+        """Descriptor of the one that was ordered, which is the caller's now; -1 if none was.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        if not self._due or self._owner != os.getpid():
+            return -1
+        self._due = False
+        found = self._born.get()
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    def close(self) -> None:
+        """Let go of the one in store; allowed more than once, and another one can be ordered."""
+        try:
+            fd = self.take()
+        except OSError:
+            return  # it was never born, and nobody needs it
+        if fd >= 0:
+            os.close(fd)
+
+    def _serve(self) -> None:
+        home = open_namespace()
+        while self._orders.get():
+            try:
+                unshare(CLONE_NEWNET)
+                fd = open_namespace()
+                setns(home)  # or this thread would keep it alive
+            except OSError as error:  # raised by take()
+                self._born.put(error)
+                continue
+            self.inode = os.fstat(fd).st_ino
+            self._born.put(fd)
+
+
+nursery = Nursery()
