@@ -48,10 +48,14 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from pytest_netns.factories import LabFactory, NamespaceFactory
+    from pytest_netns.faults.block import Block
+    from pytest_netns.faults.crash import Crash
     from pytest_netns.faults.fault import Fault
+    from pytest_netns.faults.freeze import Freeze
+    from pytest_netns.faults.partition import Partition
     from pytest_netns.faults.schedule import Schedule
     from pytest_netns.impair import presets
-    from pytest_netns.impair.impairment import Impairment
+    from pytest_netns.impair.impairment import ActiveImpairment, Impairment
     from pytest_netns.interface import Interface
     from pytest_netns.kernel.sandbox import enter as enter_sandbox
     from pytest_netns.lab.bridge import Bridge
@@ -75,16 +79,20 @@ if TYPE_CHECKING:
     from pytest_netns.report.state import describe
 
 _HOME = {
+    "ActiveImpairment": "pytest_netns.impair.impairment",
     "ArpResult": "pytest_netns.probe.arp",
+    "Block": "pytest_netns.faults.block",
     "Bond": "pytest_netns.devices.stacked",
     "Bridge": "pytest_netns.lab.bridge",
     "Capture": "pytest_netns.capture.capture",
     "CommandError": "pytest_netns.errors",
+    "Crash": "pytest_netns.faults.crash",
     "Destination": "pytest_netns.probe.destination",
     "Device": "pytest_netns.devices.device",
     "DnsResult": "pytest_netns.probe.dns",
     "Fault": "pytest_netns.faults.fault",
     "Frame": "pytest_netns.capture.frame",
+    "Freeze": "pytest_netns.faults.freeze",
     "Host": "pytest_netns.lab.host",
     "Impairment": "pytest_netns.impair.impairment",
     "Interface": "pytest_netns.interface",
@@ -98,6 +106,7 @@ _HOME = {
     "NetnsError": "pytest_netns.errors",
     "NetnsWarning": "pytest_netns.errors",
     "Node": "pytest_netns.lab.node",
+    "Partition": "pytest_netns.faults.partition",
     "PathMtuResult": "pytest_netns.probe.path_mtu",
     "PingMatrix": "pytest_netns.probe.matrix",
     "PingResult": "pytest_netns.probe.ping",
@@ -143,16 +152,20 @@ _HOME = {
 }
 
 __all__ = [
+    "ActiveImpairment",
     "ArpResult",
+    "Block",
     "Bond",
     "Bridge",
     "Capture",
     "CommandError",
+    "Crash",
     "Destination",
     "Device",
     "DnsResult",
     "Fault",
     "Frame",
+    "Freeze",
     "Host",
     "Impairment",
     "Interface",
@@ -166,6 +179,7 @@ __all__ = [
     "NetnsError",
     "NetnsWarning",
     "Node",
+    "Partition",
     "PathMtuResult",
     "PingMatrix",
     "PingResult",

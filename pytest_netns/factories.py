@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from pytest_netns.impair.impairment import Engine
     from pytest_netns.kernel.isolation import Kind
     from pytest_netns.lab.lab import Lab
     from pytest_netns.namespace import Namespace
@@ -39,6 +40,7 @@ class LabFactory(Protocol):
         sysctls: Mapping[str, str | int] | None = None,
         isolate: Iterable[Kind] = (),
         visible: Callable[[], Iterable[str | os.PathLike[str]]] = ...,
+        impairments: Engine = "auto",
     ) -> Lab:
         """A new lab, closed when the session ends.
 
@@ -50,7 +52,9 @@ class LabFactory(Protocol):
             isolate: what every host and router has of its own beside the network: ``"mount"``, ``"uts"``, ``"pid"``.
             visible: gives directories under /run and /tmp that isolated hosts still see; pytest's own directory for
                 temporary files if left out.
+            impairments: who impairs links unless told otherwise: ``"netem"`` (the kernel), ``"relay"`` (a process of
+                ours), or ``"auto"``: netem where the kernel has it, else the relay.
 
         Raises:
-            TopologyError: a pool is no network, or ``isolate`` names something unknown.
+            TopologyError: a pool is no network, ``isolate`` names something unknown, or there is no such engine.
         """

@@ -17,8 +17,9 @@ from pytest_netns.kernel.rtnetlink import AddressWithPrefix
 from pytest_netns.kernel.tables import LinkState, decode_address, decode_link, in_order, is_tentative
 
 if TYPE_CHECKING:
-    from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment, Quantity
+    from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
     from pytest_netns.namespace import Namespace
+    from pytest_netns.units import Quantity
 
 #: Seconds to wait for a carrier. It takes microseconds; this is for a machine that is stuck.
 CARRIER_DEADLINE = 5.0
@@ -261,7 +262,32 @@ class Interface:
         seed: int | None = None,
         engine: Engine | None = None,
     ) -> Iterator[ActiveImpairment]:
-        """``impair`` for the duration of a ``with`` block; then what was before it is in force again."""
+        """Impair what it sends for the duration of a ``with`` block; then what was before it is in force again.
+
+        Args:
+            impairment: a preset, or any other value; what else is given replaces its attributes.
+            delay: seconds, or text such as ``"20ms"``: one way. The meaning of this and the following is told by
+                ``Impairment``.
+            jitter: seconds, or text.
+            loss: a fraction, or text such as ``"1%"``.
+            rate: bit/s, or text such as ``"10mbit"``.
+            reorder: a fraction, or text.
+            duplicate: a fraction, or text.
+            corrupt: a fraction, or text.
+            seed: makes chance repeatable: the same frames have the same fate. Frames that hosts send unasked (ARP,
+                neighbour discovery, multicast) draw from random numbers of their own, but with netem.
+            engine: ``"netem"`` (the kernel), ``"relay"`` (a process of ours), or ``"auto"``: netem where the kernel
+                has it, else the relay. None: as the lab was told.
+
+        Returns:
+            A context manager, which gives what is in force, read back.
+
+        Raises:
+            TopologyError: nothing, or a bad value, was given; the interface was removed.
+            UnsupportedError: the engine is lacking here, or cannot do that.
+            KernelError: the kernel refused.
+            ProcessDied: the relay is dead.
+        """
         from pytest_netns.impair.request import restored
 
         with restored([self]):
@@ -294,8 +320,12 @@ class Interface:
         A link that has just come up still drops its first frames until the kernel's linkwatch work has run, which
         costs the sender a second (the ARP retry). RTM_GETLINK makes it run.
 
+        Args:
+            port: whether it must forward too, as a bridge port.
+            timeout: seconds to wait.
+
         Raises:
-            WaitTimeout: not within ``timeout`` seconds.
+            WaitTimeout: not in time.
         """
         deadline = time.monotonic() + timeout
         while True:

@@ -86,6 +86,7 @@ class Namespace(Views):
         sysctls: set at birth, on top of the baseline (see ``pytest_netns.kernel.sysctl.BASELINE``).
         supervisor: of its processes: for a lab, which has one for all its nodes.
         existing: descriptor of a namespace to share instead of making one: for ``attach`` and the lab.
+        lab_name: of the lab that it is part of, as ``pytest-netns shell`` lists it; "" if it stands alone.
 
     Attributes:
         name: what messages call it.

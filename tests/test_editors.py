@@ -16,7 +16,11 @@ import pytest
 
 import pytest_netns
 from pytest_netns import Lab, LabFactory, Namespace, NamespaceFactory, Node
-from pytest_netns.kernel.tables import ForwardingEntry, LinkState, Neighbour, Route
+from pytest_netns.devices.device import Master
+from pytest_netns.faults.schedule import Done
+from pytest_netns.impair.impairment import Counters
+from pytest_netns.kernel.tables import ForwardingEntry, LinkState, Neighbour, Route, Vlan
+from pytest_netns.kernel.wireguard import Peer
 from pytest_netns.lab.names import Names
 from pytest_netns.lab.nat import Counter, ForwardRule, MasqueradeRule
 from pytest_netns.probe import options
@@ -43,7 +47,7 @@ def test_assertions_take_the_keywords_of_the_probe(probe: FunctionType, keywords
 
 @pytest.mark.parametrize(
     ("factory", "product", "hidden"),
-    [(LabFactory, Lab, set()), (NamespaceFactory, Namespace, {"sysctls", "supervisor", "existing"})],
+    [(LabFactory, Lab, set()), (NamespaceFactory, Namespace, {"sysctls", "supervisor", "existing", "lab_name"})],
     ids=["lab", "namespace"],
 )
 def test_a_factory_takes_what_its_product_takes(factory: type, product: type, hidden: set[str]) -> None:
@@ -56,7 +60,23 @@ def test_a_factory_takes_what_its_product_takes(factory: type, product: type, hi
 
 
 #: What public names return, under no public name of its own.
-RETURNED = (ForwardRule, MasqueradeRule, Counter, Route, Neighbour, ForwardingEntry, LinkState, Hop, ProbeError, Names)
+RETURNED = (
+    ForwardRule,
+    MasqueradeRule,
+    Counter,
+    Route,
+    Neighbour,
+    ForwardingEntry,
+    LinkState,
+    Vlan,
+    Hop,
+    ProbeError,
+    Names,
+    Counters,
+    Done,
+    Master,
+    Peer,
+)
 
 
 def public() -> Iterator[tuple[str, object]]:

@@ -7,7 +7,6 @@ are those of 4.5 standard deviations (1 in 147,000 for a normal distribution), a
 from __future__ import annotations
 
 import math
-import os
 import select
 import socket
 import statistics
@@ -18,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from slowness import SLOWNESS
 
 from pytest_netns import (
     Host,
@@ -37,8 +37,6 @@ from pytest_netns.kernel.features import feature
 
 #: Standard deviations.
 SURE = 4.5
-#: How much slower than a real one the machine is, in the lane with an emulated processor.
-SLOWNESS = float(os.environ.get("NETNS_TEST_SLOWNESS") or 1)
 
 Pair = tuple[Host, Host]
 

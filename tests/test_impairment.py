@@ -7,18 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_netns import Impairment, TopologyError
-from pytest_netns.impair.impairment import (
-    FASTEST,
-    LONGEST,
-    QUEUE,
-    SLOWEST,
-    ActiveImpairment,
-    Counters,
-    bits_per_second,
-    fraction,
-    seconds,
-)
+from pytest_netns.impair.impairment import QUEUE, ActiveImpairment, Counters
 from pytest_netns.impair.netem import decode, differences, encode
+from pytest_netns.units import FASTEST, LONGEST, SLOWEST, bits_per_second, fraction, seconds
 
 
 @pytest.mark.parametrize(

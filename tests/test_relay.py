@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_impair import SLOWNESS, Stream, assert_round_trip
+from slowness import SLOWNESS
+from test_impair import Stream, assert_round_trip
 
 from pytest_netns import (
     Host,

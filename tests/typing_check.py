@@ -15,53 +15,76 @@ from typing import Literal, assert_type
 
 from pyroute2 import IPRoute
 from scapy.layers.inet import ICMP, IP
-from scapy.layers.l2 import ARP
+from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 from scapy.plist import PacketList, SndRcvList
 
 import pytest_netns
 from pytest_netns import (
+    ActiveImpairment,
     ArpResult,
+    Block,
+    Bond,
     Bridge,
     Capture,
     CommandError,
+    Crash,
     Destination,
+    Device,
     DnsResult,
+    Fault,
     Frame,
+    Freeze,
     Host,
+    Impairment,
     Interface,
     KernelError,
     Lab,
     LabFactory,
     Link,
+    LossResult,
     Namespace,
     NamespaceFactory,
     NetnsError,
     Node,
+    Partition,
     PathMtuResult,
     PingMatrix,
     PingResult,
     ProbeFailure,
     Process,
     Router,
+    RttStatistics,
+    Schedule,
+    Tap,
     TcpResult,
+    ThroughputResult,
     TraceResult,
+    Tun,
     UdpResult,
+    Vrf,
+    Vxlan,
     WaitTimeout,
+    WireGuard,
     assert_arp,
+    assert_loss,
     assert_no_arp,
     assert_no_ping,
     assert_no_udp,
     assert_not_path,
     assert_path,
     assert_ping,
+    assert_rate,
+    assert_rtt,
     assert_tcp_closed,
     assert_tcp_filtered,
     assert_tcp_not_open,
     assert_tcp_open,
     assert_udp,
+    describe,
     enter_sandbox,
     eventually,
+    presets,
     ready,
 )
 
@@ -84,6 +107,8 @@ def test_labs(lab: Lab, lab_factory: LabFactory, bridge: Bridge, veth_pair: tupl
     assert_type(lab_factory(), Lab)
     assert_type(lab_factory("backbone", ipv4="10.0.0.0/8", ipv6=None, isolate={"mount", "pid"}), Lab)
     assert_type(lab_factory(sysctls={"net.ipv4.ip_forward": 1}), Lab)
+    assert_type(lab_factory(impairments="relay"), Lab)
+    lab_factory(impairments="tc")  # type: ignore[arg-type]
     lab_factory(ip4="10.0.0.0/8")  # type: ignore[call-arg]
     lab_factory(isolate={"disk"})  # type: ignore[arg-type]
     left, right = veth_pair
@@ -239,6 +264,13 @@ def test_parts_of_a_lab(lab: Lab, bridge: Bridge, veth_pair: tuple[Host, Host]) 
     assert_type(bridge.subnet, Network)
     assert_type(bridge.ports, dict[str, Interface])
     assert_type(bridge.fdb()[0].mac, str)
+    assert_type(bridge.port(red), Interface)
+    assert_type(bridge.vlans()["red"][0].vid, int)
+    assert_type(bridge.port_states, dict[str, str])
+    bridge.trunk("red", range(2, 5), native=1)
+    bridge.access(red, 2)
+    bridge.access(red, "2")  # type: ignore[arg-type]
+    assert_type(describe(red.lab), str)
     assert_type(red.ip, Address)
     assert_type(red.ip4, IPv4Address)
     assert_type(red.ip6, IPv6Address)
@@ -317,6 +349,32 @@ def test_probes(lab: Lab, veth_pair: tuple[Host, Host], bridge: Bridge) -> None:
     assert_type(red.sr(IP(dst="10.0.0.1") / ICMP(), "eth0"), tuple[SndRcvList, PacketList])
     assert_type(red.sr1(IP(dst="10.0.0.1") / ICMP(), timeout=1), Packet | None)
     bridge.ping(red)
+    assert_type(ping.rtt, RttStatistics | None)
+    if ping.rtt is not None:
+        assert_type(ping.rtt.median, float)
+
+
+def test_measurements(lab: Lab, veth_pair: tuple[Host, Host]) -> None:
+    red, blue = veth_pair
+    result = lab.throughput(red, blue, seconds=0.5, protocol="udp", rate="10mbit", omit=0.1)
+    assert_type(result, ThroughputResult)
+    assert_type(result.protocol, Literal["tcp", "udp"])
+    assert_type(result.rate, float)
+    assert_type(result.wire_rate, float)
+    assert_type(result.bytes, int)
+    assert_type(result.samples, tuple[float, ...])
+    assert_type(result.error, str | None)
+    lab.throughput(red, "10.0.0.1")  # type: ignore[arg-type]  # somebody must receive
+    lab.throughput(red, blue, protocol="sctp")  # type: ignore[arg-type]
+    lost = lab.loss(red, blue.interfaces["eth0"], count=100, size=64, per_second=500)
+    assert_type(lost, LossResult)
+    assert_type(lost.loss, float)
+    assert_type(lost.lost, int)
+    assert_type(assert_rate(red, blue, "10mbit", tolerance=0.1, protocol="udp"), ThroughputResult)
+    assert_type(assert_rtt(red, blue, 0.04, tolerance="5ms"), PingResult)
+    assert_type(assert_loss(red, blue, "5%", count=500), LossResult)
+    assert_rate(red, "10.0.0.1", "10mbit")  # type: ignore[arg-type]
+    assert_rtt(red, blue)  # type: ignore[call-arg]
 
 
 def is_echo(packet: Packet) -> bool:
@@ -344,6 +402,129 @@ def test_captures(lab: Lab, veth_pair: tuple[Host, Host]) -> None:
     assert_type(lab.capture(ARP), Capture)
     assert_type(lab.links[0].capture(), Capture)
     red.capture(7)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- impairments
+
+
+def slow(link: Link, how: Impairment) -> ActiveImpairment | None:
+    link.impair(how)
+    return link.impairment
+
+
+def test_impairments(lab: Lab, veth_pair: tuple[Host, Host]) -> None:
+    red, blue = veth_pair
+    link = lab.links[0]
+    assert_type(slow(link, presets.LTE), ActiveImpairment | None)
+    link.impair(presets.DSL, toward=red, loss="1%")
+    link.impair(delay="20ms", jitter=0.002, rate="10mbit", seed=7, engine="netem", toward=link.a)
+    link.impair(Impairment(delay=0.02).but(reorder="5%", duplicate=0.01))
+    link.impair("LTE")  # type: ignore[arg-type]
+    link.impair(delays="20ms")  # type: ignore[call-arg]
+    link.impair(delay="20ms", engine="tc")  # type: ignore[arg-type]
+    link.impair(delay="20ms", toward="red")  # type: ignore[arg-type]
+    with link.impaired(presets.WIFI_BAD, loss="10%") as impaired:
+        assert_type(impaired, Link)
+    link.heal(toward=blue)
+    active = link.a.impair(corrupt="1%")
+    assert_type(active, ActiveImpairment)
+    assert_type(active.delay, float)
+    assert_type(active.rate, int | None)
+    assert_type(active.engine, str)
+    assert_type(active.counters.lost, int)
+    with link.b.impaired(delay="5ms") as one_way:
+        assert_type(one_way, ActiveImpairment)
+    assert_type(link.b.impairment, ActiveImpairment | None)
+    assert_type(presets.SATELLITE_GEO, Impairment)
+    presets.FOUR_G  # type: ignore[attr-defined]  # noqa: B018
+
+
+# --------------------------------------------------------------------- faults
+
+
+def test_faults(lab: Lab, veth_pair: tuple[Host, Host], bridge: Bridge) -> None:
+    red, blue = veth_pair
+    link = lab.links[0]
+    with link.down() as cut:
+        assert_type(cut, Fault)
+    with link.set_mtu(1280), link.black_hole(1000):
+        link.flap(3, period=0.2)
+    with red.block(src=blue, dst="10.0.0.0/8", protocol="tcp", port=80, reject=True) as block:
+        assert_type(block, Block)
+        assert_type(block.packets, int)
+    red.block(source=blue)  # type: ignore[call-arg]
+    red.unblock()
+    with red.freeze() as freeze:
+        assert_type(freeze, Freeze)
+    red.thaw()
+    with blue.crash() as crash:
+        assert_type(crash, Crash)
+        assert_type(blue.crashed, Crash | None)
+    blue.restart()
+    with lab.partition(red, [blue, bridge], one_way=True) as partition:
+        assert_type(partition, Partition)
+        assert_type(partition.packets, int)
+    lab.partition("red", blue)  # type: ignore[arg-type]
+    lab.heal()
+    faults: list[Fault] = [block, freeze, crash, partition]
+    assert_type(faults[0].in_force, bool)
+    faults[0].undo()
+    with lab.schedule([(0.5, link.down), (1, link.up)]) as schedule:
+        assert_type(schedule, Schedule)
+        schedule.wait(timeout=2)
+    assert_type(schedule.log[0].began, float)
+    lab.schedule([link.down])  # type: ignore[list-item]
+    bridge.crash()  # type: ignore[attr-defined]  # a bridge runs nothing
+
+
+# -------------------------------------------------------------------- devices
+
+
+def test_devices(veth_pair: tuple[Host, Host]) -> None:
+    red, blue = veth_pair
+    vlan = red.add_vlan("vlan7", 7, link=blue, protocol="802.1ad", address=["10.7.0.1/24", "fd07::1/64"])
+    assert_type(vlan, Device)
+    assert_type(vlan.lower, Interface | None)
+    assert_type(vlan.kind, str)
+    vlan.remove()
+    assert_type(red.devices, list[Device])
+    red.add_vlan("vlan8", "8")  # type: ignore[arg-type]
+    red.add_macvlan("mv0", mode="l2")  # type: ignore[arg-type]
+    assert_type(red.add_dummy("dummy0", up=False), Device)
+    bond = red.add_bond("bond0", "eth0", red.interface("eth1"), mode="802.3ad", miimon=0.05)
+    assert_type(bond, Bond)
+    assert_type(bond.members, list[Interface])
+    assert_type(bond.active, Interface | None)
+    assert_type(red.add_bridge("br0", blue).members, list[Interface])
+    assert_type(red.add_vrf("vrf0", table=10), Vrf)
+    red.add_vrf("vrf1")  # type: ignore[call-arg]
+    vxlan = red.add_vxlan("vx0", 42, remote=blue)
+    assert_type(vxlan, Vxlan)
+    vxlan.add_remote("10.0.0.3")
+    assert_type(red.add_gre("gre1", remote=blue, key=1), Device)
+    far, near = blue.add_wireguard("wg0", address="10.9.0.2/24"), red.add_wireguard("wg0", address="10.9.0.1/24")
+    assert_type(near, WireGuard)
+    near.add_peer(far)
+    near.add_peer(far.public_key, endpoint=(blue, 51820), allowed_ips=IPv4Network("10.9.0.0/24"), keepalive=5)
+    assert_type(near.peers[0].last_handshake, float | None)
+
+
+def test_taps(netns: Namespace, veth_pair: tuple[Host, Host]) -> None:
+    red, _ = veth_pair
+    tap = red.add_tap("tap0", address="10.5.0.1/24")
+    assert_type(tap, Tap)
+    assert_type(tap.send(Ether() / IP(src="10.5.0.2", dst="10.5.0.1") / ICMP()), int)
+    tap.send(b"\0" * 60)
+    tap.send("frame")  # type: ignore[arg-type]
+    assert_type(tap.recv(timeout=0.1), Packet | None)
+    assert_type(tap.expect(ARP, timeout=1), Packet)
+    assert_type(tap.peer_mac, str)
+    assert_type(list(tap), list[Packet])
+    tun = red.add_tun("tun0", chatter=True)
+    assert_type(tun, Tun)
+    assert_type(tun.recv(), Packet | None)
+    assert_type(tun.fileno(), int)
+    netns.add_tap("tap0")  # type: ignore[attr-defined]  # of hosts of a lab alone
 
 
 # ----------------------------------------------------------------- assertions

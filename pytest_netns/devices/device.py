@@ -79,7 +79,15 @@ class Device(Interface):
         """Called before its host is closed."""
 
     def wait_up(self, *, port: bool = False, timeout: float = CARRIER_DEADLINE) -> None:
-        """Wait until it carries frames. Raises WaitTimeout: not within ``timeout`` seconds."""
+        """Wait until it carries frames.
+
+        Args:
+            port: whether it must forward too, as a bridge port.
+            timeout: seconds to wait.
+
+        Raises:
+            WaitTimeout: not in time.
+        """
         if port:
             super().wait_up(port=True, timeout=timeout)
             return
@@ -112,6 +120,9 @@ class Master(Device):
     def add_member(self, member: str | Interface) -> None:
         """``ip link set MEMBER master ...``.
 
+        Args:
+            member: an interface of this host, by object or name.
+
         Raises:
             TopologyError: it is no interface of this host.
             KernelError: the kernel refused, e.g. because it has another master.
@@ -125,6 +136,9 @@ class Master(Device):
 
     def remove_member(self, member: str | Interface) -> None:
         """``ip link set MEMBER nomaster``.
+
+        Args:
+            member: one of its members, by object or name.
 
         Raises:
             TopologyError: it is no member.
@@ -196,14 +210,14 @@ class Maker:
         self.node = node
         self.kind = kind
         self.wanted = wanted
-        self.where = f"{kind} {wanted.name!r} of {node.name!r}"
+        self.where: str = f"{kind} {wanted.name!r} of {node.name!r}"
         node.lab.check_node(node, f"give a {kind} to")
         check_interface_name(wanted.name, f"{kind} of {node.name!r}")
         mtu = wanted.mtu
         if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31):
             raise TopologyError(f"{self.where}: mtu is {mtu!r}; expected a number of bytes, e.g. 1400")
-        self.addresses = addresses_of(wanted.address, self.where)
-        self.given_mac = None if wanted.mac is None else _mac(wanted.mac, self.where)
+        self.addresses: list[AddressWithPrefix] = addresses_of(wanted.address, self.where)
+        self.given_mac: bytes | None = None if wanted.mac is None else _mac(wanted.mac, self.where)
 
     def mac(self) -> bytes:
         """The MAC address that was asked for, or one that no other interface of the lab has."""

@@ -117,7 +117,16 @@ class Vxlan(Device):
         self._remote(_RTM_NEWNEIGH, NLM_F_CREATE | _NLM_F_APPEND, "append", destination, mac)
 
     def remove_remote(self, destination: Destination, mac: str = "00:00:00:00:00:00") -> None:
-        """``bridge fdb delete``. Raises TopologyError, KernelError."""
+        """``bridge fdb delete``: take a far end away.
+
+        Args:
+            destination: a node, an interface or an address.
+            mac: the MAC address with which it was added.
+
+        Raises:
+            TopologyError: it is none of these.
+            KernelError: the kernel refused, e.g. because it is not there.
+        """
         self._remote(_RTM_DELNEIGH, 0, "delete", destination, mac)
 
     def _remote(self, kind: int, flags: int, verb: str, destination: Destination, mac: str) -> None:

@@ -55,7 +55,15 @@ class Tun(Device):
         self.release()
 
     def open(self, chatter: bool) -> None:
-        """Bring the device to life. Raises UnsupportedError, KernelError."""
+        """Bring the device to life.
+
+        Args:
+            chatter: whether to keep neighbour discovery, MLD and IGMP.
+
+        Raises:
+            UnsupportedError: this kernel lacks the kind.
+            KernelError: the kernel refused.
+        """
         self._chatter = chatter
         words = f"ip tuntap add {self.name} mode {self.kind}"
         flags = (_IFF_TAP if self.ethernet else _IFF_TUN) | _IFF_NO_PI

@@ -54,7 +54,15 @@ class WireGuard(Device):
         return self._generic
 
     def configure(self, private_key: bytes, port: int) -> None:
-        """Give it its key and its UDP port."""
+        """Give it its key and its UDP port.
+
+        Args:
+            private_key: 32 bytes.
+            port: where it listens.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
         link = self._socket
         link.batch([wireguard.set_device(self._family, self.index, self.name, private_key=private_key, port=port)])
 

@@ -51,7 +51,7 @@ class WireGuardGo(WireGuard):
             timeout=_DEADLINE,
             env={**self.node.environment(), "LOG_LEVEL": "verbose"},
         )
-        self.index = self.node.interface(self.name).index
+        self.index: int = self.node.interface(self.name).index
 
     def remove(self) -> None:
         """End the program, and with it the device; allowed more than once."""

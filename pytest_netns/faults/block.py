@@ -33,7 +33,14 @@ _ICMP = {4: "meta l4proto icmp", 6: "icmpv6 type != { 133, 134, 135, 136, 137 }"
 
 
 class Block(Fault):
-    """Packets that a host drops or rejects. Made by ``Host.block``."""
+    """Packets that a host drops or rejects. Made by ``Host.block``; ``Host.unblock`` undoes all of a host.
+
+    Args:
+        register: the faults of its lab.
+        host: whose firewall it is.
+        what: in a few words.
+        rules: in the words of nft(8), for every hook.
+    """
 
     def __init__(self, register: Faults, host: Node, what: str, rules: Sequence[str]) -> None:
         chains = [

@@ -31,10 +31,16 @@ class _Port:
 
 
 class Crash(Fault):
-    """Made by ``Host.crash``. Undoing it is ``Host.restart``.
+    """A host that has lost everything. Made by ``Host.crash``; ``Host.restart`` undoes it.
 
     The host gets a new, empty network namespace, into which the ends of its links are moved, so nothing of the old one
     can be heard any more: no reset, no retransmission, no neighbour entry.
+
+    Args:
+        host: what crashes.
+
+    Raises:
+        TopologyError: it has crashed already, was adopted, or shares its namespace.
     """
 
     def __init__(self, host: Host) -> None:
@@ -83,7 +89,12 @@ class Crash(Fault):
         host.configure_anew()
 
     def stops(self, way: Sequence[Node], kind: str) -> Node | None:
-        """The host, if it is on the way."""
+        """The host, if it is on the way.
+
+        Args:
+            way: the nodes from who asks to who is asked.
+            kind: the probe; it is the same for all.
+        """
         del kind
         return self._host if self._host in way else None
 

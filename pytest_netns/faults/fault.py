@@ -19,11 +19,15 @@ class Fault:
         what: in a few words, with the names of the nodes.
         undo: mends it.
         nodes: those that it is about.
+
+    Attributes:
+        what: as given.
+        nodes: as given.
     """
 
     def __init__(self, register: Faults, what: str, undo: Callable[[], None], nodes: Sequence[Node] = ()) -> None:
         self.what = what
-        self.nodes = tuple(nodes)
+        self.nodes: tuple[Node, ...] = tuple(nodes)
         self._register = register
         self._undo = undo
         register.add(self)

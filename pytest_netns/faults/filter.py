@@ -27,7 +27,7 @@ class Filter:
     def __init__(self, node: Node, family: str, chains: Iterable[tuple[str, str, Iterable[str]]]) -> None:
         self.node = node
         self._inode = node.inode
-        self.table = f"{family} pytest_netns_fault_{next(_numbers)}"
+        self.table: str = f"{family} pytest_netns_fault_{next(_numbers)}"
         text = [f"table {self.table} {{"]
         for name, head, rules in chains:
             text += [f"  chain {name} {{", f"    {head} policy accept;", *(f"    {rule}" for rule in rules), "  }"]

@@ -17,7 +17,12 @@ _DEADLINE = 5.0
 
 
 class Freeze(Fault):
-    """Made by ``Host.freeze``."""
+    """The processes of a host stand still. Made by ``Host.freeze``; ``Host.thaw`` undoes it.
+
+    Args:
+        register: the faults of its lab.
+        host: whose processes.
+    """
 
     def __init__(self, register: Faults, host: Breakable) -> None:
         self._host = host
@@ -28,7 +33,12 @@ class Freeze(Fault):
             send(pid, signal.SIGCONT)
 
     def stops(self, way: Sequence[Node], kind: str) -> Node | None:
-        """The host, if one of its processes should answer."""
+        """The host, if one of its processes should answer.
+
+        Args:
+            way: the nodes from who asks to who is asked.
+            kind: the probe: the kernel answers a ``"ping"``, and processes the others.
+        """
         return self._host if way and way[-1] is self._host and kind != "ping" else None
 
 

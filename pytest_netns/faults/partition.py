@@ -22,7 +22,14 @@ _PRIORITY = -500
 
 
 class Partition(Fault):
-    """Made by ``Lab.partition``."""
+    """Groups of nodes that do not hear each other. Made by ``Lab.partition``.
+
+    Args:
+        register: the faults of its lab.
+        groups: the nodes of each.
+        one_way: the second group does not hear the first, but the first hears the second.
+        filters: what does it.
+    """
 
     def __init__(
         self, register: Faults, groups: Sequence[Sequence[Node]], one_way: bool, filters: Sequence[Filter]
@@ -44,7 +51,12 @@ class Partition(Fault):
             filter_.remove()
 
     def stops(self, way: Sequence[Node], kind: str) -> Node | None:
-        """The first node on the way that does not hear one which comes before it, or whose reply is not heard."""
+        """The first node on the way that does not hear one which comes before it, or whose reply is not heard.
+
+        Args:
+            way: the nodes from who asks to who is asked.
+            kind: the probe; each of them needs both directions.
+        """
         del kind
         for position, node in enumerate(way):
             for before in way[:position]:

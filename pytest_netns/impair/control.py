@@ -15,7 +15,7 @@ from pytest_netns.errors import NetnsError, ProcessDied, WaitTimeout
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, setns, unshare
 
 if TYPE_CHECKING:
-    from pytest_netns.process import Supervisor
+    from pytest_netns.process import Process, Supervisor
 
 #: What stands where other processes have their node.
 PLACE = "(relay of impairments)"
@@ -34,7 +34,7 @@ class RelayControl:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         home = _empty_namespace()
         try:
-            self.process = supervisor.start_helper(
+            self.process: Process = supervisor.start_helper(
                 [sys.executable, "-I", "-S", _SCRIPT], PLACE, home, stdin=theirs.fileno()
             )
         except BaseException:

@@ -1,4 +1,4 @@
-"""Impairment: what a link does to the frames that it carries, as a value; and the units of tc(8).
+"""Impairment: what a link does to the frames that it carries, as a value.
 
 Pure: no sockets, no kernel.
 """
@@ -6,102 +6,19 @@ Pure: no sockets, no kernel.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal
 
 from pytest_netns.errors import TopologyError
+from pytest_netns.units import Quantity, bits_per_second, fraction, rate_text, seconds, time_text
 
 Engine = Literal["auto", "netem", "relay"]
 
-#: Units of tc(8), "PARAMETERS", in seconds and in bit/s. As there, upper and lower case are the same.
-TIMES = {
-    **dict.fromkeys(("s", "sec", "secs"), 1.0),
-    **dict.fromkeys(("ms", "msec", "msecs"), 1e-3),
-    **dict.fromkeys(("us", "usec", "usecs"), 1e-6),
-    **dict.fromkeys(("ns", "nsec", "nsecs"), 1e-9),
-}
-_PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12} | {
-    letter + "i": 1 << 10 * power for power, letter in enumerate("kmgt", start=1)
-}
-RATES = {
-    prefix + unit: factor * bits for prefix, factor in _PREFIXES.items() for unit, bits in (("bit", 1), ("bps", 8))
-}
-
-#: Longest delay and jitter in seconds.
-LONGEST = 3600.0
-#: Lowest rate in bit/s: netem counts whole bytes a second.
-SLOWEST = 8
-#: Highest rate in bit/s.
-FASTEST = 10**12
 #: Frames that wait at a rate before further ones are dropped, as at the full queue of a modem; those under way because
 #: of the delay are not counted. Also the least number that may be under way.
 QUEUE = 10_000
 #: Frames that may be under way where no rate is set.
 _UNDER_WAY = 100_000
-
-_NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-z%µ]*)\s*", re.ASCII)
-
-Quantity = str | float
-
-
-def _number(what: str, value: object, units: Mapping[str, float], example: str, plain: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise TopologyError(f"{what}={value!r}: expected {plain}, or text such as {example!r}")
-    if isinstance(value, str):
-        match = _NUMBER.fullmatch(value)
-        if match is None:
-            raise TopologyError(f"{what}={value!r} is no number with a unit; write e.g. {example!r}")
-        number, unit = float(match[1]), match[2].lower()
-        if not unit:
-            raise TopologyError(f"{what}={value!r} lacks its unit; write e.g. {example!r}, or a plain number: {plain}")
-        if unit not in units:
-            raise TopologyError(f"{what}={value!r}: unknown unit {match[2]!r}; known are {', '.join(units)}")
-        result = number * units[unit]
-    else:
-        result = float(value)
-    if math.isnan(result):
-        raise TopologyError(f"{what}={value!r} is no number")
-    return result
-
-
-def seconds(what: str, value: object) -> float:
-    """A time in seconds, from a number of seconds or text with a unit of tc(8), e.g. ``"20ms"``.
-
-    Raises:
-        TopologyError: negative, longer than an hour, of an unknown unit, or no time at all.
-    """
-    found = _number(what, value, TIMES, "20ms", "seconds")
-    if not 0 <= found <= LONGEST:
-        raise TopologyError(f"{what}={value!r} is out of range; allowed are 0 to {LONGEST:.0f} s")
-    return round(found, 9)
-
-
-def fraction(what: str, value: object) -> float:
-    """A probability from 0 to 1, from a number or text with a percent sign, e.g. ``"1%"``.
-
-    Raises:
-        TopologyError: negative, above 100 %, without its percent sign, or no probability at all.
-    """
-    found = _number(what, value, {"%": 0.01}, "1%", "a fraction from 0 to 1")
-    if not 0 <= found <= 1:
-        hint = f"; did you mean '{value}%'?" if not isinstance(value, str) and 1 < found <= 100 else ""
-        raise TopologyError(f"{what}={value!r} is out of range; allowed are 0 to 1 and '0%' to '100%'{hint}")
-    return found
-
-
-def bits_per_second(what: str, value: object) -> int:
-    """A rate in bit/s, from a number or text with a unit of tc(8): ``"10mbit"``, ``"1Mibit"``, ``"100kbps"`` (bytes).
-
-    Raises:
-        TopologyError: below 8 bit/s, above 1 Tbit/s, of an unknown unit, or no rate at all.
-    """
-    found = _number(what, value, RATES, "10mbit", "bit/s")
-    if not SLOWEST <= found <= FASTEST:
-        hint = "; for a link that carries nothing use loss='100%', or link.down()" if found < SLOWEST else ""
-        raise TopologyError(f"{what}={value!r} is out of range; allowed are {SLOWEST} bit/s to 1 tbit{hint}")
-    return round(found)
 
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
@@ -177,17 +94,24 @@ class Impairment:
         """As tc(8) shows it: ``delay 20ms jitter 2ms loss 1%``."""
         words = []
         for name in ("delay", "jitter"):
-            words += [f"{name} {_time_text(getattr(self, name))}"] if getattr(self, name) else []
+            words += [f"{name} {time_text(getattr(self, name))}"] if getattr(self, name) else []
         for name in ("loss", "reorder", "duplicate", "corrupt"):
             words += [f"{name} {getattr(self, name) * 100:.6g}%"] if getattr(self, name) else []
-        words += [f"rate {_rate_text(self.rate)}"] if self.rate else []
+        words += [f"rate {rate_text(self.rate)}"] if self.rate else []
         return " ".join(words) or "nothing"
 
     def __repr__(self) -> str:
         return f"<Impairment {self}>"
 
     def but(self, **changes: Quantity | None) -> Impairment:
-        """The same with other values for some attributes. Raises TopologyError."""
+        """The same with other values for some attributes.
+
+        Args:
+            changes: the attributes by name, e.g. ``loss="1%"``.
+
+        Raises:
+            TopologyError: a value out of range or without its unit, or they contradict each other.
+        """
         kept = {field.name: getattr(self, field.name) for field in fields(Impairment)}
         return Impairment(**{**kept, **changes})
 
@@ -198,20 +122,6 @@ class Impairment:
             return _UNDER_WAY
         smallest = 60 * 8  # bits of the smallest frame
         return min(_UNDER_WAY, QUEUE + math.ceil((self.delay + self.jitter) * self.rate / smallest))
-
-
-def _time_text(value: float) -> str:
-    for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if value >= factor:
-            return f"{round(value / factor, 6):.10g}{unit}"
-    return f"{value * 1e9:.6g}ns"
-
-
-def _rate_text(value: int) -> str:
-    for unit, factor in (("tbit", 10**12), ("gbit", 10**9), ("mbit", 10**6), ("kbit", 10**3)):
-        if value >= factor and value * 1000 % factor == 0:
-            return f"{value / factor:.10g}{unit}"
-    return f"{value}bit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +155,13 @@ class ActiveImpairment(Impairment):
     """An impairment in force, as read back from the engine that does it. Equal to the ``Impairment`` of that content.
 
     Attributes:
+        delay: one way, in seconds.
+        jitter: by how much the delay varies, in seconds.
+        loss: part of the frames that is lost, 0 to 1.
+        rate: bit/s, headers of Ethernet included; None for no limit.
+        reorder: part of the frames that is sent at once, 0 to 1.
+        duplicate: part of the frames that is sent twice, 0 to 1.
+        corrupt: part of the frames in which one bit is flipped, 0 to 1.
         engine: ``netem`` or ``relay``.
         seed: what its random numbers began with; None if chosen by the machine.
         counters: what it has done so far.

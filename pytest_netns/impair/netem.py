@@ -96,7 +96,7 @@ class Netem:
     def __init__(self, interface: Interface) -> None:
         self.interface = interface
         self.seed: int | None = None
-        self.last = Impairment()
+        self.last: Impairment = Impairment()
 
     def apply(self, impairment: Impairment, seed: int | None) -> ActiveImpairment:
         """Have it in force, instead of what was, and read it back. Frames under way keep what they were given.

@@ -20,7 +20,8 @@ import random
 import select
 import socket
 import threading
-import time
+from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 #: Bytes of the header before each frame (struct virtio_net_hdr): what of checksum and segmentation is still to do.
@@ -33,8 +34,6 @@ _TUNSETOFFLOAD = 0x400454D0
 #: TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN: what a frame may leave to whoever sends it at last.
 _SUPER_FRAMES = 0x0F
 _COUNTERS = ("passed", "lost", "duplicated", "corrupted", "reordered", "overflowed", "refused")
-
-monotonic = time.monotonic
 
 
 def is_chatter(frame: bytes) -> bool:
@@ -57,18 +56,24 @@ class Direction:
         self.number = number
         self.tap = tap
         self.out = out
-        self.send = out.send
-        self.counts = dict.fromkeys(_COUNTERS, 0)
+        self.send: Callable[[bytes], int] = out.send
+        self.counts: dict[str, int] = dict.fromkeys(_COUNTERS, 0)
         self.queued = 0
-        self.busy_until = 0.0
+        self.busy_until: float = 0.0
         self.closing = False
         self.closed = False
-        self.delay = self.jitter = self.loss = self.reorder = self.duplicate = self.corrupt = 0.0
-        self.bytes_per_second = 0.0
-        self.limit = 0
-        self.super_frames = False
-        self.seeded = False
-        self.random = self.chatter = random.Random()
+        self.delay: float = 0.0
+        self.jitter: float = 0.0
+        self.loss: float = 0.0
+        self.reorder: float = 0.0
+        self.duplicate: float = 0.0
+        self.corrupt: float = 0.0
+        self.bytes_per_second: float = 0.0
+        self.limit: int = 0
+        self.super_frames: bool = False
+        self.seeded: bool = False
+        self.random: random.Random = random.Random()
+        self.chatter: random.Random = self.random
 
     def set(self, wanted: dict[str, Any], seed: str | None) -> None:
         """Take new values; frames under way keep theirs."""
@@ -101,9 +106,9 @@ class Relay:
         self.directions: dict[int, Direction] = {}
         self.by_tap: dict[int, Direction] = {}
         self.under_way: list[tuple[float, int, Direction, bytes]] = []
-        self.sequence = 0
-        self.memory = 0
-        self.epoll = select.epoll()
+        self.sequence: int = 0
+        self.memory: int = 0
+        self.epoll: select.epoll = select.epoll()
         self.epoll.register(control.fileno(), select.EPOLLIN)
 
     def run(self) -> None:

@@ -35,7 +35,7 @@ class Relayed:
         self._number = next(_numbers)
         self._detour: redirect.Detour | None = None
         self.seed: int | None = None
-        self.last = Impairment()
+        self.last: Impairment = Impairment()
 
     @property
     def interface(self) -> Interface:

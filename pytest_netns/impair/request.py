@@ -8,7 +8,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import NetnsError, TopologyError
-from pytest_netns.impair.impairment import ActiveImpairment, Counters, Impairment, Quantity
+from pytest_netns.impair.impairment import ActiveImpairment, Counters, Impairment
+from pytest_netns.units import Quantity
 
 if TYPE_CHECKING:
     from pytest_netns.interface import Interface

@@ -44,7 +44,7 @@ class Bridge(Switching):
         sysctls: Mapping[str, str | int],
         settings: SwitchSettings | None = None,
     ) -> None:
-        self.settings = settings or SwitchSettings()
+        self.settings: SwitchSettings = settings or SwitchSettings()
         options = self.settings.options(f"bridge {name!r}")
         super().__init__(lab, name, sysctls)
         self.segment = segment

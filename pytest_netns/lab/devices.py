@@ -25,21 +25,9 @@ MacvlanMode = Literal["bridge", "private", "vepa", "passthru"]
 
 
 class Devices(Node):
-    """A node that can be given devices. Each ``add_...`` method takes, beside what its kind needs:
+    """A node that can be given devices, by a method for each kind.
 
-    Args:
-        name: of the device: 1 to 15 bytes.
-        address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
-        up: whether it is set up.
-        mac: its MAC address, where the kind has one; None for one that is the same at each run.
-
-    All raise, and leave nothing behind:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device.
-
-    What it returns is an ``Interface`` that has ``remove()`` too. It goes with its host at the latest.
+    What each returns is an ``Interface`` that has ``remove()`` too. It goes with its host at the latest.
     """
 
     _devices: tuple[Device, ...] = ()
@@ -67,7 +55,11 @@ class Devices(Node):
         super().close()
 
     def own_interface(self, which: str | Interface | Node | None, purpose: str) -> Interface:
-        """An interface of this host: by name, itself, the one that leads to a node, or the first if None.
+        """An interface of this host.
+
+        Args:
+            which: a name, the interface itself, the node that it leads to, or None for the first one.
+            purpose: what it is for, in words for a message.
 
         Raises:
             TopologyError: there is none.
@@ -99,11 +91,36 @@ class Devices(Node):
     def add_dummy(
         self, name: str, *, address: Addresses = None, mtu: int | None = None, up: bool = True, mac: str | None = None
     ) -> Device:
-        """``ip link add NAME type dummy``: swallows what it is sent. A place for further addresses."""
+        """``ip link add NAME type dummy``: swallows what it is sent. A place for further addresses.
+
+        Args:
+            name: of the device: 1 to 15 bytes.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+            mac: its MAC address; None for one that is the same at each run.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        """
         return Maker(self, "dummy", Wanted(name, address, mtu, up, mac)).make(Device)
 
     def add_ifb(self, name: str, *, address: Addresses = None, mtu: int | None = None, up: bool = True) -> Device:
-        """``ip link add NAME type ifb``: what tc(8) redirects to it can be queued before it arrives."""
+        """``ip link add NAME type ifb``: what tc(8) redirects to it can be queued before it arrives.
+
+        Args:
+            name: of the device: 1 to 15 bytes.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        """
         return Maker(self, "ifb", Wanted(name, address, mtu, up)).make(Device)
 
     def add_bridge(
@@ -120,7 +137,17 @@ class Devices(Node):
         A switch between hosts is ``Lab.bridge``.
 
         Args:
+            name: of the device: 1 to 15 bytes.
             members: its ports, each an interface of this host, or the node that one leads to.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+            mac: its MAC address; None for one that is the same at each run.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         return self._with_members(Maker(self, "bridge", Wanted(name, address, mtu, up, mac)), Master, {}, members)
 
@@ -141,11 +168,20 @@ class Devices(Node):
         """``ip link add link LINK NAME type vlan``: what is sent there leaves the link with a tag (IEEE 802.1Q).
 
         Args:
+            name: of the device: 1 to 15 bytes.
             vid: VLAN identifier, 1 to 4094.
             link: an interface of this host, or the node that it leads to; its first one if None. Another VLAN is
                 possible: two tags (QinQ); and an interface of another host, whose container this one is.
             protocol: ``"802.1ad"`` for the outer one of two.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
             mac: that of the link if None.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         maker = Maker(self, "vlan", Wanted(name, address, mtu, up, mac))
         options: dict[str, Value] = {"protocol": protocol, "vid": vid}
@@ -167,10 +203,20 @@ class Devices(Node):
         It does not reach the host's own address on that link.
 
         Args:
+            name: of the device: 1 to 15 bytes.
             link: an interface of this host, or the node that it leads to; its first one if None. An interface of
                 another host makes this one a container of it.
             mode: what its siblings on the link are to it: ``"bridge"`` reaches them, ``"private"`` never,
                 ``"vepa"`` by way of a switch that sends back, ``"passthru"`` has no siblings.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+            mac: its MAC address; None for one that is the same at each run.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         return self._macvlan("macvlan", Wanted(name, address, mtu, up, mac), link, mode)
 
@@ -189,6 +235,22 @@ class Devices(Node):
 
         That device is /dev/tapN, N being the index of the interface, where /dev is kept by the kernel; it is for
         hypervisors. What the test itself reads and writes is ``add_tap``.
+
+        Args:
+            name: of the device: 1 to 15 bytes.
+            link: an interface of this host, or the node that it leads to; its first one if None. An interface of
+                another host makes this one a container of it.
+            mode: what its siblings on the link are to it: ``"bridge"`` reaches them, ``"private"`` never,
+                ``"vepa"`` by way of a switch that sends back, ``"passthru"`` has no siblings.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+            mac: its MAC address; None for one that is the same at each run.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         return self._macvlan("macvtap", Wanted(name, address, mtu, up, mac), link, mode)
 
@@ -211,9 +273,18 @@ class Devices(Node):
         It does not reach the host's own address on that link.
 
         Args:
+            name: of the device: 1 to 15 bytes.
             link: an interface of this host, or the node that it leads to; its first one if None. An interface of
                 another host makes this one a container of it.
             mode: ``"l2"`` answers ARP, ``"l3"`` routes and hears no broadcasts, ``"l3s"`` likewise, seen by netfilter.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         maker = Maker(self, "ipvlan", Wanted(name, address, mtu, up))
         return maker.make(Device, {"mode": mode}, link=self._lower(link, maker.where), has_mac=False)
@@ -234,10 +305,20 @@ class Devices(Node):
         """``ip link add NAME type bond``: several links as one. Returns when it carries frames, if a member does.
 
         Args:
+            name: of the device: 1 to 15 bytes.
             members: each an interface of this host, or the node that it leads to; best without addresses
                 (``lab.connect(..., subnet=False)``).
             mode: see https://docs.kernel.org/networking/bonding.html
             miimon: seconds between two looks at the carrier of its members; 0 never looks.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+            mac: its MAC address; None for one that is the same at each run.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         maker = Maker(self, "bond", Wanted(name, address, mtu, up, mac))
         options: dict[str, Value] = {"mode": mode, "miimon": _milliseconds(miimon, maker.where)}
@@ -255,9 +336,18 @@ class Devices(Node):
         """``ip link add NAME type vrf``: a routing table of their own for some interfaces.
 
         Args:
+            name: of the device: 1 to 15 bytes.
             members: each an interface of this host, or the node that it leads to. Their addresses stay; the routes
                 that were set through them go.
             table: number of the routing table.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         return self._with_members(Maker(self, "vrf", Wanted(name, address, mtu, up)), Vrf, {"table": table}, members)
 
@@ -305,6 +395,7 @@ class Devices(Node):
         """``ip link add NAME type vxlan``: Ethernet in UDP (RFC 7348).
 
         Args:
+            name: of the device: 1 to 15 bytes.
             vni: network identifier, 0 to 16777215.
             remote: the far end: a node, an interface, an address, or a multicast group, which needs ``link``; None for
                 what ``Vxlan.add_remote`` adds.
@@ -313,7 +404,15 @@ class Devices(Node):
             port: UDP port of both ends.
             ttl: of the outer packets; the kernel's default if None.
             learning: whether it learns behind which far end a MAC address is.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
             mtu: None for what fits into one packet on the way to ``remote``.
+            up: whether it is set up.
+            mac: its MAC address; None for one that is the same at each run.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         maker = Maker(self, "vxlan", Wanted(name, address, mtu, up, mac))
         tied = None if link is None else self.own_interface(link, maker.where)
@@ -337,10 +436,20 @@ class Devices(Node):
         """``ip link add NAME type geneve``: Ethernet in UDP (RFC 8926).
 
         Args:
+            name: of the device: 1 to 15 bytes.
             vni: network identifier, 0 to 16777215.
             remote: the far end: a node, an interface or an address.
             port: UDP port of both ends.
             ttl: of the outer packets; the kernel's default if None.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+            mac: its MAC address; None for one that is the same at each run.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         maker = Maker(self, "geneve", Wanted(name, address, mtu, up, mac))
         return maker.make(Device, {"vni": vni, **ends(maker, remote, None), **_ttl(ttl), "port": port})
@@ -361,11 +470,20 @@ class Devices(Node):
         """``ip link add NAME type gre``, or ``ip6gre`` if the far end is an IPv6 address: IP in GRE (RFC 2784).
 
         Args:
+            name: of the device: 1 to 15 bytes.
             remote: the far end: a node, an interface or an address.
             local: which of its own addresses it sends from; by its routes if None.
             link: the interface that it is tied to; by its routes if None.
             key: tells tunnels between the same ends apart (RFC 2890), 0 to 4294967295.
             ttl: of the outer packets; that of the inner ones if None.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         wanted = Wanted(name, address, mtu, up)
         return self._tunnel(("gre", "ip6gre"), wanted, remote, local, link, ttl, key_options(key), False)
@@ -384,7 +502,27 @@ class Devices(Node):
         up: bool = True,
         mac: str | None = None,
     ) -> Device:
-        """``ip link add NAME type gretap``, or ``ip6gretap``: Ethernet in GRE. Args are those of ``add_gre``."""
+        """``ip link add NAME type gretap``, or ``ip6gretap`` if the far end is an IPv6 address.
+
+        Ethernet in GRE (RFC 2784).
+
+        Args:
+            name: of the device: 1 to 15 bytes.
+            remote: the far end: a node, an interface or an address.
+            local: which of its own addresses it sends from; by its routes if None.
+            link: the interface that it is tied to; by its routes if None.
+            key: tells tunnels between the same ends apart (RFC 2890), 0 to 4294967295.
+            ttl: of the outer packets; that of the inner ones if None.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+            mac: its MAC address; None for one that is the same at each run.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        """
         wanted = Wanted(name, address, mtu, up, mac)
         return self._tunnel(("gretap", "ip6gretap"), wanted, remote, local, link, ttl, key_options(key), True)
 
@@ -402,7 +540,22 @@ class Devices(Node):
     ) -> Device:
         """``ip link add NAME type ipip``, or ``ip6tnl`` if the far end is an IPv6 address.
 
-        IPv4 in IPv4 (RFC 2003), or IPv4 and IPv6 in IPv6 (RFC 2473). Args are those of ``add_gre``.
+        IPv4 in IPv4 (RFC 2003), or IPv4 and IPv6 in IPv6 (RFC 2473).
+
+        Args:
+            name: of the device: 1 to 15 bytes.
+            remote: the far end: a node, an interface or an address.
+            local: which of its own addresses it sends from; by its routes if None.
+            link: the interface that it is tied to; by its routes if None.
+            ttl: of the outer packets; that of the inner ones if None.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         return self._tunnel(("ipip", "ip6tnl"), Wanted(name, address, mtu, up), remote, local, link, ttl, {}, False)
 
@@ -418,7 +571,23 @@ class Devices(Node):
         mtu: int | None = None,
         up: bool = True,
     ) -> Device:
-        """``ip link add NAME type sit``: IPv6 in IPv4 (RFC 4213). Args are those of ``add_gre``."""
+        """``ip link add NAME type sit``: IPv6 in IPv4 (RFC 4213).
+
+        Args:
+            name: of the device: 1 to 15 bytes.
+            remote: the far end: a node, an interface or an address.
+            local: which of its own addresses it sends from; by its routes if None.
+            link: the interface that it is tied to; by its routes if None.
+            ttl: of the outer packets; that of the inner ones if None.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        """
         return self._tunnel(("sit", ""), Wanted(name, address, mtu, up), remote, local, link, ttl, {}, False)
 
     def _tunnel(
@@ -454,10 +623,19 @@ class Devices(Node):
         """``ip link add NAME type wireguard``: an encrypted tunnel. It has no peers yet: see ``WireGuard.add_peer``.
 
         Args:
+            name: of the device: 1 to 15 bytes.
             private_key: in base64, as ``wg genkey`` prints it; a random one if None.
             listen_port: UDP port.
             userspace: whether the program wireguard-go carries it, and not the kernel; None: if the kernel cannot, and
                 it is installed, together with wg(8).
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         from pytest_netns.devices import wireguard, wireguard_go
 
@@ -484,7 +662,16 @@ class Devices(Node):
         """``ip tuntap add NAME mode tun``: IP packets that the test itself reads (``recv``) and writes (``send``).
 
         Args:
+            name: of the device: 1 to 15 bytes.
             chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
         """
         from pytest_netns.devices.tuntap import open_tun
 
@@ -500,7 +687,21 @@ class Devices(Node):
         up: bool = True,
         mac: str | None = None,
     ) -> Tap:
-        """``ip tuntap add NAME mode tap``: Ethernet frames that the test itself reads and writes. See ``add_tun``."""
+        """``ip tuntap add NAME mode tap``: Ethernet frames that the test itself reads (``recv``) and writes (``send``).
+
+        Args:
+            name: of the device: 1 to 15 bytes.
+            chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+            address: one or several, with prefix: ``"10.42.0.1/24"``.
+            mtu: in bytes; None for what the kernel chooses.
+            up: whether it is set up.
+            mac: its MAC address; None for one that is the same at each run.
+
+        Raises:
+            TopologyError: a bad name, address or option.
+            UnsupportedError: this kernel lacks the kind; the message names its module.
+            KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        """
         from pytest_netns.devices.tuntap import open_tap
 
         return open_tap(Maker(self, "tap", Wanted(name, address, mtu, up, mac)), chatter)

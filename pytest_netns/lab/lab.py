@@ -62,6 +62,8 @@ class Lab:
         dns: names for isolated hosts, beside every node's own: ``lab.dns["www.example.com"] = blue``.
         plan: which subnets are given out.
         supervisor: of the processes of all its nodes.
+        impairments: those in force on its interfaces.
+        faults: those in force; iterating gives each.
         failed: the last 50 probes that failed, to be explained.
         visible: as given.
 
@@ -83,7 +85,7 @@ class Lab:
         self.name = name
         self.plan: AddressPlan = AddressPlan(name, ipv4, ipv6)
         self.supervisor: Supervisor = Supervisor()
-        self.impairments = Impairments(self.supervisor, impairments)
+        self.impairments: Impairments = Impairments(self.supervisor, impairments)
         self.dns: Names = Names(self)
         self.visible = visible
         self._sysctls = dict(sysctls or {})
@@ -94,7 +96,7 @@ class Lab:
         self._macs: set[bytes] = set()
         self._wiring = Wiring(self)
         self._autoroutes = Autoroutes()
-        self.faults = Faults()
+        self.faults: Faults = Faults()
         self._schedules: list[Schedule] = []
         self._lock = threading.RLock()
         self._closed = False
@@ -329,7 +331,8 @@ class Lab:
             subnet: where the addresses of attached nodes come from: None for one of each of the lab's pools; an IPv4
                 network, to which an IPv6 one of the pool is added; an IPv6 network; one of each; False for none; or
                 another bridge, to share its subnets (connect the two for one large segment).
-            vlan_filtering: whether it looks at VLAN tags; all ports begin in VLAN 1. See ``Bridge.set_vlan``.
+            vlan_filtering: whether it looks at VLAN tags; all ports begin in VLAN 1; ``Bridge.set_vlan`` and
+                its like change that.
             stp: whether it takes part in a spanning tree (IEEE 802.1D), so that trunks may form loops. Then nothing
                 waits for a port to forward: see ``Bridge.wait_converged``.
             priority: the lowest in the tree is the root, 0 to 65535; 32768 if None.
@@ -525,7 +528,9 @@ class Lab:
             timeout: seconds to wait for processes to start.
 
         Raises:
-            TopologyError, TypeError, ValueError: as ``throughput``.
+            TopologyError: no address in common.
+            TypeError: the destination is an address: nobody could receive.
+            ValueError: a number is out of range.
             NetnsError: the receiver was too slow, so the count proves nothing.
         """
         from pytest_netns.probe.throughput import loss

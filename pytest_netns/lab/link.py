@@ -20,11 +20,12 @@ from pytest_netns.kernel.rtnetlink import AddressWithPrefix, VethEnd
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.pattern import Pattern
-    from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment, Quantity
+    from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
     from pytest_netns.lab.addressing import Segment
     from pytest_netns.lab.bridge import Bridge
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.node import Node
+    from pytest_netns.units import Quantity
 
 _RTPROT_KERNEL = 2
 _RTN_UNICAST = 1
@@ -244,11 +245,30 @@ class Link:
     ) -> None:
         """Impair what it carries, from now on and instead of what was set before. All values are for one way.
 
-        ``link.impair(delay="20ms")`` adds 40 ms to a ping. Further arguments and errors are those of
-        ``Interface.impair``; each direction has random numbers of its own, with a ``seed`` too.
+        ``link.impair(delay="20ms")`` adds 40 ms to a ping.
 
         Args:
+            impairment: a preset, or any other value; what else is given replaces its attributes.
+            delay: seconds, or text such as ``"20ms"``: one way. The meaning of this and the following is told by
+                ``Impairment``.
+            jitter: seconds, or text.
+            loss: a fraction, or text such as ``"1%"``.
+            rate: bit/s, or text such as ``"10mbit"``.
+            reorder: a fraction, or text.
+            duplicate: a fraction, or text.
+            corrupt: a fraction, or text.
             toward: the end to which the frames go that are impaired, a node or an interface; None: both directions.
+            seed: makes chance repeatable: the same frames have the same fate. Frames that hosts send unasked (ARP,
+                neighbour discovery, multicast) draw from random numbers of their own, but with netem.
+                Each direction has random numbers of its own.
+            engine: ``"netem"`` (the kernel), ``"relay"`` (a process of ours), or ``"auto"``: netem where the kernel
+                has it, else the relay. None: as the lab was told.
+
+        Raises:
+            TopologyError: nothing, or a bad value, was given; ``toward`` is no end of the link; it was removed.
+            UnsupportedError: the engine is lacking here, or cannot do that.
+            KernelError: the kernel refused.
+            ProcessDied: the relay is dead.
         """
         from pytest_netns.impair.request import requested, restored_on_error
 
@@ -301,7 +321,34 @@ class Link:
         seed: int | None = None,
         engine: Engine | None = None,
     ) -> Iterator[Self]:
-        """``impair`` for the duration of a ``with`` block; then what was before it is in force again."""
+        """Impair what it carries for the duration of a ``with`` block; then what was before it is in force again.
+
+        Args:
+            impairment: a preset, or any other value; what else is given replaces its attributes.
+            delay: seconds, or text such as ``"20ms"``: one way. The meaning of this and the following is told by
+                ``Impairment``.
+            jitter: seconds, or text.
+            loss: a fraction, or text such as ``"1%"``.
+            rate: bit/s, or text such as ``"10mbit"``.
+            reorder: a fraction, or text.
+            duplicate: a fraction, or text.
+            corrupt: a fraction, or text.
+            toward: the end to which the frames go that are impaired, a node or an interface; None: both directions.
+            seed: makes chance repeatable: the same frames have the same fate. Frames that hosts send unasked (ARP,
+                neighbour discovery, multicast) draw from random numbers of their own, but with netem.
+                Each direction has random numbers of its own.
+            engine: ``"netem"`` (the kernel), ``"relay"`` (a process of ours), or ``"auto"``: netem where the kernel
+                has it, else the relay. None: as the lab was told.
+
+        Returns:
+            A context manager, which gives the link.
+
+        Raises:
+            TopologyError: nothing, or a bad value, was given; ``toward`` is no end of the link; it was removed.
+            UnsupportedError: the engine is lacking here, or cannot do that.
+            KernelError: the kernel refused.
+            ProcessDied: the relay is dead.
+        """
         from pytest_netns.impair.request import restored
 
         self._check()

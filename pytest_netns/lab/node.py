@@ -61,7 +61,7 @@ class Node(Prober):
         existing: int | None = None,
         slots: Slots | None = None,
     ) -> None:
-        self.sysctls_at_birth = {**self.born_with, **sysctls}
+        self.sysctls_at_birth: dict[str, str | int] = {**self.born_with, **sysctls}
         super().__init__(
             name, sysctls=self.sysctls_at_birth, supervisor=lab.supervisor, existing=existing, lab_name=lab.name
         )
@@ -184,5 +184,5 @@ class Node(Prober):
         self.lab.failed.append(Failure(self, result, question, details))
 
     def note_capture(self, capture: Capture) -> None:
-        """Have it remembered by its lab."""
+        """Have ``capture`` remembered by its lab, should its test fail."""
         self.lab.note_capture(capture)

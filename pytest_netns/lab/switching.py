@@ -31,7 +31,16 @@ Where = str | Node | Interface
 
 @dataclass(frozen=True, slots=True)
 class SwitchSettings:
-    """What a bridge is born with. See ``Lab.bridge``."""
+    """What a bridge is born with.
+
+    Attributes:
+        vlan_filtering: whether it looks at VLAN tags.
+        stp: whether it takes part in a spanning tree (IEEE 802.1D).
+        priority: the lowest in the tree is the root, 0 to 65535; 32768 if None.
+        forward_delay: seconds for which a port listens, and then learns: 2 to 30; 15 if None.
+        hello_time: seconds between two announcements of the root, 1 to 10; 2 if None.
+        max_age: seconds for which an announcement is believed, 6 to 40; 20 if None.
+    """
 
     vlan_filtering: bool = False
     stp: bool = False
@@ -76,7 +85,16 @@ class Switching(Node):
         raise AssertionError("a Bridge knows its ports")
 
     def make_device(self, mac: bytes, options: dict[str, Value]) -> None:
-        """Make the bridge device. Raises UnsupportedError, KernelError."""
+        """Make the bridge device.
+
+        Args:
+            mac: its MAC address.
+            options: by the keywords of ``pytest_netns.kernel.linkinfo.OPTIONS``.
+
+        Raises:
+            UnsupportedError: this kernel's bridges have no VLAN filtering, and it was asked for.
+            KernelError: the kernel refused.
+        """
         data = linkinfo.encode_options("bridge", options)
         lacking = False
         try:
@@ -95,7 +113,10 @@ class Switching(Node):
     # ------------------------------------------------------------------ VLANs
 
     def port(self, where: Where) -> Interface:
-        """A port by its name, by itself, or by the node behind it; for the bridge itself, its device.
+        """A port, or the bridge's own device.
+
+        Args:
+            where: a port's name, the port, or the node behind it; the bridge for its own device.
 
         Raises:
             TopologyError: there is none, or several lead to that node.
@@ -143,7 +164,16 @@ class Switching(Node):
         self.rtnl.batch([rtnetlink.bridge_vlan(port.index, port.name, vid, own=own, pvid=pvid, untagged=untagged)])
 
     def unset_vlan(self, where: Where, vid: int) -> None:
-        """``bridge vlan delete``. Raises TopologyError, also if the port is not in that VLAN (not all kernels say)."""
+        """``bridge vlan delete``: let a VLAN pass at a port no more.
+
+        Args:
+            where: a port's name, the port, or the node behind it; the bridge for its own device.
+            vid: VLAN identifier, 1 to 4094.
+
+        Raises:
+            TopologyError: no such port, it is not in that VLAN (not all kernels say so), or the bridge was made without
+                ``vlan_filtering``.
+        """
         port = self._vlan_port(where, vid)
         vids = [vlan.vid for vlan in self.vlans().get(port.name, ())]
         if vid not in vids:
@@ -152,19 +182,27 @@ class Switching(Node):
         self.rtnl.batch([rtnetlink.bridge_vlan(port.index, port.name, vid, own=port == self.device, delete=True)])
 
     def access(self, where: Where, vid: int) -> None:
-        """Make a port an access port: its host knows of no VLANs and is in this one alone. Raises as ``set_vlan``."""
+        """Make a port an access port: its host knows of no VLANs and is in this one alone.
+
+        Args:
+            where: a port's name, the port, or the node behind it; the bridge for its own device.
+            vid: VLAN identifier, 1 to 4094.
+
+        Raises:
+            TopologyError: no such port, or the bridge was made without ``vlan_filtering``.
+        """
         self.trunk(where, (), native=vid)
 
     def trunk(self, where: Where, vids: Iterable[int], *, native: int | None = None) -> None:
         """Make a port a trunk: these VLANs pass with their tags, and no others.
 
         Args:
-            where: as for ``set_vlan``.
-            vids: VLAN identifiers.
+            where: a port's name, the port, or the node behind it; the bridge for its own device.
+            vids: VLAN identifiers, 1 to 4094.
             native: the VLAN of what has no tag; None: such frames are dropped.
 
         Raises:
-            TopologyError: as ``set_vlan``.
+            TopologyError: no such port, or the bridge was made without ``vlan_filtering``.
         """
         wanted = list(vids)
         for vid in [*wanted, *([] if native is None else [native])]:

@@ -234,6 +234,6 @@ ROLES: dict[str, Callable[..., None]] = {
 }
 
 if __name__ == "__main__":
-    given = json.loads(sys.argv[1])
-    given["family"] = socket.AF_INET6 if ":" in given["address"] else socket.AF_INET
-    ROLES[given.pop("role")](**given)
+    _given = json.loads(sys.argv[1])
+    _given["family"] = socket.AF_INET6 if ":" in _given["address"] else socket.AF_INET
+    ROLES[_given.pop("role")](**_given)
