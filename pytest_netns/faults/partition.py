@@ -13,7 +13,7 @@ from pytest_netns.faults.filter import Filter, addresses, one_of
 from pytest_netns.lab.node import Node
 
 if TYPE_CHECKING:
-    from pytest_netns.lab.lab import Lab
+    from pytest_netns.lab.troubled import Troubled
 
 Group = Node | Iterable[Node]
 
@@ -69,7 +69,7 @@ class Partition(Fault):
         return next((number for number, group in enumerate(self._groups) if node in group), None)
 
 
-def partition(lab: Lab, groups: Sequence[Group], one_way: bool) -> Partition:
+def partition(lab: Troubled, groups: Sequence[Group], one_way: bool) -> Partition:
     """See ``Lab.partition``."""
     sides = [_checked(lab, group) for group in groups]
     if len(sides) < 2:
@@ -100,7 +100,7 @@ def partition(lab: Lab, groups: Sequence[Group], one_way: bool) -> Partition:
     return Partition(lab.faults, sides, one_way, filters)
 
 
-def _checked(lab: Lab, group: Group) -> list[Node]:
+def _checked(lab: Troubled, group: Group) -> list[Node]:
     nodes = [group] if isinstance(group, Node) else list(group)
     if not nodes:
         raise TopologyError(f"lab {lab.name!r}: a group of a partition is empty")

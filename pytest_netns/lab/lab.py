@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
@@ -13,8 +10,6 @@ from typing import TYPE_CHECKING, Self
 
 from pytest_netns import tally
 from pytest_netns.errors import NetnsError, TopologyError
-from pytest_netns.faults.fault import Faults
-from pytest_netns.faults.schedule import Event, Schedule
 from pytest_netns.impair.engine import Impairments
 from pytest_netns.kernel.isolation import Kind
 from pytest_netns.lab.addressing import AddressPlan, AddressSpec, SubnetSpec
@@ -25,26 +20,21 @@ from pytest_netns.lab.link import Link
 from pytest_netns.lab.members import HostAddresses, Members
 from pytest_netns.lab.names import Names
 from pytest_netns.lab.naming import mac_address
-from pytest_netns.lab.node import Failure, Node
+from pytest_netns.lab.node import Node
+from pytest_netns.lab.observed import Observed
 from pytest_netns.lab.router import Router
 from pytest_netns.lab.switching import SwitchSettings
+from pytest_netns.lab.troubled import Troubled
 from pytest_netns.lab.wiring import EndAddresses, Wiring
 from pytest_netns.namespace import Namespace
 from pytest_netns.process import Supervisor
 from pytest_netns.witness import witnesses
 
 if TYPE_CHECKING:
-    from pytest_netns.capture.capture import Capture
-    from pytest_netns.capture.pattern import Pattern
-    from pytest_netns.faults.partition import Group, Partition
     from pytest_netns.impair.impairment import Engine
-    from pytest_netns.interface import Interface
-    from pytest_netns.probe.matrix import PingMatrix
-    from pytest_netns.probe.throughput import LossResult, Protocol, ThroughputResult
-    from pytest_netns.units import Quantity
 
 
-class Lab:
+class Lab(Observed, Troubled):
     """A network. Iterating gives its nodes, ``lab["red"]`` the one of that name.
 
     Args:
@@ -82,6 +72,7 @@ class Lab:
         visible: Callable[[], Iterable[str | os.PathLike[str]]] = tuple,
         impairments: Engine = "auto",
     ) -> None:
+        super().__init__()
         self.name = name
         self.plan: AddressPlan = AddressPlan(name, ipv4, ipv6)
         self.supervisor: Supervisor = Supervisor()
@@ -90,16 +81,9 @@ class Lab:
         self.visible = visible
         self._sysctls = dict(sysctls or {})
         self._members = Members(self, isolate)
-        self._links: list[Link] = []
-        self.failed: deque[Failure] = deque(maxlen=50)
-        self._captures: deque[weakref.ref[Capture]] = deque(maxlen=8)
         self._macs: set[bytes] = set()
         self._wiring = Wiring(self)
         self._autoroutes = Autoroutes()
-        self.faults: Faults = Faults()
-        self._schedules: list[Schedule] = []
-        self._lock = threading.RLock()
-        self._closed = False
         tally.note(self)
 
     def __repr__(self) -> str:
@@ -122,11 +106,6 @@ class Lab:
         return True  # an empty lab is a lab
 
     # ------------------------------------------------------------------- life
-
-    @property
-    def closed(self) -> bool:
-        """True after ``close()``."""
-        return self._closed
 
     def close(self) -> None:
         """Kill all processes and let go of all nodes; allowed more than once.
@@ -162,21 +141,6 @@ class Lab:
         if errors:
             raise ExceptionGroup(f"closing lab {self.name!r}", errors)
 
-    def _end_faults(self) -> list[Exception]:
-        """Stop all schedules, and mend what would outlive the lab: faults in namespaces that were adopted."""
-        errors: list[Exception] = []
-        for schedule in self._schedules:
-            schedule.cancel()
-            if isinstance(error := schedule.untold(), Exception):
-                errors.append(error)
-        for fault in reversed(list(self.faults)):
-            if any(node in self._members.adopted for node in fault.nodes):
-                try:
-                    fault.undo()
-                except NetnsError as error:  # raised by close(), with all others
-                    errors.append(error)
-        return errors
-
     def __enter__(self) -> Self:
         return self
 
@@ -194,21 +158,6 @@ class Lab:
             # The error of the block is what matters; it must not be hidden behind ours.
             for each in group.exceptions:
                 error.add_note(f"and while closing lab {self.name!r}: {each}")
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise TopologyError(f"lab {self.name!r} is closed")
-
-    def check_node(self, node: object, verb: str) -> Node:
-        """The node, if it is an open one of this lab. Raises TopologyError: cannot ``verb`` the node, and why."""
-        self._check_open()
-        if not isinstance(node, Node):
-            raise TopologyError(f"lab {self.name!r}: cannot {verb} {node!r}: it is no host, router or bridge")
-        if node.lab is not self:
-            raise TopologyError(f"cannot {verb} {node.name!r}: it is a node of another lab ({node.lab!r})")
-        if node.closed:
-            raise TopologyError(f"cannot {verb} {node.name!r}: it is closed")
-        return node
 
     # ------------------------------------------------------------------ nodes
 
@@ -240,7 +189,7 @@ class Lab:
             TopologyError: a bad name, bridge or address. There is no such host then.
         """
         with self._lock:
-            self._check_open()
+            self.check_open()
             kinds = self._members.check(name, networks, address, isolate)
             if shares is not None:
                 self.check_node(shares, "share the namespace of")
@@ -278,7 +227,7 @@ class Lab:
             TopologyError: a bad name, bridge or address. There is no such router then.
         """
         with self._lock:
-            self._check_open()
+            self.check_open()
             kinds = self._members.check(name, networks, address, isolate)
             router = Router(self, name, {**self._sysctls, **(sysctls or {})})
             return self._members.attached(router, networks, address, kinds)
@@ -297,7 +246,7 @@ class Lab:
             TopologyError: a bad name, or a namespace that is closed or a node already.
         """
         with self._lock:
-            self._check_open()
+            self.check_open()
             return self._members.adopt(namespace, name)
 
     def autoroute(self) -> None:
@@ -308,7 +257,7 @@ class Lab:
         their metric is lower.
         """
         with self._lock:
-            self._check_open()
+            self.check_open()
             self._autoroutes.renew([node for node in self if isinstance(node, Host) and not node.closed])
 
     def bridge(
@@ -347,7 +296,7 @@ class Lab:
             UnsupportedError: this kernel's bridges have no VLAN filtering.
         """
         with self._lock:
-            self._check_open()
+            self.check_open()
             self._members.check_name(name)
             settings = SwitchSettings(vlan_filtering, stp, priority, forward_delay, hello_time, max_age)
             if isinstance(subnet, Bridge):
@@ -426,196 +375,9 @@ class Lab:
                 raise TopologyError(f"cannot connect {a.name!r} to itself; a link needs two nodes")
             return self._wiring.connect(a, b, subnet, addresses, mtu, names)
 
-    def capture(
-        self,
-        filter: str | Pattern | None = None,
-        *,
-        chatter: bool = False,
-    ) -> Capture:
-        """Capture the frames on every interface of every node at once, by one clock; use it in a ``with`` statement.
-
-        A frame is seen at each interface that it passes: when it leaves one node, and when it arrives at the next.
-
-        Args:
-            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), a scapy packet (compared
-                in the fields that were set), a scapy layer class, or a function of a packet.
-            chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
-
-        Raises:
-            TopologyError: the lab is closed.
-            TypeError, ValueError: no such filter.
-            UnsupportedError: the filter is text, and libpcap is not installed.
-        """
-        from pytest_netns.capture.capture import Capture
-
-        def places() -> list[tuple[Namespace, str | None]]:
-            by_namespace = {node.inode: node for node in self if not node.closed}
-            return [(node, None) for node in by_namespace.values()]
-
-        def switches() -> list[str]:
-            return [node.name for node in self if isinstance(node, Bridge)]
-
-        def owners() -> dict[bytes, str]:
-            return {a.ip.packed: node.name for node in self if not node.closed for a in node.addresses()}
-
-        self._check_open()
-        capture = Capture(f"lab {self.name}", places, filter, chatter, whole=True, switches=switches, owners=owners)
-        self.note_capture(capture)
-        return capture
-
-    def note_capture(self, capture: Capture) -> None:
-        """Remember a capture, without keeping it, should its test fail."""
-        self._captures.append(weakref.ref(capture))
-
-    @property
-    def captures(self) -> list[Capture]:
-        """The last captures in this lab that somebody still has, in the order of their making."""
-        known = [capture for reference in self._captures if (capture := reference()) is not None]
-        return [capture for capture in known if not capture.internal]
-
-    def throughput(
-        self,
-        source: Node,
-        destination: Node | Interface,
-        *,
-        seconds: float = 1.0,
-        protocol: Protocol = "tcp",
-        rate: Quantity | None = None,
-        omit: float = 0.0,
-        timeout: float = 5.0,
-    ) -> ThroughputResult:
-        """Measure how fast data gets from one node to another, with a process of ours at each end. Truthy if any does.
-
-        Args:
-            source: who sends.
-            destination: who receives: a node, or an interface of one, whose address is used then.
-            seconds: how long to measure, 0.1 to 3600, from the first byte on, by the receiver's clock.
-            protocol: ``"tcp"``: one connection; ``"udp"``: datagrams that fill frames of 1500 bytes.
-            rate: how fast to send ``udp`` on the wire, in bit/s or tc's words (``"10mbit"``); None: as fast as it goes.
-            omit: seconds at the beginning that are not counted: TCP starts slowly (RFC 5681).
-            timeout: seconds to wait for the connection.
-
-        Raises:
-            TopologyError: no address in common, or a rate that is none.
-            TypeError: the destination is an address: nobody could receive.
-            ValueError: a number is out of range, or a rate was given for TCP.
-        """
-        from pytest_netns.probe.throughput import throughput
-
-        self.check_node(source, "measure from")
-        return throughput(
-            source, destination, seconds=seconds, protocol=protocol, rate=rate, omit=omit, timeout=timeout
-        )
-
-    def loss(
-        self,
-        source: Node,
-        destination: Node | Interface,
-        *,
-        count: int = 1000,
-        size: int = 64,
-        per_second: float = 2000.0,
-        timeout: float = 5.0,
-    ) -> LossResult:
-        """Count what becomes of numbered UDP datagrams, one way. Truthy if all come.
-
-        Args:
-            source: who sends.
-            destination: who receives: a node, or an interface of one.
-            count: how many, 1 to 1,000,000.
-            size: bytes of each, 16 to 65507.
-            per_second: how many a second; more than the way can carry is lost too.
-            timeout: seconds to wait for processes to start.
-
-        Raises:
-            TopologyError: no address in common.
-            TypeError: the destination is an address: nobody could receive.
-            ValueError: a number is out of range.
-            NetnsError: the receiver was too slow, so the count proves nothing.
-        """
-        from pytest_netns.probe.throughput import loss
-
-        self.check_node(source, "measure from")
-        return loss(source, destination, count=count, size=size, per_second=per_second, timeout=timeout)
-
-    # ----------------------------------------------------------------- faults
-
-    def partition(self, *groups: Group, one_way: bool = False) -> Partition:
-        """Let no frame through from any node of a group to any node of another one; within each all goes on.
-
-        What comes over a link from a node of another group is dropped on arrival, and so is whatever has its MAC or IP
-        address, as they are now. (A source address that a router has translated is the router's.) ARP and neighbour
-        discovery are cut too, and the kernel of the sender sees nothing but silence.
-
-        Args:
-            groups: two or more, each a node or several. Nodes in none of them hear everybody.
-            one_way: of two groups, the second does not hear the first, but the first hears the second.
-
-        Returns:
-            The fault: as a context manager it ends with its block; ``packets`` counts what it has stopped.
-
-        Raises:
-            TopologyError: fewer than two groups, an empty one, or a node in two of them.
-            UnsupportedError: neither libnftables nor the nft program is installed.
-        """
-        from pytest_netns.faults.partition import partition
-
-        with self._lock:
-            self._check_open()
-            return partition(self, groups, one_way)
-
-    def heal(self) -> None:
-        """Undo every fault that is in force, and every impairment of a link.
-
-        Partitions, blocks, links that are down, crashed and frozen hosts: all is as its author has built it.
-
-        Raises:
-            ExceptionGroup: what could not be undone; the others are.
-        """
-        self._check_open()
-        errors = self.faults.undo_all()
-        for link in self._links:
-            try:
-                link.heal()
-            except NetnsError as error:  # the others are healed all the same
-                errors.append(error)
-        if errors:
-            raise ExceptionGroup(f"healing lab {self.name!r}", errors)
-
-    def schedule(self, events: Iterable[Event]) -> Schedule:
-        """Carry out actions at given times, in the background, one after the other.
-
-        Args:
-            events: pairs of seconds from now and something to call without arguments:
-                ``[(0.5, link.down), (1.5, link.up)]``. In any order. The wall clock plays no part (CLOCK_MONOTONIC).
-
-        Returns:
-            The schedule: ``wait()`` for its end, or use it as a context manager. What an action raises is raised there,
-            or else when the lab is closed, which also cancels what is not due yet.
-
-        Raises:
-            TopologyError: a time that is none, or an action that cannot be called.
-        """
-        with self._lock:
-            self._check_open()
-            schedule = Schedule(self.name, events)
-            self._schedules.append(schedule)
-            return schedule
-
     def is_adopted(self, node: Node) -> bool:
         """Whether a node's namespace is somebody else's."""
         return node in self._members.adopted
-
-    def ping_all(self, *, timeout: float = 1.0) -> PingMatrix:
-        """Every host and router pings every other, all at once. Falsy if any pair fails; prints as a table.
-
-        Args:
-            timeout: seconds to wait for all replies.
-        """
-        from pytest_netns.probe.matrix import ping_all
-
-        self._check_open()
-        return ping_all([node for node in self if isinstance(node, Host) and not node.closed], timeout=timeout)
 
     def attach(self, bridge: Bridge, node: Node, address: AddressSpec | None) -> Link:
         """Connect a node to a bridge, by the next free address of its subnet or by the one given.

@@ -1,0 +1,104 @@
+"""Troubled: the faults that can be put upon a lab as a whole. Each is told in a module of ``pytest_netns.faults``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pytest_netns.errors import NetnsError
+from pytest_netns.faults.fault import Faults
+from pytest_netns.faults.schedule import Event, Schedule
+from pytest_netns.lab.whole import Whole
+
+if TYPE_CHECKING:
+    from pytest_netns.faults.partition import Group, Partition
+
+
+class Troubled(Whole):
+    """A lab in which things can go wrong.
+
+    Attributes:
+        faults: those in force; iterating gives each.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: Faults = Faults()
+        self._schedules: list[Schedule] = []
+
+    def partition(self, *groups: Group, one_way: bool = False) -> Partition:
+        """Let no frame through from any node of a group to any node of another one; within each all goes on.
+
+        What comes over a link from a node of another group is dropped on arrival, and so is whatever has its MAC or IP
+        address, as they are now. (A source address that a router has translated is the router's.) ARP and neighbour
+        discovery are cut too, and the kernel of the sender sees nothing but silence.
+
+        Args:
+            groups: two or more, each a node or several. Nodes in none of them hear everybody.
+            one_way: of two groups, the second does not hear the first, but the first hears the second.
+
+        Returns:
+            The fault: as a context manager it ends with its block; ``packets`` counts what it has stopped.
+
+        Raises:
+            TopologyError: fewer than two groups, an empty one, or a node in two of them.
+            UnsupportedError: neither libnftables nor the nft program is installed.
+        """
+        from pytest_netns.faults.partition import partition
+
+        with self._lock:
+            self.check_open()
+            return partition(self, groups, one_way)
+
+    def heal(self) -> None:
+        """Undo every fault that is in force, and every impairment of a link.
+
+        Partitions, blocks, links that are down, crashed and frozen hosts: all is as its author has built it.
+
+        Raises:
+            ExceptionGroup: what could not be undone; the others are.
+        """
+        self.check_open()
+        errors = self.faults.undo_all()
+        for link in self._links:
+            try:
+                link.heal()
+            except NetnsError as error:  # the others are healed all the same
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup(f"healing lab {self.name!r}", errors)
+
+    def schedule(self, events: Iterable[Event]) -> Schedule:
+        """Carry out actions at given times, in the background, one after the other.
+
+        Args:
+            events: pairs of seconds from now and something to call without arguments:
+                ``[(0.5, link.down), (1.5, link.up)]``. In any order. The wall clock plays no part (CLOCK_MONOTONIC).
+
+        Returns:
+            The schedule: ``wait()`` for its end, or use it as a context manager. What an action raises is raised there,
+            or else when the lab is closed, which also cancels what is not due yet.
+
+        Raises:
+            TopologyError: a time that is none, or an action that cannot be called.
+        """
+        with self._lock:
+            self.check_open()
+            schedule = Schedule(self.name, events)
+            self._schedules.append(schedule)
+            return schedule
+
+    def _end_faults(self) -> list[Exception]:
+        """Stop all schedules, and mend what would outlive the lab: faults in namespaces that were adopted."""
+        errors: list[Exception] = []
+        for schedule in self._schedules:
+            schedule.cancel()
+            if isinstance(error := schedule.untold(), Exception):
+                errors.append(error)
+        for fault in reversed(list(self.faults)):
+            if any(self.is_adopted(node) for node in fault.nodes):
+                try:
+                    fault.undo()
+                except NetnsError as error:  # raised by close(), with all others
+                    errors.append(error)
+        return errors

@@ -1,0 +1,53 @@
+"""Whole: what the parts of a lab's class know of the lab."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.lab.link import Link
+from pytest_netns.lab.node import Node
+
+
+class Whole:
+    """A lab, as its parts see it.
+
+    Attributes:
+        name: what messages call it.
+    """
+
+    name: str
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._closed = False
+        self._links: list[Link] = []
+
+    def __iter__(self) -> Iterator[Node]:
+        raise AssertionError("a Lab has nodes")
+
+    @property
+    def closed(self) -> bool:
+        """True after ``close()``."""
+        return self._closed
+
+    def check_open(self) -> None:
+        """Raise TopologyError if it is closed."""
+        if self._closed:
+            raise TopologyError(f"lab {self.name!r} is closed")
+
+    def check_node(self, node: object, verb: str) -> Node:
+        """The node, if it is an open one of this lab. Raises TopologyError: cannot ``verb`` the node, and why."""
+        self.check_open()
+        if not isinstance(node, Node):
+            raise TopologyError(f"lab {self.name!r}: cannot {verb} {node!r}: it is no host, router or bridge")
+        if node.lab is not self:
+            raise TopologyError(f"cannot {verb} {node.name!r}: it is a node of another lab ({node.lab!r})")
+        if node.closed:
+            raise TopologyError(f"cannot {verb} {node.name!r}: it is closed")
+        return node
+
+    def is_adopted(self, node: Node) -> bool:
+        """Whether the namespace of ``node`` is somebody else's."""
+        raise AssertionError(f"a Lab knows of {node!r}")
