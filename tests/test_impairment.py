@@ -1,4 +1,4 @@
-"""Impairment as a value: units of tc(8), ranges, and what is refused."""
+"""Impairment as a value: ranges, and what is refused. Its units are those of test_units.py."""
 
 from __future__ import annotations
 
@@ -9,54 +9,7 @@ from hypothesis import strategies as st
 from pytest_netns import Impairment, TopologyError
 from pytest_netns.impair.impairment import QUEUE, ActiveImpairment, Counters
 from pytest_netns.impair.netem import decode, differences, encode
-from pytest_netns.units import FASTEST, LONGEST, SLOWEST, bits_per_second, fraction, seconds
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("20ms", 0.02),
-        ("20 ms", 0.02),
-        ("20MSECS", 0.02),
-        ("1.5s", 1.5),
-        ("2sec", 2),
-        ("250us", 0.00025),
-        ("250usec", 0.00025),
-        ("500ns", 5e-7),
-        (".5s", 0.5),
-        ("1e-3s", 0.001),
-        (0.02, 0.02),
-        (0, 0),
-    ],
-)
-def test_times(text: object, value: float) -> None:
-    assert seconds("delay", text) == pytest.approx(value, abs=1e-9)
-
-
-@pytest.mark.parametrize(("text", "value"), [("1%", 0.01), ("0.1%", 0.001), ("100%", 1), (0.5, 0.5), (1, 1), ("0%", 0)])
-def test_fractions(text: object, value: float) -> None:
-    assert fraction("loss", text) == pytest.approx(value)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("10mbit", 10_000_000),
-        ("10Mbit", 10_000_000),
-        ("9600bit", 9600),
-        ("1kbit", 1000),
-        ("1Kibit", 1024),
-        ("1mibit", 1 << 20),
-        ("1.5gbit", 1_500_000_000),
-        ("1tbit", 10**12),
-        ("100kbps", 800_000),
-        ("1Mibps", 8 << 20),
-        ("10bps", 80),
-        (64_000, 64_000),
-    ],
-)
-def test_rates(text: object, value: int) -> None:
-    assert bits_per_second("rate", text) == value
+from pytest_netns.units import FASTEST, LONGEST, SLOWEST
 
 
 @pytest.mark.parametrize(

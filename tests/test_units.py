@@ -18,7 +18,20 @@ from pytest_netns.units import (
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("20ms", 0.02), ("1s", 1), ("1.5 sec", 1.5), ("3us", 3e-6), ("7NS", 7e-9), (0.25, 0.25), (0, 0), (".5ms", 5e-4)],
+    [
+        ("20ms", 0.02),
+        ("20 ms", 0.02),
+        ("20MSECS", 0.02),
+        ("1s", 1),
+        ("1.5 sec", 1.5),
+        ("3us", 3e-6),
+        ("250usec", 0.00025),
+        ("7NS", 7e-9),
+        (0.25, 0.25),
+        (0, 0),
+        (".5ms", 5e-4),
+        ("1e-3s", 0.001),
+    ],
 )
 def test_times(text: str | float, value: float) -> None:
     assert seconds("delay", text) == value
@@ -28,8 +41,14 @@ def test_times(text: str | float, value: float) -> None:
     ("text", "value"),
     [
         ("10mbit", 10**7),
+        ("10Mbit", 10**7),
+        ("1kbit", 1000),
+        ("1Kibit", 1024),
         ("1Mibit", 1 << 20),
+        ("1tbit", 10**12),
         ("100kbps", 800_000),
+        ("1Mibps", 8 << 20),
+        ("10bps", 80),
         ("8bit", 8),
         ("1.5gbit", 1_500_000_000),
         (1e6, 10**6),
