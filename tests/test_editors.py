@@ -47,7 +47,10 @@ def test_assertions_take_the_keywords_of_the_probe(probe: FunctionType, keywords
 
 @pytest.mark.parametrize(
     ("factory", "product", "hidden"),
-    [(LabFactory, Lab, set()), (NamespaceFactory, Namespace, {"sysctls", "supervisor", "existing", "lab_name", "ahead"})],
+    [
+        (LabFactory, Lab, set()),
+        (NamespaceFactory, Namespace, {"sysctls", "supervisor", "existing", "lab_name", "ahead"}),
+    ],
     ids=["lab", "namespace"],
 )
 def test_a_factory_takes_what_its_product_takes(factory: type, product: type, hidden: set[str]) -> None:

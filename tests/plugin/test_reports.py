@@ -321,3 +321,12 @@ def test_nothing_is_written_without_being_asked(project: Project) -> None:
     before = found()
     project.run().assert_outcomes(failed=1)
     assert {name for name in found() - before if not name.startswith("go-on-")} == set()
+
+
+def test_captures_made_to_explain_are_not_shown_as_those_of_the_test(project: Project) -> None:
+    asserted = PING.replace("assert red.ping(blue, timeout=0.1)", "assert_ping(red, blue, timeout=0.1)")
+    project.write("test_inside.py", f"from pytest_netns import assert_ping\n{TOWN}{asserted}")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *ProbeFailure: *", f"E *{CAUSE}"])
+    result.stdout.no_fnmatch_line("*netns: packets*")

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from pytest_netns import Namespace, eventually
+from pytest_netns.kernel import nursery as module
+from pytest_netns.kernel.nursery import Nursery
+from pytest_netns.kernel.syscalls import THREAD_NETNS
+
+
+@pytest.fixture
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+def here() -> int:
+    return os.stat(THREAD_NETNS).st_ino
+
+
+def held() -> set[str]:
+    """What the descriptors of this process show."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:
+            pass  # the one by which the folder was read
+    return found
+
+
+def test_what_was_ordered_is_taken_once(nursery: Nursery) -> None:
+    home = here()
+    nursery.order()
+    nursery.order()  # one at most is in store
+    fd = nursery.take()
+    try:
+        assert os.fstat(fd).st_ino == nursery.inode != home
+        assert here() == home
+        assert nursery.take() == -1
+    finally:
+        os.close(fd)
+
+
+def test_nothing_is_there_unasked(nursery: Nursery) -> None:
+    assert nursery.take() == -1
+
+
+def test_what_nobody_takes_is_let_go(nursery: Nursery) -> None:
+    nursery.order()
+    assert eventually(lambda: f"net:[{nursery.inode}]" in held())
+    nursery.close()
+    assert f"net:[{nursery.inode}]" not in held()
+    nursery.order()
+    fd = nursery.take()
+    assert fd >= 0
+    os.close(fd)
+
+
+def test_a_refusal_is_raised_by_who_takes(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(module, "unshare", refuse)
+    nursery.order()
+    with pytest.raises(PermissionError):
+        nursery.take()
+    monkeypatch.undo()
+    nursery.order()
+    os.close(nursery.take())
+
+
+def test_a_forked_child_has_none(nursery: Nursery) -> None:
+    nursery.order()
+    nursery._owner += 1  # as a child sees it
+    assert nursery.take() == -1
+    nursery._owner -= 1
+
+
+def test_a_namespace_that_was_born_ahead_is_like_others() -> None:
+    module.nursery.close()
+    module.nursery.order()
+    ahead, usual = Namespace("ahead", ahead=True), Namespace("usual")
+    try:
+        assert ahead.inode == module.nursery.inode
+        assert [i.is_up for i in ahead.interfaces.values()] == [True]
+        for name in ("net.ipv6.conf.default.accept_dad", "net.ipv4.conf.default.rp_filter"):
+            assert ahead.sysctl[name] == usual.sysctl[name]
+    finally:
+        ahead.close()
+        usual.close()
