@@ -47,6 +47,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from slowness import patient
 
 import pytest_netns
 from pytest_netns import session, settings
@@ -185,7 +186,7 @@ def run(block: Block, folder: Path) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=100,
+        timeout=patient(100),
         check=False,
     )
     return done.returncode, done.stdout

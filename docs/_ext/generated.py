@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import inspect
 import os
@@ -117,7 +118,16 @@ def annotations_of(owner: object) -> Iterable[str]:
 
 
 #: Bases and helpers of public classes, whose members show there.
-_INSIDE = {"pytest_netns.kernel.netlink", "pytest_netns.lab.nat", "pytest_netns.lab.prober", "pytest_netns.views"}
+_INSIDE = {
+    "pytest_netns.devices.kinds",
+    "pytest_netns.kernel.netlink",
+    "pytest_netns.lab.breakable",
+    "pytest_netns.lab.devices",
+    "pytest_netns.lab.nat",
+    "pytest_netns.lab.prober",
+    "pytest_netns.lab.switching",
+    "pytest_netns.views",
+}
 #: In these modules, what users meet.
 _SHOWN = {"Counter", "ForwardRule", "MasqueradeRule", "Nat", "Rule"}
 
@@ -258,15 +268,27 @@ class Api(SphinxDirective):
             if inspect.ismodule(value):
                 kind = "module"
             elif not inspect.isclass(value):
-                kind = "function"
+                kind = "function" if inspect.isfunction(value) else "data"
             lines += [f".. auto{kind}:: {path}", ""]
         # MyST's door for reStructuredText, which autodoc writes.
         return self.parse_text_to_nodes("```{eval-rst}\n" + "\n".join(lines) + "\n```")
 
 
+#: What a base calls itself in its annotations, and whom users meet instead.
+_MET_AS = {"Breakable": "Host", "Devices": "Host", "Switching": "Bridge"}
+
+
+def leave_builtins(app: Sphinx, doctree: nodes.document) -> None:
+    """A class with an attribute called ``bytes`` is not what an annotation means by that word."""
+    for node in list(doctree.findall(pending_xref)):
+        if node.get("refdomain") == "py" and node.get("reftarget") in dir(builtins):
+            node.replace_self(node.children)
+
+
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
     """Annotations name a class by its module, or by nothing; the reference names it by the package."""
     name = node.get("reftarget", "").rpartition(".")[2]
+    name = _MET_AS.get(name, name)
     if node.get("refdomain") != "py" or name not in pytest_netns.__all__:
         return None
     domain: Any = env.get_domain("py")
@@ -277,13 +299,19 @@ _AS_WRITTEN: dict[str, list[str]] = {}
 
 
 def remember(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
-    """Before napoleon: how the docstring of an attribute or a property is written."""
+    """Before napoleon, which takes "One thing: more about it" for a type and its description.
+
+    How the docstring of an attribute or a property is written is kept. What is returned has its type from annotations.
+    """
+    for number, line in enumerate(lines):
+        if line == "Returns:" and what in ("method", "function"):
+            lines[number + 1] = re.sub(r"^( +)(\w+ \w+:)", r"\1: \2", lines[number + 1])
     if what in ("attribute", "property") and "Raises:" not in lines:
         _AS_WRITTEN[name] = list(lines)
 
 
 def restore(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
-    """After napoleon, which takes "One thing: more about it" for a type and its description."""
+    """After napoleon: see ``remember``."""
     lines[:] = _AS_WRITTEN.pop(name, lines)
 
 
@@ -296,6 +324,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.add_directive("netns-kinds", Kinds)
     app.add_directive("netns-presets", Presets)
     app.add_directive("netns-api", Api)
+    app.connect("doctree-read", leave_builtins)
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-docstring", remember, priority=100)
     app.connect("autodoc-process-docstring", restore, priority=900)
