@@ -62,6 +62,10 @@ nitpick_ignore_regex = [
     (r"py:.*", rf"({'|'.join(_FOREIGN)})\..*"),
     (r"py:.*", rf"({'|'.join(name for name in dir(builtins) if name.isidentifier())}|optional|callable|Callable)"),
     # Names that are imported for type checkers only: of other projects, and our aliases, which reference/api.md tells.
-    (r"py:.*", r"Packet|PacketList|SndRcvList|IPRoute|Address|Argv|Destination|Method|Ready"),
-    (r"py:.*", r".*\._[A-Z]\w*"),  # type variables
+    (
+        r"py:.*",
+        r"Packet|PacketList|SndRcvList|IPRoute|Address|Argv|Destination|Method|Ready|Quantity|Engine|RouteTarget|Group|NetlinkSocket",
+    ),
+    (r"py:.*", r"(.*\.|~)_[A-Z]\w*"),  # type variables
+    (r"py:.*", r"pytest_netns\.streams\.Addressed"),  # whatever has an address
 ]

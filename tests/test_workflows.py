@@ -57,7 +57,7 @@ def test_nothing_may_be_written_but_where_a_job_says_so(name: str) -> None:
 
 @pytest.mark.parametrize("job", jobs())
 def test_every_job_ends_and_every_action_has_a_version(job: dict[str, Any]) -> None:
-    assert job["timeout-minutes"] <= 20
+    assert job["timeout-minutes"] <= (60 if "kernel" in lanes_of(job) else 20)
     assert not job["runs-on"].endswith("-latest"), "a runner that changes under us"
     for step in job["steps"]:
         assert ("uses" in step) != ("run" in step)
@@ -97,9 +97,21 @@ def test_packages_are_those_of_our_own_machine() -> None:
     installed = re.search(r"apt-get install ([^>]*)>", script)
     assert installed
     wanted = {word for word in installed[1].split() if re.match(r"[a-z]", word)}
-    assert wanted - {"ca-certificates", "git", "python3", "python3-pip"} == set(
-        load("ci.yml")["env"]["PACKAGES"].split()
-    )
+    named = load("ci.yml")["env"]
+    assert wanted - {"ca-certificates", "git", "python3", "python3-pip"} == {
+        *named["PACKAGES"].split(),
+        *named["KERNEL_PACKAGES"].split(),
+    }
+
+
+def test_the_kernel_lane_ends_itself_and_has_what_it_says_it_needs() -> None:
+    job = load("ci.yml")["jobs"]["kernel"]
+    assert float(job["env"]["KERNEL_LANE_MINUTES"]) < job["timeout-minutes"] - 10  # so that it says how far it came
+    assert "$PACKAGES $KERNEL_PACKAGES" in commands(job)
+    assert job["container"] == {"image": "debian:12", "options": "--privileged"}
+    script = (ROOT / ".ci" / "kernel").read_text()
+    for package in load("ci.yml")["env"]["KERNEL_PACKAGES"].split():
+        assert f'"{package}"' in script
 
 
 def test_a_release_is_a_tag_that_is_built_first_and_published_without_a_secret() -> None:

@@ -1,19 +1,22 @@
 """Directives for the reference, whose content is read from the code, so that it cannot lag behind.
 
-``netns-fixture NAME``, ``netns-options``, ``netns-markers``, ``netns-features`` and ``netns-api GROUP`` write Markdown,
-or reStructuredText for autodoc, which the page's own parser reads.
+``netns-fixture NAME``, ``netns-options``, ``netns-markers``, ``netns-features``, ``netns-kinds``, ``netns-presets`` and
+``netns-api GROUP`` write Markdown, or reStructuredText for autodoc, which the page's own parser reads.
 """
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import inspect
+import os
 import pkgutil
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from typing import Any
 
-import pytest
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
@@ -21,7 +24,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 import pytest_netns
-from pytest_netns import _HOME, plugin, settings
+from pytest_netns import _HOME, plugin, presets, settings
+from pytest_netns.devices import kinds
 from pytest_netns.kernel import features
 
 # ---------------------------------------------------------------- what the code says
@@ -38,24 +42,33 @@ def fixture(name: str) -> tuple[str, str, str]:
 
 
 def markers() -> list[tuple[str, str]]:
-    """Each marker with its signature, and what ``pytest --markers`` says of it."""
-    said: list[str] = []
+    """Each of our markers with its signature, and what ``pytest --markers`` says of it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider", "-p", "netns", "--markers"],
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return re.findall(r"^@pytest[.]mark[.](netns\b[^:]*|netns_[^:]*): *(.*)$", done.stdout, re.MULTILINE)
 
-    class Config:
-        """What ``pytest_configure`` needs of one."""
 
-        stash = pytest.Stash()
-        option = None
-
-        def getini(self, _: str) -> None:
-            return None
-
-        def addinivalue_line(self, key: str, line: str) -> None:
-            assert key == "markers"
-            said.append(line)
-
-    plugin.pytest_configure(Config())  # type: ignore[arg-type]
-    return [(signature, text.strip()) for signature, _, text in (line.partition(":") for line in said)]
+def sources() -> dict[str, str]:
+    """Where the values of each preset are from, by the table in the docstring of their module."""
+    text = inspect.getdoc(presets) or ""
+    _, head, rows, _ = re.split(r"^(?:=+ +)+=+$\n?", text, flags=re.MULTILINE)
+    start = head.index("source")
+    found: list[tuple[str, str]] = []
+    for line in rows.splitlines():
+        name, source = line[: head.index("delay")].strip(), line[start:].strip()
+        if name and not (found and found[-1][0].endswith(",")):
+            found.append((name, source))
+        else:
+            found[-1] = f"{found[-1][0]} {name}".strip(), f"{found[-1][1]} {source}"
+    by_name = {name: source for names, source in found for name in names.split(", ")}
+    assert by_name.keys() == set(presets.__all__), "a preset without a source, or the reverse"
+    return by_name
 
 
 def group_of(name: str) -> str:
@@ -66,8 +79,13 @@ def group_of(name: str) -> str:
     parts = _HOME[name].split(".")
     if name.startswith("assert_") or "assertions" in parts:
         return "assertions"
-    if {"probe", "capture"} & set(parts):
-        return "results"
+    for group, packages in (
+        ("results", {"probe", "capture"}),
+        ("devices", {"devices"}),
+        ("conditions", {"impair", "faults"}),
+    ):
+        if packages & set(parts):
+            return group
     return "networks" if inspect.isclass(value) and len(parts) > 1 and "kernel" not in parts else "others"
 
 
@@ -100,7 +118,16 @@ def annotations_of(owner: object) -> Iterable[str]:
 
 
 #: Bases and helpers of public classes, whose members show there.
-_INSIDE = {"pytest_netns.kernel.netlink", "pytest_netns.lab.nat", "pytest_netns.lab.prober", "pytest_netns.views"}
+_INSIDE = {
+    "pytest_netns.devices.kinds",
+    "pytest_netns.kernel.netlink",
+    "pytest_netns.lab.breakable",
+    "pytest_netns.lab.devices",
+    "pytest_netns.lab.nat",
+    "pytest_netns.lab.prober",
+    "pytest_netns.lab.switching",
+    "pytest_netns.views",
+}
 #: In these modules, what users meet.
 _SHOWN = {"Counter", "ForwardRule", "MasqueradeRule", "Nat", "Rule"}
 
@@ -198,6 +225,33 @@ class Features(Written):
         return table(("Name", "Kind", "Kernel module"), [*rows, ("`program:NAME`", "a program on `PATH`", "")])
 
 
+class Kinds(Written):
+    """The kinds of devices, without what some kernel has of them."""
+
+    def text(self) -> str:
+        """With the method of ``Host`` that makes one, and the kernel module that brings it."""
+        rows = [
+            (f"`{row.kind}`", f"{{py:meth}}`~pytest_netns.Host.{row.method}`", row.description, f"`{row.module}`")
+            for row in kinds.table(ask=False)
+        ]
+        return table(("Kind", "Made by", "What it is", "Kernel module"), rows)
+
+
+class Presets(Written):
+    """The presets of impairments."""
+
+    def text(self) -> str:
+        """With their values, one way, and where these are from."""
+        names = ("delay", "jitter", "loss", "rate")
+        where = sources()
+        rows = []
+        for preset in where:
+            shown = dict(re.findall(r"(\w+) (\S+)", str(getattr(presets, preset))))
+            assert shown.keys() <= set(names), f"{preset} has a value without a column"
+            rows.append((f"`{preset}`", *(shown.get(name, "") for name in names), where[preset]))
+        return table(("Name", *names, "Source"), rows)
+
+
 class Api(SphinxDirective):
     """The public names of a group, by autodoc."""
 
@@ -214,15 +268,27 @@ class Api(SphinxDirective):
             if inspect.ismodule(value):
                 kind = "module"
             elif not inspect.isclass(value):
-                kind = "function"
+                kind = "function" if inspect.isfunction(value) else "data"
             lines += [f".. auto{kind}:: {path}", ""]
         # MyST's door for reStructuredText, which autodoc writes.
         return self.parse_text_to_nodes("```{eval-rst}\n" + "\n".join(lines) + "\n```")
 
 
+#: What a base calls itself in its annotations, and whom users meet instead.
+_MET_AS = {"Breakable": "Host", "Devices": "Host", "Switching": "Bridge"}
+
+
+def leave_builtins(app: Sphinx, doctree: nodes.document) -> None:
+    """A class with an attribute called ``bytes`` is not what an annotation means by that word."""
+    for node in list(doctree.findall(pending_xref)):
+        if node.get("refdomain") == "py" and node.get("reftarget") in dir(builtins):
+            node.replace_self(node.children)
+
+
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
     """Annotations name a class by its module, or by nothing; the reference names it by the package."""
     name = node.get("reftarget", "").rpartition(".")[2]
+    name = _MET_AS.get(name, name)
     if node.get("refdomain") != "py" or name not in pytest_netns.__all__:
         return None
     domain: Any = env.get_domain("py")
@@ -233,13 +299,19 @@ _AS_WRITTEN: dict[str, list[str]] = {}
 
 
 def remember(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
-    """Before napoleon: how the docstring of an attribute or a property is written."""
+    """Before napoleon, which takes "One thing: more about it" for a type and its description.
+
+    How the docstring of an attribute or a property is written is kept. What is returned has its type from annotations.
+    """
+    for number, line in enumerate(lines):
+        if line == "Returns:" and what in ("method", "function"):
+            lines[number + 1] = re.sub(r"^( +)(\w+ \w+:)", r"\1: \2", lines[number + 1])
     if what in ("attribute", "property") and "Raises:" not in lines:
         _AS_WRITTEN[name] = list(lines)
 
 
 def restore(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
-    """After napoleon, which takes "One thing: more about it" for a type and its description."""
+    """After napoleon: see ``remember``."""
     lines[:] = _AS_WRITTEN.pop(name, lines)
 
 
@@ -249,7 +321,10 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.add_directive("netns-options", Options)
     app.add_directive("netns-markers", Markers)
     app.add_directive("netns-features", Features)
+    app.add_directive("netns-kinds", Kinds)
+    app.add_directive("netns-presets", Presets)
     app.add_directive("netns-api", Api)
+    app.connect("doctree-read", leave_builtins)
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-docstring", remember, priority=100)
     app.connect("autodoc-process-docstring", restore, priority=900)
