@@ -330,7 +330,7 @@ class Interface:
         deadline = time.monotonic() + timeout
         while True:
             state = self.state
-            if state.operstate == "UP" and (not port or state.port_state == "forwarding"):
+            if state.operstate == "UP" and state.is_up and (not port or state.port_state == "forwarding"):
                 return
             if time.monotonic() > deadline:
                 seen = f"{state.operstate}{f', port {state.port_state}' if port else ''}"

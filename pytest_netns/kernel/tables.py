@@ -68,6 +68,7 @@ _NEIGHBOUR_STATES = {
 }
 _PROTOCOLS = {0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 9: "ra", 186: "bgp", 188: "ospf"}
 _RT_TABLE_MAIN = 254
+_IFLA_CARRIER = 33
 
 
 def mac_text(raw: bytes) -> str:
@@ -92,6 +93,7 @@ class LinkState:
         operstate: ``UP``, ``DOWN``, ``LOWERLAYERDOWN``, ``UNKNOWN``, ... (RFC 2863).
         master: index of the bridge that it is a port of; 0 if of none.
         kind: ``veth``, ``bridge``, ...; empty for hardware and loopback.
+        carrier: whether the device sees somebody at the far end.
         port_state: of a bridge port: ``forwarding``, ``disabled``, ...; else empty.
     """
 
@@ -103,12 +105,14 @@ class LinkState:
     operstate: str
     master: int
     kind: str
+    carrier: bool
     port_state: str
 
     @property
     def is_up(self) -> bool:
         """Whether it can carry a frame now: set up, and its far end too (RFC 2863 operational state)."""
-        return bool(self.flags & IFF_UP and self.flags & IFF_RUNNING)
+        # The flag RUNNING may outlive the carrier by a second (net/core/link_watch.c; so on Linux 6.1, not on 6.18).
+        return bool(self.flags & IFF_UP and self.flags & IFF_RUNNING and self.carrier)
 
     @property
     def is_set_up(self) -> bool:
@@ -237,6 +241,7 @@ def decode_link(body: bytes) -> LinkState:
         operstate=_OPERATIONAL.get(operstate, str(operstate)),
         master=_u32(found.get(IFLA_MASTER)),
         kind=info.get(IFLA_INFO_KIND, b"").rstrip(b"\0").decode(),
+        carrier=found.get(_IFLA_CARRIER, b"\1")[0] != 0,
         port_state=_PORT_STATES.get(state[0], str(state[0])) if state else "",
     )
 
