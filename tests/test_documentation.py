@@ -47,7 +47,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from slowness import patient
+from slowness import SLOWNESS, patient
 
 import pytest_netns
 from pytest_netns import session, settings
@@ -120,7 +120,13 @@ RUN = [
     pytest.param(
         block,
         id=block.id,
-        marks=[pytest.mark.xfail(reason=block.words["not yet"], strict=True)] if "not yet" in block.words else [],
+        marks=[
+            *([pytest.mark.xfail(reason=block.words["not yet"], strict=True)] if "not yet" in block.words else []),
+            # Each starts a pytest. What a kernel of its own is needed for is run there.
+            pytest.mark.skipif(
+                SLOWNESS > 1 and "may skip" not in block.words, reason="too slow on an emulated processor"
+            ),
+        ],
     )
     for block in BLOCKS
     if block.runs
