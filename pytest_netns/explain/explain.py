@@ -26,6 +26,7 @@ from pytest_netns.lab.node import Failure, Node
 PATIENCE = 0.15
 #: Rows of the sequence diagram.
 _ROWS = 16
+_WORKS_NOW = "it works now"
 _OVERHEAD = {("ping", 4): 28, ("ping", 6): 48, ("tcp", 4): 44, ("tcp", 6): 64, ("udp", 4): 28, ("udp", 6): 48}
 
 
@@ -122,14 +123,16 @@ def explain(lab: Lab, question: Question) -> Explanation:
         found.ruled_out.append(f"way back: {' -> '.join(n.name for n in back.nodes)}")
         found.evidence += back.evidence
     if answered and impaired:
-        cause = as_cause(impaired) or f"it works now: asked again, it was answered{as_delay(impaired)}"
+        cause = as_cause(impaired) or f"{_WORKS_NOW}: asked again, it was answered{as_delay(impaired)}"
         return _because(found, cause, impaired[0].interface.node.name, [])
     if answered:
-        return _because(found, "it works now: asked again, it was answered at once", question.node.name, [])
+        return _because(found, f"{_WORKS_NOW}: asked again, it was answered at once", question.node.name, [])
     if (cause := as_cause(impaired)) is not None:
         return _because(found, cause, impaired[0].interface.node.name, [])
     if target is not None and (fault := silence(question, target, seen)) is not None:
         return _because(found, fault.cause, fault.node, fault.evidence)
+    if late := as_delay(impaired):
+        return _because(found, f"no answer came in time{late}", impaired[0].interface.node.name, [])
     found.ruled_out += _ruled_out(question, target)
     return found
 
@@ -147,7 +150,17 @@ def _broken_on_purpose(lab: Lab, question: Question, there: Walk) -> tuple[Node,
 def explain_failure(failure: Failure) -> Explanation:
     """Why a probe failed that a node has kept."""
     make = getattr(questions, failure.question)
-    return explain(failure.node.lab, make(failure.node, failure.result, *failure.details))
+    lab = failure.node.lab
+    found = explain(lab, make(failure.node, failure.result, *failure.details))
+    now = lab.in_force()
+    undone = "; ".join(each for each in failure.in_force if each not in now)
+    if undone and (found.cause is None or found.cause.startswith(_WORKS_NOW)):
+        # A "with" block has mended it on the way here.
+        found.cause, found.node = f"when it was asked, this was in force, and has been undone since: {undone}", None
+        found.ruled_out.clear()
+    elif undone:
+        found.evidence.append(f"in force when it was asked, and undone since: {undone}")
+    return found
 
 
 def _because(found: Explanation, cause: str, node: str, evidence: list[str]) -> Explanation:

@@ -154,6 +154,10 @@ class Impairments:
         engine = self._active.get(_key(interface))
         return "" if engine is None else f"{engine.last} by {engine.engine}"
 
+    def in_force(self) -> list[str]:
+        """All of them in words. Asks nobody."""
+        return [f"{each.interface} is impaired: {each.last} by {each.engine}" for each in list(self._active.values())]
+
     def setting(self, interface: Interface) -> tuple[Impairment, int | None, Engine] | None:
         """What was set last: what, with which seed, by which engine. Asks nobody."""
         engine = self._active.get(_key(interface))

@@ -375,6 +375,10 @@ class Lab(Observed, Troubled):
                 raise TopologyError(f"cannot connect {a.name!r} to itself; a link needs two nodes")
             return self._wiring.connect(a, b, subnet, addresses, mtu, names)
 
+    def in_force(self) -> tuple[str, ...]:
+        """The faults and impairments of now, in words."""
+        return (*map(str, self.faults), *self.impairments.in_force())
+
     def is_adopted(self, node: Node) -> bool:
         """Whether a node's namespace is somebody else's."""
         return node in self._members.adopted

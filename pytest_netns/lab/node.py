@@ -32,12 +32,14 @@ class Failure:
         result: what came of it.
         question: which function of ``pytest_netns.explain.questions`` asks again.
         details: its further arguments.
+        in_force: the faults and impairments of its lab at that time.
     """
 
     node: Node
     result: object
     question: str
     details: tuple[object, ...]
+    in_force: tuple[str, ...] = ()
 
 
 class Node(Prober):
@@ -181,7 +183,7 @@ class Node(Prober):
             question: which function of ``pytest_netns.explain.questions`` asks again.
             details: its further arguments.
         """
-        self.lab.failed.append(Failure(self, result, question, details))
+        self.lab.failed.append(Failure(self, result, question, details, self.lab.in_force()))
 
     def note_capture(self, capture: Capture) -> None:
         """Have ``capture`` remembered by its lab, should its test fail."""

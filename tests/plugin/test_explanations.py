@@ -135,3 +135,21 @@ explain.explain_failure = broken
     result = project.run()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*telling more failed: RuntimeError('a bug of ours')*", "*- netns: lab -*"])
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ("lab.partition(left, right)", "partition left | right"),
+        ("right.block()", "'right' drops packets of all kinds"),
+        ("lab.links[0].down()", "left:eth0 -- right:eth0 is down"),
+        ("lab.links[0].impaired(loss=1)", "left:eth0 is impaired: loss 100% by *"),
+    ],
+    ids=["partition", "block", "down", "impaired"],
+)
+def test_what_a_with_block_has_undone_is_the_cause_all_the_same(project: Project, broken: str, words: str) -> None:
+    body = ["def test_inside(veth_pair, lab):", "left, right = veth_pair", f"with {broken}:"]
+    project.write("test_inside.py", "\n    ".join([*body, "    assert left.ping(right, timeout=0.1)"]))
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"cause: when it was asked, this was in force, and has been undone since: {words}*"])
