@@ -32,6 +32,9 @@ WITHOUT_CAPABILITIES = ("setpriv", "--inh-caps=-all", "--ambient-caps=-all")
 AS_POWERLESS_ROOT = (*WITHOUT_CAPABILITIES, "--bounding-set=-all,+setfcap")
 AS_ROOT_OF_A_USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--mount")
 
+#: A shell without job control starts what is in the background with SIGINT ignored, and children inherit that.
+HEARS_CTRL_C = ("env", "--default-signal=INT")
+
 #: An inner session that takes longer hangs.
 PATIENCE = patient(60.0)
 
@@ -236,7 +239,7 @@ class Project:
                 environment["PYTEST_PLUGINS"] = "pytest_netns.plugin"
         cache = [] if any(word.startswith("cache_dir=") for word in arguments) else ["-p", "no:cacheprovider"]
         pytest_ = [*python, "-m", "pytest", *cache, "--rootdir", str(self.folder), *arguments]
-        return [*as_user(user), *through, *pytest_], environment | (env or {})
+        return [*HEARS_CTRL_C, *as_user(user), *through, *pytest_], environment | (env or {})
 
     def start(
         self,
