@@ -350,3 +350,25 @@ def test_sessions_without_us_are_not_looked_at(project: Project) -> None:
         """,
     )
     project.run().assert_outcomes(passed=2)
+
+
+def test_an_event_loop_that_somebody_keeps_is_no_leak(project: Project, user: User) -> None:
+    # pytest-asyncio before 1.5 makes one in the first test that asks for it, and keeps it
+    project.write(
+        "test_inside.py",
+        """
+import asyncio, pytest
+
+kept = []
+
+@pytest.fixture(scope="session", autouse=True)
+def let_go():
+    yield
+    kept[0].close()
+
+@pytest.mark.netns
+def test_it():
+    kept.append(asyncio.new_event_loop())
+""",
+    )
+    project.run(user=user).assert_outcomes(passed=1)
