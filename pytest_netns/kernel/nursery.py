@@ -22,8 +22,13 @@ class Nursery:
         self._thread: threading.Thread | None = None
         self._owner = os.getpid()
         self._due = False
-        #: Inode of the one in store, or of the last one that was.
-        self.inode = 0
+        self._lock = threading.Lock()
+        self._inode = 0
+
+    def holds(self, inode: int) -> bool:
+        """Whether a namespace is the one in store. One whose descriptor can be seen is known here."""
+        with self._lock:
+            return inode == self._inode
 
     def order(self) -> None:
         """Have one ready for the next ``take()``. The calling thread is not moved, and waits for nothing."""
@@ -47,6 +52,7 @@ class Nursery:
         found = self._born.get()
         if isinstance(found, OSError):
             raise found
+        self._inode = 0  # the next one is not ordered yet, so the thread is idle
         return found
 
     def close(self) -> None:
@@ -63,12 +69,13 @@ class Nursery:
         while self._orders.get():
             try:
                 unshare(CLONE_NEWNET)
-                fd = open_namespace()
+                with self._lock:
+                    fd = open_namespace()
+                    self._inode = os.fstat(fd).st_ino
                 setns(home)  # or this thread would keep it alive
             except OSError as error:  # raised by take()
                 self._born.put(error)
                 continue
-            self.inode = os.fstat(fd).st_ino
             self._born.put(fd)
 
 
