@@ -45,6 +45,7 @@ def markers() -> list[tuple[str, str]]:
     """Each of our markers with its signature, and what ``pytest --markers`` says of it."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-c", os.devnull, "-p", "no:cacheprovider", "-p", "netns", "--markers"],
+        cwd="/",  # in a checkout it would load the conftest of the tests, which needs what they need
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

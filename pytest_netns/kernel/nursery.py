@@ -79,4 +79,4 @@ class Nursery:
             self._born.put(fd)
 
 
-nursery = Nursery()
+nursery: Nursery = Nursery()
