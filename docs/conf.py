@@ -64,7 +64,7 @@ nitpick_ignore_regex = [
     # Names that are imported for type checkers only: of other projects, and our aliases, which reference/api.md tells.
     (
         r"py:.*",
-        r"Packet|PacketList|SndRcvList|IPRoute|Address|Argv|Destination|Method|Ready|Quantity|Engine|RouteTarget|Group|NetlinkSocket",
+        r"Packet|PacketList|SndRcvList|IPRoute|Address|Addresses|Argv|Destination|Method|Ready|Quantity|Engine|RouteTarget|Group|NetlinkSocket",
     ),
     (r"py:.*", r"(.*\.|~)_[A-Z]\w*"),  # type variables
     (r"py:.*", r"pytest_netns\.streams\.Addressed"),  # whatever has an address
