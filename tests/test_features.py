@@ -96,11 +96,11 @@ def test_an_unknown_name_lists_the_known_and_guesses(name: str, guess: str) -> N
 FILTERS = {
     "tc:basic": "basic action pass",
     "tc:bpf": "bpf bytecode 1,6\\ 0\\ 0\\ 0 flowid 1:1",
-    "tc:cgroup": "cgroup",
-    "tc:flow": "flow map key src",
+    "tc:cgroup": "handle 1 cgroup action pass",
+    "tc:flow": "handle 1 flow map key src",
     "tc:flower": "flower ip_proto tcp",
     "tc:fw": "handle 1 fw flowid 1:1",
-    "tc:matchall": "matchall",
+    "tc:matchall": "matchall flowid 1:1",
     "tc:u32": "u32 match u32 0 0 flowid 1:1",
 }
 

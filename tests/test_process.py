@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from slowness import patient
 
 from pytest_netns import (
     CommandError,
@@ -270,8 +271,9 @@ def test_last_words_count_as_readiness(netns: Namespace) -> None:
 
 
 def test_a_process_that_is_never_ready_is_killed(netns: Namespace) -> None:
-    with pytest.raises(WaitTimeout, match=r"waited 0.1 s until the output matches 'never'(?s:.*)busy"):
-        netns.spawn(["sh", "-c", "echo busy; exec sleep 1000"], ready=ready.output("never"), timeout=0.1)
+    soon = patient(0.1)
+    with pytest.raises(WaitTimeout, match=rf"waited {soon:g} s until the output matches 'never'(?s:.*)busy"):
+        netns.spawn(["sh", "-c", "echo busy; exec sleep 1000"], ready=ready.output("never"), timeout=soon)
     (process,) = netns._supervisor.processes
     assert process.returncode == -signal.SIGKILL
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from slowness import SLOWNESS
 
 from pytest_netns import (
     Host,
@@ -20,6 +21,8 @@ from pytest_netns.probe.throughput import ThroughputResult
 
 Pair = tuple[Host, Host]
 TBF = ["tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", "20mbit", "burst", "5kb", "latency", "50ms"]
+#: A queue that an emulated processor serves late sends less than it may.
+TOLERANCE = min(0.05 * SLOWNESS, 0.3)
 NTH = "numgen inc mod 20 < 1"
 
 
@@ -42,7 +45,7 @@ def test_udp_shows_the_rate_of_the_wire(lab: Lab, version: int) -> None:
     left.run(TBF)
     result = lab.throughput(left, right, seconds=0.5, protocol="udp", rate="25mbit", omit=0.1)
     assert result.address.version == version
-    assert result.wire_rate == pytest.approx(20e6, rel=0.05)
+    assert result.wire_rate == pytest.approx(20e6, rel=TOLERANCE)
     payload, frame = (1472, 1514) if version == 4 else (1452, 1514)
     assert result.rate == pytest.approx(result.wire_rate * payload / frame, rel=0.001)
     assert 0.5 <= result.seconds < 1
@@ -127,7 +130,9 @@ def test_a_receiver_that_is_too_slow_proves_nothing(veth_pair: Pair, monkeypatch
 
 def test_assert_rate_names_what_was_allowed_and_the_samples(narrow: Pair) -> None:
     left, right = narrow
-    assert isinstance(assert_rate(left, right, "20mbit", protocol="udp", seconds=0.5), ThroughputResult)
+    assert isinstance(
+        assert_rate(left, right, "20mbit", tolerance=TOLERANCE, protocol="udp", seconds=0.5), ThroughputResult
+    )
     with pytest.raises(ProbeFailure, match=r"expected 40 Mbit/s on the wire.*\(38 Mbit/s to 42 Mbit/s\).*samples: "):
         assert_rate(left, right, "40mbit", protocol="udp", seconds=0.3)
 
