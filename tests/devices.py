@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from pytest_netns.interface import FALLBACK_DEVICES
 
-
 #: What the bonding module puts beside the devices in /sys/class/net: a file (kernel: Documentation/networking/bonding).
 _NO_DEVICE = "bonding_masters"
 
