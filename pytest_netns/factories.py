@@ -52,8 +52,8 @@ class LabFactory(Protocol):
             isolate: what every host and router has of its own beside the network: ``"mount"``, ``"uts"``, ``"pid"``.
             visible: gives directories under /run and /tmp that isolated hosts still see; pytest's own directory for
                 temporary files if left out.
-            impairments: who impairs links unless told otherwise: ``"netem"`` (the kernel), ``"relay"`` (a process of
-                ours), or ``"auto"``: netem where the kernel has it, else the relay.
+            impairments: who impairs links unless told otherwise: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a
+                rate alone), ``"relay"`` (a process of ours), or ``"auto"``: the first of these that is there and can do it.
 
         Raises:
             TopologyError: a pool is no network, ``isolate`` names something unknown, or there is no such engine.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address, ip_interface
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.errors import KernelError, TopologyError, WaitTimeout
 from pytest_netns.kernel import rtnetlink
@@ -18,6 +18,7 @@ from pytest_netns.kernel.tables import LinkState, decode_address, decode_link, i
 
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
+    from pytest_netns.impair.options import ImpairOptions
     from pytest_netns.namespace import Namespace
     from pytest_netns.units import Quantity
 
@@ -118,6 +119,8 @@ class Interface:
     @mtu.setter
     def mtu(self, value: int) -> None:
         self.node.rtnl.batch([rtnetlink.link_mtu(self.index, self.name, value)])
+        if self.node.impairment_words(self):
+            self.node.impairments.fit(self)
 
     @property
     def is_up(self) -> bool:
@@ -212,8 +215,8 @@ class Interface:
             corrupt: a fraction, or text.
             seed: makes chance repeatable: the same frames have the same fate. Frames that hosts send unasked (ARP,
                 neighbour discovery, multicast) draw from random numbers of their own, but with netem.
-            engine: ``"netem"`` (the kernel), ``"relay"`` (a process of ours), or ``"auto"``: netem where the kernel
-                has it, else the relay. None: as the lab was told.
+            engine: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a rate alone), ``"relay"`` (a process of ours),
+                or ``"auto"``: the first of these that is there and can do it. None: as the lab was told.
 
         Raises:
             TopologyError: nothing, or a bad value, was given; the interface was removed.
@@ -225,16 +228,14 @@ class Interface:
 
         values = requested(
             impairment,
-            {
-                "delay": delay,
-                "jitter": jitter,
-                "loss": loss,
-                "rate": rate,
-                "reorder": reorder,
-                "duplicate": duplicate,
-                "corrupt": corrupt,
-            },
             str(self),
+            delay=delay,
+            jitter=jitter,
+            loss=loss,
+            rate=rate,
+            reorder=reorder,
+            duplicate=duplicate,
+            corrupt=corrupt,
         )
         return self.node.impairments.apply(self, values, seed, engine)
 
@@ -249,35 +250,14 @@ class Interface:
 
     @contextmanager
     def impaired(
-        self,
-        impairment: Impairment | None = None,
-        *,
-        delay: Quantity | None = None,
-        jitter: Quantity | None = None,
-        loss: Quantity | None = None,
-        rate: Quantity | None = None,
-        reorder: Quantity | None = None,
-        duplicate: Quantity | None = None,
-        corrupt: Quantity | None = None,
-        seed: int | None = None,
-        engine: Engine | None = None,
+        self, impairment: Impairment | None = None, **options: Unpack[ImpairOptions]
     ) -> Iterator[ActiveImpairment]:
         """Impair what it sends for the duration of a ``with`` block; then what was before it is in force again.
 
         Args:
             impairment: a preset, or any other value; what else is given replaces its attributes.
-            delay: seconds, or text such as ``"20ms"``: one way. The meaning of this and the following is told by
-                ``Impairment``.
-            jitter: seconds, or text.
-            loss: a fraction, or text such as ``"1%"``.
-            rate: bit/s, or text such as ``"10mbit"``.
-            reorder: a fraction, or text.
-            duplicate: a fraction, or text.
-            corrupt: a fraction, or text.
-            seed: makes chance repeatable: the same frames have the same fate. Frames that hosts send unasked (ARP,
-                neighbour discovery, multicast) draw from random numbers of their own, but with netem.
-            engine: ``"netem"`` (the kernel), ``"relay"`` (a process of ours), or ``"auto"``: netem where the kernel
-                has it, else the relay. None: as the lab was told.
+            options: the keywords of ``impair``: ``delay``, ``jitter``, ``loss``, ``rate``, ``reorder``, ``duplicate``,
+                ``corrupt``, ``seed``, ``engine``.
 
         Returns:
             A context manager, which gives what is in force, read back.
@@ -291,18 +271,7 @@ class Interface:
         from pytest_netns.impair.request import restored
 
         with restored([self]):
-            yield self.impair(
-                impairment,
-                delay=delay,
-                jitter=jitter,
-                loss=loss,
-                rate=rate,
-                reorder=reorder,
-                duplicate=duplicate,
-                corrupt=corrupt,
-                seed=seed,
-                engine=engine,
-            )
+            yield self.impair(impairment, **options)
 
     @property
     def impairment(self) -> ActiveImpairment | None:

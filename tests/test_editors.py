@@ -15,10 +15,11 @@ from types import FunctionType, ModuleType
 import pytest
 
 import pytest_netns
-from pytest_netns import Lab, LabFactory, Namespace, NamespaceFactory, Node
+from pytest_netns import Interface, Lab, LabFactory, Link, Namespace, NamespaceFactory, Node
 from pytest_netns.devices.device import Master
 from pytest_netns.faults.schedule import Done
 from pytest_netns.impair.impairment import Counters
+from pytest_netns.impair.options import ImpairOptions, LinkImpairOptions
 from pytest_netns.kernel.tables import ForwardingEntry, LinkState, Neighbour, Route, Vlan
 from pytest_netns.kernel.wireguard import Peer
 from pytest_netns.lab.names import Names
@@ -36,10 +37,12 @@ from pytest_netns.probe.trace import Hop
         (Node.tcp, options.TcpOptions),
         (Node.udp, options.UdpOptions),
         (Node.trace, options.TraceOptions),
+        (Interface.impair, ImpairOptions),
+        (Link.impair, LinkImpairOptions),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_assertions_take_the_keywords_of_the_probe(probe: FunctionType, keywords: type) -> None:
+def test_who_passes_keywords_on_takes_those_of_the_method(probe: FunctionType, keywords: type) -> None:
     parameters = inspect.signature(probe).parameters.values()
     expected = {each.name: each.annotation for each in parameters if each.kind is each.KEYWORD_ONLY}
     assert {name: hint.__forward_arg__ for name, hint in keywords.__annotations__.items()} == expected

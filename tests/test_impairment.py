@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pytest_netns import Impairment, TopologyError
 from pytest_netns.impair.impairment import QUEUE, ActiveImpairment, Counters
-from pytest_netns.impair.netem import decode, differences, encode
+from pytest_netns.impair.netem import decode, encode
+from pytest_netns.impair.qdisc import differences
 from pytest_netns.units import FASTEST, LONGEST, SLOWEST
 
 

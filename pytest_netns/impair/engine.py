@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_netns.process import Supervisor
 
 _Key = tuple[int, int]
+_ENGINES: tuple[Engine, ...] = ("auto", "netem", "tbf", "relay")
 
 
 class _Engine(Protocol):
@@ -43,9 +44,10 @@ class _Engine(Protocol):
 
 def check_engine(engine: object) -> Engine:
     """The engine, if it is one. Raises TopologyError."""
-    if engine == "auto" or engine == "netem" or engine == "relay":
-        return engine
-    raise TopologyError(f"engine={engine!r}: known are 'auto', 'netem' and 'relay'")
+    for known in _ENGINES:
+        if engine == known:
+            return known
+    raise TopologyError(f"engine={engine!r}: known are {', '.join(map(repr, _ENGINES))}")
 
 
 @cache
@@ -56,14 +58,18 @@ def _netem_takes_seeds() -> bool:
     return feature("netem").present and seedable()
 
 
-def choose(wanted: Engine, seed: int | None) -> Engine:
-    """The engine that is meant: netem where the kernel has it, and can be seeded if that is asked for."""
+def choose(wanted: Engine, impairment: Impairment, seed: int | None) -> Engine:
+    """The engine that is meant: netem where the kernel has it, and can be seeded if that is asked for.
+
+    Else tbf if it can do what is asked, which is a rate alone, and if not the relay.
+    """
     if wanted != "auto":
         return wanted
     from pytest_netns.kernel.features import feature
 
-    netem = feature("netem").present if seed is None else _netem_takes_seeds()
-    return "netem" if netem else "relay"
+    if _netem_takes_seeds() if seed is not None else feature("netem").present:
+        return "netem"
+    return "tbf" if seed is None and impairment.is_rate_alone and feature("tbf").present else "relay"
 
 
 def check_seed(seed: object) -> int | None:
@@ -104,11 +110,15 @@ class Impairments:
             engine.interface = interface  # of hosts in one namespace the one that was asked before may be closed
         return engine
 
-    def _new(self, interface: Interface, engine: Engine) -> _Engine:
+    def _new(self, interface: Interface, engine: Engine, before: _Engine | None) -> _Engine:
         if engine == "netem":
             from pytest_netns.impair.netem import Netem
 
-            return Netem(interface)
+            return Netem(interface, before)
+        if engine == "tbf":
+            from pytest_netns.impair.tbf import Tbf
+
+            return Tbf(interface, before)
         from pytest_netns.impair.relayed import Relayed
 
         return Relayed(interface, self._relay)
@@ -118,14 +128,14 @@ class Impairments:
     ) -> ActiveImpairment:
         """Impair what an interface sends, instead of what was. See ``Interface.impair``."""
         key = _key(interface)
-        chosen = choose(check_engine(engine or self._default), check_seed(seed))
+        chosen = choose(check_engine(engine or self._default), impairment, check_seed(seed))
         with self._lock:
             if not interface.state.mac:
                 raise TopologyError(f"{interface} carries no Ethernet frames; only such can be impaired")
             before = self._found(interface)
             if before is not None and before.engine == chosen and before.usable:
                 return before.apply(impairment, seed)
-            new = self._new(interface, chosen)
+            new = self._new(interface, chosen, before)
             if before is not None and before.engine == chosen:
                 before.heal()  # its relay is dead
             found = new.apply(impairment, seed)
@@ -162,6 +172,13 @@ class Impairments:
         """What was set last: what, with which seed, by which engine. Asks nobody."""
         engine = self._active.get(_key(interface))
         return None if engine is None else (engine.last, engine.seed, engine.engine)
+
+    def fit(self, interface: Interface) -> None:
+        """Its mtu has changed: tbf drops frames that its bucket cannot hold. Raises KernelError."""
+        with self._lock:
+            engine = self._found(interface)
+            if engine is not None and engine.engine == "tbf":
+                engine.apply(engine.last, engine.seed)
 
     def forget(self, interface: Interface) -> None:
         """The interface is about to be removed."""

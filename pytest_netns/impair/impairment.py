@@ -12,7 +12,7 @@ from typing import Literal
 from pytest_netns.errors import TopologyError
 from pytest_netns.units import Quantity, bits_per_second, fraction, rate_text, seconds, time_text
 
-Engine = Literal["auto", "netem", "relay"]
+Engine = Literal["auto", "netem", "tbf", "relay"]
 
 #: Frames that wait at a rate before further ones are dropped, as at the full queue of a modem; those under way because
 #: of the delay are not counted. Also the least number that may be under way.
@@ -116,6 +116,11 @@ class Impairment:
         return Impairment(**{**kept, **changes})
 
     @property
+    def is_rate_alone(self) -> bool:
+        """Whether a rate is all that it sets."""
+        return self.rate is not None and self == Impairment(rate=self.rate)
+
+    @property
     def limit(self) -> int:
         """How many frames may be under way; more are dropped and counted."""
         if self.rate is None:
@@ -126,7 +131,8 @@ class Impairment:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What an impairment has done so far, in frames. netem counts lost ones only, those without room among them.
+    """What an impairment has done so far, in frames. netem counts lost ones only, those without room
+    among them; tbf counts those without room.
 
     Attributes:
         passed: sent on.

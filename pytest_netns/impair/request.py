@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import NetnsError, TopologyError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_netns.lab.link import Link
 
 
-def requested(impairment: Impairment | None, given: Mapping[str, Quantity | None], where: str) -> Impairment:
+def requested(impairment: Impairment | None, where: str, **given: Quantity | None) -> Impairment:
     """The impairment that is meant: a value, some attributes, or a value with some attributes changed.
 
     Raises:
@@ -35,33 +36,36 @@ def requested(impairment: Impairment | None, given: Mapping[str, Quantity | None
         raise TopologyError(f"{where}: {error}") from None
 
 
+def _settings(interfaces: Sequence[Interface]) -> list[Callable[[], object]]:
+    """What brings each impairment back as it is now."""
+    found: list[Callable[[], object]] = []
+    for interface in interfaces:
+        setting = interface.node.impairments.setting(interface)
+        found.append(
+            interface.heal if setting is None else partial(interface.node.impairments.apply, interface, *setting)
+        )
+    return found
+
+
 @contextmanager
 def restored(interfaces: Sequence[Interface]) -> Iterator[None]:
     """After the block each is impaired as it was before."""
-    before = [(interface, interface.node.impairments.setting(interface)) for interface in interfaces]
-    try:
+    with ExitStack() as undo:
+        for restore in _settings(interfaces):
+            undo.callback(restore)
         yield
-    finally:
-        for interface, setting in before:
-            if setting is None:
-                interface.heal()
-            else:
-                interface.node.impairments.apply(interface, *setting)
 
 
 @contextmanager
 def restored_on_error(interfaces: Sequence[Interface]) -> Iterator[None]:
     """If the block fails each is impaired as it was before."""
-    before = [(interface, interface.node.impairments.setting(interface)) for interface in interfaces]
+    before = _settings(interfaces)
     try:
         yield
     except BaseException as failure:
-        for interface, setting in before:
+        for interface, restore in zip(interfaces, before, strict=True):
             try:
-                if setting is None:
-                    interface.heal()
-                else:
-                    interface.node.impairments.apply(interface, *setting)
+                restore()
             except NetnsError as error:
                 failure.add_note(f"and {interface} could not be restored: {error}")
         raise

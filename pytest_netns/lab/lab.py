@@ -44,8 +44,8 @@ class Lab(Observed, Troubled):
         sysctls: what every node is born with, on top of the baseline.
         isolate: what every host and router has of its own; see ``host``.
         visible: gives directories under /run and /tmp that isolated hosts still see.
-        impairments: who impairs links unless told otherwise: ``"netem"``, ``"relay"``, or ``"auto"``; see
-            ``Interface.impair``.
+        impairments: who impairs links unless told otherwise: ``"netem"``, ``"tbf"``, ``"relay"``, or
+            ``"auto"``; see ``Interface.impair``.
 
     Attributes:
         name: what messages call it.

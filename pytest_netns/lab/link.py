@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from pytest_netns.errors import KernelError, NetnsError, TopologyError
 from pytest_netns.faults.fault import Fault
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.pattern import Pattern
     from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
+    from pytest_netns.impair.options import LinkImpairOptions
     from pytest_netns.lab.addressing import Segment
     from pytest_netns.lab.bridge import Bridge
     from pytest_netns.lab.lab import Lab
@@ -261,8 +262,8 @@ class Link:
             seed: makes chance repeatable: the same frames have the same fate. Frames that hosts send unasked (ARP,
                 neighbour discovery, multicast) draw from random numbers of their own, but with netem.
                 Each direction has random numbers of its own.
-            engine: ``"netem"`` (the kernel), ``"relay"`` (a process of ours), or ``"auto"``: netem where the kernel
-                has it, else the relay. None: as the lab was told.
+            engine: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a rate alone), ``"relay"`` (a process of ours),
+                or ``"auto"``: the first of these that is there and can do it. None: as the lab was told.
 
         Raises:
             TopologyError: nothing, or a bad value, was given; ``toward`` is no end of the link; it was removed.
@@ -275,16 +276,14 @@ class Link:
         self._check()
         values = requested(
             impairment,
-            {
-                "delay": delay,
-                "jitter": jitter,
-                "loss": loss,
-                "rate": rate,
-                "reorder": reorder,
-                "duplicate": duplicate,
-                "corrupt": corrupt,
-            },
             repr(self),
+            delay=delay,
+            jitter=jitter,
+            loss=loss,
+            rate=rate,
+            reorder=reorder,
+            duplicate=duplicate,
+            corrupt=corrupt,
         )
         senders = self._senders(toward)
         with restored_on_error(senders):
@@ -306,39 +305,13 @@ class Link:
             end.heal()
 
     @contextmanager
-    def impaired(
-        self,
-        impairment: Impairment | None = None,
-        *,
-        delay: Quantity | None = None,
-        jitter: Quantity | None = None,
-        loss: Quantity | None = None,
-        rate: Quantity | None = None,
-        reorder: Quantity | None = None,
-        duplicate: Quantity | None = None,
-        corrupt: Quantity | None = None,
-        toward: Node | Interface | None = None,
-        seed: int | None = None,
-        engine: Engine | None = None,
-    ) -> Iterator[Self]:
+    def impaired(self, impairment: Impairment | None = None, **options: Unpack[LinkImpairOptions]) -> Iterator[Self]:
         """Impair what it carries for the duration of a ``with`` block; then what was before it is in force again.
 
         Args:
             impairment: a preset, or any other value; what else is given replaces its attributes.
-            delay: seconds, or text such as ``"20ms"``: one way. The meaning of this and the following is told by
-                ``Impairment``.
-            jitter: seconds, or text.
-            loss: a fraction, or text such as ``"1%"``.
-            rate: bit/s, or text such as ``"10mbit"``.
-            reorder: a fraction, or text.
-            duplicate: a fraction, or text.
-            corrupt: a fraction, or text.
-            toward: the end to which the frames go that are impaired, a node or an interface; None: both directions.
-            seed: makes chance repeatable: the same frames have the same fate. Frames that hosts send unasked (ARP,
-                neighbour discovery, multicast) draw from random numbers of their own, but with netem.
-                Each direction has random numbers of its own.
-            engine: ``"netem"`` (the kernel), ``"relay"`` (a process of ours), or ``"auto"``: netem where the kernel
-                has it, else the relay. None: as the lab was told.
+            options: the keywords of ``impair``: ``delay``, ``jitter``, ``loss``, ``rate``, ``reorder``, ``duplicate``,
+                ``corrupt``, ``toward``, ``seed``, ``engine``.
 
         Returns:
             A context manager, which gives the link.
@@ -352,20 +325,8 @@ class Link:
         from pytest_netns.impair.request import restored
 
         self._check()
-        with restored(self._senders(toward)):
-            self.impair(
-                impairment,
-                delay=delay,
-                jitter=jitter,
-                loss=loss,
-                rate=rate,
-                reorder=reorder,
-                duplicate=duplicate,
-                corrupt=corrupt,
-                toward=toward,
-                seed=seed,
-                engine=engine,
-            )
+        with restored(self._senders(options.get("toward"))):
+            self.impair(impairment, **options)
             yield self
 
     @property
