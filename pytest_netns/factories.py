@@ -53,7 +53,7 @@ class LabFactory(Protocol):
             visible: gives directories under /run and /tmp that isolated hosts still see; pytest's own directory for
                 temporary files if left out.
             impairments: who impairs links unless told otherwise: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a
-                rate alone), ``"relay"`` (a process of ours), or ``"auto"``: the first of these that is there and can do it.
+                rate alone), ``"relay"`` (a process of ours), or ``"auto"``: the first of them that is there and can.
 
         Raises:
             TopologyError: a pool is no network, ``isolate`` names something unknown, or there is no such engine.

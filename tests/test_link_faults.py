@@ -87,6 +87,16 @@ def test_a_bridge_makes_one_too(bridge: object, lab: Lab) -> None:
     assert a.ping(b, size=1400)
 
 
+def test_what_was_broken_may_be_removed(lab: Lab) -> None:
+    links = [lab.connect(lab.host(f"host{number}"), lab.router(f"router{number}")) for number in range(2)]
+    faults = [links[0].black_hole(1400), links[1].set_mtu(1400)]
+    for link in links:
+        link.remove()
+    for fault in faults:
+        fault.undo()
+        assert not fault.in_force
+
+
 def test_hosts_alone_make_no_black_hole(veth_pair: tuple[Host, Host], lab: Lab) -> None:
     left, _ = veth_pair
     with pytest.raises(TopologyError, match="both ends are hosts"):

@@ -14,6 +14,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -158,12 +159,12 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-class Written(SphinxDirective):
+class Written(SphinxDirective, ABC):
     """A directive that writes Markdown."""
 
+    @abstractmethod
     def text(self) -> str:
         """What it writes."""
-        raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
         """Parse it as if it stood in the page."""

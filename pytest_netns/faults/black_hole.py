@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.fault import Fault
 from pytest_netns.faults.filter import Filter
-from pytest_netns.interface import Interface
 from pytest_netns.lab.bridge import Bridge
+from pytest_netns.lab.node import Node
+from pytest_netns.lab.restore import restore_mtu
 from pytest_netns.lab.router import Router
 
 if TYPE_CHECKING:
@@ -31,17 +32,13 @@ def black_hole(link: Link, mtu: int) -> Fault:
         for end in ends:
             if mtu >= end.mtu:
                 raise TopologyError(f"{link!r}: black_hole({mtu}): expected less than {end.mtu}, the mtu of {end}")
-            undo.callback(_set_mtu, end, end.mtu)
+            undo.callback(restore_mtu, link, end, end.mtu)
             end.mtu = mtu
             if isinstance(end.node, Router):
                 drops = [f'{what} counter drop comment "black hole on {end.name}"' for what in _SILENCED]
                 chain = ("output", "type filter hook output priority -300;", drops)
                 undo.callback(Filter(end.node, "inet", [chain]).remove)
         mend = undo.pop_all()
+    nodes = [node for end in link.interfaces if isinstance(node := end.node, Node)]
     what = f"{link.a} -- {link.b} silently loses packets of more than {mtu} bytes"
-    return Fault(link.lab.faults, what, mend.close, [end.node for end in link.interfaces])  # type: ignore[misc]
-
-
-def _set_mtu(end: Interface, mtu: int) -> None:
-    if not end.node.closed:
-        end.mtu = mtu
+    return Fault(link.lab.faults, what, mend.close, nodes)

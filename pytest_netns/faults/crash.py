@@ -10,15 +10,12 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.faults.fault import Fault
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_REPLACE, Request
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix
 from pytest_netns.lab.node import Node
+from pytest_netns.lab.restore import configured_routes, restore_routes
 
 if TYPE_CHECKING:
     from pytest_netns.lab.host import Host
-
-_RTPROT_KERNEL, _RTPROT_RA = 2, 9
-_TABLE_MAIN = 254
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class Crash(Fault):
             for end in link.interfaces
             if end.node is host
         ]
-        self._routes = _configured_routes(host)
+        self._routes = configured_routes(host)
         # First the cables, so that nothing that dies can say good-bye.
         host.rtnl.batch([rtnetlink.link_down(port.interface.index, port.interface.name) for port in self._ports])
         host.kill_processes()
@@ -82,10 +79,7 @@ class Crash(Fault):
                 for end in ends:
                     end.wait_up(port=bool(end.state.port_state))
                     end.wait_addresses()
-        for body in self._routes:
-            host.rtnl.batch(
-                [Request(rtnetlink.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, "ip route restore after a crash")]
-            )
+        restore_routes(host, self._routes)
         host.configure_anew()
 
     def stops(self, way: Sequence[Node], kind: str) -> Node | None:
@@ -107,14 +101,3 @@ def _check(host: Host) -> None:
     for other in host.lab:
         if other is not host and not other.closed and other.inode == host.inode:
             raise TopologyError(f"cannot crash {host.name!r}: it shares its namespace with {other.name!r}")
-
-
-def _configured_routes(host: Node) -> list[bytes]:
-    """The routes of the main table that somebody has set, as the kernel dumps them."""
-    found = []
-    for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6):
-        for body in host.rtnl.dump(rtnetlink.route_dump(family)):
-            table, protocol = body[4], body[5]
-            if table == _TABLE_MAIN and protocol not in (_RTPROT_KERNEL, _RTPROT_RA):
-                found.append(body)
-    return found

@@ -37,7 +37,6 @@ class Partition(Fault):
         shown = [", ".join(node.name for node in group) for group in groups]
         arrow = " -x-> " if one_way else " | "
         self._groups = groups
-        self._one_way = one_way
         self._filters = filters
         super().__init__(register, f"partition {arrow.join(shown)}", self._remove, [n for g in groups for n in g])
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import NetnsError, ProcessDied, WaitTimeout
-from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, setns, unshare
+from pytest_netns.kernel.syscalls import open_namespace
+from pytest_netns.kernel.throwaway import throwaway
 
 if TYPE_CHECKING:
     from pytest_netns.process import Process, Supervisor
@@ -91,12 +92,5 @@ class RelayControl:
 
 def _empty_namespace() -> int:
     """A network namespace for the relay to be in. In any other one it would keep alive what is in there."""
-    previous = open_namespace()
-    try:
-        unshare(CLONE_NEWNET)
-        try:
-            return open_namespace()
-        finally:
-            setns(previous)
-    finally:
-        os.close(previous)
+    with throwaway():
+        return open_namespace()

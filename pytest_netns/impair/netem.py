@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import ClassVar, Literal
 
 from pytest_netns.errors import KernelError, UnsupportedError
 from pytest_netns.impair.impairment import Counters, Impairment
@@ -68,7 +69,7 @@ def decode(options: bytes) -> tuple[Impairment, int | None]:
 class Netem(RootQdisc):
     """What one interface sends, impaired by netem."""
 
-    engine = "netem"
+    engine: ClassVar[Literal["netem", "tbf"]] = "netem"
 
     def encode(self, impairment: Impairment, seed: int | None) -> bytes:
         """See ``encode``."""

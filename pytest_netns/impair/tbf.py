@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import ClassVar, Literal
 
 from pytest_netns.errors import UnsupportedError
 from pytest_netns.impair.impairment import QUEUE, Counters, Impairment
@@ -51,7 +52,7 @@ def decode(options: bytes) -> int:
 class Tbf(RootQdisc):
     """What one interface sends, held to a rate by tbf."""
 
-    engine = "tbf"
+    engine: ClassVar[Literal["netem", "tbf"]] = "tbf"
 
     def encode(self, impairment: Impairment, seed: int | None) -> bytes:
         """See ``encode``."""

@@ -10,7 +10,7 @@ from pytest_netns.errors import KernelError, PrivilegeError
 from pytest_netns.kernel import sysctl
 from pytest_netns.kernel.netlink import NetlinkSocket
 from pytest_netns.kernel.nursery import nursery
-from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, setns, unshare
+from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, returning, setns, unshare
 
 
 def birth(name: str, sysctls: Mapping[str, str | int], *, ahead: bool = False) -> tuple[int, NetlinkSocket]:
@@ -21,33 +21,27 @@ def birth(name: str, sysctls: Mapping[str, str | int], *, ahead: bool = False) -
         sysctls: set on top of the baseline.
         ahead: take the one that was ordered from the nursery, if one was.
     """
-    previous = open_namespace()
-    try:
+    with returning():
         try:
-            try:
-                fd = nursery.take() if ahead else -1
-                if fd < 0:
-                    unshare(CLONE_NEWNET)
-                    fd = open_namespace()
-                else:
-                    setns(fd)
-            except OSError as error:
-                if error.errno == errno.EPERM:
-                    raise PrivilegeError(
-                        f"cannot create namespace {name!r}: {error.strerror}; run as root, or let the plugin enter its "
-                        "sandbox (--netns-sandbox=always), or call pytest_netns.enter_sandbox() first"
-                    ) from None
-                raise KernelError(error.errno or 0, "ip netns add", name) from error
-            try:
-                _set_at_birth(name, sysctls)
-                return fd, NetlinkSocket(name)
-            except BaseException:
-                os.close(fd)
-                raise
-        finally:
-            setns(previous)
-    finally:
-        os.close(previous)
+            fd = nursery.take() if ahead else -1
+            if fd < 0:
+                unshare(CLONE_NEWNET)
+                fd = open_namespace()
+            else:
+                setns(fd)
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                raise PrivilegeError(
+                    f"cannot create namespace {name!r}: {error.strerror}; run as root, or let the plugin enter its "
+                    "sandbox (--netns-sandbox=always), or call pytest_netns.enter_sandbox() first"
+                ) from None
+            raise KernelError(error.errno or 0, "ip netns add", name) from error
+        try:
+            _set_at_birth(name, sysctls)
+            return fd, NetlinkSocket(name)
+        except BaseException:
+            os.close(fd)
+            raise
 
 
 def _set_at_birth(name: str, sysctls: Mapping[str, str | int]) -> None:

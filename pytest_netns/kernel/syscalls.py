@@ -123,18 +123,25 @@ def open_namespace(path: str = THREAD_NETNS) -> int:
 
 
 @contextmanager
-def entered(fd: int) -> Iterator[None]:
-    """The calling thread is inside network namespace ``fd`` for the duration of the ``with`` block.
-
-    Returns to wherever the thread was before, so blocks nest. Never hold one across an ``await``: another task of
-    the same thread would run inside too.
-    """
+def returning() -> Iterator[None]:
+    """The calling thread may go to other network namespaces, and is back where it was after the ``with`` block."""
     previous = open_namespace()
     try:
-        setns(fd)
         try:
             yield
         finally:
             setns(previous)
     finally:
         os.close(previous)
+
+
+@contextmanager
+def entered(fd: int) -> Iterator[None]:
+    """The calling thread is inside network namespace ``fd`` for the duration of the ``with`` block.
+
+    Returns to wherever the thread was before, so blocks nest. Never hold one across an ``await``: another task of
+    the same thread would run inside too.
+    """
+    with returning():
+        setns(fd)
+        yield

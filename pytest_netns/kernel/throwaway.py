@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.netlink import NetlinkSocket
-from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, setns, unshare
+from pytest_netns.kernel.syscalls import CLONE_NEWNET, returning, unshare
 
 
 @contextmanager
 def throwaway() -> Iterator[None]:
     """The calling thread is in a new namespace, in which nothing is set up, for the duration of the ``with`` block."""
-    previous = open_namespace()
-    try:
+    with returning():
         unshare(CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            setns(previous)
-    finally:
-        os.close(previous)
+        yield
 
 
 def errno_of(ask: Callable[[NetlinkSocket], None]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import struct
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,8 +13,9 @@ from pytest_netns.errors import KernelError, NetnsError, TopologyError
 from pytest_netns.faults.fault import Fault
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_REPLACE, Request, attributes
+from pytest_netns.kernel.netlink import Request
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix, VethEnd
+from pytest_netns.lab.restore import restore_mtu, restore_routes, routes_through
 
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.node import Node
     from pytest_netns.units import Quantity
-
-_RTPROT_KERNEL = 2
-_RTN_UNICAST = 1
-_RTA_OIF = 4
 
 
 @dataclass(slots=True)
@@ -67,7 +63,7 @@ class Link:
         self._segment = segment
         self._owns_segment = owned
         self._removed = False
-        self._routes: list[tuple[Interface, bytes]] = []
+        self._routes: list[tuple[Interface, list[bytes]]] = []
         self._cut: Fault | None = None
 
     def __repr__(self) -> str:
@@ -119,7 +115,7 @@ class Link:
         """
         self._check()
         for end in self.interfaces:
-            self._routes += [(end, body) for body in _routes_through(end)]
+            self._routes.append((end, routes_through(end)))
         for end in self.interfaces:
             end.down()
         if self._cut is None or not self._cut.in_force:
@@ -141,14 +137,8 @@ class Link:
             end.wait_up()
             end.wait_addresses()
         routes, self._routes = self._routes, []
-        for end, body in routes:
-            end.node.rtnl.batch(
-                [
-                    Request(
-                        rtnetlink.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body, f"ip route restore dev {end.name}"
-                    )
-                ]
-            )
+        for end, bodies in routes:
+            restore_routes(end.node, bodies)
 
     def flap(self, times: int = 1, period: float = 1.0) -> None:
         """Let the link go down and come up again, several times; returns when it is up for the last time.
@@ -186,7 +176,7 @@ class Link:
         with ExitStack() as undo:
             for end, old in before:
                 end.mtu = mtu
-                undo.callback(_set_mtu, self, end, old)
+                undo.callback(restore_mtu, self, end, old)
             mend = undo.pop_all()
         return Fault(self.lab.faults, f"the mtu of {self.a} -- {self.b} is {mtu}", mend.close, [])
 
@@ -403,23 +393,6 @@ class Link:
 
 def _sleep_until(moment: float) -> None:
     time.sleep(max(0.0, moment - time.monotonic()))
-
-
-def _set_mtu(link: Link, end: Interface, mtu: int) -> None:
-    if not link.removed:
-        end.mtu = mtu
-
-
-def _routes_through(interface: Interface) -> list[bytes]:
-    """Routes that somebody added through an interface, as the kernel dumps them. It makes the others itself."""
-    found = []
-    for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6):
-        for body in interface.node.rtnl.dump(rtnetlink.route_dump(family)):
-            protocol, kind = body[5], body[7]
-            index = attributes(body, 12).get(_RTA_OIF)
-            if index == struct.pack("=I", interface.index) and kind == _RTN_UNICAST and protocol != _RTPROT_KERNEL:
-                found.append(body)
-    return found
 
 
 def make_veth(lab: Lab, a: End, b: End, mtu: int | None) -> tuple[Interface, Interface]:
