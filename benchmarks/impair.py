@@ -1,4 +1,4 @@
-"""What impairing costs, and what the relay adds and carries, beside netem where there is one and beside a bare veth."""
+"""What impairing costs, and what each engine adds and carries, beside a bare veth."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ print(int(client.recv(100)) * 8 / (time.perf_counter() - begin))
 def engines() -> list[Engine]:
     """Those that work here."""
     return ["relay", "netem"] if feature("netem").present else ["relay"]
+
+
+def engines_for_a_rate() -> list[Engine]:
+    """Those and one more."""
+    return [*engines(), "tbf"] if feature("tbf").present else engines()
 
 
 def settings(engine: Engine) -> Iterator[str]:
@@ -84,4 +89,7 @@ def figures() -> list[str]:
                 f"impair: {engine}: adds {added * 1e3:.3f} ms to a ping; 20 ms one way give a round trip of "
                 f"{trip * 1e3:.2f} ms; TCP at 10 ms {whole / 1e6:.0f} Mbit/s, frame by frame {single / 1e6:.0f} Mbit/s"
             )
+        for engine in engines_for_a_rate():
+            link.impair(rate="1gbit", engine=engine)
+            lines.append(f"impair: {engine}: of a rate of 1 Gbit/s TCP carries {_bulk(left, right) / 1e6:.0f} Mbit/s")
     return lines

@@ -16,8 +16,7 @@ name               delay     jitter    loss    rate       source
 =================  ========  ========  ======  =========  ==========================================================
 LAN                100 us                                 a ping between two hosts on a gigabit switch takes some
                                                           0.2 ms (our figure); no rate, so that it costs no speed
-WIFI               2 ms      1 ms              40 mbit    Apple's Network Link Conditioner, profile "Wi-Fi": 40
-                                                          Mbit/s; delay and jitter of an idle channel (our figure)
+WIFI               2 ms      1 ms              40 mbit    a channel that is shared with a few others (our figure)
 WIFI_BAD           20 ms     15 ms     3 %     5 mbit     far from the access point or among many: retries of IEEE
                                                           802.11 show as jitter, and some frames are lost in spite
                                                           of them (our figure)
