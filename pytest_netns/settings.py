@@ -144,7 +144,8 @@ OPTIONS = (
     _Option(
         "leaks",
         _one_of(Leaks),
-        "What becomes of a test that leaves processes, namespaces, descriptors or threads of ours alive: error, off.",
+        "What becomes of a test that leaves labs, namespaces, processes, captures, descriptors or threads of ours "
+        "alive: error, off.",
         metavar="error|off",
     ),
 )

@@ -130,7 +130,7 @@ MISTAKES: list[tuple[str, Callable[[Town], object]]] = [
     (r"a trunk takes no address", lambda t: t.bridge.attach(t.bare, "10.8.0.9")),
     (r"is not attached to bridge 'br0'; attached: green", lambda t: t.bridge.detach(t.lone)),
     (r"can be attached to bridges, and .*'red'.* is none", lambda t: t.lab.host("new", t.red)),  # type: ignore[arg-type]
-    (r"is no host, router or bridge", lambda t: t.lab.connect(t.red, "blue")),  # type: ignore[arg-type]
+    (r"'blue': it is no host, router or bridge; did you mean lab\['blue'\]\?", lambda t: t.lab.connect(t.red, "blue")),  # type: ignore[arg-type]
     (r"is no host, router or bridge", lambda t: t.lab.connect(None, t.blue)),  # type: ignore[arg-type]
     (r"has no end in 'lone'", lambda t: t.link.end(t.lone)),
     # foreign and closed objects

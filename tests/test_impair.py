@@ -522,6 +522,8 @@ def test_bad_requests_change_nothing(pair: Pair) -> None:
         link.impair(loss="150%")
     with pytest.raises(TopologyError, match="toward='green' is none of its ends; they are 'red' and 'blue'"):
         link.impair(delay="1ms", toward=red.lab.host("green"))
+    with pytest.raises(TopologyError, match="they are 'red' and 'blue'; give the node, not its name"):
+        link.impair(delay="1ms", toward="blue")  # type: ignore[arg-type]
     with pytest.raises(TopologyError, match="known are 'auto', 'netem', 'tbf', 'relay'"):
         link.impair(delay="1ms", engine="magic")  # type: ignore[arg-type]
     with pytest.raises(TopologyError, match="seed=-1"):
@@ -576,6 +578,16 @@ def test_a_late_answer_is_explained_by_the_delay(pair: Pair, engine: Engine) -> 
     red.links[0].impair(delay="0.2s", toward=blue)
     with pytest.raises(ProbeFailure, match=r"cause: it works now: .*too late: delay 200ms configured on red:eth0"):
         assert_ping(red, blue, timeout=0.1)
+
+
+@pytest.mark.parametrize("slow", ["red", "blue"])
+def test_so_is_one_to_the_search_for_the_neighbour(town: Lab, slow: str) -> None:
+    red, blue = town.host("red"), town.host("blue")
+    link = town.connect(red, blue)
+    link.impair(delay="5s", toward=town["blue" if slow == "red" else "red"])  # what ``slow`` sends
+    late = rf"cause: .*ARP.*; it may have come too late: delay 5s configured on {slow}:eth0"
+    with pytest.raises(ProbeFailure, match=late):
+        assert_ping(red, blue.ip4, timeout=0.1)
 
 
 def test_chance_is_named_when_it_works_again(town: Lab) -> None:

@@ -122,7 +122,7 @@ def test_a_partial_answer_is_a_failure_that_shows_the_loss() -> None:
     result = PingResult("red", "blue", ip_address("10.0.0.2"), sent=4, received=3, rtts=(0.001,) * 3, ttl=64)
     assert not result
     assert result.loss == 0.25
-    assert "0.25 lost" in repr(result)
+    assert " 25% lost" in repr(result)
     assert not PingResult("red", "blue", ip_address("10.0.0.2"), sent=0, received=0)
 
 

@@ -117,7 +117,7 @@ def test_loss_counts_each_datagram(veth_pair: Pair) -> None:
     result = left.lab.loss(left, right, count=200)
     assert not result
     assert (result.sent, result.lost, result.loss) == (200, 10, 0.05)
-    assert "0.05 lost" in repr(result)
+    assert " 5% lost" in repr(result)
 
 
 def test_a_receiver_that_is_too_slow_proves_nothing(veth_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +162,30 @@ def test_assert_loss_states_the_interval(veth_pair: Pair) -> None:
         assert_loss(left, right, 1, count=10)
     with pytest.raises(ValueError, match="confidence is 1"):
         assert_loss(left, right, "5%", confidence=1)
+
+
+def test_where_nothing_comes_it_is_explained(veth_pair: Pair) -> None:
+    left, right = veth_pair
+    with right.block(), pytest.raises(ProbeFailure, match=r"(?s)no reply.*cause: a netfilter rule on 'right' drops"):
+        assert_rtt(left, right, 0, count=1, timeout=0.05)
+    with right.block(), pytest.raises(ProbeFailure, match=r"(?s)100% lost.*cause: a netfilter rule on 'right' drops"):
+        assert_loss(left, right, 0, count=1)
+    with right.block(protocol="tcp"), pytest.raises(ProbeFailure) as caught:
+        assert_rate(left, right, "1mbit", seconds=0.1)
+    assert "nothing came" in str(caught.value)
+    assert "\n  a ping is answered\n  in force: 'right' drops packets protocol tcp" in str(caught.value)
+
+
+def test_what_is_in_force_is_told_when_figures_differ(veth_pair: Pair) -> None:
+    left, right = veth_pair
+    left.links[0].impair(delay="5ms")
+    for check in (
+        lambda: assert_rtt(left, right, "1s", count=2),
+        lambda: assert_loss(left, right, "50%", count=100),
+        lambda: assert_rate(left, right, "8bit", seconds=0.1),
+    ):
+        with pytest.raises(ProbeFailure, match=r"\n  in force: left:eth0 is impaired: delay 5ms by "):
+            check()
 
 
 def test_statistics_are_those_of_ping() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_netns.assertions.retry import asked, check_node
+from pytest_netns.assertions.retry import asked, check_node, standing, why
 from pytest_netns.errors import ProbeFailure
 from pytest_netns.lab.node import Node
 from pytest_netns.units import (
@@ -66,6 +66,7 @@ def assert_rate(
         f"expected {measured_rate(wanted)} on the wire, give or take {tolerance:.3g} "
         f"({measured_rate(wanted - margin)} to {measured_rate(wanted + margin)}); {asked(result)}"
         f"{'; samples: ' + ', '.join(map(measured_rate, result.samples)) if result.samples else ''}"
+        f"{standing(source) if result else _nothing_came(source, destination)}"
     )
 
 
@@ -107,6 +108,7 @@ def assert_rtt(
     raise ProbeFailure(
         f"expected a median round-trip time of {measured_time(wanted)} ({allowed}), got "
         f"{found or 'no reply'}; {asked(result)}"
+        f"{standing(source) if found is not None else _unanswered(source, result)}"
     )
 
 
@@ -151,7 +153,18 @@ def assert_loss(
     raise ProbeFailure(
         f"expected a loss of {wanted:.4g}: {low} to {high} of {count} datagrams lost, which holds in "
         f"{confidence:.6g} of all runs; {asked(result)}: {result.lost} lost"
+        f"{standing(source) if result.received else _nothing_came(source, destination)}"
     )
+
+
+def _nothing_came(source: Node, destination: Node | Interface) -> str:
+    """What a ping tells of the path, as lines for a message."""
+    result = source.ping(destination)
+    return f"\n  a ping is answered{standing(source)}" if result else _unanswered(source, result)
+
+
+def _unanswered(source: Node, result: PingResult) -> str:
+    return f"\n{why(source, lambda questions: questions.ping_question(source, result, {}))}"
 
 
 def binomial_interval(count: int, probability: float, confidence: float) -> tuple[int, int]:

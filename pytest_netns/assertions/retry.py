@@ -92,6 +92,11 @@ def why(source: Node, question: Callable[[ModuleType], Question]) -> str:
         return f"explaining it failed: {error}"
 
 
+def standing(source: Node) -> str:
+    """What is broken or impaired on purpose, as lines for a message; empty if nothing is."""
+    return "".join(f"\n  in force: {each}" for each in source.lab.in_force())
+
+
 def check_node(source: object) -> None:
     """Raise TopologyError unless it is a node of a lab."""
     __tracebackhide__ = True

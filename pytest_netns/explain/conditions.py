@@ -98,7 +98,12 @@ def as_cause(found: list[Condition], *, least: float = 0.0) -> str | None:
     return f"the way is impaired on purpose: {'; '.join(map(str, lossy))}"
 
 
-def as_delay(found: list[Condition]) -> str:
-    """What makes answers late; empty if nothing does."""
-    slow = [each for each in found if each.impairment.delay or each.impairment.rate]
+def as_delay(found: list[Condition], *, rates: bool = True) -> str:
+    """What makes answers late; empty if nothing does.
+
+    Args:
+        found: those on the way.
+        rates: whether to think of rates too, which hold up what waits behind something else.
+    """
+    slow = [each for each in found if each.impairment.delay or (rates and each.impairment.rate)]
     return f"; it may have come too late: {'; '.join(map(str, slow))}" if slow else ""

@@ -98,7 +98,7 @@ def explain(lab: Lab, question: Question) -> Explanation:
     if (cause := as_cause(impaired, least=MOSTLY)) is not None:
         return _because(found, cause, impaired[0].interface.node.name, there.evidence)
     if (fault := deaf_neighbour(lab, there)) is not None:
-        cause = as_cause(impaired, least=OFTEN) or fault.cause
+        cause = as_cause(impaired, least=OFTEN) or f"{fault.cause}{as_delay(impaired, rates=False)}"
         return _because(found, cause, fault.node, [*there.evidence, *fault.evidence])
     found.evidence += there.evidence
     found.ruled_out += [
@@ -110,15 +110,16 @@ def explain(lab: Lab, question: Question) -> Explanation:
         return _because(found, fault.cause, fault.node, fault.evidence)
     if target is not None and source_address is not None:
         back = _way_back(lab, question, target, seen, source_address)
+        impaired = conditions(lab, there, back)
         fault = back.fault or deaf_neighbour(lab, back)
         if fault is not None:
+            late = as_delay(impaired, rates=False) if fault is not back.fault else ""
             return _because(
                 found,
-                f"the request reaches {target.name!r}, and its reply does not come back: {fault.cause}",
+                f"the request reaches {target.name!r}, and its reply does not come back: {fault.cause}{late}",
                 fault.node,
                 [*back.evidence, *fault.evidence],
             )
-        impaired = conditions(lab, there, back)
         found.evidence += [f"impaired: {each}" for each in impaired]
         found.ruled_out.append(f"way back: {' -> '.join(n.name for n in back.nodes)}")
         found.evidence += back.evidence

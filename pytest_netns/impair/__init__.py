@@ -1,1 +1,1 @@
-"""Impairments: links with delay, loss, a rate and more, by the kernel's netem or by a relay of ours."""
+"""Impairments: links with delay, loss, a rate and more, by the kernel's netem or tbf, or by a relay of ours."""

@@ -168,7 +168,7 @@ class ActiveImpairment(Impairment):
         reorder: part of the frames that is sent at once, 0 to 1.
         duplicate: part of the frames that is sent twice, 0 to 1.
         corrupt: part of the frames in which one bit is flipped, 0 to 1.
-        engine: ``netem`` or ``relay``.
+        engine: ``netem``, ``tbf`` or ``relay``.
         seed: what its random numbers began with; None if chosen by the machine.
         counters: what it has done so far.
     """

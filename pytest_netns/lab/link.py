@@ -342,6 +342,7 @@ class Link:
         shown = getattr(toward, "name", toward)
         raise TopologyError(
             f"{self!r}: toward={shown!r} is none of its ends; they are {self.a.node.name!r} and {self.b.node.name!r}"
+            f"{'; give the node, not its name' if isinstance(toward, str) else ''}"
         )
 
     # --------------------------------------------------------------- captures

@@ -41,7 +41,11 @@ class Whole:
         """The node, if it is an open one of this lab. Raises TopologyError: cannot ``verb`` the node, and why."""
         self.check_open()
         if not isinstance(node, Node):
-            raise TopologyError(f"lab {self.name!r}: cannot {verb} {node!r}: it is no host, router or bridge")
+            known = isinstance(node, str) and any(each.name == node for each in self)
+            raise TopologyError(
+                f"lab {self.name!r}: cannot {verb} {node!r}: it is no host, router or bridge"
+                f"{f'; did you mean lab[{node!r}]?' if known else ''}"
+            )
         if node.lab is not self:
             raise TopologyError(f"cannot {verb} {node.name!r}: it is a node of another lab ({node.lab!r})")
         if node.closed:

@@ -123,7 +123,7 @@ class PingResult:
         if self.duplicates:
             text += f", {self.duplicates} duplicates"
         if self.sent != self.received and self.received:
-            text += f", {self.loss:.3g} lost"
+            text += f", {100 * self.loss:.3g}% lost"
         if self.rtts:
             text += f", rtt {fmean(self.rtts) * 1000:.3f} ms, ttl {self.ttl}"
         if self.error is not None:

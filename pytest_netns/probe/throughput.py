@@ -118,7 +118,7 @@ class LossResult:
 
     def __repr__(self) -> str:
         text = f"{self.source} -> {self.destination}: {self.sent} datagrams sent, {self.received} received"
-        text += f", {self.loss:.3g} lost" if self.lost else ""
+        text += f", {100 * self.loss:.3g}% lost" if self.lost else ""
         text += f", {self.duplicates} duplicates" if self.duplicates else ""
         text += f", {self.reordered} out of order" if self.reordered else ""
         return f"<LossResult {text}{f': {self.error}' if self.error else ''}>"
