@@ -86,6 +86,8 @@ def test_rejecting_is_an_answer(three: tuple[Host, Host, Host]) -> None:
         assert red.tcp(blue, 80).state == "closed"
         assert red.udp(blue, 80, b"x").state in ("closed", "unreachable")
         assert red.ping(blue)
+    with blue.block(protocol=6, port=80, reject=True):
+        assert red.tcp(blue, 80).state == "closed"
     with blue.block(protocol="icmp", reject=True):
         assert red.ping(blue.ip4, timeout=SHORT).error is not None
     with blue.block(reject=True):

@@ -109,6 +109,17 @@ def test_the_public_key_is_worked_out(lab: Lab, userspace: bool) -> None:
     assert red.add_wireguard("wg1", listen_port=1, userspace=userspace).public_key != PUBLIC
 
 
+def test_what_is_left_out_is_no_longer_known(
+    pair: tuple[WireGuard, WireGuard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = pair
+    told: list[PeerChange] = []
+    monkeypatch.setattr(one, "set_peer", told.append)
+    one.add_peer(two, preshared_key=b64encode(b"k" * 32).decode(), keepalive=25)
+    one.add_peer(two)
+    assert [(each.preshared_key, each.keepalive) for each in told] == [(b"k" * 32, 25), (bytes(32), 0)]
+
+
 def test_over_ipv6_with_many_networks(lab: Lab, userspace: bool) -> None:
     """So many that they come in several messages."""
     red, blue = lab.host("red"), lab.host("blue")

@@ -29,7 +29,7 @@ def assert_rate(
     destination: Node | Interface,
     rate: Quantity,
     *,
-    tolerance: float = 0.05,
+    tolerance: Quantity = 0.05,
     seconds: float = 1.0,
     protocol: Protocol = "tcp",
     omit: float = 0.25,
@@ -40,7 +40,7 @@ def assert_rate(
         source: who sends.
         destination: who receives.
         rate: in bit/s, or in tc's words: ``"10mbit"``.
-        tolerance: share of the rate by which the measured one may differ, 0 to 1.
+        tolerance: share of the rate by which the measured one may differ, 0 to 1, or text: ``"5%"``.
         seconds: how long to measure; the shorter, the more a single burst counts.
         protocol: ``"tcp"``, or ``"udp"``, which is sent a fifth faster than ``rate``, so that a slower path shows.
         omit: seconds at the beginning that are not counted.
@@ -51,7 +51,8 @@ def assert_rate(
     __tracebackhide__ = True
     check_node(source)
     wanted = bits_per_second("rate", rate)
-    margin = wanted * fraction("tolerance", tolerance)
+    share = fraction("tolerance", tolerance)
+    margin = wanted * share
     result = source.lab.throughput(
         source,
         destination,
@@ -63,7 +64,7 @@ def assert_rate(
     if result and abs(result.wire_rate - wanted) <= margin:
         return result
     raise ProbeFailure(
-        f"expected {measured_rate(wanted)} on the wire, give or take {tolerance:.3g} "
+        f"expected {measured_rate(wanted)} on the wire, give or take {share:.3g} "
         f"({measured_rate(wanted - margin)} to {measured_rate(wanted + margin)}); {asked(result)}"
         f"{'; samples: ' + ', '.join(map(measured_rate, result.samples)) if result.samples else ''}"
         f"{standing(source) if result else _nothing_came(source, destination)}"
@@ -146,8 +147,8 @@ def assert_loss(
     wanted = fraction("loss", loss)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence!r}; it can be more than 0 and less than 1")
-    low, high = binomial_interval(count, wanted, confidence)
     result = source.lab.loss(source, destination, count=count, per_second=per_second, size=size)
+    low, high = binomial_interval(count, wanted, confidence)
     if result.sent == count and low <= result.lost <= high:
         return result
     raise ProbeFailure(

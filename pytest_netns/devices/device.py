@@ -78,6 +78,12 @@ class Device(Interface):
     def release(self) -> None:
         """Called before its host is closed."""
 
+    def lost(self) -> None:
+        """Called when its host has crashed: it went with the namespace that was."""
+        self._removed = True
+        self.release()
+        self.node.forget_device(self)
+
     def wait_up(self, *, port: bool = False, timeout: float = CARRIER_DEADLINE) -> None:
         """Wait until it carries frames.
 

@@ -114,7 +114,8 @@ class WireGuard(Device):
         Args:
             peer: the far device, or its public key in base64.
             endpoint: where it listens: a node, an interface or an address, with a UDP port if not 51820. For a device
-                that is its host, unless another is named; None for a bare key: the peer calls.
+                that is its host, unless another is named; None for a bare key: the peer calls, or is
+                where it was known to be.
             allowed_ips: the networks behind it; for a device, its addresses unless others are named. No routes are
                 made of them (``host.add_route(network, interface=...)`` does).
             preshared_key: a further secret of both, in base64.
@@ -138,7 +139,7 @@ class WireGuard(Device):
                 public_key,
                 endpoint=self._endpoint(endpoint, device, where),
                 allowed_ips=tuple(allowed),
-                preshared_key=None if preshared_key is None else decode_key(preshared_key, where),
+                preshared_key=bytes(32) if preshared_key is None else decode_key(preshared_key, where),
                 keepalive=keepalive,
             )
         )

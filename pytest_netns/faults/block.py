@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 
 from pytest_netns.errors import TopologyError
@@ -28,6 +29,7 @@ _HOOKS = {
 
 _NAMED = ("tcp", "udp", "sctp", "icmp")
 _WITH_PORTS = ("tcp", "udp", "sctp")
+_NUMBERS: dict[int, str] = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp", socket.IPPROTO_SCTP: "sctp"}
 #: Neighbour discovery (RFC 4861) is not counted as ICMP: without it IPv6 is dead as a whole.
 _ICMP = {4: "meta l4proto icmp", 6: "icmpv6 type != { 133, 134, 135, 136, 137 }"}
 
@@ -94,9 +96,10 @@ def _protocol_matches(host: Node, version: int | None, protocol: str | int | Non
         check_port(port)
         if protocol is None:
             return [f"tcp dport {port}", f"udp dport {port}"]
-        if protocol not in _WITH_PORTS:
+        named = _NUMBERS.get(protocol, protocol) if isinstance(protocol, int) else protocol
+        if named not in _WITH_PORTS:
             raise TopologyError(f"{host.name!r}: block(port={port}): protocol {protocol!r} has no ports")
-        return [f"{protocol} dport {port}"]
+        return [f"{named} dport {port}"]
     if protocol is None:
         return [""]
     if protocol == "icmp":

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
+from pytest_netns.faults.block import Block
 from pytest_netns.faults.fault import Fault
+from pytest_netns.faults.freeze import Freeze
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix
+from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.node import Node
 from pytest_netns.lab.restore import configured_routes, restore_routes
 
@@ -47,13 +51,19 @@ class Crash(Fault):
             _Port(end, end.is_set_up, [a for a in end.addresses if not a.is_link_local])
             for link in host.links
             for end in link.interfaces
-            if end.node is host
+            if end.node is host and not link.is_gone
         ]
         self._routes = configured_routes(host)
         # First the cables, so that nothing that dies can say good-bye.
-        host.rtnl.batch([rtnetlink.link_down(port.interface.index, port.interface.name) for port in self._ports])
+        if self._ports:
+            host.rtnl.batch([rtnetlink.link_down(port.interface.index, port.interface.name) for port in self._ports])
         host.kill_processes()
         host.renew([port.interface for port in self._ports])
+        for device in host.devices:
+            device.lost()
+        for fault in host.lab.faults:
+            if isinstance(fault, Block | Freeze) and fault.nodes == (host,):
+                fault.forget()
         super().__init__(host.lab.faults, f"{host.name!r} has crashed", self._restart, [host])
 
     @property
@@ -66,7 +76,10 @@ class Crash(Fault):
         host = self._host
         if host.closed:
             return
-        for port in self._ports:
+        present = {interface.index for interface in host.interfaces.values()}
+        # A link may have been removed meanwhile.
+        ports = [port for port in self._ports if port.interface.index in present]
+        for port in ports:
             requests = [rtnetlink.link_up(port.interface.index, port.interface.name)] if port.up else []
             requests += [
                 rtnetlink.address_add(port.interface.index, port.interface.name, address) for address in port.addresses
@@ -75,12 +88,22 @@ class Crash(Fault):
                 host.rtnl.batch(requests)
         for link in host.links:
             ends = link.interfaces
-            if all(end.is_set_up for end in ends):
+            if not link.is_gone and all(end.is_set_up for end in ends):
                 for end in ends:
-                    end.wait_up(port=bool(end.state.port_state))
+                    # As when links are made: who has asked for a spanning tree awaits it by Bridge.wait_converged().
+                    tree = isinstance(end.node, Bridge) and end.node.settings.stp
+                    end.wait_up(port=bool(end.state.port_state) and not tree)
                     end.wait_addresses()
-        restore_routes(host, self._routes)
-        host.configure_anew()
+        for fault in host.lab.faults:
+            fault.restarted(host)
+        with ExitStack() as last:
+            last.callback(host.configure_anew)
+            restore_routes(host, self._routes, present)
+
+    def postpone(self, end: Interface, routes: list[bytes]) -> None:
+        """An end that was down at the crash comes up at the restart, and has these routes then."""
+        self._ports = [replace(port, up=True) if port.interface == end else port for port in self._ports]
+        self._routes += routes
 
     def stops(self, way: Sequence[Node], kind: str) -> Node | None:
         """The host, if it is on the way.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
+from pytest_netns.faults.filter import Filter
 from pytest_netns.lab.node import Node
 
 
@@ -19,17 +21,26 @@ class Fault:
         what: in a few words, with the names of the nodes.
         undo: mends it.
         nodes: those that it is about.
+        filters: nftables rules that do it, and are not a host's own: a host that restarts gets them again.
 
     Attributes:
         what: as given.
         nodes: as given.
     """
 
-    def __init__(self, register: Faults, what: str, undo: Callable[[], None], nodes: Sequence[Node] = ()) -> None:
+    def __init__(
+        self,
+        register: Faults,
+        what: str,
+        undo: Callable[[], None],
+        nodes: Sequence[Node] = (),
+        filters: Sequence[Filter] = (),
+    ) -> None:
         self.what = what
         self.nodes: tuple[Node, ...] = tuple(nodes)
         self._register = register
         self._undo = undo
+        self._filters = tuple(filters)
         register.add(self)
 
     def __repr__(self) -> str:
@@ -47,6 +58,12 @@ class Fault:
         """Mend it; nothing happens if it was mended before. Raises what the mending raises."""
         if self._register.drop(self):
             self._undo()
+
+    def restarted(self, host: Node) -> None:
+        """Called when a host has come back from a crash, which the network around it has not seen."""
+        for each in self._filters:
+            if each.node is host:
+                each.renew()
 
     def forget(self) -> None:
         """Called by whoever has mended it by another way."""
@@ -75,6 +92,7 @@ class Faults:
     """The faults of a lab that are in force, in the order of their making."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()  # a schedule makes and mends them in its thread
         self._faults: list[Fault] = []
 
     def __iter__(self) -> Iterator[Fault]:
@@ -88,13 +106,15 @@ class Faults:
 
     def add(self, fault: Fault) -> None:
         """Take note of one."""
-        self._faults.append(fault)
+        with self._lock:
+            self._faults.append(fault)
 
     def drop(self, fault: Fault) -> bool:
         """Strike one off; False if it was not in force."""
-        before = len(self._faults)
-        self._faults = [other for other in self._faults if other is not fault]
-        return len(self._faults) < before
+        with self._lock:
+            before = len(self._faults)
+            self._faults = [other for other in self._faults if other is not fault]
+            return len(self._faults) < before
 
     def undo_all(self) -> list[Exception]:
         """Mend everything, the last fault first, and return what went wrong."""

@@ -31,7 +31,14 @@ class Filter:
         text = [f"table {self.table} {{"]
         for name, head, rules in chains:
             text += [f"  chain {name} {{", f"    {head} policy accept;", *(f"    {rule}" for rule in rules), "  }"]
-        node.nft("\n".join([*text, "}"]))
+        self._text = "\n".join([*text, "}"])
+        node.nft(self._text)
+
+    def renew(self) -> None:
+        """Set it again if the node has another namespace than before. Raises CommandError."""
+        if self.node.inode != self._inode:
+            self.node.nft(self._text)
+            self._inode = self.node.inode
 
     @property
     def packets(self) -> int:

@@ -42,8 +42,8 @@ class Freeze(Fault):
         return self._host if way and way[-1] is self._host and kind != "ping" else None
 
 
-def freeze(register: Faults, host: Breakable) -> Freeze:
-    """See ``Host.freeze``."""
+def stop_all(host: Breakable) -> None:
+    """Stop the processes of a host, and return when they have stopped. Raises WaitTimeout."""
     deadline = time.monotonic() + _DEADLINE
     stopped: set[int] = set()
     # A process may fork between the look and the signal, so the look is repeated until it finds nothing new.
@@ -58,7 +58,6 @@ def freeze(register: Faults, host: Breakable) -> Freeze:
             shown = ", ".join(f"{pid} ({_command(pid)})" for pid in waiting)
             raise WaitTimeout(f"freezing {host.name!r}: processes did not stop within {_DEADLINE:g} s: {shown}")
         os.sched_yield()
-    return Freeze(register, host)
 
 
 def send(pid: int, number: signal.Signals) -> None:

@@ -37,8 +37,8 @@ class Partition(Fault):
         shown = [", ".join(node.name for node in group) for group in groups]
         arrow = " -x-> " if one_way else " | "
         self._groups = groups
-        self._filters = filters
-        super().__init__(register, f"partition {arrow.join(shown)}", self._remove, [n for g in groups for n in g])
+        nodes = [node for group in groups for node in group]
+        super().__init__(register, f"partition {arrow.join(shown)}", self._remove, nodes, filters)
 
     @property
     def packets(self) -> int:

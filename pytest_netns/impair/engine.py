@@ -168,6 +168,10 @@ class Impairments:
         """All of them in words. Asks nobody."""
         return [f"{each.interface} is impaired: {each.last} by {each.engine}" for each in list(self._active.values())]
 
+    def delays(self) -> float:
+        """Seconds by which all of them together may delay a frame. Asks nobody."""
+        return sum(each.last.delay + each.last.jitter for each in list(self._active.values()))
+
     def setting(self, interface: Interface) -> tuple[Impairment, int | None, Engine] | None:
         """What was set last: what, with which seed, by which engine. Asks nobody."""
         engine = self._active.get(_key(interface))

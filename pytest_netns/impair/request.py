@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import NetnsError, TopologyError
-from pytest_netns.impair.impairment import ActiveImpairment, Counters, Impairment
+from pytest_netns.impair.impairment import ActiveImpairment, Counters, Engine, Impairment
 from pytest_netns.units import Quantity
 
 if TYPE_CHECKING:
@@ -40,11 +40,19 @@ def _settings(interfaces: Sequence[Interface]) -> list[Callable[[], object]]:
     """What brings each impairment back as it is now."""
     found: list[Callable[[], object]] = []
     for interface in interfaces:
-        setting = interface.node.impairments.setting(interface)
-        found.append(
-            interface.heal if setting is None else partial(interface.node.impairments.apply, interface, *setting)
-        )
+        found.append(partial(_restore, interface, interface.node.impairments.setting(interface)))
     return found
+
+
+def _restore(interface: Interface, setting: tuple[Impairment, int | None, Engine] | None) -> None:
+    try:
+        _ = interface.state
+    except TopologyError:
+        return  # its link was removed, or its node closed, and the impairment went with it
+    if setting is None:
+        interface.heal()
+    else:
+        interface.node.impairments.apply(interface, *setting)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ AF_UNSPEC, AF_INET, AF_BRIDGE, AF_INET6 = 0, 2, 7, 10
 IFF_UP = 0x1
 IFF_RUNNING = 0x40
 
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER = 1, 3, 4, 10
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_GSO_MAX_SEGS = 1, 3, 4, 10, 40
 IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_NET_NS_FD = 16, 18, 26, 28
 IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 29, 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
@@ -91,6 +91,12 @@ def link_mtu(index: int, name: str, mtu: int) -> Request:
     """``ip link set NAME mtu BYTES``."""
     body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MTU, _U32.pack(mtu))
     return Request(RTM_NEWLINK, 0, body, f"ip link set {name} mtu {mtu}")
+
+
+def link_gso_max_segs(index: int, name: str, segments: int) -> Request:
+    """``ip link set NAME gso_max_segs N``."""
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_GSO_MAX_SEGS, _U32.pack(segments))
+    return Request(RTM_NEWLINK, 0, body, f"ip link set {name} gso_max_segs {segments}")
 
 
 def link_move(index: int, name: str, netns: int, new_name: str | None = None, new_index: int | None = None) -> Request:

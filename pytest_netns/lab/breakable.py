@@ -73,8 +73,8 @@ class Breakable(Node):
     def freeze(self) -> Freeze:
         """Stop all its processes (SIGSTOP), daemons included. Its kernel goes on: pings and SYNs are answered.
 
-        Processes of the test itself are not meant, nor are those started after it. Hosts that share one namespace
-        freeze together.
+        Processes of the test itself are not meant, nor are those started after it; called again it stops those too.
+        Hosts that share one namespace freeze together.
 
         Returns:
             The fault: as a context manager it thaws them at the end of its block.
@@ -82,11 +82,12 @@ class Breakable(Node):
         Raises:
             WaitTimeout: a process did not stop within 5 seconds.
         """
-        from pytest_netns.faults.freeze import freeze
+        from pytest_netns.faults.freeze import Freeze, stop_all
 
         self.lab.check_node(self, "freeze")
+        stop_all(self)
         if self._freeze is None or not self._freeze.in_force:
-            self._freeze = freeze(self.lab.faults, self)
+            self._freeze = Freeze(self.lab.faults, self)
         return self._freeze
 
     def thaw(self) -> None:
@@ -102,6 +103,7 @@ class Breakable(Node):
     def crash(self) -> Crash:
         """Everything of it is gone at once, as by a power cut: processes, sockets, connections, neighbours, rules.
 
+        So are its devices (``add_...``), blocks and freezing, which are not undone by anybody any more.
         Others see the carrier of its links go, and then nothing: no reset, no farewell. Captures on it end. What runs
         in the test itself (``call``, ``with host:``) is left in the namespace that was.
 
@@ -127,6 +129,13 @@ class Breakable(Node):
     def addresses(self) -> list[AddressWithPrefix]:
         """Its addresses, IPv4 first, link-local ones last; of a crashed host those that it will have again."""
         return super().addresses() if self.crashed is None else self.crashed.addresses
+
+    def postpone(self, end: Interface, routes: list[bytes]) -> bool:
+        """A link of a crashed host comes up with it."""
+        crash = self.crashed
+        if crash is not None:
+            crash.postpone(end, routes)
+        return crash is not None or super().postpone(end, routes)
 
     # ------------------------------------------------------------- for Crash
 

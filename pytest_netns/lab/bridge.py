@@ -135,18 +135,28 @@ class Bridge(Switching):
                     return self._plug_in(host, here, link, bridge, address)
         return self.lab.attach(self, host, None if address in (KEEP, RENEW) else address).end(host)
 
+    def postpone(self, end: Interface, routes: list[bytes]) -> bool:
+        """A port that was detached is set up when it is attached again."""
+        return end in self._unplugged or super().postpone(end, routes)
+
     def hand_over(self, port: Interface, link: Link, to: Bridge) -> Interface:
         """Move an unplugged ``port``, an end of ``link``, into the namespace of the bridge ``to``."""
         moved = Interface(to, to.new_port_name(link.other(port).node.name), to.slots.next_index())
+        impaired = self.impairments.setting(port)
+        self.impairments.forget(port)
         try:
             self.rtnl.batch([rtnetlink.link_move(port.index, port.name, to.fd, moved.name, moved.index)])
         except BaseException:
             to.free_port_name(moved.name)
+            if impaired is not None:
+                self.impairments.apply(port, *impaired)
             raise
         del self._unplugged[port]
         self.free_port_name(port.name)
         link.replace_end(port, moved)
         to._unplugged[moved] = link
+        if impaired is not None:
+            to.impairments.apply(moved, *impaired)
         return moved
 
     def _plug_in(

@@ -113,6 +113,8 @@ class Lab(Observed, Troubled):
         Raises:
             ExceptionGroup: everything that went wrong, e.g. ProcessDied for processes that had ended unasked.
         """
+        # Not under the lock, which their actions may wait for.
+        self._cancel_schedules()
         with self._lock:
             if self._closed:
                 return

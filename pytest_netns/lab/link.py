@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, Unpack
@@ -15,7 +15,9 @@ from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.netlink import Request
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix, VethEnd
-from pytest_netns.lab.restore import restore_mtu, restore_routes, routes_through
+from pytest_netns.lab.mtus import Mtus
+from pytest_netns.lab.node import Node
+from pytest_netns.lab.restore import restore_routes, routes_through
 
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from pytest_netns.lab.addressing import Segment
     from pytest_netns.lab.bridge import Bridge
     from pytest_netns.lab.lab import Lab
-    from pytest_netns.lab.node import Node
     from pytest_netns.units import Quantity
 
 
@@ -63,7 +64,8 @@ class Link:
         self._segment = segment
         self._owns_segment = owned
         self._removed = False
-        self._routes: list[tuple[Interface, list[bytes]]] = []
+        self._routes: dict[Interface, list[bytes]] = {}
+        self._mtus = Mtus(self)
         self._cut: Fault | None = None
 
     def __repr__(self) -> str:
@@ -115,30 +117,40 @@ class Link:
         """
         self._check()
         for end in self.interfaces:
-            self._routes.append((end, routes_through(end)))
+            self._routes.setdefault(end, []).extend(routes_through(end))
         for end in self.interfaces:
             end.down()
         if self._cut is None or not self._cut.in_force:
             self._cut = Fault(self.lab.faults, f"{self.a} -- {self.b} is down", self._mend, [])
         return self._cut
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was removed, or went with the namespace of one of its ends."""
+        return self._removed or any(end.node.closed for end in self.interfaces)
+
     def _mend(self) -> None:
-        if not self._removed:
+        if not self.is_gone:
             self.up()
 
     def up(self) -> None:
-        """Set both ends up, wait for the carrier, and restore the routes that the kernel forgot at ``down()``."""
+        """Set both ends up, wait for the carrier, and restore the routes that the kernel forgot at ``down()``.
+
+        A route that was set anew since is left as it is. The end in a host that has crashed comes up when that is
+        restarted, and the port of a bridge that was detached when it is attached again.
+        """
         self._check()
         if self._cut is not None:
             self._cut.forget()
-        for end in self.interfaces:
+        routes, self._routes = self._routes, {}
+        ready = [end for end in self.interfaces if not _postponed(end, routes.get(end, []))]
+        for end in ready:
             end.up()
-        for end in self.interfaces:
+        for end in ready if len(ready) == 2 else []:
             end.wait_up()
             end.wait_addresses()
-        routes, self._routes = self._routes, []
-        for end, bodies in routes:
-            restore_routes(end.node, bodies)
+        for end in ready:
+            restore_routes(end.node, routes.get(end, []))
 
     def flap(self, times: int = 1, period: float = 1.0) -> None:
         """Let the link go down and come up again, several times; returns when it is up for the last time.
@@ -154,7 +166,7 @@ class Link:
         """
         if isinstance(times, bool) or not isinstance(times, int) or times < 1:
             raise TopologyError(f"{self!r}: flap(times={times!r}): expected a whole number from 1")
-        if not 0 < period < float("inf"):
+        if isinstance(period, bool) or not isinstance(period, int | float) or not 0 < period < float("inf"):
             raise TopologyError(f"{self!r}: flap(period={period!r}): expected seconds, more than 0")
         began = time.monotonic()
         for turn in range(times):
@@ -169,16 +181,21 @@ class Link:
             The fault: as a context manager it sets what was before at the end of its block.
 
         Raises:
+            TopologyError: it is no number of bytes, or the link was removed.
             KernelError: it is out of range.
         """
         self._check()
-        before = [(end, end.mtu) for end in self.interfaces]
         with ExitStack() as undo:
-            for end, old in before:
-                end.mtu = mtu
-                undo.callback(restore_mtu, self, end, old)
+            for end in self.interfaces:
+                undo.callback(self.ask_mtu(end, mtu))
             mend = undo.pop_all()
         return Fault(self.lab.faults, f"the mtu of {self.a} -- {self.b} is {mtu}", mend.close, [])
+
+    def ask_mtu(self, end: Interface, mtu: int) -> Callable[[], None]:
+        """Change the mtu of one end; returns what takes that back. Raises KernelError, TopologyError."""
+        if isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31:
+            raise TopologyError(f"{self!r}: mtu={mtu!r}: expected bytes, a whole number")
+        return self._mtus.ask(end, mtu)
 
     def black_hole(self, mtu: int) -> Fault:
         """Make it a path-MTU black hole (RFC 2923 2.1): packets of more than ``mtu`` bytes vanish without a word.
@@ -375,14 +392,16 @@ class Link:
     def remove(self) -> None:
         """Delete both ends: removing one removes the other. Takes some 15 ms (an RCU grace period)."""
         self._check()
-        for end in self.interfaces:
+        alive = [end for end in self.interfaces if not end.node.closed]
+        for end in alive:
             end.node.impairments.forget(end)
-        addresses = [*self._given, *(address for end in self.interfaces for address in end.addresses)]
-        try:
-            self.a.node.rtnl.batch([rtnetlink.link_delete(self.a.index, self.a.name)])
-        except KernelError as error:
-            if error.errno != errno.ENODEV:  # somebody has deleted it by hand: what is left to do is ours
-                raise
+        addresses = [*self._given, *(address for end in alive for address in end.addresses)]
+        for end in alive[:1]:
+            try:
+                end.node.rtnl.batch([rtnetlink.link_delete(end.index, end.name)])
+            except KernelError as error:
+                if error.errno != errno.ENODEV:  # deleted by hand, or with the other end: what is left to do is ours
+                    raise
         self._removed = True
         if self._cut is not None:
             self._cut.forget()
@@ -390,6 +409,11 @@ class Link:
         if self._owns_segment:
             self.lab.plan.free(self._segment.networks)
         self.lab.forget(self)
+
+
+def _postponed(end: Interface, routes: list[bytes]) -> bool:
+    """Whether its node sets it up later, with its routes."""
+    return isinstance(end.node, Node) and end.node.postpone(end, routes)
 
 
 def _sleep_until(moment: float) -> None:

@@ -101,6 +101,11 @@ class Node(Prober):
             return dict(os.environ)  # its /run is its own, and so are the locks in it
         return super().environment()
 
+    def postpone(self, end: Interface, routes: list[bytes]) -> bool:
+        """Called when a link of it is about to be set up: True if this end is set up later, with these routes."""
+        del end, routes
+        return False
+
     def next_index(self) -> int:
         """An interface index that is free."""
         return self.slots.next_index()

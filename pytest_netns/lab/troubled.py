@@ -88,11 +88,15 @@ class Troubled(Whole):
             self._schedules.append(schedule)
             return schedule
 
+    def _cancel_schedules(self) -> None:
+        """Let no schedule carry out anything more, and wait for the actions that are under way."""
+        for schedule in self._schedules:  # an action may add one meanwhile, and it is met here too
+            schedule.cancel()
+
     def _end_faults(self) -> list[Exception]:
-        """Stop all schedules, and mend what would outlive the lab: faults in namespaces that were adopted."""
+        """Tell what schedules could not do, and mend what outlives the lab: faults in namespaces that were adopted."""
         errors: list[Exception] = []
         for schedule in self._schedules:
-            schedule.cancel()
             if isinstance(error := schedule.untold(), Exception):
                 errors.append(error)
         for fault in reversed(list(self.faults)):

@@ -31,8 +31,10 @@ _FULL = {4: 1472, 6: 1452}
 #: Seconds between two samples.
 INTERVAL = 0.1
 #: Seconds without a datagram after which no more is expected; and in which the end must come once all is sent.
-_QUIET = 0.5
+_QUIET = 1.0
 _SETTLE = 2.0
+#: Seconds at most for the queues on the way to empty themselves.
+_DRAINED = 600.0
 #: Least bytes of a datagram: what numbers them.
 _SMALLEST = 16
 
@@ -171,6 +173,8 @@ def loss(
 ) -> LossResult:
     """See ``Lab.loss``."""
     check_range("count", count, 1, 1_000_000)
+    if not isinstance(count, int):
+        raise ValueError(f"count is {count!r}; it is a whole number")
     check_range("size", size, _SMALLEST, 65507)
     check_range("per_second", per_second, 1, 1_000_000)
     check_range("timeout", timeout, 0.01, 3600)
@@ -241,7 +245,7 @@ def _exchange(
         port = json.loads(listening.output.splitlines()[0])["port"]
         argv = _argv(f"send_{protocol}", {**arguments, "scope": scope, "port": port})
         sent: dict[str, object] = json.loads(source.run(argv, env=dict(os.environ)).stdout.splitlines()[-1])
-        return sent, _last_words(listening)
+        return sent, _last_words(listening, _SETTLE + source.impairments.delays())
     finally:
         listening.kill()
         receiver.forget(listening)
@@ -254,12 +258,15 @@ def _scope_at(receiver: Namespace, address: Address) -> int:
     return next(i.index for i in receiver.interfaces.values() if any(a.ip == address for a in i.addresses))
 
 
-def _last_words(listening: Process) -> dict[str, object]:
-    """What the receiver says at its end, for which it is asked if it does not come by itself."""
+def _last_words(listening: Process, settle: float) -> dict[str, object]:
+    """What the receiver says at its end, for which it is asked if it does not come by itself.
+
+    It goes on as long as something comes: a slow link has a queue to empty.
+    """
     try:
-        listening.wait(_SETTLE)
+        listening.wait(settle)
     except WaitTimeout:
         listening.send_signal(signal.SIGTERM)
-        listening.wait(_SETTLE)
+        listening.wait(_DRAINED)
     last: dict[str, object] = json.loads(listening.output.splitlines()[-1])
     return {} if "port" in last else last  # a TCP receiver that nobody has connected to says no more

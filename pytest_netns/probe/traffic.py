@@ -7,6 +7,8 @@ lack. Arguments and results are JSON; the receiver says first on which port it l
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import socket
 import struct
@@ -121,14 +123,6 @@ def send_tcp(
     _say({})
 
 
-class _Stop(Exception):
-    pass
-
-
-def _stop(*_: object) -> None:
-    raise _Stop
-
-
 def receive_udp(
     family: int,
     address: str,
@@ -140,44 +134,52 @@ def receive_udp(
     count: int | None,
     **_: object,
 ) -> None:
-    """Count datagrams: for a time, or until all of a number have come or nothing comes any more."""
+    """Count datagrams: for a time, or until all of a number have come or nothing comes any more.
+
+    SIGTERM tells that no end will come beyond what is still under way.
+    """
     sock = _receiver(family, address, scope)
     sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-    signal.signal(signal.SIGTERM, _stop)
+    told, tell = os.pipe2(os.O_NONBLOCK)
+    signal.set_wakeup_fd(tell)
+    signal.signal(signal.SIGTERM, lambda *_: None)
     _say({"port": sock.getsockname()[1]})
     meter, size = _Meter(interval, omit, seconds), 0
     seen: set[int] = set()
     duplicates, reordered, highest, segments = 0, 0, -1, 0
     sent: int | None = None
-    try:
-        while True:
-            try:
-                data, control, _flags, _from = sock.recvmsg(65536, 64)
-            except TimeoutError:
-                break  # the end was seen, and nothing has come since
-            magic, end, number = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (0, 0, 0)
-            if magic != _MAGIC:
-                continue
-            if end:
-                sent = number
-                sock.settimeout(quiet)
-            else:
-                segments += 1
-                size += len(data)
-                whole, parts = struct.unpack("=qq", control[0][2])
-                if meter.mark(whole + parts / 1e9, size, segments) and count is None:
-                    break
-                if number in seen:
-                    duplicates += 1
-                elif count is not None:
-                    seen.add(number)
-                    reordered += number < highest
-                    highest = max(highest, number)
-            if sent is not None and len(seen) >= sent:
+    patience: float | None = None
+    waiting = [sock.fileno(), told]
+    while True:
+        try:
+            data, control, _flags, _from = sock.recvmsg(65536, 64, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            ready = select.select(waiting, [], [], patience)[0]
+            if not ready:
+                break  # nothing has come since
+            if told in ready:
+                waiting, patience = waiting[:1], quiet
+            continue
+        magic, end, number = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (0, 0, 0)
+        if magic != _MAGIC:
+            continue
+        if end:
+            sent = number
+            patience = quiet
+        else:
+            segments += 1
+            size += len(data)
+            whole, parts = struct.unpack("=qq", control[0][2])
+            if meter.mark(whole + parts / 1e9, size, segments) and count is None:
                 break
-    except _Stop:
-        pass  # told by who started us: no end has come
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if number in seen:
+                duplicates += 1
+            elif count is not None:
+                seen.add(number)
+                reordered += number < highest
+                highest = max(highest, number)
+        if sent is not None and len(seen) >= sent:
+            break
     drops = struct.unpack_from("=I", sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36), 4 * _DROPS)[0]
     counts = {"received": len(seen), "duplicates": duplicates, "reordered": reordered, "drops": drops}
     _say({**meter.result(), **counts})

@@ -1,0 +1,74 @@
+"""Mtus: those that are asked of the ends of a link for a while, several at a time perhaps, and what was before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_netns.kernel.rtnetlink import AddressWithPrefix
+from pytest_netns.lab.restore import restore_routes, routes_through
+
+if TYPE_CHECKING:
+    from pytest_netns.interface import Interface
+    from pytest_netns.lab.link import Link
+
+#: Below it the kernel takes IPv6 away from an interface, with its addresses and routes (RFC 8200 section 5).
+_LEAST_OF_IPV6 = 1280
+
+
+@dataclass(slots=True)
+class _Side:
+    """One end of a link, which may be another interface by and by: see ``Bridge.attach``."""
+
+    base: int = 0
+    asked: list[tuple[object, int]] = field(default_factory=list)
+    addresses: list[AddressWithPrefix] = field(default_factory=list)
+    routes: list[bytes] = field(default_factory=list)
+
+
+class Mtus:
+    """Those of one link.
+
+    Args:
+        link: whose ends.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._sides = _Side(), _Side()
+
+    def ask(self, end: Interface, mtu: int) -> Callable[[], None]:
+        """Give an end an mtu; returns what takes that back, in whatever order.
+
+        Raises:
+            KernelError: it is out of range.
+        """
+        number = self._link.interfaces.index(end)
+        side, token = self._sides[number], object()
+        if not side.asked:
+            side.base = end.mtu
+        self._set(number, mtu)
+        side.asked.append((token, mtu))
+        return lambda: self._take_back(number, token)
+
+    def _take_back(self, number: int, token: object) -> None:
+        side = self._sides[number]
+        side.asked = [each for each in side.asked if each[0] is not token]
+        if not self._link.is_gone:
+            self._set(number, side.asked[-1][1] if side.asked else side.base)
+
+    def _set(self, number: int, mtu: int) -> None:
+        side, end = self._sides[number], self._link.interfaces[number]
+        before = end.mtu
+        if mtu < _LEAST_OF_IPV6 <= before:
+            side.addresses = [each for each in end.addresses if each.version == 6 and not each.is_link_local]
+            side.routes = routes_through(end)
+        if mtu != before:
+            end.mtu = mtu
+        if before < _LEAST_OF_IPV6 <= mtu:
+            for address in side.addresses:
+                if address not in end.addresses:
+                    end.add_address(address)
+            end.wait_addresses()
+            restore_routes(end.node, side.routes)
