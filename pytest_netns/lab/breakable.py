@@ -131,7 +131,7 @@ class Breakable(Node):
         return super().addresses() if self.crashed is None else self.crashed.addresses
 
     def postpone(self, end: Interface, routes: list[bytes]) -> bool:
-        """A link of a crashed host comes up with it."""
+        """The ``end`` of a link of a crashed host comes up with it, and its ``routes`` are set then."""
         crash = self.crashed
         if crash is not None:
             crash.postpone(end, routes)

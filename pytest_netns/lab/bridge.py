@@ -136,7 +136,7 @@ class Bridge(Switching):
         return self.lab.attach(self, host, None if address in (KEEP, RENEW) else address).end(host)
 
     def postpone(self, end: Interface, routes: list[bytes]) -> bool:
-        """A port that was detached is set up when it is attached again."""
+        """An ``end`` that was detached is set up when it is attached again; bridges have no ``routes``."""
         return end in self._unplugged or super().postpone(end, routes)
 
     def hand_over(self, port: Interface, link: Link, to: Bridge) -> Interface:

@@ -392,6 +392,7 @@ class Link:
     def remove(self) -> None:
         """Delete both ends: removing one removes the other. Takes some 15 ms (an RCU grace period)."""
         self._check()
+        self.lab.check_open()
         alive = [end for end in self.interfaces if not end.node.closed]
         for end in alive:
             end.node.impairments.forget(end)
