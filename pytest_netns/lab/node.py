@@ -102,7 +102,7 @@ class Node(Prober):
         return super().environment()
 
     def postpone(self, end: Interface, routes: list[bytes]) -> bool:
-        """Called when a link of it is about to be set up: True if this ``end`` is set up later, with these ``routes``."""
+        """Called when a link of it is about to be set up: True if ``end`` is set up later, with ``routes``."""
         del end, routes
         return False
 
