@@ -5,6 +5,8 @@ It is loaded in every run, so what it needs is imported when a test has failed, 
 
 from __future__ import annotations
 
+import inspect
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -108,6 +110,11 @@ class _Watch:
         if self._recorder is not None:
             self._recorder.begin()
 
+    def sweep(self) -> None:
+        """Namespaces may have closed: nothing holds them any longer."""
+        if self._recorder is not None:
+            self._recorder.sweep()
+
     def close(self) -> None:
         """The session ends."""
         if self._recorder is not None:
@@ -179,12 +186,19 @@ def met(config: pytest.Config, namespace: Namespace) -> None:
     config.stash[_KEY].met(namespace)
 
 
+def sweep(config: pytest.Config) -> None:
+    """A test is torn down: the recorder lets go of its namespaces, before anybody looks for what keeps them."""
+    config.stash[_KEY].sweep()
+
+
 def tell(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     """Add to the report of a failed test what answers the next question, and write its artifacts.
 
     The sections are part of the failure's own text where that can have some, so that they are in JUnit XML too.
     """
     watch = item.config.stash[_KEY]
+    if watch.case.nodeid != item.nodeid:  # the set-up of another plugin has failed before ours began
+        watch.begin(item.nodeid)
     if report.failed:
         watch.case.failed_in = watch.case.failed_in or report.when or ""
         teller = _Teller(item, watch)
@@ -240,11 +254,16 @@ class _Teller:
 
     def _labs(self) -> list[Lab]:
         """The test's labs that are open: what its fixtures gave it, and what was made since it began."""
+        if "pytest_netns.lab.lab" not in sys.modules:  # nobody has made one
+            return []
+        from pytest_netns.lab.lab import Lab
+
         found: dict[int, Lab] = {}
         for value in getattr(self._item, "funcargs", {}).values():
             each = value[0] if isinstance(value, tuple) and value else value
-            lab: Lab | None = getattr(each, "lab", each)
-            if lab is not None and hasattr(lab, "failed") and hasattr(lab, "supervisor"):
+            # Only what is there without asking: a proxy's __getattr__ may do anything.
+            lab = each if isinstance(each, Lab) else inspect.getattr_static(each, "lab", None) and each.lab
+            if isinstance(lab, Lab):
                 found[id(lab)] = lab
         wide = self._watch.labs if "lab_factory" in getattr(self._item, "fixturenames", ()) else ()
         for lab in (*self._case.labs, *wide):
@@ -258,6 +277,8 @@ class _Teller:
 
     def _look(self) -> list[_Section]:
         """Look at all labs, open ones and those that the failure has closed. Tells nothing."""
+        if "pytest_netns.namespace" not in sys.modules:  # nothing of ours was ever used
+            return []
         from pytest_netns.report.snapshot import snapshot, snapshot_of
 
         self._case.seen = [self._seen(lab, snapshot(lab)) for lab in self._labs() if len(lab)]

@@ -75,6 +75,17 @@ def leave_all() -> list[str]:
     return left
 
 
+def leave_down_to(namespace: Namespace) -> list[str]:
+    """Leave a namespace that the calling thread has entered, and all that it entered after; names those."""
+    left: list[str] = []
+    while any(each is namespace for each, _ in _inside.stack):
+        innermost = _inside.stack[-1][0]
+        if innermost is not namespace:
+            left.append(innermost.name)
+        innermost.__exit__(None, None, None)
+    return left
+
+
 class Namespace(Views):
     """One isolated network stack: interfaces, addresses, routes, neighbours, sockets and netfilter rules of its own.
 

@@ -7,8 +7,9 @@ for work that goes to threads of a pool, which may be older than the test, see `
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from pytest_netns import session as _session
 if TYPE_CHECKING:
     from pytest_netns.namespace import Namespace
 
+_WRAPPED = pytest.StashKey[bool]()
 _KEY: pytest.StashKey[Namespace] = pytest.StashKey()
 
 
@@ -36,11 +38,29 @@ def enter(item: pytest.Item) -> None:
     from pytest_netns.thread_pools import carry_work
 
     carry_work()
+    for each in item.listchain()[:-1]:
+        if isinstance(each, pytest.Package) and _WRAPPED not in each.stash:
+            each.stash[_WRAPPED] = True
+            each.setup = functools.partial(_at_home, each.setup)  # type: ignore[method-assign]
     namespace = Namespace(item.name[:60], ahead=True)
     nursery.order()  # for the next test, while this one runs
     namespace.__enter__()
     item.stash[_KEY] = namespace
+    _leave_before_wider_teardown(item)
     _failed.met(item.config, namespace)
+
+
+def _leave_before_wider_teardown(item: pytest.Item) -> None:
+    """Leave in the item's own teardown: after the finalizers of the test's fixtures, and before those of wider ones."""
+    teardown = item.teardown
+
+    def and_leave() -> None:
+        try:
+            teardown()
+        finally:
+            leave(item)
+
+    item.teardown = and_leave  # type: ignore[method-assign]
 
 
 def leave(item: pytest.Item) -> None:
@@ -48,11 +68,24 @@ def leave(item: pytest.Item) -> None:
     namespace = item.stash.get(_KEY, None)
     if namespace is None:
         return
+    from pytest_netns.namespace import leave_down_to
+
     del item.stash[_KEY]
+    item.__dict__.pop("teardown", None)
     try:
-        namespace.__exit__(None, None, None)
+        left = leave_down_to(namespace)
     finally:
         namespace.close()
+    if left:
+        _session.did_not_leave(left)
+
+
+def _at_home(setup: Callable[[], None]) -> None:
+    """A package's ``setup_module`` is no fixture: pytest calls it when the first test of the package is set up."""
+    from pytest_netns.namespace import at_home
+
+    with at_home():
+        setup()
 
 
 def finish() -> None:

@@ -120,8 +120,11 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     finally:
         if _session.needs_networks(item):
-            _per_test.leave(item)
-            _session.come_home()
+            try:
+                _per_test.leave(item)
+            finally:
+                _failed.sweep(item.config)
+                _session.come_home()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import pytest
 
@@ -187,10 +187,15 @@ def come_home() -> None:
 
     left = leave_all()
     if left:
-        pytest.fail(
-            f"the test entered {', '.join(map(repr, left))} and did not leave; enter a namespace by a with statement",
-            pytrace=False,
-        )
+        did_not_leave(left)
+
+
+def did_not_leave(left: list[str]) -> NoReturn:
+    """Fail the teardown of a test."""
+    pytest.fail(
+        f"the test entered {', '.join(map(repr, left))} and did not leave; enter a namespace by a with statement",
+        pytrace=False,
+    )
 
 
 class Closable(Protocol):

@@ -80,7 +80,7 @@ class Recorder:
 
     def begin(self) -> None:
         """A test begins: forget what came before."""
-        self._sweep()
+        self.sweep()
         self._ended.clear()
         self._troubles.clear()
         for track in self._tracks.values():
@@ -94,7 +94,8 @@ class Recorder:
             if track.group is group:
                 self._stop(inode)
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Stop listening to namespaces that have closed; what came from them is kept until the next test."""
         for inode, track in list(self._tracks.items()):
             if track.node.closed:
                 self._stop(inode)

@@ -339,3 +339,27 @@ def test_packets_without_a_place_for_them_are_a_usage_error(project: Project, wo
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "ini key netns_pcap=all: the packets are kept" in result.stdout.str()
     assert project.run(*workers, "--netns-pcap=off").ret == pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.mark.parametrize("how", [["--netns-isolate"], []])
+@pytest.mark.parametrize("whose", ["failed", "all"])
+def test_what_is_recorded_is_no_leak(project: Project, user: User, how: list[str], whose: str) -> None:
+    project.write("test_inside.py", "def test_inside(netns):\n    netns.run(['true'])\n")
+    project.run(*how, "--netns-artifacts=art", f"--netns-pcap={whose}", user=user).assert_outcomes(passed=1)
+
+
+def test_the_folder_has_the_tests_name_whoever_fails_its_set_up(project: Project) -> None:
+    project.write(
+        "conftest.py",
+        """
+        import pytest
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_setup(item):
+            raise RuntimeError(item.name)
+        """,
+    )
+    project.write("test_inside.py", "def test_one():\n    pass\n\ndef test_two():\n    pass\n")
+    project.run("--netns-artifacts=art").assert_outcomes(errors=2)
+    names = sorted(folder.name for folder in (project.folder / "art").iterdir())
+    assert ["test_one" in names[0], "test_two" in names[1]] == [True, True], names

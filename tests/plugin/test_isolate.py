@@ -326,3 +326,129 @@ def test_it(number, worker_id):
         running.go_on()
         running.go_on()
         running.result().assert_outcomes(passed=2)
+
+
+# ------------------------------------------------------------------------------------------------ what is around tests
+
+
+def test_wider_fixtures_are_torn_down_at_home_whoever_comes_last(project: Project, user: User) -> None:
+    project.write(
+        "test_inside.py",
+        WHERE
+        + """
+WHEN = []
+
+@pytest.fixture(scope="module")
+def wide():
+    yield
+    WHEN.append(here() == HOME)
+
+@pytest.fixture(scope="module")
+def broken(request):
+    request.addfinalizer(lambda: WHEN.append(here() == HOME))
+    raise LookupError
+
+@pytest.fixture
+def narrow():
+    inside = mine()
+    yield
+    assert here() == inside
+
+def teardown_module():
+    assert WHEN == [True, True], WHEN
+    assert here() == HOME
+
+def test_at_home(wide):  # which sets it up
+    assert here() == HOME
+
+@pytest.mark.netns
+def test_inside(wide, narrow):
+    mine()
+
+@pytest.mark.netns
+@pytest.mark.xfail(raises=LookupError, strict=True)
+def test_broken(wide, broken):
+    pass
+""",
+    )
+    project.run("-p", "no:randomly", user=user).assert_outcomes(passed=2, xfailed=1)
+
+
+def test_a_package_is_set_up_and_torn_down_at_home(project: Project, user: User) -> None:
+    (project.folder / "pkg").mkdir(mode=0o755)
+    project.write(
+        "pkg/__init__.py",
+        """
+        import os
+
+        HOME = []
+
+        def here():
+            return os.readlink("/proc/thread-self/ns/net")
+
+        def setup_module():
+            HOME.append(here())
+
+        def teardown_module():
+            assert HOME == [here()]
+        """,
+    )
+    project.write(
+        "pkg/test_inside.py",
+        """
+        from pkg import HOME, here
+
+        def test_inside():
+            assert here() not in HOME and len(HOME) == 1
+        """,
+    )
+    project.run("--netns-isolate", user=user).assert_outcomes(passed=1)
+
+
+def test_who_does_not_leave_another_namespace_is_the_one_that_fails(project: Project, user: User) -> None:
+    project.write(
+        "test_inside.py",
+        WHERE
+        + """
+@pytest.mark.netns
+def test_enters(netns):
+    netns.__enter__()
+
+def test_at_home():
+    assert here() == HOME
+
+@pytest.mark.netns
+def test_inside():
+    mine()
+""",
+    )
+    result = project.run("-p", "no:randomly", user=user)
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_enters*", "*the test entered 'netns' and did not leave*"])
+    result.stdout.no_fnmatch_line("*still alive*")
+
+
+def test_after_an_interrupt_the_session_ends_at_home(project: Project, user: User) -> None:
+    project.write(
+        "conftest.py",
+        """
+        import os
+
+        def here():
+            return os.readlink("/proc/thread-self/ns/net")
+
+        def pytest_collection_modifyitems(config):
+            config.seen = []
+
+        def pytest_runtest_logstart(nodeid):
+            global HOME
+            HOME = here()
+
+        def pytest_unconfigure(config):
+            print("at home:", here() == HOME)
+        """,
+    )
+    project.write("test_inside.py", "def test_inside():\n    raise KeyboardInterrupt\n")
+    result = project.run("--netns-isolate", user=user)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "at home: True" in result.stdout.str()

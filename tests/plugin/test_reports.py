@@ -330,3 +330,31 @@ def test_captures_made_to_explain_are_not_shown_as_those_of_the_test(project: Pr
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E *ProbeFailure: *", f"E *{CAUSE}"])
     result.stdout.no_fnmatch_line("*netns: packets*")
+
+
+def test_the_values_of_fixtures_are_not_asked(project: Project) -> None:
+    project.write(
+        "test_inside.py",
+        """
+        import pytest
+
+        class Proxy:
+            def __getattr__(self, name):
+                raise RuntimeError("nobody may ask me for " + name)
+
+        @pytest.fixture
+        def proxy():
+            return Proxy()
+
+        def test_theirs(proxy):
+            assert 0
+
+        def test_beside_ours(proxy, lab):
+            lab.host("red")
+            assert 0
+        """,
+    )
+    result = project.run()
+    result.assert_outcomes(failed=2)
+    result.stdout.no_fnmatch_line("*nobody may ask me*")
+    result.stdout.fnmatch_lines(["*netns: lab*"])
