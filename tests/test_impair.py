@@ -84,7 +84,11 @@ class Stream:
         self.came: list[tuple[int, float]] = []
 
     def send(self, count: int, gap: float = 0.0) -> None:
-        """Send so many, with so many seconds between two, and take what comes meanwhile."""
+        """Send so many, with so many seconds between two, and take what comes meanwhile.
+
+        A receiver, or a relay, on a slow processor takes fewer in a second; what is more than that is lost.
+        """
+        gap *= SLOWNESS
         begin = time.monotonic()
         for position in range(count):
             while (left := begin + position * gap - time.monotonic()) > 0:

@@ -12,15 +12,16 @@ from slowness import patient
 from pytest_netns import Fault, Host, Lab, Link, NetnsError, TopologyError, eventually
 
 SINK = """
-import socket
-server = socket.create_server(("", 5001))
-while True:
-    client, _ = server.accept()
+import socket, threading
+def serve(client):
     taken = 0
     while taken < 300_000 and (data := client.recv(1 << 16)):
         taken += len(data)
     client.send(b"%d" % taken)
     client.close()
+server = socket.create_server(("", 5001))
+while True:
+    threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
 """
 SOURCE = """
 import socket, sys
