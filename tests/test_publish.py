@@ -20,7 +20,9 @@ import json, os, signal, subprocess, sys
 from pytest_netns import Host, Lab, Namespace, PrivilegeError, TopologyError
 
 def ip(*words):
-    return subprocess.run(["ip", *words], capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(["ip", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done
+    return done.stdout
 
 def command(*words):
     done = subprocess.run([sys.executable, "-m", "pytest_netns", *words], capture_output=True, text=True)

@@ -29,12 +29,12 @@ def has_asked(frames: Sequence[Frame], address: Address) -> bool:
 
 
 def _is_searched(source: Node, address: Address) -> bool:
-    """Whether the kernel has asked for the next hop before, and waits. It asks once a second."""
+    """Whether the kernel has asked for the next hop before, and waits, or has just given up. It asks once a second."""
     try:
         hop = source.route_to(address).gateway or address
     except NetnsError:
         return False
-    return any(n.address == hop and n.state == "INCOMPLETE" for n in source.neighbours())
+    return any(n.address == hop and n.state in ("INCOMPLETE", "FAILED") for n in source.neighbours())
 
 
 def _sought(frame: Frame) -> bytes | None:
