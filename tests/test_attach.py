@@ -4,14 +4,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from devices import made
+from own_run import with_own_run
 
 from pytest_netns import Host, Lab, Namespace, TopologyError
 
@@ -256,17 +255,6 @@ NAMED = """
     subprocess.run(["ip", "netns", "delete", "theirs"], check=True)
     print(json.dumps(found))
 """
-
-
-def with_own_run(code: str) -> str:
-    """What a python program prints that sees an empty /run, in a mount namespace of its own."""
-    mounted = 'mount -t tmpfs -o mode=0755 tmpfs /run && exec "$@"'
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounted, "sh"]
-    done = subprocess.run(
-        [*command, sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_name_of_ip_netns_is_attached_to_and_survives(netns: Namespace) -> None:

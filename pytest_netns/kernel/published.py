@@ -9,16 +9,19 @@ import errno
 import json
 import os
 import re
-from dataclasses import dataclass
+import socket
+import struct
+from dataclasses import asdict, dataclass
 
 from pytest_netns.errors import PrivilegeError, TopologyError
 from pytest_netns.kernel.foreign import NAMED
-from pytest_netns.kernel.syscalls import MS_BIND, MS_REC, mount, unmount
+from pytest_netns.kernel.syscalls import MS_BIND, MS_REC, entered, mount, open_namespace, unmount
 
 #: Where the owners' records are; beside NAMED, as ``ip netns list`` would take them for namespaces there.
 RECORDS = "/run/pytest-netns"
 
 _MNT_DETACH = 2
+_SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, from Linux 5.14
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
@@ -45,6 +48,30 @@ def _started(pid: int) -> str | None:
             return file.read().rpartition(")")[2].split()[19]
     except OSError:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """What tells a namespace from all others.
+
+    The kernel gives the inode of one that has gone to the next that is made; a cookie it gives once. Kernels without
+    cookies have 0 for all.
+    """
+
+    inode: int
+    cookie: int
+
+
+def _identity(fd: int) -> _Identity:
+    """Of namespace ``fd``. Raises OSError: the caller may not enter it."""
+    with entered(fd), socket.socket(socket.AF_UNIX) as sock:
+        try:
+            (cookie,) = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))
+        except OSError as error:
+            if error.errno != errno.ENOPROTOOPT:
+                raise
+            cookie = 0
+    return _Identity(os.fstat(fd).st_ino, cookie)
 
 
 def _make_run_writable() -> None:
@@ -88,7 +115,7 @@ def publish(fd: int, name: str) -> Publication:
     except OSError as error:
         raise PrivilegeError(f"cannot publish as {name!r}: {error.filename or NAMED}: {error.strerror}") from error
     try:
-        record = {"name": name, "pid": os.getpid(), "started": _started(os.getpid()), "inode": os.fstat(fd).st_ino}
+        record = {"name": name, "pid": os.getpid(), "started": _started(os.getpid()), **asdict(_identity(fd))}
         with open(f"{RECORDS}/{name}.json", "w", encoding="utf-8") as file:
             json.dump(record, file)
         mount(f"/proc/self/fd/{fd}", path, None, MS_BIND)
@@ -117,18 +144,20 @@ def _remove(name: str) -> None:
             pass  # others have records in it
 
 
-def _record(file: str) -> tuple[str, int, str | None, int] | None:
-    """The name, owner, its start and the inode that a record tells; None if we have not written it."""
+def _record(file: str) -> tuple[str, int, str | None, _Identity] | None:
+    """The name, owner, its start and the namespace that a record tells; None if we have not written it."""
     try:
         with open(f"{RECORDS}/{file}", encoding="utf-8") as stream:
             record = json.load(stream)
-        name, pid, started, inode = (record[key] for key in ("name", "pid", "started", "inode"))
+        name, pid, started = (record[key] for key in ("name", "pid", "started"))
+        namespace = _Identity(record["inode"], record["cookie"])
     except (IsADirectoryError, ValueError, KeyError, TypeError):
         return None
     # What is removed hangs on it, so nothing in it is believed that we would not have written.
     right = isinstance(name, str) and _NAME.fullmatch(name) and file == f"{name}.json"
-    right = right and isinstance(pid, int) and isinstance(inode, int) and isinstance(started, str | None)
-    return (name, pid, started, inode) if right else None
+    right = right and isinstance(pid, int) and isinstance(started, str | None)
+    right = right and isinstance(namespace.inode, int) and isinstance(namespace.cookie, int)
+    return (name, pid, started, namespace) if right else None
 
 
 def reap() -> list[str]:
@@ -147,11 +176,11 @@ def reap() -> list[str]:
         if record is None:
             done.append(f"{RECORDS}/{file}: not a record of ours, left alone")
             continue
-        name, pid, started, inode = record
+        name, pid, started, namespace = record
         if _started(pid) == started:
             continue
         try:
-            if _inode(f"{NAMED}/{name}") in (inode, None) or not os.path.ismount(f"{NAMED}/{name}"):
+            if _bound(name) in (namespace, None):
                 _remove(name)
                 done.append(f"{name}: removed, its owner {pid} is dead")
             else:
@@ -162,8 +191,13 @@ def reap() -> list[str]:
     return done
 
 
-def _inode(path: str) -> int | None:
-    try:
-        return os.stat(path).st_ino
-    except OSError:
+def _bound(name: str) -> _Identity | None:
+    """The namespace that has a name; None if none has."""
+    path = f"{NAMED}/{name}"
+    if not os.path.ismount(path):
         return None
+    fd = open_namespace(path)
+    try:
+        return _identity(fd)
+    finally:
+        os.close(fd)

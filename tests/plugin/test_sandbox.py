@@ -319,7 +319,7 @@ def test_a_refusal_of_always_skips_and_says_why(project: Project) -> None:
 
 def test_sysctls_that_cannot_be_written_skip_and_say_why(project: Project) -> None:
     project.write("test_inside.py", USES_A_NETWORK)
-    read_only = ("unshare", "--mount", "sh", "-c", 'mount --bind -o ro /proc/sys /proc/sys && exec "$@"', "sh")
+    read_only = ("unshare", "--mount", "sh", "-c", 'mount -n --bind -o ro /proc/sys /proc/sys && exec "$@"', "sh")
     result = project.run("-rs", user="root", through=read_only)
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED*/proc/sys is read-only*--security-opt systempaths=unconfined*"])
