@@ -124,10 +124,16 @@ _INSIDE = {
     "pytest_netns.devices.kinds",
     "pytest_netns.kernel.netlink",
     "pytest_netns.lab.breakable",
+    "pytest_netns.lab.breakable_link",
+    "pytest_netns.lab.cable",
+    "pytest_netns.lab.device_owner",
     "pytest_netns.lab.devices",
+    "pytest_netns.lab.impairable_link",
     "pytest_netns.lab.nat",
     "pytest_netns.lab.prober",
+    "pytest_netns.lab.stacked",
     "pytest_netns.lab.switching",
+    "pytest_netns.lab.tunnels",
     "pytest_netns.views",
 }
 #: In these modules, what users meet.
@@ -277,7 +283,7 @@ class Api(SphinxDirective):
 
 
 #: What a base calls itself in its annotations, and whom users meet instead.
-_MET_AS = {"Breakable": "Host", "Devices": "Host", "Switching": "Bridge"}
+_MET_AS = {"Breakable": "Host", "DeviceOwner": "Host", "BreakableLink": "Link", "Cable": "Link", "Switching": "Bridge"}
 
 
 def leave_builtins(app: Sphinx, doctree: nodes.document) -> None:

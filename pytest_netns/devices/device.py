@@ -23,7 +23,7 @@ from pytest_netns.kernel.tables import decode_link
 from pytest_netns.lab.naming import check_interface_name
 
 if TYPE_CHECKING:
-    from pytest_netns.lab.devices import Devices
+    from pytest_netns.lab.device_owner import DeviceOwner
 
 Addresses = str | IPv4Interface | IPv6Interface | Iterable[str | IPv4Interface | IPv6Interface] | None
 
@@ -41,11 +41,11 @@ class Device(Interface):
         remote: the far end of a tunnel that has one; else None.
     """
 
-    node: Devices
+    node: DeviceOwner
     lower: Interface | None = None
     remote: Address | None = None
 
-    def __init__(self, node: Devices, name: str, index: int, kind: str) -> None:
+    def __init__(self, node: DeviceOwner, name: str, index: int, kind: str) -> None:
         super().__init__(node, name, index)
         self._kind = kind
         self._removed = False
@@ -212,7 +212,7 @@ class Maker:
         TopologyError: a bad name, address, MTU or MAC address.
     """
 
-    def __init__(self, node: Devices, kind: str, wanted: Wanted) -> None:
+    def __init__(self, node: DeviceOwner, kind: str, wanted: Wanted) -> None:
         self.node = node
         self.kind = kind
         self.wanted = wanted

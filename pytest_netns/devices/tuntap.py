@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from scapy.packet import Packet
 
     from pytest_netns.capture.pattern import Pattern
-    from pytest_netns.lab.devices import Devices
+    from pytest_netns.lab.device_owner import DeviceOwner
 
 _TUNSETIFF, _TUNSETIFINDEX = 0x400454CA, 0x400454DA
 _IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x0001, 0x0002, 0x1000
@@ -45,7 +45,7 @@ class Tun(Device):
 
     ethernet = False
 
-    def __init__(self, node: Devices, name: str, index: int, kind: str) -> None:
+    def __init__(self, node: DeviceOwner, name: str, index: int, kind: str) -> None:
         super().__init__(node, name, index, kind)
         self._fd = -1
         self._chatter = False

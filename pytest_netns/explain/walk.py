@@ -12,7 +12,7 @@ from pytest_netns.explain.segment import Reach, connected, down_reason, has_addr
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.rtnetlink import Address
 from pytest_netns.kernel.tables import Route
-from pytest_netns.lab.devices import Devices
+from pytest_netns.lab.device_owner import DeviceOwner
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.node import Node
 
@@ -138,7 +138,7 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
 
 def _underlay_fault(lab: Lab, node: Node, out: Interface) -> Fault | None:
     """What is wrong below a device: with the link that it lies upon, or with the way to the far end of a tunnel."""
-    device = next((each for each in node.devices if each == out), None) if isinstance(node, Devices) else None
+    device = next((each for each in node.devices if each == out), None) if isinstance(node, DeviceOwner) else None
     if device is None:
         return None
     if device.lower is not None and isinstance(device.lower.node, Node):

@@ -19,14 +19,15 @@ from pytest_netns.lab.node import Node
 from pytest_netns.lab.router import Router
 
 if TYPE_CHECKING:
-    from pytest_netns.lab.link import Link
+    from pytest_netns.lab.breakable_link import BreakableLink
+    from pytest_netns.lab.cable import Cable
 
 _IFINFO = 16  # bytes of struct ifinfomsg
 #: What a router would say: RFC 1191, RFC 8201.
 _SILENCED = ("icmp type destination-unreachable icmp code frag-needed", "icmpv6 type packet-too-big")
 
 
-def black_hole(link: Link, mtu: int) -> Fault:
+def black_hole(link: BreakableLink, mtu: int) -> Fault:
     """See ``Link.black_hole``."""
     ends = [end for end in link.interfaces if isinstance(end.node, Router | Bridge)]
     if not ends:
@@ -52,7 +53,7 @@ def black_hole(link: Link, mtu: int) -> Fault:
     return Fault(link.lab.faults, what, mend.close, nodes, filters)
 
 
-def _stations(link: Link) -> list[Interface]:
+def _stations(link: Cable) -> list[Interface]:
     """The ends, of the link and of all that bridges join with it, that are in hosts and routers."""
     found: dict[Interface, None] = {}
     links, todo = {link}, [link]

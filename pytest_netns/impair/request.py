@@ -14,7 +14,7 @@ from pytest_netns.units import Quantity
 
 if TYPE_CHECKING:
     from pytest_netns.interface import Interface
-    from pytest_netns.lab.link import Link
+    from pytest_netns.lab.cable import Cable
 
 
 def requested(impairment: Impairment | None, where: str, **given: Quantity | None) -> Impairment:
@@ -79,7 +79,7 @@ def restored_on_error(interfaces: Sequence[Interface]) -> Iterator[None]:
         raise
 
 
-def of_both(link: Link) -> ActiveImpairment | None:
+def of_both(link: Cable) -> ActiveImpairment | None:
     """See ``Link.impairment``."""
     there, back = (end.impairment for end in link.interfaces)
     if there is None and back is None:

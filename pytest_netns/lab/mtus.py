@@ -11,7 +11,7 @@ from pytest_netns.lab.restore import restore_routes, routes_through
 
 if TYPE_CHECKING:
     from pytest_netns.interface import Interface
-    from pytest_netns.lab.link import Link
+    from pytest_netns.lab.cable import Cable
 
 #: Below it the kernel takes IPv6 away from an interface, with its addresses and routes (RFC 8200 section 5).
 _LEAST_OF_IPV6 = 1280
@@ -34,7 +34,7 @@ class Mtus:
         link: whose ends.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Cable) -> None:
         self._link = link
         self._sides = _Side(), _Side()
 

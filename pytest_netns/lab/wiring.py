@@ -11,9 +11,10 @@ from pytest_netns.interface import parse_address
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix
 from pytest_netns.lab.addressing import AddressSpec, Segment, Subnet, SubnetSpec
 from pytest_netns.lab.bridge import Bridge
-from pytest_netns.lab.link import End, Link, make_veth
+from pytest_netns.lab.link import Link
 from pytest_netns.lab.naming import check_interface_name
 from pytest_netns.lab.node import Node
+from pytest_netns.lab.veth import End, make_veth
 
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab

@@ -1,0 +1,142 @@
+"""BreakableLink: the faults that can be put upon a link."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.faults.fault import Fault
+from pytest_netns.interface import Interface
+from pytest_netns.lab.cable import Cable
+from pytest_netns.lab.mtus import Mtus
+from pytest_netns.lab.node import Node
+from pytest_netns.lab.restore import restore_routes, routes_through
+
+if TYPE_CHECKING:
+    from pytest_netns.lab.lab import Lab
+
+
+class BreakableLink(Cable):
+    """A link that can fail."""
+
+    def __init__(self, lab: Lab, a: Interface, b: Interface) -> None:
+        super().__init__(lab, a, b)
+        self._routes: dict[Interface, list[bytes]] = {}
+        self._mtus = Mtus(self)
+        self._cut: Fault | None = None
+
+    def down(self) -> Fault:
+        """Set both ends down, as if the cable were pulled. Addresses stay, and ``up()`` brings the routes back.
+
+        Returns:
+            The fault: as a context manager it sets the link up again at the end of its block.
+        """
+        self._check()
+        for end in self.interfaces:
+            self._routes.setdefault(end, []).extend(routes_through(end))
+        for end in self.interfaces:
+            end.down()
+        if self._cut is None or not self._cut.in_force:
+            self._cut = Fault(self.lab.faults, f"{self.a} -- {self.b} is down", self._mend, [])
+        return self._cut
+
+    def _mend(self) -> None:
+        if not self.is_gone:
+            self.up()
+
+    def up(self) -> None:
+        """Set both ends up, wait for the carrier, and restore the routes that the kernel forgot at ``down()``.
+
+        A route that was set anew since is left as it is. The end in a host that has crashed comes up when that is
+        restarted, and the port of a bridge that was detached when it is attached again.
+        """
+        self._check()
+        if self._cut is not None:
+            self._cut.forget()
+        routes, self._routes = self._routes, {}
+        ready = [end for end in self.interfaces if not _postponed(end, routes.get(end, []))]
+        for end in ready:
+            end.up()
+        for end in ready if len(ready) == 2 else []:
+            end.wait_up()
+            end.wait_addresses()
+        for end in ready:
+            restore_routes(end.node, routes.get(end, []))
+
+    def flap(self, times: int = 1, period: float = 1.0) -> None:
+        """Let the link go down and come up again, several times; returns when it is up for the last time.
+
+        To go on meanwhile: ``lab.schedule([(0, lambda: link.flap(3, 0.2))])``.
+
+        Args:
+            times: how often, 1 or more.
+            period: seconds from one going down to the next; it is down for the first half.
+
+        Raises:
+            TopologyError: a number out of range, or the link was removed.
+        """
+        if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+            raise TopologyError(f"{self!r}: flap(times={times!r}): expected a whole number from 1")
+        if isinstance(period, bool) or not isinstance(period, int | float) or not 0 < period < float("inf"):
+            raise TopologyError(f"{self!r}: flap(period={period!r}): expected seconds, more than 0")
+        began = time.monotonic()
+        for turn in range(times):
+            with self.down():
+                _sleep_until(began + (turn + 0.5) * period)
+            _sleep_until(began + (turn + 1) * period)
+
+    def set_mtu(self, mtu: int) -> Fault:
+        """Change the mtu of both ends, in bytes.
+
+        Returns:
+            The fault: as a context manager it sets what was before at the end of its block.
+
+        Raises:
+            TopologyError: it is no number of bytes, or the link was removed.
+            KernelError: it is out of range.
+        """
+        self._check()
+        with ExitStack() as undo:
+            for end in self.interfaces:
+                undo.callback(self.ask_mtu(end, mtu))
+            mend = undo.pop_all()
+        return Fault(self.lab.faults, f"the mtu of {self.a} -- {self.b} is {mtu}", mend.close, [])
+
+    def ask_mtu(self, end: Interface, mtu: int) -> Callable[[], None]:
+        """Change the mtu of one end; returns what takes that back. Raises KernelError, TopologyError."""
+        if isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31:
+            raise TopologyError(f"{self!r}: mtu={mtu!r}: expected bytes, a whole number")
+        return self._mtus.ask(end, mtu)
+
+    def black_hole(self, mtu: int) -> Fault:
+        """Make it a path-MTU black hole (RFC 2923 2.1): packets of more than ``mtu`` bytes vanish without a word.
+
+        The routers and bridges at its ends get that mtu, and routers say nothing about packets that are too big, on
+        whichever interface. A host at one end goes on with the mtu that it has.
+
+        Args:
+            mtu: bytes; at least 68 for IPv4 and 1280 for IPv6 (RFC 791, RFC 8200).
+
+        Returns:
+            The fault: as a context manager it ends with its block.
+
+        Raises:
+            TopologyError: both ends are hosts, or the mtu is not smaller than what is there.
+            UnsupportedError: neither libnftables nor the nft program is installed.
+        """
+        from pytest_netns.faults.black_hole import black_hole
+
+        self._check()
+        return black_hole(self, mtu)
+
+
+def _postponed(end: Interface, routes: list[bytes]) -> bool:
+    """Whether its node sets it up later, with its routes."""
+    return isinstance(end.node, Node) and end.node.postpone(end, routes)
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
