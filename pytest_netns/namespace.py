@@ -10,39 +10,29 @@ import socket as _socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from subprocess import CompletedProcess
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 from weakref import WeakValueDictionary
 
-from pytest_netns import streams, tally
+from pytest_netns import inside, streams, tally
+from pytest_netns.commands import Commands
 from pytest_netns.errors import NetnsError, PrivilegeError, TopologyError
 from pytest_netns.kernel import directory, foreign, published, rtnetlink
 from pytest_netns.kernel.birth import birth
 from pytest_netns.kernel.netlink import NetlinkSocket
-from pytest_netns.kernel.syscalls import entered, open_namespace, setns
-from pytest_netns.process import Argv, Process, Supervisor
+from pytest_netns.kernel.syscalls import entered, setns
+from pytest_netns.supervisor import Supervisor
 from pytest_netns.views import Views
 
 if TYPE_CHECKING:
     from pytest_netns.impair.engine import Impairments
     from pytest_netns.interface import Interface
-    from pytest_netns.ready import Ready
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-class _Inside(threading.local):
-    """Where each thread came from, for every ``with ns:`` block it is in."""
-
-    def __init__(self) -> None:
-        self.stack: list[tuple[Namespace, int]] = []
-
-
-_inside = _Inside()
 _births = itertools.count()
 _open: WeakValueDictionary[int, Namespace] = WeakValueDictionary()
 
@@ -52,41 +42,7 @@ def open_namespaces() -> list[Namespace]:
     return [each for each in _open.values() if not each.closed]
 
 
-@contextmanager
-def at_home() -> Iterator[None]:
-    """The calling thread is where it was before all its ``with`` blocks, for the duration of this one."""
-    if not _inside.stack:
-        yield
-        return
-    with entered(_inside.stack[0][1]):
-        yield
-
-
-def leave_all() -> list[str]:
-    """Bring the calling thread back to where it was before all ``with`` blocks; names those it was still in."""
-    left = []
-    while _inside.stack:
-        namespace, previous = _inside.stack.pop()
-        left.append(namespace.name)
-        try:
-            setns(previous)
-        finally:
-            os.close(previous)
-    return left
-
-
-def leave_down_to(namespace: Namespace) -> list[str]:
-    """Leave a namespace that the calling thread has entered, and all that it entered after; names those."""
-    left: list[str] = []
-    while any(each is namespace for each, _ in _inside.stack):
-        innermost = _inside.stack[-1][0]
-        if innermost is not namespace:
-            left.append(innermost.name)
-        innermost.__exit__(None, None, None)
-    return left
-
-
-class Namespace(Views):
+class Namespace(Views, Commands):
     """One isolated network stack: interfaces, addresses, routes, neighbours, sockets and netfilter rules of its own.
 
     Anonymous: it has no file in /run/netns and is held by a descriptor of this process, so the kernel takes it away
@@ -123,13 +79,11 @@ class Namespace(Views):
         if name is None:
             Namespace._counter += 1
             name = f"netns-{Namespace._counter}"
-        super().__init__()
+        Views.__init__(self)
+        Commands.__init__(self, supervisor)
         self.name = name
         self._lab_name = lab_name
-        self._supervisor = supervisor or Supervisor()
-        self._owns_supervisor = supervisor is None
         self._sockets: list[_socket.socket] = []
-        self._xtables_lock = -1
         self._published: published.Publication | None = None
         self._impairments: Impairments | None = None
         self._owns_impairments = True
@@ -225,7 +179,7 @@ class Namespace(Views):
         if self._fd < 0:
             return
         errors = self._leave_impairments()
-        errors += self._supervisor.close() if self._owns_supervisor else self._supervisor.end(self.name)
+        errors += self.end_processes()
         if self._owns_impairments and self._impairments is not None:
             self._impairments.close()
         for sock in self._sockets:
@@ -233,8 +187,6 @@ class Namespace(Views):
         self.close_views()
         if self._published is not None:
             self._published.withdraw()
-        if self._xtables_lock >= 0:
-            os.close(self._xtables_lock)
         self.rtnl.close()
         fd, self._fd = self._fd, -1
         directory.leave(fd)
@@ -259,29 +211,13 @@ class Namespace(Views):
         os.close(before)
 
     def __enter__(self) -> Self:
-        previous = open_namespace()
-        try:
-            setns(self.fd)
-        except BaseException:
-            os.close(previous)
-            raise
-        _inside.stack.append((self, previous))
+        inside.enter(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if not _inside.stack or _inside.stack[-1][0] is not self:
-            innermost = _inside.stack[-1][0].name if _inside.stack else "none"
-            raise NetnsError(
-                f"leaving namespace {self.name!r}, but the innermost one of this thread is {innermost!r}; "
-                "a 'with' block must not be held across an await or a yield"
-            )
-        _, previous = _inside.stack.pop()
-        try:
-            setns(previous)
-        finally:
-            os.close(previous)
+        inside.leave(self)
 
     # ------------------------------------------------------------ code inside
 
@@ -299,37 +235,24 @@ class Namespace(Views):
         result: list[_R] = []
         failure: list[BaseException] = []
 
-        def inside() -> None:
+        def run_inside() -> None:
             try:
                 self.enter_thread()
                 result.append(context.run(func, *args, **kwargs))
             except BaseException as error:  # raised below, in the caller's thread
                 failure.append(error)
 
-        thread = threading.Thread(target=inside, name=f"netns-{self.name}", daemon=True)
+        thread = threading.Thread(target=run_inside, name=f"netns-{self.name}", daemon=True)
         thread.start()
         thread.join()
         if failure:
             raise failure[0]
         return result[0]
 
-    def before_entry(self) -> None:
-        """Called before a thread or a process of the test goes inside."""
-
     def enter_thread(self) -> None:
         """Move the calling thread inside for good, with all that the namespace has of its own. Not the main thread."""
         self.before_entry()
         setns(self.fd)
-
-    def environment(self) -> dict[str, str]:
-        """The environment of its processes unless they are given another: ours, and a lock of its own for iptables.
-
-        The iptables programs serialize on one lock file, though rulesets are per namespace; parallel tests would fail
-        each other, and without root it cannot even be opened.
-        """
-        if self._xtables_lock < 0:
-            self._xtables_lock = os.memfd_create("xtables.lock", os.MFD_CLOEXEC)
-        return {**os.environ, "XTABLES_LOCKFILE": f"/proc/{os.getpid()}/fd/{self._xtables_lock}"}
 
     def publish(self, name: str) -> str:
         """Make it visible to ``ip netns`` under a name, until it is closed; returns the path.
@@ -348,100 +271,6 @@ class Namespace(Views):
             raise TopologyError(f"namespace {self.name!r} is published already, as {self._published.name!r}")
         self._published = published.publish(self.fd, name)
         return self._published.path
-
-    def run(
-        self,
-        argv: Argv,
-        *,
-        check: bool = True,
-        timeout: float | None = None,
-        input: str | None = None,
-        env: Mapping[str, str] | None = None,
-        cwd: str | os.PathLike[str] | None = None,
-    ) -> CompletedProcess[str]:
-        """Run a command inside to its end, as ``subprocess.run(argv, capture_output=True, text=True)`` does.
-
-        Args:
-            argv: the program and its arguments; no shell is involved.
-            check: raise CommandError on a bad exit status.
-            timeout: seconds after which it is killed and WaitTimeout raised; None waits for ever.
-            input: text for its standard input; without, that is empty.
-            env: its whole environment, instead of ``environment()``.
-            cwd: its working directory.
-
-        Raises:
-            CommandError: it does not exist, cannot be executed, or failed; with the tail of both its streams.
-            WaitTimeout: see ``timeout``.
-        """
-        self.before_entry()
-        return self._supervisor.run(
-            argv,
-            self.name,
-            self.fd,
-            check=check,
-            timeout=timeout,
-            input=input,
-            env=self.environment() if env is None else env,
-            cwd=cwd,
-        )
-
-    def spawn(
-        self,
-        argv: Argv,
-        *,
-        ready: Ready | None = None,
-        timeout: float = 10,
-        env: Mapping[str, str] | None = None,
-        cwd: str | os.PathLike[str] | None = None,
-    ) -> Process:
-        """Start a background process inside and return when it is ready.
-
-        It ends with the namespace at the latest, and so does everything it starts, daemons included.
-
-        Args:
-            argv: the program and its arguments; keep a daemon in the foreground, so that it is supervised.
-            ready: a TCP port that it will listen on, a condition of ``pytest_netns.ready``, or a callable.
-            timeout: seconds to wait for that.
-            env: its whole environment, instead of ``environment()``.
-            cwd: its working directory.
-
-        Raises:
-            CommandError: it does not exist or cannot be executed.
-            ProcessDied: it ended before it was ready.
-            WaitTimeout: it was not ready in time, and was killed.
-        """
-        self.before_entry()
-        return self._supervisor.spawn(
-            argv,
-            self.name,
-            self.fd,
-            ready=ready,
-            timeout=timeout,
-            env=self.environment() if env is None else env,
-            cwd=cwd,
-        )
-
-    def run_in_terminal(self, argv: Argv, env: Mapping[str, str] | None = None) -> int:
-        """Run a command inside that has the terminal of this process, a shell for one; returns its exit status.
-
-        Args:
-            argv: the program and its arguments.
-            env: its whole environment, instead of ``environment()``.
-
-        Raises:
-            CommandError: it does not exist or cannot be executed.
-        """
-        self.before_entry()
-        return self._supervisor.run_in_terminal(argv, self.name, self.fd, self.environment() if env is None else env)
-
-    @property
-    def processes(self) -> list[Process]:
-        """Its background processes, ended ones included, in the order of their start."""
-        return [process for process in self._supervisor.processes if process.node == self.name]
-
-    def forget(self, process: Process) -> None:
-        """Let go of a process that has ended, as if it had never been one of its background processes."""
-        self._supervisor.forget(process)
 
     # ------------------------------------------------------------ impairments
 

@@ -68,7 +68,7 @@ def leave(item: pytest.Item) -> None:
     namespace = item.stash.get(_KEY, None)
     if namespace is None:
         return
-    from pytest_netns.namespace import leave_down_to
+    from pytest_netns.inside import leave_down_to
 
     del item.stash[_KEY]
     item.__dict__.pop("teardown", None)
@@ -82,7 +82,7 @@ def leave(item: pytest.Item) -> None:
 
 def _at_home(setup: Callable[[], None]) -> None:
     """A package's ``setup_module`` is no fixture: pytest calls it when the first test of the package is set up."""
-    from pytest_netns.namespace import at_home
+    from pytest_netns.inside import at_home
 
     with at_home():
         setup()
@@ -103,7 +103,7 @@ def around_fixture(
     namespace = item.stash.get(_KEY, None) if isinstance(item, pytest.Item) else None
     if fixturedef.scope == "function" or namespace is None:
         return (yield)
-    from pytest_netns.namespace import at_home
+    from pytest_netns.inside import at_home
 
     # Finalizers run last in, first out: the one that is added first brings the thread back after the fixture's own.
     stack: list[AbstractContextManager[None]] = []
@@ -116,7 +116,7 @@ def around_fixture(
 
 def go_home(stack: list[AbstractContextManager[None]]) -> None:
     """Before the finalizers of a fixture of wider scope."""
-    from pytest_netns.namespace import at_home
+    from pytest_netns.inside import at_home
 
     context = at_home()
     context.__enter__()

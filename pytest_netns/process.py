@@ -1,25 +1,19 @@
-"""Commands inside a namespace: running one to its end, and supervising one in the background."""
+"""Process: a command that runs in the background of a namespace."""
 
 from __future__ import annotations
 
 import os
 import select
 import shlex
-import shutil
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from pytest_netns import ready as _ready
-from pytest_netns import tally, terminal
-from pytest_netns.errors import CommandError, NetnsError, ProcessDied, WaitTimeout, tail
-from pytest_netns.kernel.isolation import Isolation
-from pytest_netns.kernel.spawner import Spawner
+from pytest_netns.errors import ProcessDied, WaitTimeout, tail
 
 #: Seconds between two looks at a state that cannot announce itself. The death of the process is noticed at once.
 _LOOK = 0.002
@@ -39,25 +33,18 @@ def exit_words(returncode: int | None) -> str:
         return f"killed by signal {-returncode}"
 
 
-def _memory_file(name: str) -> int:
+def memory_file(name: str) -> int:
     """An anonymous file for output: nothing to clean up, no thread to drain it, and a daemon may keep it open."""
     return os.memfd_create(name, os.MFD_CLOEXEC)
 
 
-def _text(fd: int) -> str:
+def text_of(fd: int) -> str:
+    """What is in such a file, from its beginning."""
     size = os.fstat(fd).st_size
     return os.pread(fd, size, 0).decode("utf-8", "replace")
 
 
-def _link(pid: int, namespace: str) -> str | None:
-    """Which namespace of a kind a process is in; None if it is gone, or dead."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/{namespace}")
-    except OSError:
-        return None
-
-
-class _Exit:
+class Exit:
     """Waits for the end of a child without polling (pidfd_open(2))."""
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
@@ -75,6 +62,7 @@ class _Exit:
         return True
 
     def close(self) -> None:
+        """Let go of the descriptor; allowed more than once."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -99,7 +87,7 @@ class Process:
         self._netns = netns
         self._popen = popen
         self._output = output
-        self._exit = _Exit(popen)
+        self._exit = Exit(popen)
         self._closed_output: str | None = None
         self._expected_to_end = False
 
@@ -124,7 +112,7 @@ class Process:
     @property
     def output(self) -> str:
         """All it has written to standard output and standard error so far, in the order of writing."""
-        return _text(self._output) if self._closed_output is None else self._closed_output
+        return text_of(self._output) if self._closed_output is None else self._closed_output
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until it ends by itself and return its exit status, negative for a signal.
@@ -217,7 +205,7 @@ class Process:
     def release(self) -> None:
         """Let go of descriptors once it has ended; its output stays readable."""
         if self._closed_output is None:
-            self._closed_output = _text(self._output)
+            self._closed_output = text_of(self._output)
             os.close(self._output)
             self._exit.close()
 
@@ -233,232 +221,3 @@ class Process:
             if error is None:
                 raise died
             error.add_note(str(died))
-
-
-class Supervisor:
-    """The processes of one lab, or of one namespace that stands alone, in a PID namespace made at the first of them.
-
-    Args:
-        isolation: what its processes have of their own beside the network.
-    """
-
-    def __init__(self, isolation: Isolation | None = None) -> None:
-        self._isolation = isolation
-        self._lock = threading.Lock()
-        self._spawner: Spawner | None = None
-        self._processes: list[Process] = []
-        self._closed = False
-
-    @property
-    def processes(self) -> tuple[Process, ...]:
-        """Every background process started so far."""
-        return tuple(self._processes)
-
-    def _started(self) -> Spawner:
-        with self._lock:
-            if self._closed:
-                raise NetnsError("cannot start a process: the lab is closed")
-            if self._spawner is None or not self._spawner.usable:
-                self._spawner = self._new_spawner()
-            return self._spawner
-
-    def _new_spawner(self) -> Spawner:
-        if self._isolation is None:
-            return Spawner()
-        return Spawner(self._isolation.prepare, own_proc="pid" in self._isolation.kinds)
-
-    def start(self) -> int:
-        """Make the PID namespace now, which otherwise the first process does; its process 1 as seen from outside."""
-        return self._started().init_pid
-
-    def _popen(self, argv: Argv, node: str, netns: int, **options: object) -> tuple[list[str], subprocess.Popen[bytes]]:
-        if isinstance(argv, str | bytes) or not argv:
-            raise TypeError(f"argv is {argv!r}; expected a list of words, e.g. ['ip', 'route']")
-        words = [os.fspath(word) for word in argv]
-        if self._isolation is not None and options.get("cwd") is None:
-            options["cwd"] = self._isolation.working_directory()
-        try:
-            return words, self._started().popen(words, netns, **{"start_new_session": True, **options})
-        except OSError as error:
-            if error.filename is not None and os.fspath(error.filename) == words[0]:
-                env = options.get("env")
-                path = (os.environ if env is None else env).get("PATH", os.defpath)  # type: ignore[attr-defined]
-                by_name = "/" not in words[0]
-                # A folder of PATH that may not be searched gives EACCES, whatever is asked for.
-                missing = isinstance(error, FileNotFoundError) or (
-                    by_name and shutil.which(words[0], os.F_OK, path) is None
-                )
-                what = "no such program" if missing else str(error.strerror)
-                hint = f" in PATH={path}" if by_name else ""
-                message = f"cannot run {words[0]!r} in namespace {node!r}: {what}{hint}"
-            else:
-                message = f"cannot run {words[0]!r} in namespace {node!r}: {error}"
-            raise CommandError(message, words) from error
-
-    def run(
-        self,
-        argv: Argv,
-        node: str,
-        netns: int,
-        *,
-        check: bool,
-        timeout: float | None,
-        input: str | None,
-        env: Mapping[str, str] | None,
-        cwd: str | os.PathLike[str] | None,
-    ) -> subprocess.CompletedProcess[str]:
-        """See ``Namespace.run``."""
-        with ExitStack() as stack:
-            out, err = _memory_file("stdout"), _memory_file("stderr")
-            stack.callback(os.close, out)
-            stack.callback(os.close, err)
-            stdin = subprocess.DEVNULL
-            if input is not None:
-                stdin = _memory_file("stdin")
-                stack.callback(os.close, stdin)
-                with open(stdin, "wb", closefd=False) as file:
-                    file.write(input.encode())
-                os.lseek(stdin, 0, os.SEEK_SET)
-            words, popen = self._popen(argv, node, netns, stdin=stdin, stdout=out, stderr=err, env=env, cwd=cwd)
-            if timeout is None:
-                popen.wait()
-            else:
-                exit_ = _Exit(popen)
-                stack.callback(exit_.close)
-                if not exit_.wait(timeout):
-                    os.killpg(popen.pid, signal.SIGKILL)
-                    popen.wait()
-                    raise WaitTimeout(
-                        f"{shlex.join(words)!r} in namespace {node!r} did not end within {timeout:g} s and was killed"
-                        f"{tail('stdout', _text(out))}{tail('stderr', _text(err))}"
-                    )
-            stdout, stderr = _text(out), _text(err)
-        if check and popen.returncode != 0:
-            message = f"{shlex.join(words)!r} in namespace {node!r}: {exit_words(popen.returncode)}"
-            raise CommandError(message, words, popen.returncode, stdout, stderr)
-        return subprocess.CompletedProcess(words, popen.returncode, stdout, stderr)
-
-    def run_in_terminal(self, argv: Argv, node: str, netns: int, env: Mapping[str, str]) -> int:
-        """See ``Namespace.run_in_terminal``."""
-        _, popen = self._popen(
-            argv, node, netns, env=env, cwd=None, start_new_session=False, process_group=terminal.process_group()
-        )
-        return terminal.attend(popen)
-
-    def spawn(
-        self,
-        argv: Argv,
-        node: str,
-        netns: int,
-        *,
-        ready: _ready.Ready | None,
-        timeout: float,
-        env: Mapping[str, str] | None,
-        cwd: str | os.PathLike[str] | None,
-    ) -> Process:
-        """See ``Namespace.spawn``."""
-        condition = None if ready is None else _ready.condition_of(ready)
-        output = _memory_file("output")
-        try:
-            words, popen = self._popen(
-                argv, node, netns, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd
-            )
-        except BaseException:
-            os.close(output)
-            raise
-        process = Process(words, node, netns, popen, output)
-        with self._lock:
-            self._processes.append(process)
-        tally.note(process)
-        if condition is not None:
-            try:
-                process.wait_until(condition, timeout)
-            except BaseException:
-                process.kill()
-                raise
-        return process
-
-    def start_helper(self, argv: Argv, place: str, netns: int, stdin: int) -> Process:
-        """A process of ours beside those of the nodes; if it ends unasked, that is told like theirs.
-
-        Args:
-            argv: the program and its arguments.
-            place: what messages name instead of a node.
-            netns: descriptor of the network namespace it is in.
-            stdin: descriptor that it gets as standard input.
-        """
-        output = _memory_file("output")
-        try:
-            words, popen = self._popen(argv, place, netns, stdin=stdin, stdout=output, stderr=output, cwd="/")
-        except BaseException:
-            os.close(output)
-            raise
-        process = Process(words, place, netns, popen, output)
-        with self._lock:
-            self._processes.append(process)
-        return process
-
-    def end(self, node: str) -> list[Exception]:
-        """Kill the background processes of one node, and return an error for each that had ended unasked."""
-        with self._lock:
-            if self._closed:
-                return []
-            mine = [process for process in self._processes if process.node == node]
-            self._processes = [process for process in self._processes if process.node != node]
-        errors: list[Exception] = [error for process in mine if (error := process.unexpected_end())]
-        for process in mine:
-            process.kill()
-            process.release()
-        return errors
-
-    def forget(self, process: Process) -> None:
-        """Strike off a process that has ended."""
-        with self._lock:
-            self._processes = [other for other in self._processes if other is not process]
-        process.release()
-
-    def pids(self, inode: int) -> list[int]:
-        """All processes in a network namespace that were started here, daemons included; ``inode`` is its number."""
-        with self._lock:
-            spawner = self._spawner
-        if spawner is None or not spawner.usable:
-            return []
-        init = spawner.init_pid
-        family = _link(init, "pid")
-        wanted = f"net:[{inode}]"
-        numbers = (int(name) for name in os.listdir("/proc") if name.isdigit())
-        return [n for n in numbers if n != init and _link(n, "pid") == family and _link(n, "net") == wanted]
-
-    def kill_all(self, node: str, inode: int) -> None:
-        """Kill all processes of one node at once, daemons included; that is no error for any of them."""
-        with self._lock:
-            mine = [process for process in self._processes if process.node == node]
-            self._processes = [process for process in self._processes if process.node != node]
-        for process in mine:
-            process.expect_end()
-        while pids := self.pids(inode):  # until nothing forks any more
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass  # it has just ended
-            for process in mine:
-                process.kill()
-            os.sched_yield()
-        for process in mine:
-            process.kill()
-            process.release()
-
-    def close(self) -> list[Exception]:
-        """Kill all processes, daemons included, and return an error for each that had ended unasked."""
-        with self._lock:
-            self._closed = True
-            spawner, self._spawner = self._spawner, None
-        errors: list[Exception] = [error for process in self._processes if (error := process.unexpected_end())]
-        if spawner is not None:
-            spawner.kill()
-        for process in self._processes:
-            process.release()
-        if self._isolation is not None:
-            self._isolation.close()
-        return errors

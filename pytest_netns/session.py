@@ -183,7 +183,7 @@ def collection_line(config: pytest.Config) -> str | None:
 
 def come_home() -> None:
     """Leave the namespaces that a test entered without leaving; fails the teardown, naming them."""
-    from pytest_netns.namespace import leave_all
+    from pytest_netns.inside import leave_all
 
     left = leave_all()
     if left:

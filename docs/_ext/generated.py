@@ -121,6 +121,7 @@ def annotations_of(owner: object) -> Iterable[str]:
 
 #: Bases and helpers of public classes, whose members show there.
 _INSIDE = {
+    "pytest_netns.commands",
     "pytest_netns.devices.kinds",
     "pytest_netns.kernel.netlink",
     "pytest_netns.lab.breakable",

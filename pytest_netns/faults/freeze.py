@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from pytest_netns.errors import WaitTimeout
 from pytest_netns.faults.fault import Fault, Faults
+from pytest_netns.kernel.processes import send, stat
 from pytest_netns.lab.breakable import Breakable
 from pytest_netns.lab.node import Node
 
@@ -60,26 +61,11 @@ def stop_all(host: Breakable) -> None:
         os.sched_yield()
 
 
-def send(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process that may have gone."""
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass  # it has ended since it was seen
-
-
-def _stat(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
 def _runs(pid: int) -> bool:
-    """Whether it is neither stopped nor dead (proc_pid_stat(5): T stopped, t traced, Z and X dead)."""
-    return _stat(pid).rpartition(")")[2].split(maxsplit=1)[:1] not in ([], ["T"], ["t"], ["Z"], ["X"])
+    found = stat(pid)
+    return found is not None and found.runs
 
 
 def _command(pid: int) -> str:
-    return _stat(pid).partition("(")[2].rpartition(")")[0]
+    found = stat(pid)
+    return "" if found is None else found.command

@@ -16,7 +16,8 @@ from pytest_netns.kernel.syscalls import open_namespace
 from pytest_netns.kernel.throwaway import throwaway
 
 if TYPE_CHECKING:
-    from pytest_netns.process import Process, Supervisor
+    from pytest_netns.process import Process
+    from pytest_netns.supervisor import Supervisor
 
 #: What stands where other processes have their node.
 PLACE = "(relay of impairments)"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_netns.impair.control import RelayControl
     from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
     from pytest_netns.interface import Interface
-    from pytest_netns.process import Supervisor
+    from pytest_netns.supervisor import Supervisor
 
 _Key = tuple[int, int]
 _ENGINES: tuple[Engine, ...] = ("auto", "netem", "tbf", "relay")

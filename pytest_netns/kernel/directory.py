@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pytest_netns.errors import PrivilegeError, TopologyError
+from pytest_netns.kernel import processes
 
 _NAME = "pytest-netns:nodes"
 #: What /proc/PID/fd shows for it (memfd_create(2)).
@@ -154,13 +155,9 @@ def _shows(entry: Entry) -> bool:
 def with_descendants(pid: int) -> list[int]:
     """A process and all that descend from it: the workers of a controller, for one."""
     children: dict[int, list[int]] = {}
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
-                parent = int(file.read().rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            continue  # it has just ended
-        children.setdefault(parent, []).append(int(name))
+    for number in processes.numbers():
+        if (stat := processes.stat(number)) is not None:
+            children.setdefault(stat.parent, []).append(number)
     found = [pid]
     for each in found:
         found += sorted(children.get(each, ()))

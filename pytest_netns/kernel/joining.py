@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from pytest_netns.errors import PrivilegeError, TopologyError
 from pytest_netns.kernel.directory import Entry
+from pytest_netns.kernel.processes import stat
 from pytest_netns.kernel.sandbox import keep_capabilities, privileged
 from pytest_netns.kernel.syscalls import (
     CLONE_NEWNET,
@@ -73,10 +74,5 @@ def _same(path: str, other: str) -> bool:
 
 def _is_child(pid: int, parent: int) -> bool:
     """Whether a process is there and was started by the other: a number alone may be somebody else's by now."""
-    if not pid:
-        return False
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[1] == str(parent)
-    except OSError:
-        return False
+    found = stat(pid) if pid else None
+    return found is not None and found.parent == parent

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 
 from pytest_netns.errors import PrivilegeError, TopologyError
 from pytest_netns.kernel.foreign import NAMED
+from pytest_netns.kernel.processes import stat
 from pytest_netns.kernel.syscalls import MS_BIND, MS_REC, entered, mount, open_namespace, unmount
 
 #: Where the owners' records are; beside NAMED, as ``ip netns list`` would take them for namespaces there.
@@ -42,12 +43,8 @@ class Publication:
 
 
 def _started(pid: int) -> str | None:
-    """When a process was started, in clock ticks since boot: with its number, that makes it unique."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except OSError:
-        return None
+    found = stat(pid)
+    return None if found is None else found.started
 
 
 @dataclass(frozen=True, slots=True)

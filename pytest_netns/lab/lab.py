@@ -27,7 +27,7 @@ from pytest_netns.lab.switching import SwitchSettings
 from pytest_netns.lab.troubled import Troubled
 from pytest_netns.lab.wiring import EndAddresses, Wiring
 from pytest_netns.namespace import Namespace
-from pytest_netns.process import Supervisor
+from pytest_netns.supervisor import Supervisor
 from pytest_netns.witness import witnesses
 
 if TYPE_CHECKING:

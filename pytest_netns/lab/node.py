@@ -15,7 +15,7 @@ from pytest_netns.kernel.isolation import Isolation, Kind
 from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
 from pytest_netns.lab.prober import Prober
 from pytest_netns.lab.slots import Slots
-from pytest_netns.process import Supervisor
+from pytest_netns.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
