@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv6Address, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.errors import KernelError, TopologyError, WaitTimeout
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for a carrier. It takes microseconds; this is for a machine that is stuck.
 CARRIER_DEADLINE = 5.0
+
+#: Bytes. Below it the kernel takes IPv6 away from an interface (RFC 8200 section 5).
+LEAST_MTU_OF_IPV6 = 1280
 
 #: Names of the devices that some kernel modules put into every new namespace (net.core.fb_tunnels_only_for_init_net).
 FALLBACK_DEVICES = frozenset(
@@ -41,13 +44,17 @@ def parse_address(value: object, what: str) -> AddressWithPrefix:
     Raises:
         TopologyError: it is none, or lacks the prefix.
     """
+    if not isinstance(value, str | IPv4Interface | IPv6Interface | IPv4Address | IPv6Address):
+        raise TopologyError(
+            f"{what}: {value!r} is not an address with a prefix such as '10.0.0.1/24' (it is {type(value).__name__})"
+        )
     try:
-        address = ip_interface(value)  # type: ignore[arg-type]
+        address = ip_interface(value)
     except ValueError as error:
         raise TopologyError(
             f"{what}: {value!r} is not an address with a prefix such as '10.0.0.1/24' ({error})"
         ) from None
-    if isinstance(value, str) and "/" not in value:
+    if "/" not in str(value):
         raise TopologyError(f"{what}: {value!r} lacks its prefix length; write e.g. '{value}/24'")
     return address
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 
 import pytest
 
@@ -119,6 +120,9 @@ MISTAKES: list[tuple[str, Callable[[Town], object]]] = [
     ),
     (r"lacks its prefix", lambda t: t.red.add_address("10.1.0.1")),
     (r"not an address with a prefix", lambda t: t.red.add_address("nonsense")),
+    (r"5 is not an address with a prefix .*it is int", lambda t: t.red.add_address(5)),  # type: ignore[arg-type]
+    (r"5 is not an address with a prefix .*it is int", lambda t: t.red.add_bridge("b", address=5)),  # type: ignore[arg-type]
+    (r"lacks its prefix", lambda t: t.red.add_address(ip_address("10.1.0.1"))),  # type: ignore[arg-type]
     (r"no interface 'eth9'; it has: lo, eth0", lambda t: t.red.add_address("10.1.0.1/24", "eth9")),
     (r"is not an interface of 'red'", lambda t: t.red.add_address("10.1.0.1/24", t.link.b)),
     (r"has no interface yet", lambda t: t.lone.add_address("10.1.0.1/24")),

@@ -180,7 +180,7 @@ def test_a_container_gets_a_device_on_the_link_of_its_host(pair: tuple[Host, Hos
     else:
         assert blue.ping("192.168.15.99", timeout=QUICK)
         assert not red.ping("192.168.15.99", timeout=0.1)  # as the kernel has it
-    with pytest.raises(KernelError, match=r"name eth0.*File exists"):
+    with pytest.raises(KernelError, match=rf"'ip link add eth0 type {kind}' in namespace 'container': File exists"):
         getattr(container, f"add_{kind}")(
             "eth0", link=red.interface("eth0"), **{**more, **({"vid": 8} if more else {})}
         )
@@ -452,7 +452,7 @@ def test_an_explanation_looks_below_a_macvlan(pair: tuple[Host, Host]) -> None:
     [
         (lambda h: h.add_vxlan("vx0", 1 << 24), r"vni is 16777216; it can be 0 to 16777215"),
         (lambda h: h.add_vxlan("vx0", 1, port=0), r"port is 0; it can be 1 to 65535"),
-        (lambda h: h.add_vxlan("vx0", 1, remote="nobody"), r"'nobody' is not an address"),
+        (lambda h: h.add_vxlan("vx0", 1, remote="nobody"), r"vxlan 'vx0' of 'red': remote: 'nobody' is not an address"),
         (lambda h: h.add_vxlan("vx0", 1, remote="192.168.15.2", local="fd00::1"), r"are of two families"),
         (lambda h: h.add_vxlan("vx0", 1, local="192.168.15.99"), r"local 192.168.15.99 is not an address of 'red'"),
         (lambda h: h.add_vxlan("vx0", 1, address="10.0.0.1"), r"'10.0.0.1' lacks its prefix length"),
@@ -461,14 +461,17 @@ def test_an_explanation_looks_below_a_macvlan(pair: tuple[Host, Host]) -> None:
         (lambda h: h.add_vxlan("x" * 16, 1), r"1 to 15 bytes"),
         (lambda h: h.add_vlan("v", 4095), r"vid is 4095; it can be 1 to 4094"),
         (lambda h: h.add_vlan("v", 1, protocol="802.1X"), r"protocol is '802.1X'; it can be '802.1Q', '802.1ad'"),
-        (lambda h: h.add_vlan("v", 1, link="eth9"), r"no interface 'eth9'"),
+        (lambda h: h.add_vlan("v", 1, link="eth9"), r"vlan 'v' of 'red': .*no interface 'eth9'"),
+        (lambda h: h.add_gre("g", remote="192.168.15.2", key=-1), r"gre 'g' of 'red': key is -1; it can be 0 to"),
+        (lambda h: h.add_sit("s", remote="fd00::7"), r"sit 's' of 'red': .*IPv4 addresses.*given: remote fd00::7"),
+        (lambda h: h.add_bridge("b", mtu=1279, address="fd00:1::1/64"), r"an mtu of 1279 it can have no IPv6 address"),
         (lambda h: h.add_vlan("v", 1, link=7), r"7 is no interface; expected a name, an interface or a node"),
         (lambda h: h.add_macvlan("m", mac="2:0"), r"mac is '2:0'"),
         (lambda h: h.add_macvlan("m", link=h), r"has no link to 'red'"),
         (lambda h: h.add_vrf("v", table=0), r"table is 0; it can be 1 to"),
         (lambda h: h.add_bond("b", miimon=-1), r"miimon is -1"),
         (lambda h: h.add_wireguard("w", private_key="abc"), r"'abc' is no key"),
-        (lambda h: h.add_wireguard("w", listen_port=70000), r"port is 70000"),
+        (lambda h: h.add_wireguard("w", listen_port=70000), r"wireguard .w. of .red.: listen_port is 70000"),
     ],
 )
 def test_a_bad_value_is_refused_and_leaves_nothing(
@@ -488,9 +491,21 @@ def test_what_the_kernel_refuses_leaves_nothing(pair: tuple[Host, Host]) -> None
         red.add_vxlan("vx0", 1, remote=blue, address=["10.0.9.1/24", "10.0.9.1/24"])
     assert list(red.interfaces) == ["lo", "eth0"]
     red.add_vxlan("vx0", 1, remote=blue)  # the name is free again
-    with pytest.raises(KernelError, match=r"'ip link add vx0 type vxlan id 2.*File exists"):
-        red.add_vxlan("vx0", 2, remote=blue)
+    with pytest.raises(KernelError, match=r"'ip link add vx1 type vxlan id 1.*File exists"):
+        red.add_vxlan("vx1", 1, remote=blue)
     assert [device.name for device in red.devices] == ["vx0"]
+
+
+@pytest.mark.parametrize("kind", ["bridge", "ifb", "macvlan", "tap", "tun"])
+def test_a_name_that_is_taken_is_refused_in_the_same_words_by_every_kind(pair: tuple[Host, Host], kind: str) -> None:
+    if not (found := feature(kind)).present:
+        pytest.skip(found.reason)
+    red, _ = pair
+    said = rf"'ip link add eth0 type {kind}' in namespace 'red': File exists \(EEXIST\): 'red' has an interface 'eth0'"
+    with pytest.raises(KernelError, match=said):
+        getattr(red, f"add_{kind}")("eth0")
+    assert list(red.interfaces) == ["lo", "eth0"]
+    assert red.devices == []
 
 
 @pytest.mark.netns_requires("vxlan")

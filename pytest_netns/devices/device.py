@@ -7,14 +7,14 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_netns.errors import KernelError, NetnsError, TopologyError, UnsupportedError, WaitTimeout
-from pytest_netns.interface import CARRIER_DEADLINE, Interface, parse_address
+from pytest_netns.interface import CARRIER_DEADLINE, LEAST_MTU_OF_IPV6, Interface, parse_address
 from pytest_netns.kernel import linkinfo, rtnetlink
 from pytest_netns.kernel.features import feature
 from pytest_netns.kernel.linkinfo import Born, Value
@@ -183,8 +183,9 @@ def addresses_of(address: Addresses, where: str) -> list[AddressWithPrefix]:
     """Every address with its prefix. Raises TopologyError."""
     if address is None:
         return []
-    several: Sequence[object] = [address] if isinstance(address, str | IPv4Interface | IPv6Interface) else list(address)
-    return [parse_address(each, where) for each in several]
+    if isinstance(address, str | IPv4Interface | IPv6Interface) or not isinstance(address, Iterable):
+        return [parse_address(address, where)]
+    return [parse_address(each, where) for each in address]
 
 
 def _mac(text: str, where: str) -> bytes:
@@ -223,6 +224,11 @@ class Maker:
         if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31):
             raise TopologyError(f"{self.where}: mtu is {mtu!r}; expected a number of bytes, e.g. 1400")
         self.addresses: list[AddressWithPrefix] = addresses_of(wanted.address, self.where)
+        if mtu is not None and mtu < LEAST_MTU_OF_IPV6 and (six := [a for a in self.addresses if a.version == 6]):
+            raise TopologyError(
+                f"{self.where}: with an mtu of {mtu} it can have no IPv6 address, and {six[0]} was given; "
+                f"IPv6 needs {LEAST_MTU_OF_IPV6} bytes (RFC 8200 section 5)"
+            )
         self.given_mac: bytes | None = None if wanted.mac is None else _mac(wanted.mac, self.where)
 
     def mac(self) -> bytes:
@@ -290,8 +296,15 @@ class Maker:
         device.remote = None if isinstance(remote, int | str) else remote
         return self.bring_up(device, create, named)
 
+    def _check_free(self, name: str) -> None:
+        """The kernel would refuse it too, but by another errno for each kind, and some of them by another name."""
+        if name in self.node.interfaces:
+            operation = f"ip link add {name} type {self.kind}"
+            raise KernelError(errno.EEXIST, operation, self.node.name, f"{self.node.name!r} has an interface {name!r}")
+
     def bring_up(self, device: _D, create: Callable[[], None], finish: Callable[[_D], None] | None) -> _D:
         """Create a device, and give it what was asked for."""
+        self._check_free(device.name)
         slots = self.node.slots
         with ExitStack() as undo:
             if slots.take(device.name):

@@ -47,6 +47,13 @@ def _outside(node: Namespace) -> list[AddressWithPrefix]:
     return [address for address in node.addresses() if address not in inside]
 
 
+def _end(maker: Maker, keyword: str, destination: Destination) -> Address:
+    try:
+        return far_end(maker, destination)
+    except TopologyError as error:
+        raise TopologyError(f"{maker.where}: {keyword}: {error}") from None
+
+
 def ends(
     maker: Maker, remote: Destination | None, local: Destination | None, version: int | None = None
 ) -> dict[str, Value]:
@@ -57,9 +64,9 @@ def ends(
     """
     options: dict[str, Value] = {}
     if remote is not None:
-        options["remote"] = far_end(maker, remote)
+        options["remote"] = _end(maker, "remote", remote)
     if local is not None:
-        own = far_end(maker, local)
+        own = _end(maker, "local", local)
         if all(own != address.ip for address in maker.node.addresses()):
             raise TopologyError(f"{maker.where}: local {own} is not an address of {maker.node.name!r}")
         options["local"] = own
@@ -69,7 +76,8 @@ def ends(
             f"{maker.where}: remote {options['remote']} and local {options['local']} are of two families"
         )
     if version is not None and found - {version}:
-        raise TopologyError(f"{maker.where}: its ends are IPv{version} addresses, and {found.pop()} was given")
+        given = ", ".join(f"{keyword} {address}" for keyword, address in options.items())
+        raise TopologyError(f"{maker.where}: its ends are IPv{version} addresses, and this was given: {given}")
     return options
 
 

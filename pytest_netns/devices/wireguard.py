@@ -152,7 +152,7 @@ class WireGuard(Device):
         if not isinstance(endpoint, tuple):
             return far_end(self, endpoint), PORT if device is None else device.listen_port
         destination, port = endpoint
-        return far_end(self, destination), check_port(port, where)
+        return far_end(self, destination), check_port("port", port, where)
 
     def remove_peer(self, peer: str | WireGuard) -> None:
         """``wg set peer ... remove``. Raises TopologyError if it is none."""
@@ -171,10 +171,10 @@ def decode_key(key: object, where: str) -> bytes:
     return raw
 
 
-def check_port(port: object, where: str) -> int:
+def check_port(keyword: str, port: object, where: str) -> int:
     """A UDP port number. Raises TopologyError."""
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 1 << 16:
-        raise TopologyError(f"{where}: port is {port!r}; it can be 1 to 65535")
+        raise TopologyError(f"{where}: {keyword} is {port!r}; it can be 1 to 65535")
     return port
 
 

@@ -26,7 +26,8 @@ from pytest_netns.process import Process
 #: What it takes, and the Debian package of each.
 PROGRAMS = {"wireguard-go": "wireguard-go", "wg": "wireguard-tools", "unshare": "util-linux", "mount": "mount"}
 
-_START = 'mount -t tmpfs tmpfs /run && exec wireguard-go --foreground "$0"'
+# -n: without it mount(8) makes /run/mount on the machine, before the new one is there.
+_START = 'mount -n -t tmpfs tmpfs /run && exec wireguard-go --foreground "$0"'
 #: Seconds in which the program must be ready.
 _DEADLINE = 10.0
 

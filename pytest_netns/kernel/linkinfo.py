@@ -170,6 +170,10 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
 }
 
 
+#: What the author has called an option that takes several attributes.
+_GIVEN_AS = {"_ikey": "key", "_okey": "key"}
+
+
 def encode_options(kind: str, options: Mapping[str, Value]) -> bytes:
     """The payload of IFLA_INFO_DATA.
 
@@ -182,7 +186,7 @@ def encode_options(kind: str, options: Mapping[str, Value]) -> bytes:
         try:
             payload = option.encode(value)
         except ValueError as error:
-            raise ValueError(f"{keyword} {error}") from None
+            raise ValueError(f"{_GIVEN_AS.get(keyword, keyword)} {error}") from None
         wide = isinstance(value, IPv6Address) and option.number6
         body += attribute(option.number6 if wide else option.number, payload)
     return body

@@ -52,7 +52,10 @@ class DeviceOwner(Node):
         if which is None:
             return self.primary
         if isinstance(which, str):
-            return self.interface(which)
+            try:
+                return self.interface(which)
+            except TopologyError as error:
+                raise TopologyError(f"{purpose}: {error}") from None
         if isinstance(which, Interface):
             if which.node is not self:
                 raise TopologyError(f"{purpose}: {which!r} is not an interface of {self.name!r}")

@@ -286,7 +286,7 @@ class Tunnels(DeviceOwner):
 
         maker = Maker(self, "wireguard", Wanted(name, address, mtu, up))
         key = wireguard.checked_key(private_key, maker.where)
-        port = wireguard.check_port(listen_port, maker.where)
+        port = wireguard.check_port("listen_port", listen_port, maker.where)
         if userspace:
             return wireguard_go.make(maker, key, port)
         try:
