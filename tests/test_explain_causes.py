@@ -804,3 +804,40 @@ def test_what_works_by_now(pair: tuple[Host, Host, Link]) -> None:
     link.up()
     found = explain(red.lab, ping_question(red, failed, {}))
     assert found.cause == "it works now: asked again, it was answered at once"
+
+
+# --------------------------------------------------------------------------- tunnels
+
+
+@pytest.fixture
+def overlay(chain: Chain) -> Chain:
+    """``red`` and ``blue`` have a VXLAN in common, over both routers."""
+    chain.red.add_vxlan("vx0", 42, remote=chain.blue, address="10.42.0.1/24")
+    chain.blue.add_vxlan("vx0", 42, remote=chain.red, address="10.42.0.2/24")
+    assert chain.red.ping("10.42.0.2")
+    return chain
+
+
+@pytest.mark.netns_requires("vxlan")
+def test_a_fault_on_the_way_of_a_tunnel(overlay: Chain) -> None:
+    overlay.lab.partition(overlay.r1, overlay.r2)
+    found = why_no_ping(overlay.red, "10.42.0.2")
+    assert found.cause == "a fault of the test is in force: partition r1 | r2; red:vx0 leads over it"
+    assert found.node == "r2"
+
+
+@pytest.mark.netns_requires("vxlan")
+def test_packets_of_a_tunnel_are_not_said_to_be_let_through(overlay: Chain) -> None:
+    overlay.r1.block(protocol="udp", port=4789)
+    found = why_no_ping(overlay.red, "10.42.0.2")
+    assert found.cause is None
+    assert "in force: 'r1' drops packets protocol udp to port 4789" in str(found)
+    assert "no nftables rule dropped it; the packets in which red:vx0 carries it were not looked at" in str(found)
+
+
+def test_an_mtu_that_takes_ipv6_away(chain: Chain) -> None:
+    there = at(chain.blue, 6)
+    chain.links[1].set_mtu(1279)
+    found = why_no_ping(chain.red, there)
+    assert found.cause == "r1:eth1 has no IPv6: its mtu is 1279, and IPv6 needs 1280 bytes (RFC 8200 section 5)"
+    assert found.node == "r1"

@@ -23,7 +23,7 @@ _VXLAN_OVERHEAD = {4: 50, 6: 70}
 
 
 #: Kinds of devices whose own addresses are no place for another tunnel's end.
-_TUNNELS = frozenset(
+TUNNELS = frozenset(
     {"geneve", "gre", "gretap", "ip6gre", "ip6gretap", "ip6tnl", "ipip", "sit", "tun", "vxlan", "wireguard"}
 )
 
@@ -41,7 +41,7 @@ def _outside(node: Namespace) -> list[AddressWithPrefix]:
     inside = {
         address
         for each in getattr(node, "devices", ())
-        if isinstance(each, Device) and each.kind in _TUNNELS
+        if isinstance(each, Device) and each.kind in TUNNELS
         for address in each.addresses
     }
     return [address for address in node.addresses() if address not in inside]

@@ -27,6 +27,7 @@ PATIENCE = 0.15
 #: Rows of the sequence diagram.
 _ROWS = 16
 _WORKS_NOW = "it works now"
+_NOT_TRACED = "netfilter: not looked at, see evidence"
 _OVERHEAD = {("ping", 4): 28, ("ping", 6): 48, ("tcp", 4): 44, ("tcp", 6): 64, ("udp", 4): 28, ("udp", 6): 48}
 
 
@@ -103,7 +104,7 @@ def explain(lab: Lab, question: Question) -> Explanation:
     found.evidence += there.evidence
     found.ruled_out += [
         f"way there: {' -> '.join(node.name for node in there.nodes)}; links, ports, routes, neighbours are in order",
-        "netfilter: no nftables rule dropped it" if not trace.skipped else "netfilter: not looked at, see evidence",
+        f"netfilter: no nftables rule dropped it{_untraced(there)}" if not trace.skipped else _NOT_TRACED,
     ]
     target = _final_node(lab, seen, there)
     if target is not None and (fault := target_fault(question, target, seen)) is not None:
@@ -142,10 +143,20 @@ def _broken_on_purpose(lab: Lab, question: Question, there: Walk) -> tuple[Node,
     """A fault that keeps packets from getting there, with the node where they end."""
     holders = [n for n in lab if not n.closed and n not in there.nodes and has_address(n, question.address)]
     way = [*(there.nodes or [question.node]), *holders[:1]]
+    carried = [(outer.nodes, f"; {device} leads over it") for device, outer in there.carriers if outer is not None]
     for fault in lab.faults:
         if (node := fault.stops(way, question.kind)) is not None:
             return node, str(fault)
+        for nodes, words in carried:
+            if (node := fault.stops(nodes, "ping")) is not None:
+                return node, f"{fault}{words}"
     return None
+
+
+def _untraced(there: Walk) -> str:
+    """Which packets on the way are others than those of the probe, so that the trace did not see them."""
+    places = ", ".join(str(device) for device, _ in there.carriers)
+    return f"; the packets in which {places} carries it were not looked at" if places else ""
 
 
 def explain_failure(failure: Failure) -> Explanation:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from pytest_netns.devices.device import Device
+from pytest_netns.devices.tunnels import TUNNELS
 from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach
-from pytest_netns.interface import Interface
+from pytest_netns.interface import LEAST_MTU_OF_IPV6, Interface
 from pytest_netns.kernel.rtnetlink import Address
 from pytest_netns.kernel.tables import Route
 from pytest_netns.lab.device_owner import DeviceOwner
@@ -57,6 +58,7 @@ class Walk:
         evidence: the routes that were taken.
         duplicates: interfaces that all have the address of some step.
         hops: who looked for which next hop on which interface.
+        carriers: the devices on the way that carry it in packets of their own, with the way of those where it is known.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -65,6 +67,7 @@ class Walk:
     evidence: list[str] = field(default_factory=list)
     duplicates: list[Interface] = field(default_factory=list)
     hops: list[tuple[Node, Interface, Address]] = field(default_factory=list)
+    carriers: list[tuple[Device, Walk | None]] = field(default_factory=list)
 
 
 def walk(lab: Lab, start: Node, flow: Flow, translate: Callable[[Node, Flow], Flow] | None = None) -> Walk:
@@ -118,7 +121,7 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
         found.fault = Fault(reason, node.name, [f"{out}: {out.state.operstate}"])
         return None
     hop = route.gateway or flow.destination
-    found.fault = _underlay_fault(lab, node, out)
+    found.fault = _underlay_fault(lab, node, out, found)
     if found.fault is not None:
         return None
     within = reach(lab, out)
@@ -136,7 +139,7 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
     return None if found.fault is not None else (owner.node, owner)
 
 
-def _underlay_fault(lab: Lab, node: Node, out: Interface) -> Fault | None:
+def _underlay_fault(lab: Lab, node: Node, out: Interface, found: Walk) -> Fault | None:
     """What is wrong below a device: with the link that it lies upon, or with the way to the far end of a tunnel."""
     device = next((each for each in node.devices if each == out), None) if isinstance(node, DeviceOwner) else None
     if device is None:
@@ -148,8 +151,11 @@ def _underlay_fault(lab: Lab, node: Node, out: Interface) -> Fault | None:
             reason = within.obstacles[0].cause if within.obstacles and not within.members else None
         if reason is not None:
             return Fault(f"{out} ({device.kind}) lies upon {device.lower}: {reason}", node.name)
+    if device.kind in TUNNELS and device.remote is None:
+        found.carriers.append((device, None))
     if device.remote is not None:
         way = walk(lab, node, Flow(None, device.remote))
+        found.carriers.append((device, way))
         if way.fault is not None:
             evidence = [*way.evidence, *way.fault.evidence]
             return Fault(f"{out} ({device.kind}) leads to {device.remote}: {way.fault.cause}", way.fault.node, evidence)
@@ -249,6 +255,15 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Fault:
     for interface in node.interfaces.values():
         if interface.name != "lo" and (reason := down_reason(interface)) is not None:
             return Fault(reason, node.name, evidence)
+    if destination.version == 6:
+        for interface in node.interfaces.values():
+            if interface.mtu < LEAST_MTU_OF_IPV6:
+                return Fault(
+                    f"{interface} has no IPv6: its mtu is {interface.mtu}, and IPv6 needs {LEAST_MTU_OF_IPV6} bytes "
+                    "(RFC 8200 section 5)",
+                    node.name,
+                    evidence,
+                )
     if not any(a.version == destination.version for a in own):
         return Fault(f"{node.name!r} has no IPv{destination.version} address", node.name, evidence)
     holders = [other for other in lab if other is not node and has_address(other, destination)]
