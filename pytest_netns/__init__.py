@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     )
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.frame import Frame
-    from pytest_netns.devices.device import Device
+    from pytest_netns.devices.device import Device, Master
     from pytest_netns.devices.stacked import Bond, Vrf
     from pytest_netns.devices.tunnels import Vxlan
     from pytest_netns.devices.tuntap import Tap, Tun
@@ -101,6 +101,7 @@ _HOME = {
     "LabFactory": "pytest_netns.factories",
     "Link": "pytest_netns.lab.link",
     "LossResult": "pytest_netns.probe.throughput",
+    "Master": "pytest_netns.devices.device",
     "Namespace": "pytest_netns.namespace",
     "NamespaceFactory": "pytest_netns.factories",
     "NetnsError": "pytest_netns.errors",
@@ -174,6 +175,7 @@ __all__ = [
     "LabFactory",
     "Link",
     "LossResult",
+    "Master",
     "Namespace",
     "NamespaceFactory",
     "NetnsError",

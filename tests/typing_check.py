@@ -43,6 +43,7 @@ from pytest_netns import (
     LabFactory,
     Link,
     LossResult,
+    Master,
     Namespace,
     NamespaceFactory,
     NetnsError,
@@ -495,7 +496,9 @@ def test_devices(veth_pair: tuple[Host, Host]) -> None:
     assert_type(bond, Bond)
     assert_type(bond.members, list[Interface])
     assert_type(bond.active, Interface | None)
-    assert_type(red.add_bridge("br0", blue).members, list[Interface])
+    inner = red.add_bridge("br0", blue)
+    assert_type(inner, Master)
+    assert_type(inner.members, list[Interface])
     assert_type(red.add_vrf("vrf0", table=10), Vrf)
     red.add_vrf("vrf1")  # type: ignore[call-arg]
     vxlan = red.add_vxlan("vx0", 42, remote=blue)
