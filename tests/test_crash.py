@@ -115,6 +115,16 @@ def test_the_lab_can_be_closed_while_it_is_down(lab: Lab) -> None:
     red.crash()
 
 
+def test_a_crashed_router_can_be_the_next_hop(lab: Lab) -> None:
+    red, router, blue = lab.host("red"), lab.router("router"), lab.host("blue")
+    for host in (red, blue):
+        lab.connect(host, router)
+    with router.crash():
+        for host in (red, blue):
+            host.default_route(via=router)
+    assert red.ping(blue)
+
+
 def test_who_cannot_crash_is_told_why(lab: Lab, netns: Namespace) -> None:
     red = lab.host("red")
     lab.host("sidecar", shares=red)

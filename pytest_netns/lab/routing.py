@@ -62,7 +62,8 @@ def next_hops(node: Node, via: Via) -> dict[int, tuple[Address, Interface]]:
     own = attachments(node)
     if isinstance(via, Node | Interface):
         label = via.name if isinstance(via, Node) else str(via)
-        theirs = [a.address for a in attachments(via)] if isinstance(via, Node) else via.addresses
+        # A host that has crashed says what it will have again.
+        theirs = ([a.address for a in attachments(via)] or via.addresses()) if isinstance(via, Node) else via.addresses
         candidates = [address.ip for address in theirs if not address.is_link_local]
     else:
         label = str(via)
