@@ -7,6 +7,7 @@ are those of 4.5 standard deviations (1 in 147,000 for a normal distribution), a
 from __future__ import annotations
 
 import math
+import re
 import select
 import socket
 import statistics
@@ -495,6 +496,15 @@ def test_ipv6_neighbours_find_each_other_through_it(town: Lab) -> None:
 
 
 # --------------------------------------------------------------------------------------------- words and refusals
+
+
+def test_a_report_tells_how_many_frames_it_has_lost(pair: Pair, engine: Engine) -> None:
+    from pytest_netns.report.state import describe
+
+    red, blue = pair
+    red.links[0].impair(loss=1, toward=blue)
+    assert not red.ping(blue, timeout=0.01)
+    assert re.search(rf"impaired: loss 100% by {engine} \(\d+ lost\)", describe(red.lab))
 
 
 def test_it_shows_what_is_in_force_and_by_whom(pair: Pair, engine: Engine) -> None:

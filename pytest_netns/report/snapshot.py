@@ -23,7 +23,7 @@ class InterfaceState(TypedDict):
     """A device.
 
     ``enabled``: it is set up; ``up``: it carries frames. ``peer``: ``node:interface`` behind it. ``impaired``: what is
-    done to the frames that it sends, and by which engine.
+    done to the frames that it sends, by which engine, and how many it has passed, lost and so on.
     """
 
     name: str
@@ -234,10 +234,23 @@ def _interfaces(node: Namespace, peers: Mapping[tuple[int, int], Interface]) -> 
                 "master": names.get(link.master),
                 "port_state": link.port_state,
                 "peer": str(peer) if peer is not None else None,
-                "impaired": node.impairment_words(interface) or None,
+                "impaired": _impaired(interface),
             }
         )
     return found
+
+
+def _impaired(interface: Interface) -> str | None:
+    """What was set last, and what it has done so far: that frames were dropped for want of room, for one."""
+    words = interface.node.impairment_words(interface)
+    if not words:
+        return None
+    try:
+        active = interface.impairment
+    except NetnsError as error:
+        return f"{words} ({str(error).splitlines()[0]})"
+    done = "" if active is None else str(active.counters)
+    return f"{words} ({done})" if done else words
 
 
 def _routes(node: Namespace) -> list[RouteState]:
