@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from socket import IPPROTO_ICMP
 
 import pytest
 from conversation import listen
@@ -94,13 +95,13 @@ def test_the_trace_is_switched_off_though_it_could_not_be_switched_on_everywhere
         router.nft(RULES)
     chain.r2.nft("table inet pytest_netns_trace { chain prerouting { type nat hook prerouting priority 5; }; }")
     before = chain.r1.nft_with_handles()
-    with pytest.raises(Exception, match="pytest_netns_trace"), RuleTrace(chain.lab, "icmp"):
+    with pytest.raises(Exception, match="pytest_netns_trace"), RuleTrace(chain.lab, [IPPROTO_ICMP]):
         pytest.fail("it cannot begin")
     assert chain.r1.nft_with_handles() == before
 
 
 def test_nodes_without_rules_get_none(chain: Chain) -> None:
-    with RuleTrace(chain.lab, "icmp"):
+    with RuleTrace(chain.lab, [IPPROTO_ICMP]):
         assert [node.nft_ruleset() for node in chain.lab] == [[]] * 4
 
 

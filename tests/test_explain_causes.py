@@ -827,9 +827,24 @@ def test_a_fault_on_the_way_of_a_tunnel(overlay: Chain) -> None:
 
 
 @pytest.mark.netns_requires("vxlan")
-def test_packets_of_a_tunnel_are_not_said_to_be_let_through(overlay: Chain) -> None:
+@pytest.mark.parametrize("neighbours_known", [True, False])
+def test_a_rule_that_drops_the_packets_of_a_tunnel(overlay: Chain, neighbours_known: bool) -> None:
     overlay.r1.block(protocol="udp", port=4789)
+    if not neighbours_known:
+        overlay.red.run(["ip", "neighbour", "flush", "dev", "vx0"])
     found = why_no_ping(overlay.red, "10.42.0.2")
+    assert found.cause is not None
+    assert found.cause.startswith("a netfilter rule on 'r1' drops what red:vx0 carries: inet ")
+    assert found.node == "r1"
+
+
+@pytest.mark.netns_requires("vxlan")
+def test_packets_of_a_tunnel_with_several_ends_are_not_said_to_be_let_through(chain: Chain) -> None:
+    for one, other, address in ((chain.red, chain.blue, "10.42.0.1/24"), (chain.blue, chain.red, "10.42.0.2/24")):
+        one.add_vxlan("vx0", 42, address=address).add_remote(other)
+    assert chain.red.ping("10.42.0.2")
+    chain.r1.block(protocol="udp", port=4789)
+    found = why_no_ping(chain.red, "10.42.0.2")
     assert found.cause is None
     assert "in force: 'r1' drops packets protocol udp to port 4789" in str(found)
     assert "no nftables rule dropped it; the packets in which red:vx0 carries it were not looked at" in str(found)

@@ -39,11 +39,13 @@ class Device(Interface):
     Attributes:
         lower: the interface that it lies upon, for a VLAN, macvlan or ipvlan; else None.
         remote: the far end of a tunnel that has one; else None.
+        port: the UDP port that it sends to; None if it sends no UDP.
     """
 
     node: DeviceOwner
     lower: Interface | None = None
     remote: Address | None = None
+    port: int | None = None
 
     def __init__(self, node: DeviceOwner, name: str, index: int, kind: str) -> None:
         super().__init__(node, name, index)
@@ -294,6 +296,8 @@ class Maker:
         device.lower = link
         remote = (options or {}).get("remote")
         device.remote = None if isinstance(remote, int | str) else remote
+        port = (options or {}).get("port")
+        device.port = port if isinstance(port, int) else None
         return self.bring_up(device, create, named)
 
     def _check_free(self, name: str) -> None:

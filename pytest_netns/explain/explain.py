@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from socket import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 
 from pytest_netns.capture.frame import is_search
 from pytest_netns.errors import NetnsError, NetnsWarning
 from pytest_netns.explain import questions
+from pytest_netns.explain.carriers import carrier_of, protocols
 from pytest_netns.explain.conditions import MOSTLY, OFTEN, as_cause, as_delay, conditions, extra_patience
 from pytest_netns.explain.neighbours import deaf_neighbour
 from pytest_netns.explain.questions import Question
@@ -86,7 +88,7 @@ def explain(lab: Lab, question: Question) -> Explanation:
         node, what = broken
         return _because(found, f"a fault of the test is in force: {what}", node.name, there.evidence)
     found.evidence += [f"in force: {each}" for each in lab.faults]
-    drops = _relevant(question, seen, trace.drops)
+    drops = _relevant(lab, question, seen, trace.drops)
     for drop, what in drops:
         if what in _OURS:
             return _because(found, drop.cause(what), drop.node.name, [f"traced: {d.cause(w)}" for d, w in drops])
@@ -154,8 +156,8 @@ def _broken_on_purpose(lab: Lab, question: Question, there: Walk) -> tuple[Node,
 
 
 def _untraced(there: Walk) -> str:
-    """Which packets on the way are others than those of the probe, so that the trace did not see them."""
-    places = ", ".join(str(device) for device, _ in there.carriers)
+    """Which packets on the way the trace did not see: those of tunnels that have several far ends, or peers."""
+    places = ", ".join(str(device) for device, outer in there.carriers if outer is None)
     return f"; the packets in which {places} carries it were not looked at" if places else ""
 
 
@@ -183,12 +185,12 @@ def _because(found: Explanation, cause: str, node: str, evidence: list[str]) -> 
 
 def _observe(lab: Lab, question: Question) -> tuple[list[Sighting], RuleTrace, bool, str]:
     version = question.address.version
-    protocol = {"ping": "icmp" if version == 4 else "ipv6-icmp"}.get(question.kind, question.kind)
+    protocol = {"ping": IPPROTO_ICMP if version == 4 else IPPROTO_ICMPV6, "tcp": IPPROTO_TCP, "udp": IPPROTO_UDP}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NetnsWarning)  # a capture that lost frames shows less, which is not news here
         capture = lab.capture(chatter=True)
         capture.internal = True
-        with RuleTrace(lab, protocol) as trace, capture:
+        with RuleTrace(lab, {protocol[question.kind], *protocols(lab)}) as trace, capture:
             try:
                 answered = bool(question.again(PATIENCE + extra_patience(lab)))
             except NetnsError:
@@ -213,11 +215,11 @@ def _names(lab: Lab, asker: Node) -> dict[str, str]:
     return {node.name: first[node.inode] for node in nodes}
 
 
-#: What a drop may be of; all else are the searches for the next hop.
+#: What a drop may be of; all else are the searches for the next hop, and packets of tunnels.
 _OURS = ("the request", "the reply")
 
 
-def _relevant(question: Question, seen: list[Sighting], drops: list[Drop]) -> list[tuple[Drop, str]]:
+def _relevant(lab: Lab, question: Question, seen: list[Sighting], drops: list[Drop]) -> list[tuple[Drop, str]]:
     """The drops of packets that belong to the probe, with the role of each. Others are dropped for other reasons."""
     asked = {question.address, *(ip_address(s.destination) for s in seen if s.role == "request")}
     asking = {ip_address(s.source) for s in seen if s.role == "request"}
@@ -229,6 +231,8 @@ def _relevant(question: Question, seen: list[Sighting], drops: list[Drop]) -> li
             found.append((drop, "the request"))
         elif packet.neighbour:
             found.append((drop, "ARP" if packet.source is None else "neighbour discovery"))
+        elif (device := carrier_of(lab, packet)) is not None:
+            found.append((drop, f"what {device} carries"))
         elif ports.isdisjoint(packet.ports):
             continue
         elif packet.destination in asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pytest_netns.errors import NetnsError
+from pytest_netns.explain.carriers import carrier_of, protocols
 from pytest_netns.explain.rules import RuleTrace
 from pytest_netns.explain.walk import Fault, Walk
 from pytest_netns.interface import Interface
@@ -27,7 +28,7 @@ def deaf_neighbour(lab: Lab, way: Walk) -> Fault | None:
 def deafness(lab: Lab, node: Node, out: Interface, hop: Address) -> Fault | None:
     """Why nobody answers, though somebody on the link has the address; None if now somebody does."""
     protocol = "ARP" if hop.version == 4 else "neighbour discovery"
-    with RuleTrace(lab, "ipv6-icmp") as trace:
+    with RuleTrace(lab, protocols(lab)) as trace:
         try:
             answered = bool(node.arp(hop, timeout=_PATIENCE))
         except NetnsError:
@@ -37,6 +38,8 @@ def deafness(lab: Lab, node: Node, out: Interface, hop: Address) -> Fault | None
     for drop in trace.drops:
         if drop.packet is not None and drop.packet.neighbour:
             return Fault(drop.cause(protocol), drop.node.name, evidence)
+        if drop.packet is not None and (device := carrier_of(lab, drop.packet)) is not None:
+            return Fault(drop.cause(f"what {device} carries"), drop.node.name, evidence)
     if answered:
         return None
     return Fault(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from types import TracebackType
@@ -40,12 +40,14 @@ class Headers:
         destination: None for ARP.
         ports: source and destination port of TCP and UDP; else zeros.
         neighbour: whether it is ARP or neighbour discovery.
+        protocol: number of the IP protocol; 0 for ARP.
     """
 
     source: Address | None
     destination: Address | None
     ports: tuple[int, int] = (0, 0)
     neighbour: bool = False
+    protocol: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +78,18 @@ class Drop:
 
 
 class RuleTrace:
-    """Traces packets of a protocol through the rules of all nodes that have any, while a ``with`` block runs.
+    """Traces packets of some protocols through the rules of all nodes that have any, while a ``with`` block runs.
 
     ARP and neighbour discovery are traced too: without them no other packet goes out.
 
     Args:
         lab: the lab.
-        protocol: as nft(8) writes it: ``icmp``, ``tcp``, ...
+        protocols: numbers of IP protocols.
     """
 
-    def __init__(self, lab: Lab, protocol: str) -> None:
+    def __init__(self, lab: Lab, protocols: Iterable[int]) -> None:
         self._lab = lab
-        self._match = f"meta l4proto {{ {', '.join(dict.fromkeys((protocol, 'ipv6-icmp')))} }}"
+        self._match = f"meta l4proto {{ {', '.join(map(str, sorted({*protocols, _ICMPV6})))} }}"
         self._traced: list[tuple[Node, socket.socket]] = []
         self._packets: dict[tuple[int, bytes], Headers] = {}
         self.drops: list[Drop] = []
@@ -218,7 +220,7 @@ def _headers(family: str, found: dict[int, bytes]) -> Headers | None:
         return None
     ports = struct.unpack_from("!HH", transport) if protocol in (_TCP, _UDP) and len(transport) >= 4 else (0, 0)
     neighbour = protocol == _ICMPV6 and transport[:1] in (b"\x87", b"\x88")
-    return Headers(ip_address(source), ip_address(destination), (ports[0], ports[1]), neighbour)
+    return Headers(ip_address(source), ip_address(destination), (ports[0], ports[1]), neighbour, protocol)
 
 
 def _dropping(node: Node, family: str, table: str, chain: str, found: dict[int, bytes]) -> str | None:
