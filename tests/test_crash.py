@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,9 @@ from conversation import listen
 from explaining import why_no_ping
 
 from pytest_netns import Host, Lab, Namespace, TopologyError
+from pytest_netns.kernel.directory import nodes_of
+from pytest_netns.kernel.syscalls import THREAD_NETNS
+from pytest_netns.lab import breakable
 
 SHORT = 0.05
 SLEEP = [sys.executable, "-c", "import time; time.sleep(1000)"]
@@ -95,6 +100,47 @@ def test_restart_alone_is_a_reboot(veth_pair: tuple[Host, Host]) -> None:
     listen(right, 80)
     assert left.tcp(right, 80)
     assert right.crashed is None
+
+
+def test_a_thread_beside_it_never_sees_half_a_restart(lab: Lab) -> None:
+    lan = lab.bridge("lan")
+    red, blue = lan.host("red"), lan.host("blue")
+    addresses, home = red.addresses(), os.stat(THREAD_NETNS).st_ino
+    with lab.schedule([(0, red.restart)] * 5) as schedule:
+        while not schedule.done:
+            blue.ping(red, timeout=0.01)
+            red.ping(blue, timeout=0.01)
+            blue.tcp(red, 80, timeout=0.01)
+            assert [a for a in red.addresses() if not a.is_link_local] == [a for a in addresses if not a.is_link_local]
+            red.routes()
+            with suppress(TopologyError):  # it has crashed
+                assert red.call(os.stat, THREAD_NETNS).st_ino != home
+                red.socket().close()
+    assert red.addresses() == addresses
+    assert blue.ping(red)
+
+
+def test_its_descriptor_keeps_its_number(veth_pair: tuple[Host, Host]) -> None:
+    _, right = veth_pair
+    fd, inode = right.fd, right.inode
+    right.restart()
+    assert right.fd == fd
+    assert not os.get_inheritable(fd)
+    assert os.fstat(fd).st_ino == right.inode != inode
+    assert [entry.inode for entry in nodes_of(os.getpid()) if entry.fd == fd] == [right.inode]
+
+
+def test_a_crash_that_cannot_be_is_none(veth_pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = veth_pair
+
+    def no_birth(*_: object) -> None:
+        raise RuntimeError("as asked")
+
+    monkeypatch.setattr(breakable, "birth", no_birth)
+    with pytest.raises(RuntimeError, match="as asked"):
+        right.crash()
+    assert right.crashed is None
+    assert not list(left.lab.faults)
 
 
 def test_isolated_hosts_have_new_files(lab: Lab) -> None:

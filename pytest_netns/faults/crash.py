@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -20,6 +22,9 @@ from pytest_netns.lab.restore import configured_routes, restore_routes
 
 if TYPE_CHECKING:
     from pytest_netns.lab.host import Host
+
+
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,16 @@ class Crash(Fault):
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        with _one_at_a_time:
+            self._begin(host)
+        try:
+            self._lose_everything(host)
+        except BaseException:
+            self.forget()
+            raise
+
+    def _begin(self, host: Host) -> None:
+        """From here on the host is what it will be again, for all other threads."""
         _check(host)
         self._ports = [
             _Port(end, end.is_set_up, [a for a in end.addresses if not a.is_link_local])
@@ -54,17 +69,28 @@ class Crash(Fault):
             if end.node is host and not link.is_gone
         ]
         self._routes = configured_routes(host)
-        # First the cables, so that nothing that dies can say good-bye.
-        if self._ports:
-            host.rtnl.batch([rtnetlink.link_down(port.interface.index, port.interface.name) for port in self._ports])
-        host.kill_processes()
-        host.renew([port.interface for port in self._ports])
+        super().__init__(host.lab.faults, f"{host.name!r} has crashed", self._restart, [host])
+        host.lost_everything(self)
+
+    def _lose_everything(self, host: Host) -> None:
+        fd, rtnl = host.born_anew()
+        try:
+            # First the cables, so that nothing that dies can say good-bye.
+            if self._ports:
+                host.rtnl.batch(
+                    [rtnetlink.link_down(each.interface.index, each.interface.name) for each in self._ports]
+                )
+            host.kill_processes()
+        except BaseException:
+            rtnl.close()
+            os.close(fd)
+            raise
+        host.renew(fd, rtnl, [port.interface for port in self._ports])
         for device in host.devices:
             device.lost()
         for fault in host.lab.faults:
             if isinstance(fault, Block | Freeze) and fault.nodes == (host,):
                 fault.forget()
-        super().__init__(host.lab.faults, f"{host.name!r} has crashed", self._restart, [host])
 
     @property
     def addresses(self) -> list[AddressWithPrefix]:
@@ -100,10 +126,13 @@ class Crash(Fault):
             last.callback(host.configure_anew)
             restore_routes(host, self._routes, present)
 
-    def postpone(self, end: Interface, routes: list[bytes]) -> None:
-        """An end that was down at the crash comes up at the restart, and has these routes then."""
-        self._ports = [replace(port, up=True) if port.interface == end else port for port in self._ports]
-        self._routes += routes
+    def postpone(self, end: Interface, routes: list[bytes]) -> bool:
+        """An end that was down at the crash comes up at the restart, and has these routes then; False after it."""
+        with self._mending:
+            if self.in_force:
+                self._ports = [replace(port, up=True) if port.interface == end else port for port in self._ports]
+                self._routes += routes
+            return self.in_force
 
     def stops(self, way: Sequence[Node], kind: str) -> Node | None:
         """The host, if it is on the way.

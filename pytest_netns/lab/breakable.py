@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -9,6 +10,7 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.birth import birth
+from pytest_netns.kernel.netlink import NetlinkSocket
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix
 from pytest_netns.lab.node import Node
 
@@ -116,8 +118,7 @@ class Breakable(Node):
         from pytest_netns.faults.crash import Crash
 
         self.lab.check_node(self, "crash")
-        self._crash = Crash(cast("Host", self))
-        return self._crash
+        return Crash(cast("Host", self))
 
     def restart(self) -> None:
         """Boot after a crash: sysctls of its birth, links up, its addresses, the routes that were set, and NAT rules.
@@ -133,11 +134,13 @@ class Breakable(Node):
     def postpone(self, end: Interface, routes: list[bytes]) -> bool:
         """The ``end`` of a link of a crashed host comes up with it, and its ``routes`` are set then."""
         crash = self.crashed
-        if crash is not None:
-            crash.postpone(end, routes)
-        return crash is not None or super().postpone(end, routes)
+        return (crash is not None and crash.postpone(end, routes)) or super().postpone(end, routes)
 
     # ------------------------------------------------------------- for Crash
+
+    def lost_everything(self, crash: Crash) -> None:
+        """Called by the ``crash`` before anything of the host goes."""
+        self._crash = crash
 
     def pids(self) -> list[int]:
         """The processes in its network namespace that were started by this lab, daemons included."""
@@ -152,22 +155,28 @@ class Breakable(Node):
         """Kill everything that runs in it, at once."""
         self._supervisor.kill_all(self.name, self.inode)
 
-    def renew(self, keep: Sequence[Interface]) -> None:
-        """Give it a new network namespace, and take the interfaces of ``keep`` along."""
+    def born_anew(self) -> tuple[int, NetlinkSocket]:
+        """An empty network namespace as it was at its birth, for ``renew``."""
         fd, rtnl = birth(self.name, self.sysctls_at_birth)
         try:
             rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
-            if keep:
-                self.rtnl.batch([rtnetlink.link_move(each.index, each.name, fd) for each in keep])
         except BaseException:
             rtnl.close()
+            os.close(fd)
             raise
-        self.impairments.leave(self.inode, alive=False)
-        self.replace(fd, rtnl)
+        return fd, rtnl
+
+    def renew(self, fd: int, rtnl: NetlinkSocket, keep: Sequence[Interface]) -> None:
+        """Move into another network namespace, from ``born_anew``, and take the interfaces of ``keep`` along."""
+        before = self.inode
+        self.impairments.leave(before, alive=False)
+        self.replace(fd, rtnl, [rtnetlink.link_move(each.index, each.name, fd) for each in keep])
         if self.isolation is not None:
             kinds = self.isolation.kinds
             self._supervisor.close()
             self.isolate(kinds)
+        else:  # what another thread was starting at that moment
+            self._supervisor.kill_all(self.name, before, self.inode)
 
     def configure_anew(self) -> None:
         """Called after a restart, for what kinds of hosts have beside addresses and routes."""
