@@ -212,8 +212,11 @@ class Supervisor:
         init = spawner.init_pid
         family = namespace_of(init, "pid")
         wanted = {f"net:[{inode}]" for inode in inodes}
-        others = (number for number in processes.numbers() if number != init)
-        return [n for n in others if namespace_of(n, "pid") == family and namespace_of(n, "net") in wanted]
+        found = (
+            n for n in processes.numbers() if namespace_of(n, "pid") == family and namespace_of(n, "net") in wanted
+        )
+        # Process 1 and its subshell have a session of their own. They may be inside too, and must hear when we die.
+        return [n for n in found if (stat := processes.stat(n)) is not None and stat.session != init]
 
     def kill_all(self, node: str, *inodes: int) -> None:
         """Kill all processes of one node at once, daemons included; that is no error for any of them.
