@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_netns.errors import TopologyError
+from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.faults.block import Block
 from pytest_netns.faults.fault import Fault
 from pytest_netns.faults.freeze import Freeze
@@ -76,16 +76,16 @@ class Crash(Fault):
         fd, rtnl = host.born_anew()
         try:
             # First the cables, so that nothing that dies can say good-bye.
-            if self._ports:
-                host.rtnl.batch(
-                    [rtnetlink.link_down(each.interface.index, each.interface.name) for each in self._ports]
-                )
+            ends = [port.interface for port in self._ports]
+            if ends:
+                host.rtnl.batch([rtnetlink.link_down(end.index, end.name) for end in ends])
+            _delete_others(host, ends)
             host.kill_processes()
         except BaseException:
             rtnl.close()
             os.close(fd)
             raise
-        host.renew(fd, rtnl, [port.interface for port in self._ports])
+        host.renew(fd, rtnl, ends)
         for device in host.devices:
             device.lost()
         for fault in host.lab.faults:
@@ -153,3 +153,15 @@ def _check(host: Host) -> None:
     for other in host.lab:
         if other is not host and not other.closed and other.inode == host.inode:
             raise TopologyError(f"cannot crash {host.name!r}: it shares its namespace with {other.name!r}")
+
+
+def _delete_others(host: Host, kept: Sequence[Interface]) -> None:
+    """Delete all interfaces but ``kept``, the last one first.
+
+    One upon a link of another host would answer as long as anybody holds a socket of the namespace that was.
+    """
+    stay = {rtnetlink.LOOPBACK_INDEX, *(interface.index for interface in kept)}
+    others = [interface for interface in host.interfaces.values() if interface.index not in stay]
+    if others:
+        with suppress(KernelError):  # some go with others, and some the kernel has made for itself
+            host.rtnl.batch([rtnetlink.link_delete(each.index, each.name) for each in reversed(others)])

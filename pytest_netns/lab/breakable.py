@@ -55,13 +55,13 @@ class Breakable(Node):
             The block: as a context manager it ends with its block; ``packets`` counts what it has stopped.
 
         Raises:
-            TopologyError: a target without address, an unknown protocol, or a port without ports.
+            TopologyError: a target without address, an unknown protocol, or a port without ports; or it has crashed.
             ValueError: the port is out of range.
             UnsupportedError: neither libnftables nor the nft program is installed.
         """
         from pytest_netns.faults.block import block
 
-        self.lab.check_node(self, "block packets of")
+        self.lab.check_running(self, "block packets of")
         return block(self.lab.faults, self, src, dst, protocol, port, reject)
 
     def unblock(self) -> None:
@@ -83,10 +83,11 @@ class Breakable(Node):
 
         Raises:
             WaitTimeout: a process did not stop within 5 seconds.
+            TopologyError: it has crashed.
         """
         from pytest_netns.faults.freeze import Freeze, stop_all
 
-        self.lab.check_node(self, "freeze")
+        self.lab.check_running(self, "freeze")
         stop_all(self)
         if self._freeze is None or not self._freeze.in_force:
             self._freeze = Freeze(self.lab.faults, self)
@@ -108,6 +109,9 @@ class Breakable(Node):
         So are its devices (``add_...``), blocks and freezing, which are not undone by anybody any more.
         Others see the carrier of its links go, and then nothing: no reset, no farewell. Captures on it end. What runs
         in the test itself (``call``, ``with host:``) is left in the namespace that was.
+
+        Until it is restarted nothing can run in it, and it gets no sockets, devices, links, blocks or freezing: each
+        raises TopologyError.
 
         Returns:
             The fault: as a context manager it restarts the host at the end of its block.
