@@ -133,7 +133,13 @@ class Breakable(Node):
 
     def addresses(self) -> list[AddressWithPrefix]:
         """Its addresses, IPv4 first, link-local ones last; of a crashed host those that it will have again."""
-        return super().addresses() if self.crashed is None else self.crashed.addresses
+        while True:
+            last = self._crash
+            if last is not None and last.in_force:
+                return last.addresses
+            found = super().addresses()
+            if self._crash is last:  # else it crashed while the kernel was asked
+                return found
 
     def postpone(self, end: Interface, routes: list[bytes]) -> bool:
         """The ``end`` of a link of a crashed host comes up with it, and its ``routes`` are set then."""
