@@ -135,6 +135,28 @@ def test_a_device_upon_a_link_of_another_host_falls_silent_at_once(lab: Lab) -> 
     copy.close()
 
 
+def test_a_bad_link_is_as_bad_afterwards(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    link = left.links[0]
+    with link.impaired(delay="20ms"):
+        assert left.ping(right)
+        for _ in range(2):
+            left.restart()
+            for end in link.interfaces:
+                assert end.impairment is not None
+                assert end.impairment.delay == 0.02
+            result = left.ping(right, timeout=10)
+            assert result
+            assert result.rtts[0] >= 0.04
+    assert link.impairment is None
+    with link.impaired(loss="100%", toward=right):
+        left.restart()
+        with right.capture(filter="icmp") as capture:
+            assert not left.ping(right, timeout=SHORT)
+        assert not capture.packets
+    assert left.ping(right)
+
+
 def test_restart_alone_is_a_reboot(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     process = right.spawn(SLEEP)

@@ -53,11 +53,28 @@ class Crash(Fault):
         self._host = host
         with _one_at_a_time:
             self._begin(host)
+        ends = [port.interface for port in self._ports]
         try:
-            self._lose_everything(host)
+            fd, rtnl = host.born_anew()
+            try:
+                # First the cables, so that nothing that dies can say good-bye.
+                if ends:
+                    host.rtnl.batch([rtnetlink.link_down(end.index, end.name) for end in ends])
+                _delete_others(host, ends)
+                host.kill_processes()
+            except BaseException:
+                rtnl.close()
+                os.close(fd)
+                raise
         except BaseException:
             self.forget()
             raise
+        for device in host.devices:
+            device.lost()
+        for fault in host.lab.faults:
+            if isinstance(fault, Block | Freeze) and fault.nodes == (host,):
+                fault.forget()
+        host.renew(fd, rtnl, ends)
 
     def _begin(self, host: Host) -> None:
         """From here on the host is what it will be again, for all other threads."""
@@ -71,26 +88,6 @@ class Crash(Fault):
         self._routes = configured_routes(host)
         super().__init__(host.lab.faults, f"{host.name!r} has crashed", self._restart, [host])
         host.lost_everything(self)
-
-    def _lose_everything(self, host: Host) -> None:
-        fd, rtnl = host.born_anew()
-        try:
-            # First the cables, so that nothing that dies can say good-bye.
-            ends = [port.interface for port in self._ports]
-            if ends:
-                host.rtnl.batch([rtnetlink.link_down(end.index, end.name) for end in ends])
-            _delete_others(host, ends)
-            host.kill_processes()
-        except BaseException:
-            rtnl.close()
-            os.close(fd)
-            raise
-        host.renew(fd, rtnl, ends)
-        for device in host.devices:
-            device.lost()
-        for fault in host.lab.faults:
-            if isinstance(fault, Block | Freeze) and fault.nodes == (host,):
-                fault.forget()
 
     @property
     def addresses(self) -> list[AddressWithPrefix]:

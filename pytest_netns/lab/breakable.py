@@ -177,8 +177,12 @@ class Breakable(Node):
         return fd, rtnl
 
     def renew(self, fd: int, rtnl: NetlinkSocket, keep: Sequence[Interface]) -> None:
-        """Move into another network namespace, from ``born_anew``, and take the interfaces of ``keep`` along."""
+        """Move into another network namespace, from ``born_anew``, and take the interfaces of ``keep`` along.
+
+        Their impairments go along too: they are those of the cables.
+        """
         before = self.inode
+        settings = [(end, found) for end in keep if (found := self.impairments.setting(end)) is not None]
         self.impairments.leave(before, alive=False)
         self.replace(fd, rtnl, [rtnetlink.link_move(each.index, each.name, fd) for each in keep])
         if self.isolation is not None:
@@ -187,6 +191,8 @@ class Breakable(Node):
             self.isolate(kinds)
         else:  # what another thread was starting at that moment
             self._supervisor.kill_all(self.name, before, self.inode)
+        for end, setting in settings:
+            self.impairments.apply(end, *setting)
 
     def configure_anew(self) -> None:
         """Called after a restart, for what kinds of hosts have beside addresses and routes."""
