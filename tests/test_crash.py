@@ -11,7 +11,7 @@ import pytest
 from conversation import listen
 from explaining import why_no_ping
 
-from pytest_netns import Host, Lab, Namespace, TopologyError, eventually
+from pytest_netns import Host, KernelError, Lab, Namespace, TopologyError, eventually
 from pytest_netns.kernel.directory import nodes_of
 from pytest_netns.kernel.syscalls import THREAD_NETNS
 from pytest_netns.lab import breakable
@@ -64,6 +64,56 @@ def test_it_comes_back_with_addresses_routes_sysctls_and_nat(lab: Lab) -> None:
     with outside.capture(filter="icmp") as capture:
         assert red.ping(outside.ip4)
     assert capture.packets[0]["IP"].src == str(router.interfaces["eth1"].ip4)
+
+
+def shown_addresses(host: Host) -> list[str]:
+    text = host.run(["ip", "-o", "address"]).stdout
+    return sorted(" ".join(line.split()) for line in text.splitlines())
+
+
+def test_addresses_come_back_as_they_were_given(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    for words in (
+        "192.0.2.1/32 dev lo",
+        "2001:db8::1/128 dev lo",
+        "198.51.100.1 peer 198.51.100.2/32 dev eth0",
+        "2001:db8:1::1 peer 2001:db8:1::2 dev eth0",
+        "203.0.113.1/24 broadcast + dev eth0 scope link label eth0:x",
+        "203.0.113.2/24 dev eth0 scope link",
+        "2001:db8:2::1/64 dev eth0 nodad noprefixroute",
+        "169.254.1.1/16 dev eth0",
+    ):
+        left.run(["ip", "address", "add", *words.split()])
+    before, addresses = shown_addresses(left), left.addresses()
+    with left.crash() as crash:
+        assert left.addresses() == [a for a in addresses if not a.is_link_local]
+    assert not crash.in_force
+    assert shown_addresses(left) == before
+    assert left.addresses() == addresses
+    assert right.ping(left)
+
+
+def test_an_address_that_came_meanwhile_does_not_keep_the_rest_away(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    left.add_route("198.51.100.0/24", via=right)
+    routes = {str(route) for route in left.routes()}
+    with left.crash():
+        left.interfaces["eth0"].add_address(f"{left.ip4}/24")
+    assert {str(route) for route in left.routes()} == routes
+    assert left.ping(right.ip4)
+    assert left.ping(right.ip6)
+
+
+def test_what_cannot_be_restored_does_not_keep_the_rest_away(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    left.add_route("198.51.100.0/24", via=right)
+    left.run(["ip", "-6", "address", "add", "2001:db8::1/64", "dev", "eth0"])
+    left.crash()
+    left.sysctl["net.ipv6.conf.eth0.disable_ipv6"] = 1
+    with pytest.raises(KernelError, match="ip address restore"):
+        left.restart()
+    assert "198.51.100.0/24" in {str(route.destination) for route in left.routes()}
+    assert left.ping(right.ip4)
 
 
 def test_a_link_that_was_down_stays_down(lab: Lab) -> None:

@@ -17,11 +17,13 @@ from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix
 from pytest_netns.lab.bridge import Bridge
+from pytest_netns.lab.configured_addresses import ConfiguredAddresses
 from pytest_netns.lab.node import Node
 from pytest_netns.lab.restore import configured_routes, restore_routes
 
 if TYPE_CHECKING:
     from pytest_netns.lab.host import Host
+    from pytest_netns.lab.link import Link
 
 
 _one_at_a_time = threading.Lock()
@@ -33,7 +35,12 @@ class _Port:
 
     interface: Interface
     up: bool
-    addresses: Sequence[AddressWithPrefix]
+    addresses: ConfiguredAddresses
+
+    def restore(self) -> None:
+        if self.up:
+            self.interface.up()
+        self.addresses.restore()
 
 
 class Crash(Fault):
@@ -80,11 +87,13 @@ class Crash(Fault):
         """From here on the host is what it will be again, for all other threads."""
         _check(host)
         self._ports = [
-            _Port(end, end.is_set_up, [a for a in end.addresses if not a.is_link_local])
+            _Port(end, end.is_set_up, ConfiguredAddresses(end))
             for link in host.links
             for end in link.interfaces
             if end.node is host and not link.is_gone
         ]
+        # Loopback is up at every birth, and may have been given more addresses.
+        self._loopback = ConfiguredAddresses(Interface(host, "lo", rtnetlink.LOOPBACK_INDEX))
         self._routes = configured_routes(host)
         super().__init__(host.lab.faults, f"{host.name!r} has crashed", self._restart, [host])
         host.lost_everything(self)
@@ -92,8 +101,12 @@ class Crash(Fault):
     @property
     def addresses(self) -> list[AddressWithPrefix]:
         """What the host will have again, IPv4 first."""
-        found = [address for port in self._ports for address in port.addresses]
+        found = [address for each in self._configured for address in each.addresses]
         return sorted(found, key=lambda address: address.version)
+
+    @property
+    def _configured(self) -> list[ConfiguredAddresses]:
+        return [self._loopback, *(port.addresses for port in self._ports)]
 
     def _restart(self) -> None:
         host = self._host
@@ -102,26 +115,16 @@ class Crash(Fault):
         present = {interface.index for interface in host.interfaces.values()}
         # A link may have been removed meanwhile.
         ports = [port for port in self._ports if port.interface.index in present]
-        for port in ports:
-            requests = [rtnetlink.link_up(port.interface.index, port.interface.name)] if port.up else []
-            requests += [
-                rtnetlink.address_add(port.interface.index, port.interface.name, address) for address in port.addresses
-            ]
-            if requests:
-                host.rtnl.batch(requests)
-        for link in host.links:
-            ends = link.interfaces
-            if not link.is_gone and all(end.is_set_up for end in ends):
-                for end in ends:
-                    # As when links are made: who has asked for a spanning tree awaits it by Bridge.wait_converged().
-                    tree = isinstance(end.node, Bridge) and end.node.settings.stp
-                    end.wait_up(port=bool(end.state.port_state) and not tree)
-                    end.wait_addresses()
-        for fault in host.lab.faults:
-            fault.restarted(host)
-        with ExitStack() as last:
+        with ExitStack() as last:  # what comes first stands last; an error of one does not keep the others away
             last.callback(host.configure_anew)
-            restore_routes(host, self._routes, present)
+            last.callback(restore_routes, host, self._routes, present)
+            for fault in reversed(list(host.lab.faults)):
+                last.callback(fault.restarted, host)
+            for link in reversed(host.links):
+                last.callback(_await, link)
+            for port in reversed(ports):
+                last.callback(port.restore)
+            last.callback(self._loopback.restore)
 
     def postpone(self, end: Interface, routes: list[bytes]) -> bool:
         """An end that was down at the crash comes up at the restart, and has these routes then; False after it."""
@@ -140,6 +143,18 @@ class Crash(Fault):
         """
         del kind
         return self._host if self._host in way else None
+
+
+def _await(link: Link) -> None:
+    """Return when the link carries frames, if both its ends are set up."""
+    ends = link.interfaces
+    if link.is_gone or not all(end.is_set_up for end in ends):
+        return
+    for end in ends:
+        # As when links are made: who has asked for a spanning tree awaits it by Bridge.wait_converged().
+        tree = isinstance(end.node, Bridge) and end.node.settings.stp
+        end.wait_up(port=bool(end.state.port_state) and not tree)
+        end.wait_addresses()
 
 
 def _check(host: Host) -> None:
