@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from conversation import listen
-from explaining import why_no_ping
+from explaining import why_no_datagram, why_no_ping, why_not_open
 
 from pytest_netns import Host, KernelError, Lab, Namespace, TopologyError, eventually
 from pytest_netns.kernel.directory import nodes_of
+from pytest_netns.kernel.processes import stat
 from pytest_netns.kernel.syscalls import THREAD_NETNS
 from pytest_netns.lab import breakable
 
@@ -289,6 +290,12 @@ def test_who_cannot_crash_is_told_why(lab: Lab, netns: Namespace) -> None:
         box.crash()
 
 
+def is_stopped(pid: int) -> bool:
+    found = stat(pid)
+    assert found is not None
+    return found.state == "T"
+
+
 def test_frozen_processes_stand_still_and_the_kernel_goes_on(veth_pair: tuple[Host, Host], tmp_path: Path) -> None:
     left, right = veth_pair
     loop = f"import os\nn = 0\nwhile True:\n n += 1\n fd = os.open({str(tmp_path / 'n')!r}, 65)\n"
@@ -296,17 +303,57 @@ def test_frozen_processes_stand_still_and_the_kernel_goes_on(veth_pair: tuple[Ho
     process = right.spawn([sys.executable, "-c", loop], ready=(tmp_path / "n").exists)
     other = left.spawn(SLEEP)
     right.run(DAEMON)
-    with right.freeze() as freeze:
-        states = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in right.pids()]
-        assert len(states) >= 2  # the loop, the daemon, and perhaps who started it
-        assert set(states) == {"T"}
-        assert Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T"
+    with right.freeze():
+        assert len(right.pids()) >= 2  # the loop, the daemon, and perhaps who started it
+        assert all(map(is_stopped, right.pids()))
+        assert not is_stopped(other.pid)
         before = (tmp_path / "n").read_text()
         assert left.ping(right)
         assert (tmp_path / "n").read_text() == before
-        assert right.freeze() is freeze
     process.wait_until(lambda: (tmp_path / "n").read_text() != before)
     right.thaw()
+
+
+def test_the_last_freezing_that_ends_thaws(veth_pair: tuple[Host, Host]) -> None:
+    left, _ = veth_pair
+    pid = left.spawn(SLEEP).pid
+    with left.freeze() as outer:
+        with left.freeze() as inner:
+            assert inner is not outer
+        assert is_stopped(pid)
+    assert not is_stopped(pid)
+    first, second = left.freeze(), left.freeze()
+    first.undo()
+    assert is_stopped(pid)
+    first.undo()
+    assert is_stopped(pid)
+    left.thaw()
+    assert not is_stopped(pid)
+    assert not second.in_force
+
+
+def test_hosts_that_share_processes_thaw_when_both_do(lab: Lab) -> None:
+    red = lab.host("red")
+    sidecar = lab.host("sidecar", shares=red)
+    pids = [red.spawn(SLEEP).pid, sidecar.spawn(SLEEP).pid]
+    red.freeze()
+    with sidecar.freeze():
+        assert all(map(is_stopped, pids))
+    assert all(map(is_stopped, pids))
+    red.thaw()
+    assert not any(map(is_stopped, pids))
+
+
+def test_a_freezing_explains_datagrams_and_no_connections(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    listen(right, 8080)
+    server = right.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    server.bind((str(right.ip4), 53))
+    right.freeze()
+    why = why_not_open(left, right, 8081)
+    assert "nothing listens on tcp port 8081 of 'right'" in str(why.cause)
+    why = why_no_datagram(left, right, 53)
+    assert "the processes of 'right' are frozen" in str(why.cause)
 
 
 def test_a_frozen_lab_can_be_closed(veth_pair: tuple[Host, Host]) -> None:

@@ -26,7 +26,6 @@ class Breakable(Node):
     """A host that can fail."""
 
     _crash: Crash | None = None
-    _freeze: Freeze | None = None
 
     def block(
         self,
@@ -76,27 +75,28 @@ class Breakable(Node):
         """Stop all its processes (SIGSTOP), daemons included. Its kernel goes on: pings and SYNs are answered.
 
         Processes of the test itself are not meant, nor are those started after it; called again it stops those too.
-        Hosts that share one namespace freeze together.
+        Hosts that share one namespace freeze together, and thaw when none of them is frozen any more.
 
         Returns:
-            The fault: as a context manager it thaws them at the end of its block.
+            The fault, a new one at each call: as a context manager it ends with its block. When the last one ends, the
+            processes go on.
 
         Raises:
             WaitTimeout: a process did not stop within 5 seconds.
             TopologyError: it has crashed.
         """
-        from pytest_netns.faults.freeze import Freeze, stop_all
+        from pytest_netns.faults.freeze import Freeze
 
         self.lab.check_running(self, "freeze")
-        stop_all(self)
-        if self._freeze is None or not self._freeze.in_force:
-            self._freeze = Freeze(self.lab.faults, self)
-        return self._freeze
+        return Freeze(self.lab.faults, self)
 
     def thaw(self) -> None:
-        """Let its processes go on (SIGCONT). Nothing happens if they do."""
-        if self._freeze is not None:
-            self._freeze.undo()
+        """Undo every ``freeze`` of this host: its processes go on (SIGCONT). Nothing happens if they do."""
+        from pytest_netns.faults.freeze import Freeze
+
+        for fault in reversed(list(self.lab.faults)):
+            if isinstance(fault, Freeze) and fault.nodes == (self,):
+                fault.undo()
 
     @property
     def crashed(self) -> Crash | None:
