@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import NetnsError
+from pytest_netns.kernel import syscalls
 from pytest_netns.kernel.syscalls import entered, open_namespace, setns
 
 if TYPE_CHECKING:
@@ -26,10 +27,11 @@ _inside = _Inside()
 
 
 def enter(namespace: Namespace) -> None:
-    """Move the calling thread inside, until ``leave``. Raises NetnsError if it is closed."""
+    """Move the calling thread inside, until ``leave``. Raises NetnsError if it is closed, or has crashed."""
     previous = open_namespace()
     try:
-        setns(namespace.fd)
+        namespace.before_entry()
+        syscalls.enter(namespace)
     except BaseException:
         os.close(previous)
         raise

@@ -10,7 +10,7 @@ import socket as _socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 from weakref import WeakValueDictionary
@@ -20,8 +20,8 @@ from pytest_netns.commands import Commands
 from pytest_netns.errors import NetnsError, PrivilegeError, TopologyError
 from pytest_netns.kernel import directory, foreign, published, rtnetlink
 from pytest_netns.kernel.birth import birth
-from pytest_netns.kernel.netlink import NetlinkSocket
-from pytest_netns.kernel.syscalls import entered, setns
+from pytest_netns.kernel.netlink import NetlinkSocket, Request
+from pytest_netns.kernel.syscalls import enter, entered, let_go
 from pytest_netns.supervisor import Supervisor
 from pytest_netns.views import Views
 
@@ -142,7 +142,7 @@ class Namespace(Views, Commands):
             for sock in self._sockets:
                 sock.close()
             directory.leave(fd)
-            os.close(fd)
+            let_go(fd)
             # last, because it raises where warnings are errors
             warnings.warn(f"unclosed {shown}", ResourceWarning, source=self, stacklevel=2)
 
@@ -190,25 +190,41 @@ class Namespace(Views, Commands):
         self.rtnl.close()
         fd, self._fd = self._fd, -1
         directory.leave(fd)
-        os.close(fd)
+        let_go(fd)
         if errors:
             raise ExceptionGroup(f"closing namespace {self.name!r}", errors)
 
-    def replace(self, fd: int, rtnl: NetlinkSocket) -> None:
-        """Become another network namespace: ``fd``, with ``rtnl`` inside. What is open in the one before is closed."""
-        for sock in self._sockets:
+    def replace(self, fd: int, rtnl: NetlinkSocket, taken: Sequence[Request] = ()) -> None:
+        """Become another network namespace. What is open in the one before is closed.
+
+        Other threads may use this meanwhile. They are in one or the other, and nowhere else: the descriptor keeps its
+        number, and the netlink socket its object.
+
+        Args:
+            fd: of the other one; nobody else may use it, nor ``rtnl``.
+            rtnl: inside of it.
+            taken: moves interfaces there.
+
+        Raises:
+            KernelError: the kernel refused one of ``taken``. All is as before, but for those that came before it.
+        """
+        try:
+            self.rtnl.become(rtnl, taken)
+        except BaseException:
+            rtnl.close()
+            os.close(fd)
+            raise
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
+        self._inode = os.fstat(self._fd).st_ino
+        directory.enter(self._fd, self._inode, self._lab_name, self.name)
+        sockets, self._sockets = self._sockets, []
+        for sock in sockets:
             sock.close()
-        self._sockets.clear()
         self.close_views()
         if self._published is not None:
             self._published.withdraw()
             self._published = None
-        self.rtnl.close()
-        before, self._fd, self.rtnl = self._fd, fd, rtnl
-        self._inode = os.fstat(fd).st_ino
-        directory.enter(fd, self._inode, self._lab_name, self.name)
-        directory.leave(before)
-        os.close(before)
 
     def __enter__(self) -> Self:
         inside.enter(self)
@@ -252,7 +268,7 @@ class Namespace(Views, Commands):
     def enter_thread(self) -> None:
         """Move the calling thread inside for good, with all that the namespace has of its own. Not the main thread."""
         self.before_entry()
-        setns(self.fd)
+        enter(self)
 
     def publish(self, name: str) -> str:
         """Make it visible to ``ip netns`` under a name, until it is closed; returns the path.
@@ -315,7 +331,8 @@ class Namespace(Views, Commands):
         Raises:
             OSError: as ``socket.socket`` does.
         """
-        with entered(self.fd):
+        self.before_entry()
+        with entered(self):
             sock = _socket.socket(family, type, proto)
         # Held here: a test's own reference is gone before its fixtures are, and Python would complain of the socket.
         self._sockets = [open_ for open_ in self._sockets if open_.fileno() >= 0] + [sock]

@@ -203,26 +203,34 @@ class Supervisor:
             self._processes = [other for other in self._processes if other is not process]
         process.release()
 
-    def pids(self, inode: int) -> list[int]:
-        """All processes in a network namespace that were started here, daemons included; ``inode`` is its number."""
+    def pids(self, *inodes: int) -> list[int]:
+        """All processes that were started here, daemons included, in the network namespaces of these inodes."""
         with self._lock:
             spawner = self._spawner
         if spawner is None or not spawner.usable:
             return []
         init = spawner.init_pid
         family = namespace_of(init, "pid")
-        wanted = f"net:[{inode}]"
-        others = (number for number in processes.numbers() if number != init)
-        return [n for n in others if namespace_of(n, "pid") == family and namespace_of(n, "net") == wanted]
+        wanted = {f"net:[{inode}]" for inode in inodes}
+        found = (
+            n for n in processes.numbers() if namespace_of(n, "pid") == family and namespace_of(n, "net") in wanted
+        )
+        # Process 1 and its subshell have a session of their own. They may be inside too, and must hear when we die.
+        return [n for n in found if (stat := processes.stat(n)) is not None and stat.session != init]
 
-    def kill_all(self, node: str, inode: int) -> None:
-        """Kill all processes of one node at once, daemons included; that is no error for any of them."""
+    def kill_all(self, node: str, *inodes: int) -> None:
+        """Kill all processes of one node at once, daemons included; that is no error for any of them.
+
+        Args:
+            node: its name.
+            inodes: of the network namespaces that are its own.
+        """
         with self._lock:
             mine = [process for process in self._processes if process.node == node]
             self._processes = [process for process in self._processes if process.node != node]
         for process in mine:
             process.expect_end()
-        while pids := self.pids(inode):  # until nothing forks any more
+        while pids := self.pids(*inodes):  # until nothing forks any more
             for pid in pids:
                 processes.send(pid, signal.SIGKILL)
             for process in mine:

@@ -9,7 +9,9 @@ import threading
 import pytest
 from devices import made
 
-from pytest_netns import CommandError, Lab, Namespace, NetnsError, TopologyError
+from pytest_netns import CommandError, Lab, Namespace, NetnsError, TopologyError, inside
+from pytest_netns.kernel import syscalls
+from pytest_netns.kernel.syscalls import open_namespace
 
 pytestmark = pytest.mark.usefixtures("netns_factory")
 
@@ -121,6 +123,27 @@ def test_entering_a_closed_namespace_is_refused_and_moves_nobody() -> None:
         pytest.fail("entered a closed namespace")
     assert inode_here() == home
     assert open_descriptors() <= before
+
+
+@pytest.mark.parametrize("way", ["socket", "with"])
+def test_a_number_that_was_given_again_is_not_entered(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Another thread closes it just then, and its number is that of where this thread comes from."""
+    others: list[int] = []
+    netns = Namespace()
+
+    def open_as_another_thread_closes() -> int:
+        fd = netns.fd
+        netns.close()
+        while (number := open_namespace()) != fd:
+            others.append(number)
+        return number
+
+    monkeypatch.setattr(syscalls, "open_namespace", open_as_another_thread_closes)
+    monkeypatch.setattr(inside, "open_namespace", open_as_another_thread_closes)
+    with pytest.raises(NetnsError, match="is closed"):
+        netns.socket() if way == "socket" else netns.__enter__()
+    for number in others:
+        os.close(number)
 
 
 def test_call_runs_inside_and_returns_the_value(netns: Namespace) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import sys
 import threading
+import time
+from collections.abc import Callable
 
 import pytest
 
-from pytest_netns import Host, Lab, TopologyError, WaitTimeout
+from pytest_netns import Host, Lab, LabFactory, NetnsError, TopologyError, WaitTimeout, eventually
 
 
 def test_actions_come_in_the_order_of_their_times(lab: Lab) -> None:
@@ -56,6 +59,40 @@ def test_an_error_that_nobody_waits_for_is_raised_at_the_end() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         lab.close()
     assert caught.group_contains(RuntimeError, match="as asked")
+
+
+@pytest.mark.parametrize("end", [lambda: pytest.fail("as asked"), lambda: sys.exit("as asked")], ids=["fail", "exit"])
+def test_what_is_no_exception_is_told_at_the_end_too(end: Callable[[], object]) -> None:
+    lab = Lab("scheduled")
+    schedule = lab.schedule([(0, end)])
+    eventually(lambda: schedule.done)
+    with pytest.raises(ExceptionGroup) as caught:
+        lab.close()
+    assert caught.group_contains(NetnsError, match=r"(?s)raised by .* due 0 s after the start.*: as asked")
+
+
+def test_who_waits_gets_it_as_it_is(lab: Lab) -> None:
+    with pytest.raises(SystemExit, match="as asked"), lab.schedule([(0, lambda: sys.exit("as asked"))]):
+        pass
+
+
+def test_closing_the_lab_ends_a_flapping(lab_factory: LabFactory) -> None:
+    lab = lab_factory()
+    link = lab.connect(lab.host("a"), lab.host("b"))
+    schedule = lab.schedule([(0, lambda: link.flap(9, 120))])
+    assert eventually(lambda: not link.is_up)
+    began = time.monotonic()
+    lab.close()
+    assert schedule.done
+    assert time.monotonic() - began < 30
+
+
+def test_a_flapping_that_is_cancelled_leaves_the_link_up(veth_pair: tuple[Host, Host]) -> None:
+    link = veth_pair[0].links[0]
+    schedule = veth_pair[0].lab.schedule([(0, lambda: link.flap(9, 120))])
+    assert eventually(lambda: not link.is_up)
+    schedule.cancel()
+    assert link.is_up
 
 
 def test_closing_the_lab_cancels_the_rest() -> None:

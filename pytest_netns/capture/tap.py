@@ -73,7 +73,7 @@ class Tap:
         self._closed = False
         clock.start()
         try:
-            with entered(node.fd):
+            with entered(node):
                 # Protocol 0 is deaf until bind(); see pytest_netns.probe.sockets.
                 self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
                 index = _index_of(interface) if interface else 0
@@ -166,7 +166,7 @@ class Tap:
             if not self.node.interface(name).is_up:
                 return f"{self._name}:{name}: the link is down"
             try:
-                with entered(self.node.fd):
+                with entered(self.node):
                     sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
                 try:
                     mac = bytes.fromhex(self.node.interface(name).mac.replace(":", "") or "00" * 6)

@@ -220,7 +220,7 @@ class Maker:
         self.kind = kind
         self.wanted = wanted
         self.where: str = f"{kind} {wanted.name!r} of {node.name!r}"
-        node.lab.check_node(node, f"give a {kind} to")
+        node.lab.check_running(node, f"give a {kind} to")
         check_interface_name(wanted.name, f"{kind} of {node.name!r}")
         mtu = wanted.mtu
         if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31):

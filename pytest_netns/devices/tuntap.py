@@ -68,7 +68,7 @@ class Tun(Device):
         words = f"ip tuntap add {self.name} mode {self.kind}"
         flags = (_IFF_TAP if self.ethernet else _IFF_TUN) | _IFF_NO_PI
         try:
-            with entered(self.node.fd):
+            with entered(self.node):
                 self._fd = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
                 fcntl.ioctl(self._fd, _TUNSETIFINDEX, struct.pack("=I", self.index))
                 fcntl.ioctl(self._fd, _TUNSETIFF, struct.pack("=16sH22x", self.name.encode(), flags))

@@ -48,7 +48,7 @@ class WireGuard(Device):
     @property
     def _socket(self) -> NetlinkSocket:
         if self._generic is None:
-            with entered(self.node.fd):
+            with entered(self.node):
                 self._generic = NetlinkSocket(self.node.name, wireguard.NETLINK_GENERIC)
             self._family = wireguard.family(self._generic)
         return self._generic

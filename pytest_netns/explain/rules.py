@@ -123,7 +123,7 @@ class RuleTrace:
         except NetnsError as error:
             self.skipped.append(f"{node.name}: cannot look at its rules: {str(error).splitlines()[0]}")
             return
-        with entered(node.fd):
+        with entered(node):
             sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
         self._traced.append((node, sock))
         sock.setblocking(False)

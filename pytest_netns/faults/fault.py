@@ -41,6 +41,7 @@ class Fault:
         self._register = register
         self._undo = undo
         self._filters = tuple(filters)
+        self._mending = threading.RLock()  # mending may ask for just that: Link.up() for one
         register.add(self)
 
     def __repr__(self) -> str:
@@ -55,9 +56,17 @@ class Fault:
         return self in self._register
 
     def undo(self) -> None:
-        """Mend it; nothing happens if it was mended before. Raises what the mending raises."""
-        if self._register.drop(self):
-            self._undo()
+        """Mend it; nothing happens if it was mended before. Raises what the mending raises.
+
+        It is in force until it is mended, so that nobody takes a half of it for the whole. Another thread that wants
+        the same waits for that.
+        """
+        with self._mending:
+            if self.in_force:
+                try:
+                    self._undo()
+                finally:
+                    self._register.drop(self)
 
     def restarted(self, host: Node) -> None:
         """Called when a host has come back from a crash, which the network around it has not seen."""

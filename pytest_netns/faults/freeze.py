@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 
@@ -15,32 +16,50 @@ from pytest_netns.lab.node import Node
 
 #: Seconds until everything must have stopped; a process in an uninterruptible sleep does not.
 _DEADLINE = 5.0
+_one_at_a_time = threading.RLock()
 
 
 class Freeze(Fault):
-    """The processes of a host stand still. Made by ``Host.freeze``; ``Host.thaw`` undoes it.
+    """The processes of a host stand still. Made by ``Host.freeze``; ``Host.thaw`` undoes all of a host.
+
+    They go on when the last one that concerns them is undone.
 
     Args:
         register: the faults of its lab.
         host: whose processes.
+
+    Raises:
+        WaitTimeout: a process did not stop.
     """
 
     def __init__(self, register: Faults, host: Breakable) -> None:
         self._host = host
-        super().__init__(register, f"the processes of {host.name!r} are frozen", self._thaw, [host])
+        with _one_at_a_time:
+            stop_all(host)
+            super().__init__(register, f"the processes of {host.name!r} are frozen", self._thaw, [host])
+
+    def undo(self) -> None:
+        """Thaw them, unless another freezing keeps them; nothing happens if that was done before."""
+        with _one_at_a_time:  # or two might leave it to each other
+            super().undo()
 
     def _thaw(self) -> None:
+        held: set[int] = set()  # hosts that share a namespace have the same processes
+        for other in self._register:
+            if isinstance(other, Freeze) and other is not self:
+                held.update(other._host.pids())
         for pid in self._host.pids():
-            send(pid, signal.SIGCONT)
+            if pid not in held:
+                send(pid, signal.SIGCONT)
 
     def stops(self, way: Sequence[Node], kind: str) -> Node | None:
         """The host, if one of its processes should answer.
 
         Args:
             way: the nodes from who asks to who is asked.
-            kind: the probe: the kernel answers a ``"ping"``, and processes the others.
+            kind: the probe: the kernel answers a ``"ping"``, and a ``"tcp"`` connect for who listens.
         """
-        return self._host if way and way[-1] is self._host and kind != "ping" else None
+        return self._host if way and way[-1] is self._host and kind == "udp" else None
 
 
 def stop_all(host: Breakable) -> None:

@@ -9,7 +9,20 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from pytest_netns.errors import TopologyError, WaitTimeout
+from pytest_netns.errors import NetnsError, TopologyError, WaitTimeout
+
+_of_thread = threading.local()  # the schedule whose actions a thread carries out
+
+
+def pause_until(moment: float) -> bool:
+    """Sleep until a moment of ``time.monotonic()``, in an action that lasts; False, at once, if it is cancelled."""
+    left = max(0.0, moment - time.monotonic())
+    stop: threading.Event | None = getattr(_of_thread, "stop", None)
+    if stop is not None:
+        return not stop.wait(left)
+    time.sleep(left)
+    return True
+
 
 Event = tuple[float, Callable[[], object]]
 
@@ -80,14 +93,24 @@ class Schedule:
         if self._thread is not threading.current_thread():
             self._thread.join()
 
-    def untold(self) -> BaseException | None:
-        """What an action raised, if nobody has been told yet."""
-        if self._told:
+    def untold(self) -> Exception | None:
+        """What an action raised, if nobody has been told yet.
+
+        ``pytest.fail()`` and ``sys.exit()`` raise what is no Exception, and cannot stand among others: an error that
+        tells of it does.
+        """
+        error = self._error
+        if self._told or error is None:
             return None
         self._told = True
-        return self._error
+        if isinstance(error, Exception):
+            return error
+        told = NetnsError(f"{error.__notes__[-1]}: {type(error).__name__}: {error}")
+        told.__cause__ = error
+        return told
 
     def _run(self) -> None:
+        _of_thread.stop = self._stop
         for due, action in self._events:
             # an event, not a sleep: cancel() is heard at once
             if self._stop.wait(max(0.0, self._began + due - time.monotonic())):

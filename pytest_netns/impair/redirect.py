@@ -145,7 +145,7 @@ def prepare(interface: Interface) -> Detour:
         KernelError: the kernel refused.
     """
     node = interface.node
-    with ExitStack() as undo, entered(node.fd):
+    with ExitStack() as undo, entered(node):
         tap, name = _open_tap(interface)
         undo.callback(os.close, tap)
         index = socket.if_nametoindex(name)

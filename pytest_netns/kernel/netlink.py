@@ -92,7 +92,7 @@ class NetlinkSocket:
 
     def __init__(self, node: str, protocol: int = NETLINK_ROUTE) -> None:
         self.node = node
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sequence = 0
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
@@ -101,8 +101,25 @@ class NetlinkSocket:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(DEADLINE), 0))
 
     def close(self) -> None:
-        """Close the socket; allowed more than once."""
-        self._socket.close()
+        """Close the socket, when another thread that uses it has its answer; allowed more than once."""
+        with self._lock:
+            self._socket.close()
+
+    def become(self, other: NetlinkSocket, last: Sequence[Request] = ()) -> None:
+        """Talk to the namespace of ``other`` from now on, whose socket this is then, and close the one so far.
+
+        Args:
+            other: made for this; nobody else may use it.
+            last: asked of the namespace so far. For other threads that and the change are one.
+
+        Raises:
+            KernelError: it refused one of them; the namespace is as before.
+        """
+        with self._lock:
+            if last:
+                self.batch(last)
+            before, self._socket = self._socket, other._socket
+            before.close()
 
     def batch(self, requests: Sequence[Request]) -> None:
         """Send all requests at once, read every answer, then raise KernelError for the first that was refused.

@@ -14,7 +14,7 @@ import subprocess
 import threading
 from functools import cache
 
-from pytest_netns.errors import CommandError, UnsupportedError
+from pytest_netns.errors import CommandError, NetnsError, UnsupportedError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.syscalls import entered
 
@@ -118,6 +118,8 @@ class Nftables:
                 writer.write(text.encode())
             path = f"/proc/self/fd/{file}"
             with _lock, entered(self._netns):  # names of interfaces are looked up through a socket made now
+                if self._context is None:  # closed by another thread
+                    raise NetnsError(f"nft in namespace {self._node!r}: it was closed, or its host has crashed")
                 library.nft_ctx_output_set_flags(self._context, flags)
                 failed = library.nft_run_cmd_from_filename(self._context, path.encode())
                 output = library.nft_ctx_get_output_buffer(self._context).decode()
@@ -151,7 +153,8 @@ class Nftables:
 
     def close(self) -> None:
         """Let go of the library's context; allowed more than once. The rules stay as long as the namespace does."""
-        context, self._context = self._context, None
+        with _lock:  # not while another thread uses it
+            context, self._context = self._context, None
         library = _library()
         if context is not None and library is not None:
             reaper.later(lambda: library.nft_ctx_free(context))

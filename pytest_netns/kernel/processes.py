@@ -15,12 +15,14 @@ class Stat:
         command: the first 15 characters of its name.
         state: one letter, ``R`` for running.
         parent: its number.
+        session: number of the process that leads its session.
         started: when, in clock ticks since boot; with its number that makes a process unique.
     """
 
     command: str
     state: str
     parent: int
+    session: int
     started: str
 
     @property
@@ -44,7 +46,7 @@ def stat(pid: int) -> Stat | None:
     fields = after.split()
     if len(fields) < 20:  # it ended while it was read
         return None
-    return Stat(before.partition("(")[2], fields[0], int(fields[1]), fields[19])
+    return Stat(before.partition("(")[2], fields[0], int(fields[1]), int(fields[3]), fields[19])
 
 
 def namespace_of(pid: int, kind: str) -> str | None:

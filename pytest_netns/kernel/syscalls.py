@@ -11,9 +11,11 @@ import os
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Protocol
 
 from pytest_netns.errors import UnsupportedError
 
@@ -135,13 +137,53 @@ def returning() -> Iterator[None]:
         os.close(previous)
 
 
+class Holder(Protocol):
+    """Whoever keeps a network namespace alive."""
+
+    @property
+    def fd(self) -> int:
+        """The descriptor that does it. Raises NetnsError once closed."""
+
+
+# The lowest free number is given again at once, and ``returning()`` opens the namespace of its caller, the host's own
+# as a rule, by such a number. So nobody may close a holder's descriptor between its being asked for and its use.
+_gate = threading.Lock()
+
+
+def enter(holder: Holder) -> None:
+    """Move the calling thread into the namespace of ``holder``; raises NetnsError if another thread has closed it."""
+    with _gate:
+        setns(holder.fd)
+
+
+def let_go(fd: int) -> None:
+    """Close the descriptor of a holder, who does not give it to anybody any more."""
+    with _gate:
+        os.close(fd)
+
+
 @contextmanager
-def entered(fd: int) -> Iterator[None]:
-    """The calling thread is inside network namespace ``fd`` for the duration of the ``with`` block.
+def entered(place: Holder | int) -> Iterator[None]:
+    """The calling thread is inside a network namespace for the duration of the ``with`` block.
 
     Returns to wherever the thread was before, so blocks nest. Never hold one across an ``await``: another task of
     the same thread would run inside too.
+
+    Args:
+        place: who keeps the namespace alive; or its descriptor, if nobody can close that meanwhile.
     """
     with returning():
-        setns(fd)
+        if isinstance(place, int):
+            setns(place)
+        else:
+            enter(place)
         yield
+
+
+def _open_gate_in_child() -> None:
+    global _gate
+    _gate = threading.Lock()  # another thread may have held it, and is not in the child
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open_gate_in_child)

@@ -105,7 +105,7 @@ class Sysctls(MutableMapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         try:
-            with entered(self._node.fd):
+            with entered(self._node):
                 return read(name)
         except FileNotFoundError:
             raise KeyError(f"namespace {self._node.name!r} has no sysctl {name!r}") from None
@@ -115,7 +115,7 @@ class Sysctls(MutableMapping[str, str]):
     def __setitem__(self, name: str, value: str | int) -> None:
         check_owned(name)
         try:
-            with entered(self._node.fd):
+            with entered(self._node):
                 write(name, str(value))
         except FileNotFoundError:
             raise KeyError(f"namespace {self._node.name!r} has no sysctl {name!r}") from None
@@ -126,7 +126,7 @@ class Sysctls(MutableMapping[str, str]):
         raise TypeError(f"a sysctl cannot be deleted: {name!r}")
 
     def __iter__(self) -> Iterator[str]:
-        with entered(self._node.fd):
+        with entered(self._node):
             names = [
                 os.path.join(folder, file)[len("/proc/sys/") :].translate(str.maketrans("./", "/."))
                 for folder, _, files in os.walk("/proc/sys/net")

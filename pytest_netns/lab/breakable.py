@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -9,6 +10,7 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.birth import birth
+from pytest_netns.kernel.netlink import NetlinkSocket
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix
 from pytest_netns.lab.node import Node
 
@@ -24,7 +26,6 @@ class Breakable(Node):
     """A host that can fail."""
 
     _crash: Crash | None = None
-    _freeze: Freeze | None = None
 
     def block(
         self,
@@ -53,13 +54,13 @@ class Breakable(Node):
             The block: as a context manager it ends with its block; ``packets`` counts what it has stopped.
 
         Raises:
-            TopologyError: a target without address, an unknown protocol, or a port without ports.
+            TopologyError: a target without address, an unknown protocol, or a port without ports; or it has crashed.
             ValueError: the port is out of range.
             UnsupportedError: neither libnftables nor the nft program is installed.
         """
         from pytest_netns.faults.block import block
 
-        self.lab.check_node(self, "block packets of")
+        self.lab.check_running(self, "block packets of")
         return block(self.lab.faults, self, src, dst, protocol, port, reject)
 
     def unblock(self) -> None:
@@ -74,26 +75,28 @@ class Breakable(Node):
         """Stop all its processes (SIGSTOP), daemons included. Its kernel goes on: pings and SYNs are answered.
 
         Processes of the test itself are not meant, nor are those started after it; called again it stops those too.
-        Hosts that share one namespace freeze together.
+        Hosts that share one namespace freeze together, and thaw when none of them is frozen any more.
 
         Returns:
-            The fault: as a context manager it thaws them at the end of its block.
+            The fault, a new one at each call: as a context manager it ends with its block. When the last one ends, the
+            processes go on.
 
         Raises:
             WaitTimeout: a process did not stop within 5 seconds.
+            TopologyError: it has crashed.
         """
-        from pytest_netns.faults.freeze import Freeze, stop_all
+        from pytest_netns.faults.freeze import Freeze
 
-        self.lab.check_node(self, "freeze")
-        stop_all(self)
-        if self._freeze is None or not self._freeze.in_force:
-            self._freeze = Freeze(self.lab.faults, self)
-        return self._freeze
+        self.lab.check_running(self, "freeze")
+        return Freeze(self.lab.faults, self)
 
     def thaw(self) -> None:
-        """Let its processes go on (SIGCONT). Nothing happens if they do."""
-        if self._freeze is not None:
-            self._freeze.undo()
+        """Undo every ``freeze`` of this host: its processes go on (SIGCONT). Nothing happens if they do."""
+        from pytest_netns.faults.freeze import Freeze
+
+        for fault in reversed(list(self.lab.faults)):
+            if isinstance(fault, Freeze) and fault.nodes == (self,):
+                fault.undo()
 
     @property
     def crashed(self) -> Crash | None:
@@ -107,6 +110,9 @@ class Breakable(Node):
         Others see the carrier of its links go, and then nothing: no reset, no farewell. Captures on it end. What runs
         in the test itself (``call``, ``with host:``) is left in the namespace that was.
 
+        Until it is restarted nothing can run in it, and it gets no sockets, devices, links, blocks or freezing: each
+        raises TopologyError.
+
         Returns:
             The fault: as a context manager it restarts the host at the end of its block.
 
@@ -116,8 +122,7 @@ class Breakable(Node):
         from pytest_netns.faults.crash import Crash
 
         self.lab.check_node(self, "crash")
-        self._crash = Crash(cast("Host", self))
-        return self._crash
+        return Crash(cast("Host", self))
 
     def restart(self) -> None:
         """Boot after a crash: sysctls of its birth, links up, its addresses, the routes that were set, and NAT rules.
@@ -128,16 +133,24 @@ class Breakable(Node):
 
     def addresses(self) -> list[AddressWithPrefix]:
         """Its addresses, IPv4 first, link-local ones last; of a crashed host those that it will have again."""
-        return super().addresses() if self.crashed is None else self.crashed.addresses
+        while True:
+            last = self._crash
+            if last is not None and last.in_force:
+                return last.addresses
+            found = super().addresses()
+            if self._crash is last:  # else it crashed while the kernel was asked
+                return found
 
     def postpone(self, end: Interface, routes: list[bytes]) -> bool:
         """The ``end`` of a link of a crashed host comes up with it, and its ``routes`` are set then."""
         crash = self.crashed
-        if crash is not None:
-            crash.postpone(end, routes)
-        return crash is not None or super().postpone(end, routes)
+        return (crash is not None and crash.postpone(end, routes)) or super().postpone(end, routes)
 
     # ------------------------------------------------------------- for Crash
+
+    def lost_everything(self, crash: Crash) -> None:
+        """Called by the ``crash`` before anything of the host goes."""
+        self._crash = crash
 
     def pids(self) -> list[int]:
         """The processes in its network namespace that were started by this lab, daemons included."""
@@ -152,22 +165,34 @@ class Breakable(Node):
         """Kill everything that runs in it, at once."""
         self._supervisor.kill_all(self.name, self.inode)
 
-    def renew(self, keep: Sequence[Interface]) -> None:
-        """Give it a new network namespace, and take the interfaces of ``keep`` along."""
+    def born_anew(self) -> tuple[int, NetlinkSocket]:
+        """An empty network namespace as it was at its birth, for ``renew``."""
         fd, rtnl = birth(self.name, self.sysctls_at_birth)
         try:
             rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
-            if keep:
-                self.rtnl.batch([rtnetlink.link_move(each.index, each.name, fd) for each in keep])
         except BaseException:
             rtnl.close()
+            os.close(fd)
             raise
-        self.impairments.leave(self.inode, alive=False)
-        self.replace(fd, rtnl)
+        return fd, rtnl
+
+    def renew(self, fd: int, rtnl: NetlinkSocket, keep: Sequence[Interface]) -> None:
+        """Move into another network namespace, from ``born_anew``, and take the interfaces of ``keep`` along.
+
+        Their impairments go along too: they are those of the cables.
+        """
+        before = self.inode
+        settings = [(end, found) for end in keep if (found := self.impairments.setting(end)) is not None]
+        self.impairments.leave(before, alive=False)
+        self.replace(fd, rtnl, [rtnetlink.link_move(each.index, each.name, fd) for each in keep])
         if self.isolation is not None:
             kinds = self.isolation.kinds
             self._supervisor.close()
             self.isolate(kinds)
+        else:  # what another thread was starting at that moment
+            self._supervisor.kill_all(self.name, before, self.inode)
+        for end, setting in settings:
+            self.impairments.apply(end, *setting)
 
     def configure_anew(self) -> None:
         """Called after a restart, for what kinds of hosts have beside addresses and routes."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.fault import Fault
+from pytest_netns.faults.schedule import pause_until
 from pytest_netns.interface import Interface
 from pytest_netns.lab.cable import Cable
 from pytest_netns.lab.mtus import Mtus
@@ -85,8 +86,9 @@ class BreakableLink(Cable):
         began = time.monotonic()
         for turn in range(times):
             with self.down():
-                _sleep_until(began + (turn + 0.5) * period)
-            _sleep_until(began + (turn + 1) * period)
+                going_on = pause_until(began + (turn + 0.5) * period)
+            if not going_on or not pause_until(began + (turn + 1) * period):
+                return  # its schedule was cancelled, or the lab is being closed
 
     def set_mtu(self, mtu: int) -> Fault:
         """Change the mtu of both ends, in bytes.
@@ -136,7 +138,3 @@ class BreakableLink(Cable):
 def _postponed(end: Interface, routes: list[bytes]) -> bool:
     """Whether its node sets it up later, with its routes."""
     return isinstance(end.node, Node) and end.node.postpone(end, routes)
-
-
-def _sleep_until(moment: float) -> None:
-    time.sleep(max(0.0, moment - time.monotonic()))

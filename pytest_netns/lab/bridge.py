@@ -124,9 +124,9 @@ class Bridge(Switching):
                 whether it is of this subnet or not; ``"renew"``: the next one in any case.
 
         Raises:
-            TopologyError: another lab's node, or the address is outside the subnet or taken.
+            TopologyError: another lab's node, a crashed one, or the address is outside the subnet or taken.
         """
-        self.lab.check_node(host, "attach")
+        self.lab.check_running(host, "attach")
         bridges = [self, *(node for node in self.lab if isinstance(node, Bridge) and node is not self)]
         for bridge in bridges:
             for port, link in list(bridge._unplugged.items()):

@@ -194,7 +194,7 @@ class Lab(Observed, Troubled):
             self.check_open()
             kinds = self._members.check(name, networks, address, isolate)
             if shares is not None:
-                self.check_node(shares, "share the namespace of")
+                self.check_running(shares, "share the namespace of")
                 if isinstance(shares, Bridge):
                     raise TopologyError(f"{name!r} cannot share the namespace of {shares.name!r}: it is a bridge")
                 if sysctls:
@@ -366,13 +366,13 @@ class Lab(Observed, Troubled):
             names: what the interface is called in ``a`` and in ``b``, instead of ``eth0`` and so on.
 
         Raises:
-            TopologyError: a node with itself, of another lab or closed; a bad subnet, address or name. Nothing is
-                made then.
+            TopologyError: a node with itself, of another lab, closed or crashed; a bad subnet, address or name. Nothing
+                is made then.
             KernelError: the kernel refused, e.g. an ``mtu`` out of range. Nothing is left then.
         """
         with self._lock:
             for node in (a, b):
-                self.check_node(node, "connect")
+                self.check_running(node, "connect")
             if a is b:
                 raise TopologyError(f"cannot connect {a.name!r} to itself; a link needs two nodes")
             return self._wiring.connect(a, b, subnet, addresses, mtu, names)
@@ -394,10 +394,10 @@ class Lab(Observed, Troubled):
             address: of the bridge's subnet; None for the next free one.
 
         Raises:
-            TopologyError: a node of another lab or closed, or an address outside the subnet or taken.
+            TopologyError: a node of another lab, closed or crashed, or an address outside the subnet or taken.
         """
         with self._lock:
-            self.check_node(node, "attach")
+            self.check_running(node, "attach")
             self.check_node(bridge, "attach to")
             if isinstance(node, Bridge):
                 if address is not None:

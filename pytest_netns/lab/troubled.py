@@ -97,8 +97,8 @@ class Troubled(Whole):
         """Tell what schedules could not do, and mend what outlives the lab: faults in namespaces that were adopted."""
         errors: list[Exception] = []
         for schedule in self._schedules:
-            if isinstance(error := schedule.untold(), Exception):
-                errors.append(error)
+            if (untold := schedule.untold()) is not None:
+                errors.append(untold)
         for fault in reversed(list(self.faults)):
             if any(self.is_adopted(node) for node in fault.nodes):
                 try:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 from pytest_netns.errors import TopologyError
+from pytest_netns.lab.breakable import Breakable
 from pytest_netns.lab.link import Link
 from pytest_netns.lab.node import Node
 
@@ -51,6 +52,13 @@ class Whole:
         if node.closed:
             raise TopologyError(f"cannot {verb} {node.name!r}: it is closed")
         return node
+
+    def check_running(self, node: object, verb: str) -> Node:
+        """The same, if it has not crashed either."""
+        found = self.check_node(node, verb)
+        if isinstance(found, Breakable) and found.crashed is not None:
+            raise TopologyError(f"cannot {verb} {found.name!r}: it has crashed; restart() it first")
+        return found
 
     def is_adopted(self, node: Node) -> bool:
         """Whether the namespace of ``node`` is somebody else's."""

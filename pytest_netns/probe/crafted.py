@@ -40,7 +40,7 @@ def _source_for(node: Namespace, destination: str) -> str:
     """The address that the kernel would send from."""
     version = ip_address(destination).version
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    with entered(node.fd), socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+    with entered(node), socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
         try:
             probe.connect((destination, 9))  # sends nothing
         except OSError as error:
@@ -125,7 +125,7 @@ def _put_on_the_wire(node: Namespace, packet: Packet, interface: str | Interface
     if _needs_frame(packet, interface):
         out = _interface(node, interface, packet)
         data = _framed(packet, out)
-        with entered(node.fd):
+        with entered(node):
             sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         try:
             sock.sendto(data, (out.name, int.from_bytes(data[12:14], "big")))
@@ -134,7 +134,7 @@ def _put_on_the_wire(node: Namespace, packet: Packet, interface: str | Interface
         return
     version = 4 if isinstance(packet, IP) else 6
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    with entered(node.fd), socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as raw:
+    with entered(node), socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as raw:
         if version == 6:
             raw.setsockopt(socket.IPPROTO_IPV6, _IPV6_HDRINCL, 1)
         raw.sendto(bytes(packet), (str(packet.dst), 0))
@@ -151,7 +151,7 @@ def sr(
     """See ``Node.sr``."""
     check_range("timeout", timeout, 0, 3600)
     questions = _expanded(node, packet)
-    with entered(node.fd):
+    with entered(node):
         listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:
         listener.setblocking(False)

@@ -30,7 +30,7 @@ def raw_socket(node: Namespace, version: int, protocol: int) -> socket.socket:
     """
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     try:
-        with entered(node.fd):
+        with entered(node):
             sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     except OSError as error:
         raise KernelError(error.errno or 0, f"raw IPv{version} socket", node.name) from error
@@ -49,7 +49,7 @@ def set_ttl(sock: socket.socket, version: int, ttl: int) -> None:
 def packet_socket(node: Namespace, interface: str, ethertype: int) -> socket.socket:
     """A socket for whole Ethernet frames on one interface (packet(7)). To be closed by ``close_later``."""
     try:
-        with entered(node.fd):
+        with entered(node):
             # Protocol 0 is deaf until bind(), which then costs microseconds; given here, bind() would have to wait for
             # an RCU grace period, 8 ms.
             sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)

@@ -109,7 +109,7 @@ class _Scan:
 
     def run(self, timeout: float) -> TcpResult:
         family = socket.AF_INET if self._version == 4 else socket.AF_INET6
-        with entered(self._node.fd):
+        with entered(self._node):
             # A bound TCP socket keeps its port from everybody else. It does not listen and is not connected, so the
             # kernel answers the SYN-ACK with a RST: the half-open connection at the server ends at once.
             holder = self._stack.enter_context(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))

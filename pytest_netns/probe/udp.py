@@ -88,7 +88,7 @@ class _Question:
         self._version = target.address.version
         family = socket.AF_INET if self._version == 4 else socket.AF_INET6
         try:
-            with entered(node.fd):
+            with entered(node):
                 self._socket = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
         except OSError as error:
             raise KernelError(error.errno or 0, "UDP socket", node.name) from error

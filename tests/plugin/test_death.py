@@ -95,6 +95,16 @@ def test_one(lab, netns):
     wait_for_outside()
 """
 
+FROZEN = """
+def test_one(lab_factory, netns):
+    red, blue = build(lab_factory(isolate={"mount", "uts"}))
+    netns.spawn(["sleep", "1003"])
+    red.freeze()
+    blue.freeze()
+    tell_outside(built=True)
+    wait_for_outside()
+"""
+
 WAIT = "wait_for_outside()"
 FORK_AND_WAIT = """
         warnings.simplefilter("ignore")  # of a fork beside threads
@@ -234,6 +244,12 @@ def test_nothing_survives_a_kill_in_the_middle_of_building(project: Project, use
 @pytest.mark.netns_requires("tun")
 def test_nothing_survives_of_a_tap(project: Project, user: User) -> None:
     with under_way(project, WITH_A_TAP, user=user) as running:
+        running.popen.send_signal(signal.SIGKILL)
+        assert running.wait() == -signal.SIGKILL
+
+
+def test_nothing_survives_of_a_frozen_host(project: Project, user: User) -> None:
+    with under_way(project, FROZEN, user=user) as running:
         running.popen.send_signal(signal.SIGKILL)
         assert running.wait() == -signal.SIGKILL
 
