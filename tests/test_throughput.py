@@ -20,7 +20,7 @@ from pytest_netns.probe.ping import PingResult
 from pytest_netns.probe.throughput import ThroughputResult
 
 Pair = tuple[Host, Host]
-#: A queue that is served later than its burst lasts (5 kB: 2 ms), as an emulated processor does, sends less than it may.
+#: A queue that is served later than its burst lasts (5 kB: 2 ms) sends less than it may: an emulated processor does so.
 BURST = f"{5 * SLOWNESS:g}kb"
 TBF = ["tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", "20mbit", "burst", BURST, "latency", "50ms"]
 TOLERANCE = min(0.05 * SLOWNESS, 0.3)
