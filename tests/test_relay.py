@@ -28,6 +28,7 @@ from pytest_netns import (
     ProcessDied,
     TopologyError,
     UnsupportedError,
+    WaitTimeout,
     eventually,
 )
 from pytest_netns.impair import control, redirect, relay
@@ -127,12 +128,44 @@ def test_it_ends_with_its_socket() -> None:
             {},
             file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
         )
-    ours.send(b'{"do": "state", "number": 1}')
-    assert ours.recv(1000) == b'{"gone": true}'
-    ours.send(b'{"do": "open", "number": 1}')
+    ours.send(b'{"do": "state", "number": 1, "serial": 7}')
+    assert ours.recv(1000) == b'{"gone": true, "serial": 7}'
+    ours.send(b'{"do": "open", "number": 1, "serial": 8}')
     assert b'"error": "ValueError' in ours.recv(1000)
     ours.close()
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
+    _, _, link = pair
+    link.impair(delay="5ms")
+    relay_control = lab.impairments._control
+    assert relay_control is not None
+    os.kill(relay_of(lab), signal.SIGSTOP)
+    relay_control._socket.settimeout(0.01)
+    for _ in range(2):
+        with pytest.raises(WaitTimeout, match="has not answered 'set'"):
+            link.a.impair(delay="6ms")
+    relay_control._socket.settimeout(control.DEADLINE)
+    os.kill(relay_of(lab), signal.SIGCONT)
+    assert link.b.impairment == Impairment(delay="5ms")
+    link.impair(delay="7ms")
+    assert link.impairment == Impairment(delay="7ms")
+
+
+def test_a_forked_child_takes_no_answers(pair: tuple[Host, Host, Link]) -> None:
+    _, _, link = pair
+    link.impair(delay="5ms")
+
+    def ask() -> None:
+        with pytest.raises(NetnsError, match="of which this one is a forked child"):
+            _ = link.impairment
+
+    child = multiprocessing.get_context("fork").Process(target=ask)
+    child.start()
+    assert link.impairment == Impairment(delay="5ms")
+    child.join()
+    assert child.exitcode == 0
 
 
 def test_a_forked_child_leaves_it_alone(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
