@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import json
 
 import pytest
 from slowness import SLOWNESS
@@ -63,7 +63,7 @@ def test_it_is_chosen_for_a_rate_alone_where_there_is_no_netem(lab: Lab) -> None
         assert link.impairment is not None
         assert link.impairment.engine == engine
         assert ("tbf" in qdiscs(red)) == (engine == "tbf")
-        assert ("clsact" in qdiscs(red)) == (engine == "relay")
+        assert ("mirred" in red.run(["tc", "filter", "show", "dev", "eth0", "egress"]).stdout) == (engine == "relay")
         assert red.ping(blue)
 
 
@@ -132,9 +132,9 @@ class Flow:
 
 def waiting(link: Link) -> int:
     """Bytes in the queue of its end ``a``."""
-    found = re.search(r"backlog (\d+)b", link.a.node.run(["tc", "-s", "qdisc", "show", "dev", "eth0"]).stdout)
-    assert found is not None
-    return int(found[1])
+    shown = json.loads(link.a.node.run(["tc", "-s", "-j", "qdisc", "show", "dev", "eth0"]).stdout)
+    found: int = shown[0]["backlog"]
+    return found
 
 
 @pytest.mark.parametrize("lower", ["10mbit", "8mbit", "1mbit"])
@@ -146,6 +146,32 @@ def test_a_flow_goes_on_when_the_rate_is_lowered(veth_pair: Pair, link: Link, lo
         link.impair(rate=lower, engine="tbf")
         before = flow.taken + waiting(link)
         eventually(lambda: flow.turn() > before + 10_000, within=20 * SLOWNESS)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["at first", "once more"])
+def test_what_waits_goes_when_the_relay_takes_over(veth_pair: Pair, link: Link, first: bool) -> None:
+    left, right = veth_pair
+    assert left.ping(right)
+    if not first:
+        with link.impaired(delay="1ms", engine="relay"):
+            pass
+    link.impair(rate="100kbit", engine="tbf")
+    stream = Stream(left, right, 1000)
+    stream.send(20)
+    link.impair(delay="1ms", engine="relay")
+    assert stream.rest(1) == list(range(20))
+
+
+def test_what_was_before_is_back_where_the_relay_cannot_take_over(
+    veth_pair: Pair, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, _ = veth_pair
+    link.impair(rate="100kbit", engine="tbf")
+    monkeypatch.setattr("pytest_netns.impair.redirect._TUN", "/dev/net/none")
+    with pytest.raises(UnsupportedError):
+        link.a.impair(delay="1ms", engine="relay")
+    assert link.a.impairment == Impairment(rate="100kbit")
+    assert "rate 100Kbit" in qdiscs(left)
 
 
 def test_frames_of_an_earlier_mtu_leave(lab: Lab) -> None:
