@@ -277,7 +277,7 @@ class Interface:
         """
         from pytest_netns.impair.request import restored
 
-        with restored([self]):
+        with restored([lambda: self]):
             yield self.impair(impairment, **options)
 
     @property

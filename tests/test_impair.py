@@ -241,6 +241,22 @@ def test_the_block_form_restores_what_was_before(pair: Pair, engine: Engine) -> 
     assert link.impairment is None
 
 
+def test_the_block_form_restores_a_port_that_has_roamed(town: Lab) -> None:
+    lan, wan = town.bridge("lan"), town.bridge("wan")
+    red, blue = lan.host("red"), wan.host("blue")
+    (link,) = red.links
+    for there, here, options in ((lan, wan, {"loss": "100%"}), (wan, lan, {"loss": "100%", "toward": red})):
+        with link.impaired(**options):  # type: ignore[arg-type]
+            there.detach(red)
+            here.attach(red)
+            assert len(town.in_force()) == 3 - len(options)
+        assert town.in_force() == ()
+        assert (link.a.impairment, link.b.impairment) == (None, None)
+    lan.detach(red)
+    wan.attach(red)
+    assert red.ping(blue)
+
+
 # ------------------------------------------------------------------------------------------- chance and the rate
 
 

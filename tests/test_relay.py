@@ -6,10 +6,12 @@ import ast
 import multiprocessing
 import os
 import random
+import re
 import signal
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from pytest_netns import (
     ProcessDied,
     TopologyError,
     UnsupportedError,
+    WaitTimeout,
     eventually,
 )
 from pytest_netns.impair import control, redirect, relay
@@ -127,12 +130,44 @@ def test_it_ends_with_its_socket() -> None:
             {},
             file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)],
         )
-    ours.send(b'{"do": "state", "number": 1}')
-    assert ours.recv(1000) == b'{"gone": true}'
-    ours.send(b'{"do": "open", "number": 1}')
+    ours.send(b'{"do": "state", "number": 1, "serial": 7}')
+    assert ours.recv(1000) == b'{"gone": true, "serial": 7}'
+    ours.send(b'{"do": "open", "number": 1, "serial": 8}')
     assert b'"error": "ValueError' in ours.recv(1000)
     ours.close()
     assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
+    _, _, link = pair
+    link.impair(delay="5ms")
+    relay_control = lab.impairments._control
+    assert relay_control is not None
+    os.kill(relay_of(lab), signal.SIGSTOP)
+    relay_control._socket.settimeout(0.01)
+    for _ in range(2):
+        with pytest.raises(WaitTimeout, match="has not answered 'set'"):
+            link.a.impair(delay="6ms")
+    relay_control._socket.settimeout(control.DEADLINE)
+    os.kill(relay_of(lab), signal.SIGCONT)
+    assert link.b.impairment == Impairment(delay="5ms")
+    link.impair(delay="7ms")
+    assert link.impairment == Impairment(delay="7ms")
+
+
+def test_a_forked_child_takes_no_answers(pair: tuple[Host, Host, Link]) -> None:
+    _, _, link = pair
+    link.impair(delay="5ms")
+
+    def ask() -> None:
+        with pytest.raises(NetnsError, match="of which this one is a forked child"):
+            _ = link.impairment
+
+    child = multiprocessing.get_context("fork").Process(target=ask)
+    child.start()
+    assert link.impairment == Impairment(delay="5ms")
+    child.join()
+    assert child.exitcode == 0
 
 
 def test_a_forked_child_leaves_it_alone(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
@@ -180,7 +215,7 @@ def test_healing_leaves_nothing(lab: Lab, pair: tuple[Host, Host, Link]) -> None
         link.impair(delay="1ms")
         assert "mirred" in filters(red)
         link.heal()
-        assert filters(red) == before
+        assert re.sub(r"qdisc clsact .*\n", "", filters(red)) == before  # a place, and nothing in it
     eventually(lambda: devices(red) == devices(blue) == {"lo", "eth0"})
     assert lab.connect(red, blue).is_up  # no index or name is taken
 
@@ -198,6 +233,56 @@ def test_filters_of_somebody_else_stay(pair: tuple[Host, Host, Link]) -> None:
     assert_round_trip(red, blue, 0.010)
     link.heal()
     assert filters(red) == before
+
+
+def test_a_flow_is_not_disturbed(pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    link.impair(delay="1ms")  # the first time costs a moment
+
+    def change() -> None:
+        for _ in range(10):
+            link.heal()
+            link.impair(delay="1ms")
+
+    stream = Stream(red, blue)
+    changer = threading.Thread(target=change)
+    changer.start()
+    while changer.is_alive():
+        stream.send(20, gap=0.0002)
+    changer.join()
+    assert sorted(stream.rest()) == list(range(len(stream.sent)))
+
+
+PASS = ["bpf", "bytecode", "1,6 0 0 0"]
+
+
+def test_filters_that_somebody_adds_meanwhile_stay(pair: tuple[Host, Host, Link]) -> None:
+    red, _, link = pair
+    link.impair(delay="1ms")
+    for side in ("ingress", "egress"):
+        red.run(["tc", "filter", "add", "dev", "eth0", side, "prio", "7", *PASS])
+    link.heal()
+    for side in ("ingress", "egress"):
+        assert "pref 7 bpf" in red.run(["tc", "filter", "show", "dev", "eth0", side]).stdout
+    assert "mirred" not in filters(red)
+
+
+def test_our_filter_is_told_from_others(pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    link.impair(delay="20ms", toward=blue)
+    red.run(["tc", "filter", "add", "dev", "eth0", "egress", "prio", "9", *PASS])
+    assert link.a.impairment == Impairment(delay="20ms")
+    red.run(["tc", "filter", "delete", "dev", "eth0", "egress", "prio", "1"])
+    for ask in (lambda: link.a.impairment, lambda: link.impair(delay="30ms", toward=blue)):
+        with pytest.raises(KernelError, match="somebody has removed the wiring of the relay"):
+            ask()
+    red.run(["tc", "filter", "add", "dev", "eth0", "egress", "prio", "1", *PASS])
+    link.heal()
+    assert "pref 1 bpf" in filters(red)
+    with pytest.raises(TopologyError, match=r"red:eth0: somebody has put a filter at priority 1 .*egress prio 2"):
+        link.impair(delay="20ms", toward=blue)
+    assert link.impairment is None
+    assert red.ping(blue)
 
 
 def test_wiring_removed_by_hand_is_noticed(pair: tuple[Host, Host, Link]) -> None:
@@ -255,7 +340,7 @@ def test_somebody_elses_namespace_is_as_before_when_it_is_let_go(netns: Namespac
     attached.interface("in").impair(loss=1, engine="relay")
     assert "mirred" in filters(here, "in")
     attached.close()
-    assert "mirred" not in filters(here, "in")
+    assert "clsact" not in filters(here, "in")
     eventually(lambda: devices(here) == {"lo", "in"})
 
     lab = Lab(impairments="relay")
@@ -263,8 +348,9 @@ def test_somebody_elses_namespace_is_as_before_when_it_is_let_go(netns: Namespac
     adopted = lab.adopt(again, "box")
     adopted.interface("in").impair(delay="5ms")
     lab.connect(adopted, lab.host("red")).impair(delay="5ms")
+    adopted.interface("in").heal()
     lab.close()
-    assert "mirred" not in filters(here, "in")
+    assert "clsact" not in filters(here, "in")
     eventually(lambda: devices(here) == {"lo", "in"})
     again.close()
     here.close()

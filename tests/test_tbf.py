@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+
 import pytest
+from slowness import SLOWNESS
 from test_impair import Pair, Stream
 
-from pytest_netns import Host, Impairment, KernelError, Lab, Link, TopologyError, UnsupportedError
+from pytest_netns import Host, Impairment, KernelError, Lab, Link, TopologyError, UnsupportedError, eventually
 from pytest_netns.impair import engine as engines
 from pytest_netns.impair import tbf
 from pytest_netns.kernel.features import Feature, feature
@@ -59,7 +63,7 @@ def test_it_is_chosen_for_a_rate_alone_where_there_is_no_netem(lab: Lab) -> None
         assert link.impairment is not None
         assert link.impairment.engine == engine
         assert ("tbf" in qdiscs(red)) == (engine == "tbf")
-        assert ("clsact" in qdiscs(red)) == (engine == "relay")
+        assert ("mirred" in red.run(["tc", "filter", "show", "dev", "eth0", "egress"]).stdout) == (engine == "relay")
         assert red.ping(blue)
 
 
@@ -95,6 +99,92 @@ def test_what_waits_goes_at_once_when_it_is_healed(veth_pair: Pair, link: Link) 
     assert stream.rest() == list(range(50))
     assert max(stream.delays()) < 2
     assert left.ping(right)
+
+
+class Flow:
+    """TCP without end from one host to another."""
+
+    def __init__(self, source: Host, target: Host) -> None:
+        with target.socket() as listener:
+            listener.bind(("", 0))
+            listener.listen()
+            self.outlet = source.socket()
+            self.outlet.connect((str(target.ip4), listener.getsockname()[1]))
+            self.inlet, _ = listener.accept()
+        for end in (self.outlet, self.inlet):
+            end.setblocking(False)
+        self.taken = 0
+
+    def turn(self) -> int:
+        """Send and take what goes; bytes that have come so far."""
+        with contextlib.suppress(BlockingIOError):
+            while self.outlet.send(bytes(1 << 18)):
+                pass
+        with contextlib.suppress(BlockingIOError):
+            while more := self.inlet.recv(1 << 18):
+                self.taken += len(more)
+        return self.taken
+
+    def close(self) -> None:
+        self.outlet.close()
+        self.inlet.close()
+
+
+def waiting(link: Link) -> int:
+    """Bytes in the queue of its end ``a``."""
+    shown = json.loads(link.a.node.run(["tc", "-s", "-j", "qdisc", "show", "dev", "eth0"]).stdout)
+    found: int = shown[0]["backlog"]
+    return found
+
+
+@pytest.mark.parametrize("lower", ["10mbit", "8mbit", "1mbit"])
+def test_a_flow_goes_on_when_the_rate_is_lowered(veth_pair: Pair, link: Link, lower: str) -> None:
+    left, right = veth_pair
+    link.impair(rate="20mbit", engine="tbf")
+    with contextlib.closing(Flow(left, right)) as flow:
+        eventually(lambda: flow.turn() > 300_000 and waiting(link) > 50_000, within=20 * SLOWNESS)
+        link.impair(rate=lower, engine="tbf")
+        before = flow.taken + waiting(link)
+        eventually(lambda: flow.turn() > before + 10_000, within=20 * SLOWNESS)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["at first", "once more"])
+def test_what_waits_goes_when_the_relay_takes_over(veth_pair: Pair, link: Link, first: bool) -> None:
+    left, right = veth_pair
+    assert left.ping(right)
+    if not first:
+        with link.impaired(delay="1ms", engine="relay"):
+            pass
+    link.impair(rate="100kbit", engine="tbf")
+    stream = Stream(left, right, 1000)
+    stream.send(20)
+    link.impair(delay="1ms", engine="relay")
+    assert stream.rest(1) == list(range(20))
+
+
+def test_what_was_before_is_back_where_the_relay_cannot_take_over(
+    veth_pair: Pair, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, _ = veth_pair
+    link.impair(rate="100kbit", engine="tbf")
+    monkeypatch.setattr("pytest_netns.impair.redirect._TUN", "/dev/net/none")
+    with pytest.raises(UnsupportedError):
+        link.a.impair(delay="1ms", engine="relay")
+    assert link.a.impairment == Impairment(rate="100kbit")
+    assert "rate 100Kbit" in qdiscs(left)
+
+
+def test_frames_of_an_earlier_mtu_leave(lab: Lab) -> None:
+    red, blue = lab.host("red"), lab.host("blue")
+    link = lab.connect(red, blue, mtu=9000)
+    assert red.ping(blue)
+    link.impair(rate="1mbit", engine="tbf")
+    stream = Stream(red, blue, 8900)
+    stream.send(4)
+    link.a.mtu = 1500  # the other end takes long ones still
+    assert waiting(link) > 8900
+    eventually(lambda: stream.take(0.1) and len(stream.came) == 4, within=20 * SLOWNESS)
+    assert red.ping(blue)
 
 
 def test_it_counts_what_has_no_room(veth_pair: Pair, link: Link, monkeypatch: pytest.MonkeyPatch) -> None:

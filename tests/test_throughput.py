@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 from slowness import SLOWNESS
 
@@ -14,10 +16,12 @@ from pytest_netns import (
     assert_loss,
     assert_rate,
     assert_rtt,
+    eventually,
 )
 from pytest_netns.assertions.conditions import binomial_interval
+from pytest_netns.probe import traffic
 from pytest_netns.probe.ping import PingResult
-from pytest_netns.probe.throughput import ThroughputResult
+from pytest_netns.probe.throughput import Protocol, ThroughputResult
 
 Pair = tuple[Host, Host]
 #: A queue served later than its burst lasts (5 kB: 2 ms), as by an emulated processor, sends less than it may.
@@ -66,9 +70,9 @@ def test_tcp_counts_what_came(narrow: Pair) -> None:
     result = left.lab.throughput(left, right, seconds=0.5, omit=0.1)
     assert result
     assert result.bytes == pytest.approx(result.rate / 8 * result.seconds)
-    # 1448 bytes of a frame of 1514 are payload
-    assert result.rate == pytest.approx(result.wire_rate * 1448 / 1514, rel=0.01)
-    assert 10e6 < result.wire_rate < 30e6
+    # The queue is short and drops some. Payload counts when it is complete, what is on the wire when it comes.
+    assert 5e6 < result.rate < 40e6
+    assert 10e6 < result.wire_rate < 20e6 * (1 + TOLERANCE)
     assert "Mbit/s on the wire" in repr(result)
 
 
@@ -90,6 +94,89 @@ def test_a_blocked_path_is_falsy_and_says_why(veth_pair: Pair) -> None:
         assert (udp.bytes, udp.rate, udp.samples) == (0, 0.0, ())
         assert not left.lab.loss(left, right, count=5)
     assert not right.processes
+
+
+def test_what_came_twice_was_on_the_wire_twice(lab: Lab) -> None:
+    left, right = lab.host("left"), lab.host("right")
+    lab.connect(left, right).a.impair(rate="4mbit", duplicate="30%", seed=1, engine="relay")
+    result = assert_rate(left, right, "4mbit", tolerance=TOLERANCE)
+    assert result.rate < 0.85 * result.wire_rate
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_link_that_dies_meanwhile_is_told(veth_pair: Pair, protocol: Protocol) -> None:
+    left, right = veth_pair
+    left.run(TBF)
+    path = f"/proc/{right.spawn(['sleep', '60']).pid}/net/dev"
+
+    def came() -> int:
+        with open(path) as file:
+            return next(int(line.split()[1]) for line in file if line.split()[0] == "eth0:")
+
+    def die() -> None:
+        eventually(lambda: came() > 1_000_000, within=20 * SLOWNESS)
+        right.block()
+
+    cutter = threading.Thread(target=die)
+    cutter.start()
+    asked = {"protocol": protocol, "rate": "25mbit" if protocol == "udp" else None}
+    result = left.lab.throughput(left, right, seconds=2, omit=0.1, timeout=0.3, **asked)  # type: ignore[arg-type]
+    cutter.join()
+    assert result.seconds == pytest.approx(2)
+    assert result.stalled is not None
+    assert 0.1 < result.stalled < 1.9
+    assert result.rate == pytest.approx(8 * result.bytes / 2)
+    assert f", stalled after {result.stalled:.2f} s of 2 s" in repr(result)
+
+
+def test_a_rate_is_not_kept_by_a_link_that_died(veth_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = veth_pair
+    said: tuple[dict[str, object], dict[str, object]] = (
+        {"error": "send: timed out"},
+        {"bytes": 1, "seconds": 3.0, "segments": 0, "wire": 375_000, "samples": [], "stalled": 0.6},
+    )
+    monkeypatch.setattr("pytest_netns.probe.throughput._exchange", lambda *_: said)
+    with pytest.raises(ProbeFailure, match=r"stalled after 0.60 s of 3 s: send: timed out"):
+        assert_rate(left, right, "1mbit")
+
+
+def test_the_silence_is_measured() -> None:
+    def told(*times: float) -> dict[str, object]:
+        meter = traffic._Meter(0.1, 0.5, 2.0)
+        for number, moment in enumerate(times, start=1):
+            meter.mark(traffic._Count(moment, 100 * number, number, 100 * number))
+        return meter.result()
+
+    whole = told(10, 10.5, 11.5, 12.5)
+    assert (whole["bytes"], whole["seconds"], whole["stalled"]) == (200, 2.0, None)
+    silent = told(10, 10.5, 11.05, 11.1)
+    assert (silent["bytes"], silent["seconds"], silent["segments"]) == (200, 2.0, 2)
+    assert silent["stalled"] == pytest.approx(0.6)
+    late = told(10, 10.5, 14.5)
+    assert (late["bytes"], late["seconds"], late["stalled"]) == (100, 4.0, None)
+    early = told(10, 10.4)  # before anything is counted
+    assert (early["bytes"], early["seconds"], early["stalled"]) == (0, 2.0, 0.0)
+    assert told()["seconds"] == 0.0
+
+
+def test_no_way_there_is_a_result(lab: Lab) -> None:
+    red, blue, green = lab.host("red"), lab.host("blue"), lab.host("green")
+    lab.connect(red, green)
+    lab.connect(blue, green).down()
+    for way in ((red, blue), (blue, green)):
+        found = lab.loss(*way, count=5)
+        assert (found.sent, found.error) == (0, "connect: Network is unreachable")
+        assert "nothing came: connect: Network is unreachable" in repr(lab.throughput(*way, protocol="udp"))
+        with pytest.raises(ProbeFailure, match="connect: Network is unreachable"):
+            assert_loss(*way, 0, count=5)
+
+
+def test_no_message_shows_the_program(veth_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = veth_pair
+    monkeypatch.setattr("pytest_netns.probe.throughput._program", lambda: "very = 'long'\nraise SystemExit(3)")
+    with pytest.raises(NetnsError, match=r"exit status 3") as caught:
+        left.lab.loss(left, right)
+    assert "very" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

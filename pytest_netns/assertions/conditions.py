@@ -46,7 +46,8 @@ def assert_rate(
         omit: seconds at the beginning that are not counted.
 
     Raises:
-        ProbeFailure: with what was allowed, what was measured, for how long, and the samples.
+        ProbeFailure: with what was allowed, what was measured, for how long, and the samples; or nothing came any more
+            before the time was over.
     """
     __tracebackhide__ = True
     check_node(source)
@@ -61,7 +62,7 @@ def assert_rate(
         omit=omit,
         rate=wanted * 1.2 if protocol == "udp" else None,
     )
-    if result and abs(result.wire_rate - wanted) <= margin:
+    if result and result.stalled is None and abs(result.wire_rate - wanted) <= margin:
         return result
     raise ProbeFailure(
         f"expected {measured_rate(wanted)} on the wire, give or take {share:.3g} "

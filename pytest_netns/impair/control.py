@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -33,6 +34,7 @@ class RelayControl:
     def __init__(self, supervisor: Supervisor) -> None:
         self._lock = threading.Lock()
         self._owner = os.getpid()
+        self._serials = itertools.count(1)
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         home = _empty_namespace()
         try:
@@ -60,23 +62,36 @@ class RelayControl:
         Raises:
             ProcessDied: the relay is dead.
             WaitTimeout: it does not answer.
-            NetnsError: it could not do it.
+            NetnsError: it could not do it, or it belongs to a process of which this one is a forked child.
         """
-        message = json.dumps({"do": do, "number": number, **(details or {})}).encode()
+        if self._owner != os.getpid():
+            raise NetnsError(
+                f"the relay of impairments is that of process {self._owner}, of which this one is a forked child; ask "
+                "for impairments, and set them, there"
+            )
         with self._lock:
+            serial = next(self._serials)
+            message = json.dumps({"serial": serial, "do": do, "number": number, **(details or {})}).encode()
             try:
                 socket.send_fds(self._socket, [message], list(descriptors))
-                answer = self._socket.recv(1 << 16)
+                found = self._answer(serial)
             except TimeoutError:
                 raise WaitTimeout(f"the relay of impairments has not answered {do!r} in {DEADLINE:g} s") from None
             except (BrokenPipeError, ConnectionResetError):
-                answer = b""
-        if not answer:
+                found = None
+        if found is None:
             raise self.death()
-        found: dict[str, object] = json.loads(answer)
         if "error" in found:
             raise NetnsError(f"the relay of impairments could not do {do!r}: {found['error']}")
         return found
+
+    def _answer(self, serial: int) -> dict[str, object] | None:
+        """The answer to a command, None if there is none any more. One that nobody has waited for may come before."""
+        while answer := self._socket.recv(1 << 16):
+            found: dict[str, object] = json.loads(answer)
+            if found.pop("serial") == serial:
+                return found
+        return None
 
     def death(self) -> ProcessDied:
         """The error that tells of its end."""

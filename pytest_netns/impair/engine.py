@@ -33,6 +33,8 @@ class _Engine(Protocol):
     @property
     def usable(self) -> bool: ...
 
+    made_place: bool
+
     def apply(self, impairment: Impairment, seed: int | None) -> ActiveImpairment: ...
 
     def read(self) -> ActiveImpairment: ...
@@ -93,6 +95,7 @@ class Impairments:
         self._lock = threading.RLock()
         self._active: dict[_Key, _Engine] = {}
         self._draining: dict[int, list[_Engine]] = {}
+        self._places: dict[_Key, Interface] = {}  # where we have made one for filters
         self._control: RelayControl | None = None
 
     def _relay(self) -> RelayControl:
@@ -108,6 +111,8 @@ class Impairments:
         engine = self._active.get(_key(interface))
         if engine is not None:
             engine.interface = interface  # of hosts in one namespace the one that was asked before may be closed
+        if _key(interface) in self._places:
+            self._places[_key(interface)] = interface
         return engine
 
     def _new(self, interface: Interface, engine: Engine, before: _Engine | None) -> _Engine:
@@ -138,11 +143,35 @@ class Impairments:
             new = self._new(interface, chosen, before)
             if before is not None and before.engine == chosen:
                 before.heal()  # its relay is dead
-            found = new.apply(impairment, seed)
+            drained = self._make_way(interface, before, new)
+            try:
+                found = new.apply(impairment, seed)
+            except BaseException:
+                if drained and before is not None:
+                    before.apply(before.last, before.seed)
+                raise
+            finally:
+                if new.made_place:
+                    self._places[key] = interface
             self._active[key] = new
             if before is not None and before.engine != chosen:
                 before.heal()
             return found
+
+    def _make_way(self, interface: Interface, before: _Engine | None, new: _Engine) -> bool:
+        """Let what waits in a queueing discipline go: to make the place for the relay's filter costs these frames.
+
+        False if nothing had to be done.
+        """
+        if before is None or new.engine != "relay" or before.engine == "relay":
+            return False
+        from pytest_netns.impair.qdisc import RootQdisc
+        from pytest_netns.impair.redirect import has_place
+
+        if not isinstance(before, RootQdisc) or has_place(interface):
+            return False
+        before.drain()
+        return True
 
     def heal(self, interface: Interface) -> None:
         """Impair it no more. Raises KernelError."""
@@ -190,6 +219,7 @@ class Impairments:
             engine = self._active.pop(_key(interface), None)
             if engine is not None:
                 engine.abandon()
+            self._places.pop(_key(interface), None)
 
     def leave(self, inode: int, *, alive: bool) -> list[Exception]:
         """A namespace is about to be let go of; returns what went wrong.
@@ -208,6 +238,15 @@ class Impairments:
                     engine.abandon()
                 except NetnsError as error:  # reported by who closes, with all others
                     errors.append(error)
+            for key in [key for key in self._places if key[0] == inode]:
+                place = self._places.pop(key)
+                if alive:
+                    from pytest_netns.impair.redirect import remove_place
+
+                    try:
+                        remove_place(place)
+                    except NetnsError as error:  # likewise
+                        errors.append(error)
             for engine in self._draining.pop(inode, []):
                 engine.abandon()
         return errors
@@ -217,6 +256,7 @@ class Impairments:
         with self._lock:
             self._active.clear()
             self._draining.clear()
+            self._places.clear()
             if self._control is not None:
                 self._control.close()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 TICK = 64
 #: By how much a time read back may differ, in seconds: a tick, where the kernel has no attributes of 64 bits.
 _ROUNDING = 2 * TICK * 1e-9
+#: Seconds at most until a queue has emptied itself, when the relay is to come in its place.
+_DRAINED = 1.0
 
 
 def differences(asked: Impairment, found: Impairment) -> list[str]:
@@ -45,6 +49,7 @@ class RootQdisc(ABC):
     #: Its name, which is that of the qdisc.
     engine: ClassVar[Literal["netem", "tbf"]]
     usable = True
+    made_place = False
 
     def __init__(self, interface: Interface, before: object = None) -> None:
         self.interface = interface
@@ -135,6 +140,15 @@ class RootQdisc(ABC):
         except KernelError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV):  # it went, with its interface or by another hand
                 raise
+
+    def drain(self) -> None:
+        """Impair nothing any more, and wait for a while until what is queued has gone."""
+        self.heal()
+        deadline = time.monotonic() + _DRAINED
+        while (there := self._root()) is not None and there.kind == self.engine and there.queued:
+            if time.monotonic() > deadline:
+                return
+            os.sched_yield()
 
     def abandon(self) -> None:  # noqa: B027 - not every one has something left to do
         """The interface, or its namespace, goes, and the qdisc with it."""

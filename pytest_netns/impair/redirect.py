@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_netns.errors import KernelError, NetnsError, UnsupportedError
+from pytest_netns.errors import KernelError, NetnsError, TopologyError, UnsupportedError
 from pytest_netns.interface import DETOUR_PREFIX
 from pytest_netns.kernel import reaper, rtnetlink, traffic
 from pytest_netns.kernel.netlink import Request, attribute, attributes
@@ -39,6 +39,8 @@ _IFREQ = struct.Struct("=16sH22x")
 #: of what the relay can do at most; Linux 6.1 answers ERANGE.
 _RINGS = (100_000, 10_000)
 _SEND_BUFFER = 16 << 20
+#: There is no such interface, no clsact, no such filter.
+_GONE = errno.ENODEV, errno.EINVAL, errno.ENOENT
 #: What the marks begin with; the rest is the interface's index, for frames that one sends may go on to another of the
 #: same namespace. Marks do not leave a namespace.
 _MARK = 0x6E_00_00_00
@@ -54,7 +56,6 @@ class Detour:
         index: likewise.
         tap: its far side.
         out: a packet socket that sends by the interface.
-        owns_clsact: whether the place for the filter was made by us.
     """
 
     interface: Interface
@@ -62,7 +63,6 @@ class Detour:
     index: int
     tap: int
     out: int
-    owns_clsact: bool = False
 
     @property
     def mark(self) -> int:
@@ -76,37 +76,31 @@ class Detour:
         self.tap = self.out = -1
 
     def engage(self) -> None:
-        """Send what comes from now on this way.
+        """Send what comes from now on this way. There must be a place for the filter.
 
         Raises:
             UnsupportedError: the kernel lacks a part.
+            TopologyError: somebody else's filter is where ours must be.
             KernelError: it refused.
         """
         interface, rtnl = self.interface, self.interface.node.rtnl
         try:
-            rtnl.batch([traffic.clsact_add(interface.index, interface.name)])
-            self.owns_clsact = True
-        except KernelError as error:
-            if error.errno != errno.EEXIST:
-                raise _lacking(error, "the queueing discipline 'clsact'", "sch_ingress") from None
-        try:
             rtnl.batch([traffic.redirect_add(interface.index, interface.name, self.mark, self.index, self.name)])
         except KernelError as error:
-            self.disengage()
+            if any(traffic.filter_priority(each) == traffic.PRIORITY for each in _filters(interface, "egress")):
+                raise TopologyError(
+                    f"the relay cannot impair {interface}: somebody has put a filter at priority {traffic.PRIORITY} of "
+                    f"its egress, where that of the relay must be, before all others; give it another (tc filter add "
+                    f"dev {interface.name} egress prio {traffic.PRIORITY + 1} ...)"
+                ) from error
             raise _lacking(error, "the filter 'bpf' or the action 'mirred'", "cls_bpf act_mirred") from None
         if not self.engaged:
             raise KernelError(errno.ENOENT, f"tc filter show dev {interface.name} egress", interface.node.name)
 
     @property
     def engaged(self) -> bool:
-        """Whether the filter is there."""
-        request = traffic.filter_dump(self.interface.index, self.interface.name)
-        try:
-            return bool(self.interface.node.rtnl.dump(request))
-        except KernelError as error:
-            if error.errno in (errno.ENODEV, errno.EINVAL, errno.ENOENT):  # no such interface, no clsact
-                return False
-            raise
+        """Whether our filter is there."""
+        return any(traffic.is_redirect(each, self.index) for each in _filters(self.interface, "egress"))
 
     @property
     def overrun(self) -> int:
@@ -120,12 +114,57 @@ class Detour:
     def disengage(self) -> None:
         """Send what comes from now on straight out. Nothing happens if the interface is gone."""
         interface = self.interface
-        remove = traffic.clsact_delete if self.owns_clsact else traffic.redirect_delete
-        try:
-            interface.node.rtnl.batch([remove(interface.index, interface.name)])
-        except KernelError as error:
-            if error.errno not in (errno.ENODEV, errno.ENOENT, errno.EINVAL):
-                raise
+        if self.engaged:
+            _unless_gone(interface, traffic.redirect_delete(interface.index, interface.name))
+
+
+def _unless_gone(interface: Interface, request: Request) -> None:
+    try:
+        interface.node.rtnl.batch([request])
+    except KernelError as error:
+        if error.errno not in _GONE:
+            raise
+
+
+def _filters(interface: Interface, side: str) -> list[bytes]:
+    try:
+        return interface.node.rtnl.dump(traffic.filter_dump(interface.index, interface.name, side))
+    except KernelError as error:
+        if error.errno in _GONE:
+            return []
+        raise
+
+
+def has_place(interface: Interface) -> bool:
+    """Whether there is a place for filters at an interface: clsact."""
+    bodies = interface.node.rtnl.dump(traffic.qdisc_dump(interface.index, interface.name))
+    every = [traffic.decode_qdisc(body) for body in bodies]
+    return any(each.index == interface.index and each.kind == "clsact" for each in every)
+
+
+def make_place(interface: Interface) -> bool:
+    """Make one; False if there is one, of ours or of somebody else's.
+
+    The kernel stops the interface for that, for some milliseconds (dev_deactivate()), and what it is told to send
+    meanwhile is lost, with all that waits in a queueing discipline. So it stays when the impairment goes.
+
+    Raises:
+        UnsupportedError: the kernel lacks it.
+        KernelError: it refused.
+    """
+    try:
+        interface.node.rtnl.batch([traffic.clsact_add(interface.index, interface.name)])
+    except KernelError as error:
+        if error.errno == errno.EEXIST:
+            return False
+        raise _lacking(error, "the queueing discipline 'clsact'", "sch_ingress") from None
+    return True
+
+
+def remove_place(interface: Interface) -> None:
+    """Remove it, unless somebody uses it."""
+    if not any(_filters(interface, side) for side in ("egress", "ingress")):
+        _unless_gone(interface, traffic.clsact_delete(interface.index, interface.name))
 
 
 def _lacking(error: KernelError, what: str, modules: str) -> NetnsError:

@@ -6,7 +6,7 @@ that is bound to that interface. See redirect.py for the wiring, and tc-netem(8)
 steps in ``Relay.take`` is that of netem_enqueue() in the kernel's net/sched/sch_netem.c.
 
 It is told what to do over a SOCK_SEQPACKET socket on descriptor 0: one JSON object a message, and every one is answered
-by one. It ends when the other side does.
+by one, with the same serial number. It ends when the other side does.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ class Relay:
         except Exception as error:  # told to who asked; the other directions go on
             answer = {"error": f"{type(error).__name__}: {error}"}
         try:
-            self.control.send(json.dumps(answer).encode())
+            self.control.send(json.dumps({**answer, "serial": command["serial"]}).encode())
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True

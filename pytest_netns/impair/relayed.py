@@ -34,6 +34,7 @@ class Relayed:
         self._relay = relay()
         self._number = next(_numbers)
         self._detour: redirect.Detour | None = None
+        self.made_place = False
         self.seed: int | None = None
         self.last: Impairment = Impairment()
 
@@ -58,6 +59,7 @@ class Relayed:
 
         Raises:
             UnsupportedError: the kernel lacks a part of the wiring.
+            TopologyError: somebody else's filter is where ours must be.
             KernelError: it refused, or something else came out than was asked.
             ProcessDied: the relay is dead.
         """
@@ -72,6 +74,7 @@ class Relayed:
             finally:
                 detour.close_descriptors()
             try:
+                self.made_place = redirect.make_place(self.interface)
                 detour.engage()  # last: nothing may come before there is somebody to take it
             except NetnsError:
                 self._relay.ask("drop", self._number)

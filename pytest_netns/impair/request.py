@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import NetnsError, TopologyError
@@ -36,14 +35,6 @@ def requested(impairment: Impairment | None, where: str, **given: Quantity | Non
         raise TopologyError(f"{where}: {error}") from None
 
 
-def _settings(interfaces: Sequence[Interface]) -> list[Callable[[], object]]:
-    """What brings each impairment back as it is now."""
-    found: list[Callable[[], object]] = []
-    for interface in interfaces:
-        found.append(partial(_restore, interface, interface.node.impairments.setting(interface)))
-    return found
-
-
 def _restore(interface: Interface, setting: tuple[Impairment, int | None, Engine] | None) -> None:
     try:
         _ = interface.state
@@ -55,25 +46,37 @@ def _restore(interface: Interface, setting: tuple[Impairment, int | None, Engine
         interface.node.impairments.apply(interface, *setting)
 
 
+def _restore_end(end: Callable[[], Interface], setting: tuple[Impairment, int | None, Engine] | None) -> None:
+    _restore(end(), setting)
+
+
+def _setting(interface: Interface) -> tuple[Impairment, int | None, Engine] | None:
+    return interface.node.impairments.setting(interface)
+
+
 @contextmanager
-def restored(interfaces: Sequence[Interface]) -> Iterator[None]:
-    """After the block each is impaired as it was before."""
+def restored(ends: Sequence[Callable[[], Interface]]) -> Iterator[None]:
+    """After the block each is impaired as it was before.
+
+    Args:
+        ends: give each, at the beginning and at the end: a port may be another interface by then, of another bridge.
+    """
     with ExitStack() as undo:
-        for restore in _settings(interfaces):
-            undo.callback(restore)
+        for end in ends:
+            undo.callback(_restore_end, end, _setting(end()))
         yield
 
 
 @contextmanager
 def restored_on_error(interfaces: Sequence[Interface]) -> Iterator[None]:
     """If the block fails each is impaired as it was before."""
-    before = _settings(interfaces)
+    before = [(interface, _setting(interface)) for interface in interfaces]
     try:
         yield
     except BaseException as failure:
-        for interface, restore in zip(interfaces, before, strict=True):
+        for interface, setting in before:
             try:
-                restore()
+                _restore(interface, setting)
             except NetnsError as error:
                 failure.add_note(f"and {interface} could not be restored: {error}")
         raise

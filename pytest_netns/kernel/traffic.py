@@ -15,7 +15,7 @@ RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 44, 45, 46
 
 TC_H_ROOT = 0xFFFFFFFF
 _TC_H_CLSACT = 0xFFFFFFF1
-_EGRESS = 0xFFFFFFF3
+_INGRESS, _EGRESS = 0xFFFFFFF2, 0xFFFFFFF3
 _CLSACT_HANDLE = 0xFFFF0000
 
 TCA_KIND, TCA_OPTIONS = 1, 2
@@ -27,7 +27,8 @@ _TC_ACT_STOLEN = 4
 _TCA_EGRESS_REDIR = 1
 
 _ETH_P_ALL = 3
-_PRIORITY = 1
+#: Of the filter of ``redirect_add``: it comes before any other.
+PRIORITY = 1
 _HANDLE = 1
 
 _TCMSG = struct.Struct("=BxxxiIII")
@@ -124,12 +125,12 @@ def redirect_add(index: int, name: str, mark: int, to: int, to_name: str) -> Req
         + attribute(_TCA_BPF_OPS, b"".join(_INSTRUCTION.pack(*each) for each in program))
     )
     body = (
-        _message(index, _HANDLE, _EGRESS, _PRIORITY << 16 | _swapped(_ETH_P_ALL))
+        _message(index, _HANDLE, _EGRESS, PRIORITY << 16 | _swapped(_ETH_P_ALL))
         + _kind("bpf")
         + attribute(TCA_OPTIONS, options)
     )
     operation = (
-        f"tc filter add dev {name} egress protocol all prio {_PRIORITY} bpf bytecode 'mark != {mark:#x}' "
+        f"tc filter add dev {name} egress protocol all prio {PRIORITY} bpf bytecode 'mark != {mark:#x}' "
         f"action mirred egress redirect dev {to_name}"
     )
     return Request(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, body, operation)
@@ -137,13 +138,26 @@ def redirect_add(index: int, name: str, mark: int, to: int, to_name: str) -> Req
 
 def redirect_delete(index: int, name: str) -> Request:
     """Remove the filter of ``redirect_add``."""
-    body = _message(index, _HANDLE, _EGRESS, _PRIORITY << 16 | _swapped(_ETH_P_ALL)) + _kind("bpf")
-    return Request(RTM_DELTFILTER, 0, body, f"tc filter delete dev {name} egress protocol all prio {_PRIORITY} bpf")
+    body = _message(index, _HANDLE, _EGRESS, PRIORITY << 16 | _swapped(_ETH_P_ALL)) + _kind("bpf")
+    return Request(RTM_DELTFILTER, 0, body, f"tc filter delete dev {name} egress protocol all prio {PRIORITY} bpf")
 
 
-def filter_dump(index: int, name: str) -> Request:
-    """``tc filter show dev NAME egress``."""
-    return Request(RTM_GETTFILTER, 0, _message(index, 0, _EGRESS), f"tc filter show dev {name} egress")
+def filter_dump(index: int, name: str, side: str = "egress") -> Request:
+    """``tc filter show dev NAME egress``, or ``ingress``."""
+    parent = _EGRESS if side == "egress" else _INGRESS
+    return Request(RTM_GETTFILTER, 0, _message(index, 0, parent), f"tc filter show dev {name} {side}")
+
+
+def filter_priority(body: bytes) -> int:
+    """The priority of a filter, from the body of an RTM_NEWTFILTER message."""
+    return int(_TCMSG.unpack_from(body)[4]) >> 16
+
+
+def is_redirect(body: bytes, to: int) -> bool:
+    """Whether a filter is that of ``redirect_add``, by the device to which it redirects; 0 if that has gone."""
+    _, _, handle, _, _ = _TCMSG.unpack_from(body)
+    ours = (filter_priority(body), handle, attributes(body, _TCMSG.size).get(TCA_KIND)) == (PRIORITY, _HANDLE, b"bpf\0")
+    return ours and any(struct.pack("=iI", _TCA_EGRESS_REDIR, index) in body for index in (to, 0))
 
 
 def _swapped(ethertype: int) -> int:

@@ -116,7 +116,8 @@ class ImpairableLink(Cable):
         from pytest_netns.impair.request import restored
 
         self._check()
-        with restored(self._senders(options.get("toward"))):
+        sides = [end == self.b for end in self._senders(options.get("toward"))]
+        with restored([lambda side=side: self.interfaces[side] for side in sides]):  # type: ignore[misc]
             self.impair(impairment, **options)
             yield self
 

@@ -37,6 +37,9 @@ _SETTLE = 2.0
 _DRAINED = 600.0
 #: Least bytes of a datagram: what numbers them.
 _SMALLEST = 16
+#: How the program is given: an argument would be shown, all of it, wherever a command is named.
+_VARIABLE = "NETNS_TRAFFIC"
+_LOADER = f"import os; exec(os.environ[{_VARIABLE!r}])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,8 @@ class ThroughputResult:
         wire_rate: the same with the headers of TCP or UDP, IP and Ethernet, in bit/s: what a rate of tc(8) limits.
         samples: payload in bit/s, for each tenth of a second.
         error: what the sender's kernel said, if it could not send; else None.
+        stalled: seconds of the measurement after which nothing came any more; None if it went on to the end. The
+            silence is measured too: the rate is that of all the time that was asked for.
     """
 
     source: str
@@ -66,6 +71,7 @@ class ThroughputResult:
     wire_rate: float
     samples: tuple[float, ...] = ()
     error: str | None = None
+    stalled: float | None = None
 
     def __bool__(self) -> bool:
         return self.bytes > 0
@@ -73,12 +79,16 @@ class ThroughputResult:
     def __repr__(self) -> str:
         text = f"{self.source} -> {self.destination}: {self.protocol} "
         if not self:
-            return f"<ThroughputResult {text}nothing came{f': {self.error}' if self.error else ''}>"
+            return f"<ThroughputResult {text}nothing came{self._trouble()}>"
         text += f"{measured_rate(self.rate)} ({measured_rate(self.wire_rate)} on the wire), {self.seconds:.2f} s"
         if self.samples:
             low, high = measured_rate(min(self.samples)), measured_rate(max(self.samples))
             text += f", {len(self.samples)} samples from {low} to {high}"
-        return f"<ThroughputResult {text}>"
+        return f"<ThroughputResult {text}{self._trouble()}>"
+
+    def _trouble(self) -> str:
+        text = "" if self.stalled is None else f", stalled after {self.stalled:.2f} s of {self.seconds:g} s"
+        return text + (f": {self.error}" if self.error else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +163,7 @@ def throughput(
         source, receiver, target, scope, protocol, {**wanted, "gap": gap, "size": size, "count": None}
     )
     measured, payload = cast(float, got.get("seconds", 0.0)), cast(int, got.get("bytes", 0))
-    headers = cast(int, got.get("segments", 0)) * _HEADERS[protocol, version]
+    wire = cast(int, got.get("wire", 0)) + cast(int, got.get("segments", 0)) * _HEADERS[protocol, version]
     return ThroughputResult(
         source.name,
         _label(receiver, target),
@@ -162,9 +172,10 @@ def throughput(
         measured,
         payload,
         8 * payload / measured if measured else 0.0,
-        8 * (payload + headers) / measured if measured else 0.0,
+        8 * wire / measured if measured else 0.0,
         tuple(cast("list[float]", got.get("samples", []))),
         cast("str | None", sent.get("error")),
+        cast("float | None", got.get("stalled")),
     )
 
 
@@ -223,7 +234,11 @@ def _program() -> str:
 
 
 def _argv(role: str, arguments: Mapping[str, object]) -> list[str]:
-    return [sys.executable, "-I", "-S", "-c", _program(), json.dumps({"role": role, **arguments})]
+    return [sys.executable, "-I", "-S", "-c", _LOADER, json.dumps({"role": role, **arguments})]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, _VARIABLE: _program()}
 
 
 def _exchange(
@@ -239,13 +254,14 @@ def _exchange(
     listening = receiver.spawn(
         _argv(f"receive_{protocol}", {**arguments, "scope": _scope_at(receiver, address)}),
         ready=ready.output(r'^\{"port": '),
-        env=dict(os.environ),
+        env=_environment(),
     )
     try:
         port = json.loads(listening.output.splitlines()[0])["port"]
         argv = _argv(f"send_{protocol}", {**arguments, "scope": scope, "port": port})
-        sent: dict[str, object] = json.loads(source.run(argv, env=dict(os.environ)).stdout.splitlines()[-1])
-        return sent, _last_words(listening, _SETTLE + source.impairments.delays())
+        sent: dict[str, object] = json.loads(source.run(argv, env=_environment()).stdout.splitlines()[-1])
+        nothing = sent.get("sent") == 0
+        return sent, _last_words(listening, 0.0 if nothing else _SETTLE + source.impairments.delays())
     finally:
         listening.kill()
         receiver.forget(listening)

@@ -1,11 +1,12 @@
 """The program that sends and receives while a throughput or a loss is measured. It runs in the nodes, in processes.
 
-It is given to an interpreter as text, so it needs the standard library alone and no path that an isolated host may
-lack. Arguments and results are JSON; the receiver says first on which port it listens.
+It is given to an interpreter as text, in a variable of the environment, so it needs the standard library alone and no
+path that an isolated host may lack. Arguments and results are JSON; the receiver says first on which port it listens.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import select
@@ -15,6 +16,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 _TCP_INFO = 11
 _SO_RCVBUFFORCE, _SO_TIMESTAMPNS, _SO_MEMINFO, _DROPS = 33, 35, 55, 8
@@ -23,37 +25,68 @@ _MAGIC = 0x6E65746E
 _ENDS = 20  # copies of the end: it may be lost as everything else
 
 
+class _Count(NamedTuple):
+    """What had come by a time."""
+
+    time: float
+    bytes: int  # payload, each of it once
+    segments: int
+    wire: int  # payload, that of duplicates included
+
+
 class _Meter:
     """How much has come since when, from what the kernel counted and stamped, however late it is read."""
 
     def __init__(self, interval: float, omit: float, duration: float) -> None:
         self.interval, self.omit, self.duration = interval, omit, duration
         self.began: float | None = None
-        self.marks: list[tuple[float, int, int]] = []  # time, bytes and segments so far
+        self.latest = _Count(0.0, 0, 0, 0)
+        self.marks: list[_Count] = []
+        self.done = False
 
-    def mark(self, now: float, size: int, segments: int) -> bool:
-        """Take note of the counts at a time; True when it was long enough."""
+    def mark(self, count: _Count) -> bool:
+        """Take note of what came at a time; True when it was long enough."""
         if self.began is None:
-            self.began = now
-        if now - self.began < self.omit:
+            self.began = count.time
+        self.latest = count
+        if count.time - self.began < self.omit:
             return False
-        done = bool(self.marks) and now - self.marks[0][0] >= self.duration
-        if done or not self.marks or now - self.marks[-1][0] >= self.interval:
-            self.marks.append((now, size, segments))
-        return done
+        self.done = bool(self.marks) and count.time - self.marks[0].time >= self.duration
+        if self.done or not self.marks or count.time - self.marks[-1].time >= self.interval:
+            self.marks.append(count)
+        return self.done
+
+    def left(self, now: float) -> float:
+        """Seconds until it is long enough."""
+        return (self.omit + self.duration) - (0.0 if self.began is None else now - self.began)
 
     def result(self) -> dict[str, object]:
-        """What came between the first mark and the last one."""
-        if len(self.marks) < 2:
-            return {"bytes": 0, "seconds": 0.0, "segments": 0, "samples": []}
-        (began, before, first), (ended, after, last) = self.marks[0], self.marks[-1]
-        pairs = zip(self.marks, self.marks[1:], strict=False)
+        """What came between the first mark and the last one.
+
+        If nothing came any more before it was long enough, the silence counts until it would have been.
+        """
+        if self.began is None:
+            return {"bytes": 0, "seconds": 0.0, "segments": 0, "wire": 0, "samples": []}
+        stalled: float | None = None
+        marks = list(self.marks)
+        if not self.done:
+            marks = marks or [self.latest._replace(time=self.began + self.omit)]
+            stalled = max(0.0, self.latest.time - marks[0].time)
+            marks.append(self.latest._replace(time=marks[0].time + self.duration))
+        first, last = marks[0], marks[-1]
+        pairs = itertools.pairwise(marks)
         return {
-            "bytes": after - before,
-            "seconds": ended - began,
-            "segments": last - first,
-            "samples": [8 * (b[1] - a[1]) / (b[0] - a[0]) for a, b in pairs],
+            "bytes": last.bytes - first.bytes,
+            "seconds": last.time - first.time,
+            "segments": last.segments - first.segments,
+            "wire": last.wire - first.wire,
+            "samples": [8 * (b.bytes - a.bytes) / (b.time - a.time) for a, b in pairs if b.time > a.time],
+            "stalled": stalled,
         }
+
+
+def _give_up(*_: object) -> None:
+    raise TimeoutError
 
 
 def _say(message: dict[str, object]) -> None:
@@ -77,7 +110,8 @@ def _receiver(family: int, address: str, scope: int) -> socket.socket:
 def receive_tcp(
     family: int, address: str, scope: int, seconds: float, omit: float, interval: float, timeout: float, **_: object
 ) -> None:
-    """Take one connection and count what comes."""
+    """Take one connection and count what comes. SIGTERM tells that nothing more will."""
+    signal.signal(signal.SIGTERM, _give_up)
     listener = socket.socket(family, socket.SOCK_STREAM)  # its buffer tunes itself, so it is not set here
     listener.bind(_place(family, address, 0, scope))
     listener.listen(1)
@@ -86,15 +120,22 @@ def receive_tcp(
     meter = _Meter(interval, omit, seconds)
     try:
         connection, _peer = listener.accept()
-        connection.settimeout(seconds + omit + timeout)
         buffer = bytearray(1 << 20)
-        while connection.recv_into(buffer):
-            info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 256)
-            received, segments = struct.unpack_from("=Q", info, 128)[0], struct.unpack_from("=I", info, 152)[0]
-            if meter.mark(time.monotonic(), received, segments):
+        segments, wire = 0, 0
+        while True:
+            connection.settimeout(max(0.0, meter.left(time.monotonic())) + timeout)
+            if not connection.recv_into(buffer):
                 break
-    except TimeoutError:
+            info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 256)
+            received, before = struct.unpack_from("=Q", info, 128)[0], segments
+            segments = struct.unpack_from("=I", info, 152)[0]
+            # All segments are full. What TCP has sent twice is in none of its sums of bytes.
+            wire += (segments - before) * struct.unpack_from("=I", info, 20)[0]
+            if meter.mark(_Count(time.monotonic(), received, segments, wire)):
+                break
+    except OSError:
         pass  # what came until then is the result
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _say(meter.result())
 
 
@@ -170,7 +211,7 @@ def receive_udp(
             segments += 1
             size += len(data)
             whole, parts = struct.unpack("=qq", control[0][2])
-            if meter.mark(whole + parts / 1e9, size, segments) and count is None:
+            if meter.mark(_Count(whole + parts / 1e9, size, segments, size)) and count is None:
                 break
             if number in seen:
                 duplicates += 1
@@ -199,7 +240,11 @@ def send_udp(
 ) -> None:
     """Send datagrams of ``size`` bytes, one every ``gap`` seconds: a number of them, or for a time."""
     sock = socket.socket(family, socket.SOCK_DGRAM)
-    sock.connect(_place(family, address, port, scope))
+    try:
+        sock.connect(_place(family, address, port, scope))
+    except OSError as error:
+        _say({"sent": 0, "error": f"connect: {error.strerror or error}"})
+        return
     data = bytearray(size)
     began = time.monotonic()
     number = 0
