@@ -14,9 +14,7 @@ from pytest_netns.faults.freeze import Freeze
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix
-from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.node import Node
-from pytest_netns.lab.restore import configured_routes, restore_routes
 
 if TYPE_CHECKING:
     from pytest_netns.lab.host import Host
@@ -28,7 +26,6 @@ class _Port:
 
     interface: Interface
     up: bool
-    addresses: Sequence[AddressWithPrefix]
 
 
 class Crash(Fault):
@@ -48,12 +45,12 @@ class Crash(Fault):
         self._host = host
         _check(host)
         self._ports = [
-            _Port(end, end.is_set_up, [a for a in end.addresses if not a.is_link_local])
+            _Port(end, end.is_set_up)
             for link in host.links
             for end in link.interfaces
             if end.node is host and not link.is_gone
         ]
-        self._routes = configured_routes(host)
+        host.losses.hold(port.interface for port in self._ports)
         # First the cables, so that nothing that dies can say good-bye.
         if self._ports:
             host.rtnl.batch([rtnetlink.link_down(port.interface.index, port.interface.name) for port in self._ports])
@@ -69,41 +66,29 @@ class Crash(Fault):
     @property
     def addresses(self) -> list[AddressWithPrefix]:
         """What the host will have again, IPv4 first."""
-        found = [address for port in self._ports for address in port.addresses]
-        return sorted(found, key=lambda address: address.version)
+        return self._host.losses.addresses
 
     def _restart(self) -> None:
         host = self._host
         if host.closed:
             return
-        present = {interface.index for interface in host.interfaces.values()}
-        # A link may have been removed meanwhile.
-        ports = [port for port in self._ports if port.interface.index in present]
-        for port in ports:
-            requests = [rtnetlink.link_up(port.interface.index, port.interface.name)] if port.up else []
-            requests += [
-                rtnetlink.address_add(port.interface.index, port.interface.name, address) for address in port.addresses
-            ]
-            if requests:
-                host.rtnl.batch(requests)
-        for link in host.links:
-            ends = link.interfaces
-            if not link.is_gone and all(end.is_set_up for end in ends):
-                for end in ends:
-                    # As when links are made: who has asked for a spanning tree awaits it by Bridge.wait_converged().
-                    tree = isinstance(end.node, Bridge) and end.node.settings.stp
-                    end.wait_up(port=bool(end.state.port_state) and not tree)
-                    end.wait_addresses()
-        for fault in host.lab.faults:
-            fault.restarted(host)
-        with ExitStack() as last:
+        host.losses.release()
+        with ExitStack() as last:  # whatever is refused: the rest comes back
             last.callback(host.configure_anew)
-            restore_routes(host, self._routes, present)
+            last.callback(host.losses.give_back)
+            present = host.interfaces.values()  # a link may have been removed meanwhile
+            ports = [port.interface for port in self._ports if port.up and port.interface in present]
+            if ports:
+                host.rtnl.batch([rtnetlink.link_up(port.index, port.name) for port in ports])
+            host.losses.give_back(routes=False)
+            for link in host.links:
+                link.settle()
+            for fault in host.lab.faults:
+                fault.restarted(host)
 
-    def postpone(self, end: Interface, routes: list[bytes]) -> None:
-        """An end that was down at the crash comes up at the restart, and has these routes then."""
+    def postpone(self, end: Interface) -> None:
+        """An end that was down at the crash comes up at the restart."""
         self._ports = [replace(port, up=True) if port.interface == end else port for port in self._ports]
-        self._routes += routes
 
     def stops(self, way: Sequence[Node], kind: str) -> Node | None:
         """The host, if it is on the way.

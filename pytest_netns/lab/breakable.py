@@ -130,12 +130,12 @@ class Breakable(Node):
         """Its addresses, IPv4 first, link-local ones last; of a crashed host those that it will have again."""
         return super().addresses() if self.crashed is None else self.crashed.addresses
 
-    def postpone(self, end: Interface, routes: list[bytes]) -> bool:
-        """The ``end`` of a link of a crashed host comes up with it, and its ``routes`` are set then."""
+    def postpone(self, end: Interface) -> bool:
+        """The ``end`` of a link of a crashed host comes up with it."""
         crash = self.crashed
         if crash is not None:
-            crash.postpone(end, routes)
-        return crash is not None or super().postpone(end, routes)
+            crash.postpone(end)
+        return crash is not None or super().postpone(end)
 
     # ------------------------------------------------------------- for Crash
 

@@ -12,8 +12,6 @@ from pytest_netns.faults.fault import Fault
 from pytest_netns.interface import Interface
 from pytest_netns.lab.cable import Cable
 from pytest_netns.lab.mtus import Mtus
-from pytest_netns.lab.node import Node
-from pytest_netns.lab.restore import restore_routes, routes_through
 
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab
@@ -24,7 +22,6 @@ class BreakableLink(Cable):
 
     def __init__(self, lab: Lab, a: Interface, b: Interface) -> None:
         super().__init__(lab, a, b)
-        self._routes: dict[Interface, list[bytes]] = {}
         self._mtus = Mtus(self)
         self._cut: Fault | None = None
 
@@ -35,10 +32,10 @@ class BreakableLink(Cable):
             The fault: as a context manager it sets the link up again at the end of its block.
         """
         self._check()
-        for end in self.interfaces:
-            self._routes.setdefault(end, []).extend(routes_through(end))
-        for end in self.interfaces:
-            end.down()
+        for end, node in zip(self.interfaces, self.nodes, strict=True):
+            with node.losses.noted(end):
+                end.down()
+            node.losses.give_back(routes=False)  # who was adopted may have lost addresses (keep_addr_on_down)
         if self._cut is None or not self._cut.in_force:
             self._cut = Fault(self.lab.faults, f"{self.a} -- {self.b} is down", self._mend, [])
         return self._cut
@@ -56,15 +53,12 @@ class BreakableLink(Cable):
         self._check()
         if self._cut is not None:
             self._cut.forget()
-        routes, self._routes = self._routes, {}
-        ready = [end for end in self.interfaces if not _postponed(end, routes.get(end, []))]
-        for end in ready:
-            end.up()
-        for end in ready if len(ready) == 2 else []:
-            end.wait_up()
-            end.wait_addresses()
-        for end in ready:
-            restore_routes(end.node, routes.get(end, []))
+        for end, node in zip(self.interfaces, self.nodes, strict=True):
+            if not node.postpone(end):
+                end.up()
+        self.settle()
+        for node in self.nodes:
+            node.losses.give_back()
 
     def flap(self, times: int = 1, period: float = 1.0) -> None:
         """Let the link go down and come up again, several times; returns when it is up for the last time.
@@ -131,11 +125,6 @@ class BreakableLink(Cable):
 
         self._check()
         return black_hole(self, mtu)
-
-
-def _postponed(end: Interface, routes: list[bytes]) -> bool:
-    """Whether its node sets it up later, with its routes."""
-    return isinstance(end.node, Node) and end.node.postpone(end, routes)
 
 
 def _sleep_until(moment: float) -> None:

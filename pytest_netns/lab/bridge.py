@@ -135,9 +135,9 @@ class Bridge(Switching):
                     return self._plug_in(host, here, link, bridge, address)
         return self.lab.attach(self, host, None if address in (KEEP, RENEW) else address).end(host)
 
-    def postpone(self, end: Interface, routes: list[bytes]) -> bool:
-        """An ``end`` that was detached is set up when it is attached again; bridges have no ``routes``."""
-        return end in self._unplugged or super().postpone(end, routes)
+    def postpone(self, end: Interface) -> bool:
+        """An ``end`` that was detached is set up when it is attached again."""
+        return end in self._unplugged or super().postpone(end)
 
     def hand_over(self, port: Interface, link: Link, to: Bridge) -> Interface:
         """Move an unplugged ``port``, an end of ``link``, into the namespace of the bridge ``to``."""

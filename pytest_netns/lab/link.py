@@ -91,7 +91,11 @@ class Link(BreakableLink, ImpairableLink):
         alive = [end for end in self.interfaces if not end.node.closed]
         for end in alive:
             end.node.impairments.forget(end)
-        addresses = [*self._given, *(address for end in alive for address in end.addresses)]
+        addresses = list(self._given)
+        for end, node in zip(self.interfaces, self.nodes, strict=True):
+            if end in alive:
+                addresses += node.losses.addresses_of(end)
+                node.losses.forget(end)
         for end in alive[:1]:
             try:
                 end.node.rtnl.batch([rtnetlink.link_delete(end.index, end.name)])

@@ -6,15 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix
-from pytest_netns.lab.restore import restore_routes, routes_through
-
 if TYPE_CHECKING:
     from pytest_netns.interface import Interface
     from pytest_netns.lab.cable import Cable
-
-#: Below it the kernel takes IPv6 away from an interface, with its addresses and routes (RFC 8200 section 5).
-_LEAST_OF_IPV6 = 1280
 
 
 @dataclass(slots=True)
@@ -23,8 +17,6 @@ class _Side:
 
     base: int = 0
     asked: list[tuple[object, int]] = field(default_factory=list)
-    addresses: list[AddressWithPrefix] = field(default_factory=list)
-    routes: list[bytes] = field(default_factory=list)
 
 
 class Mtus:
@@ -59,16 +51,7 @@ class Mtus:
             self._set(number, side.asked[-1][1] if side.asked else side.base)
 
     def _set(self, number: int, mtu: int) -> None:
-        side, end = self._sides[number], self._link.interfaces[number]
-        before = end.mtu
-        if mtu < _LEAST_OF_IPV6 <= before:
-            side.addresses = [each for each in end.addresses if each.version == 6 and not each.is_link_local]
-            side.routes = routes_through(end)
-        if mtu != before:
+        end, losses = self._link.interfaces[number], self._link.nodes[number].losses
+        with losses.noted(end):  # IPv6, if that is too little for it
             end.mtu = mtu
-        if before < _LEAST_OF_IPV6 <= mtu:
-            for address in side.addresses:
-                if address not in end.addresses:
-                    end.add_address(address)
-            end.wait_addresses()
-            restore_routes(end.node, side.routes)
+        losses.give_back()
