@@ -15,7 +15,6 @@ def test_down_ends_with_its_block(veth_pair: tuple[Host, Host]) -> None:
     link = left.links[0]
     with link.down() as fault:
         assert not left.ping(right, timeout=SHORT)
-        assert link.down() is fault
         assert str(fault) == "left:eth0 -- right:eth0 is down"
     assert left.ping(right)
     link.down()
@@ -27,6 +26,31 @@ def test_down_ends_with_its_block(veth_pair: tuple[Host, Host]) -> None:
     link.down()
     link.remove()
     left.lab.heal()
+
+
+def test_a_link_comes_up_when_the_last_who_pulled_it_is_done(veth_pair: tuple[Host, Host]) -> None:
+    link = veth_pair[0].links[0]
+    with link.down():
+        with link.down():
+            pass
+        assert not link.is_up
+        link.flap(1, 0.01)
+        assert not link.is_up
+    assert link.is_up
+    faults = [link.down(), link.down()]
+    for fault in faults:
+        assert not link.is_up
+        fault.undo()
+    assert link.is_up
+    faults = [link.down(), link.down()]
+    link.up()
+    assert link.is_up
+    assert not list(link.lab.faults)
+    cut = link.down()
+    faults[0].undo()  # is over, and mends nothing
+    assert not link.is_up
+    cut.undo()
+    assert link.is_up
 
 
 def test_flapping(veth_pair: tuple[Host, Host]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -87,6 +88,28 @@ def test_a_black_hole_swallows_bulk_data_of_tcp(lab: Lab, kind: str) -> None:
             assert source.ping(target)
     for source, target in ways:
         assert bulk(source, target, 60) == "300000"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_black_holes_are_undone_in_any_order(lab: Lab, first: int) -> None:
+    lan = lab.bridge("lan")
+    left, right = lan.host("left"), lan.host("right")
+    right.spawn([sys.executable, "-c", SINK], ready=5001)
+
+    def segments() -> list[int]:
+        shown = [json.loads(host.run(["ip", "-j", "-d", "link", "show", "eth0"]).stdout) for host in (left, right)]
+        return [found[0]["gso_max_segs"] for found in shown]
+
+    before = segments()
+    holes = [left.links[0].black_hole(1400), left.links[0].black_hole(1300), right.links[0].black_hole(1350)]
+    holes.pop(first).undo()
+    assert segments() == [1, 1]
+    holes.pop(0).undo()
+    assert segments() == [1, 1]
+    assert bulk(left, right, patient(0.5)) == "stuck"
+    holes.pop().undo()
+    assert segments() == before
+    assert bulk(left, right, 60) == "300000"
 
 
 # ------------------------------------------------------------------------------------------------------ what has gone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.faults.fault import Fault
 from pytest_netns.interface import Interface
 from pytest_netns.lab.cable import Cable
+from pytest_netns.lab.framing import Framing
 from pytest_netns.lab.mtus import Mtus
 
 if TYPE_CHECKING:
@@ -23,45 +25,67 @@ class BreakableLink(Cable):
     def __init__(self, lab: Lab, a: Interface, b: Interface) -> None:
         super().__init__(lab, a, b)
         self._mtus = Mtus(self)
-        self._cut: Fault | None = None
+        self._framing = Framing(self)
+        self._lock = threading.RLock()  # a schedule cuts and mends in its thread
+        self._cuts: list[Fault] = []
 
     def down(self) -> Fault:
         """Set both ends down, as if the cable were pulled. Addresses stay, and ``up()`` brings the routes back.
 
         Returns:
-            The fault: as a context manager it sets the link up again at the end of its block.
+            The fault: as a context manager it ends with its block. The link comes up when the last fault of this kind
+            has ended, or by ``up()``, which ends them all.
+
+        Raises:
+            TopologyError: the link was removed, or went with one of its nodes.
         """
         self._check()
+        with self._lock:
+            self._set_down()
+            self._cuts.append(Fault(self.lab.faults, f"{self.a} -- {self.b} is down", self._mend, []))
+            return self._cuts[-1]
+
+    def _set_down(self) -> None:
         for end, node in zip(self.interfaces, self.nodes, strict=True):
             with node.losses.noted(end):
                 end.down()
             node.losses.give_back(routes=False)  # who was adopted may have lost addresses (keep_addr_on_down)
-        if self._cut is None or not self._cut.in_force:
-            self._cut = Fault(self.lab.faults, f"{self.a} -- {self.b} is down", self._mend, [])
-        return self._cut
 
     def _mend(self) -> None:
-        if not self.is_gone:
-            self.up()
+        with self._lock:
+            self._cuts = [cut for cut in self._cuts if cut.in_force]
+            if not self._cuts and not self.is_gone:
+                self.up()
 
     def up(self) -> None:
         """Set both ends up, wait for the carrier, and restore the routes that the kernel forgot at ``down()``.
 
-        A route that was set anew since is left as it is. The end in a host that has crashed comes up when that is
-        restarted, and the port of a bridge that was detached when it is attached again.
+        Every ``down()`` is over then. A route that was set anew since is left as it is. The end in a host that has
+        crashed comes up when that is restarted, and the port of a bridge that was detached when it is attached again.
+
+        Raises:
+            TopologyError: the link was removed, or went with one of its nodes.
+            WaitTimeout: no frame passes within 5 seconds.
         """
         self._check()
-        if self._cut is not None:
-            self._cut.forget()
-        for end, node in zip(self.interfaces, self.nodes, strict=True):
-            if not node.postpone(end):
-                end.up()
-        self.settle()
-        for node in self.nodes:
-            node.losses.give_back()
+        with self._lock:
+            self._forget_cuts()
+            for end, node in zip(self.interfaces, self.nodes, strict=True):
+                if not node.postpone(end):
+                    end.up()
+            self.settle()
+            for node in self.nodes:
+                node.losses.give_back()
+
+    def _forget_cuts(self) -> None:
+        for cut in self._cuts:
+            cut.forget()
+        self._cuts.clear()
 
     def flap(self, times: int = 1, period: float = 1.0) -> None:
         """Let the link go down and come up again, several times; returns when it is up for the last time.
+
+        Where it is down already, by ``down()``, it stays so.
 
         To go on meanwhile: ``lab.schedule([(0, lambda: link.flap(3, 0.2))])``.
 
@@ -104,6 +128,10 @@ class BreakableLink(Cable):
         if isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31:
             raise TopologyError(f"{self!r}: mtu={mtu!r}: expected bytes, a whole number")
         return self._mtus.ask(end, mtu)
+
+    def ask_frames(self, end: Interface) -> Callable[[], None]:
+        """Have TCP cut its data into frames before these leave an end; returns what ends that. Raises KernelError."""
+        return self._framing.ask(end)
 
     def black_hole(self, mtu: int) -> Fault:
         """Make it a path-MTU black hole (RFC 2923 2.1): packets of more than ``mtu`` bytes vanish without a word.

@@ -103,8 +103,7 @@ class Link(BreakableLink, ImpairableLink):
                 if error.errno != errno.ENODEV:  # deleted by hand, or with the other end: what is left to do is ours
                     raise
         self._removed = True
-        if self._cut is not None:
-            self._cut.forget()
+        self._forget_cuts()
         self._segment.release(addresses)
         if self._owns_segment:
             self.lab.plan.free(self._segment.networks)
