@@ -117,3 +117,17 @@ def test_what_was_taken_away_by_hand_stays_away(lab: Lab) -> None:
     with link.down():
         link.a.remove_address(address)
     assert address not in link.a.addresses
+
+
+def test_a_bridge_has_its_ipv6_back_with_the_mtu_of_its_ports(lab: Lab) -> None:
+    lan, wan = lab.bridge("lan"), lab.bridge("wan")
+    red, blue = lan.host("red"), lan.host("blue")
+    lan.add_address(lan.subnets[1][254].compressed)
+    wan.add_address(wan.subnets[1][254].compressed)
+    with red.links[0].set_mtu(1000):
+        assert [address.version for address in lan.addresses()] == []
+        lan.detach(red)
+        assert blue.ping(lan.subnets[1][254])
+        wan.attach(red)
+    assert blue.ping(lan.subnets[1][254])
+    assert red.ping(wan.subnets[1][254])

@@ -47,7 +47,7 @@ class BreakableLink(Cable):
 
     def _set_down(self) -> None:
         for end, node in zip(self.interfaces, self.nodes, strict=True):
-            with node.losses.noted(end):
+            with node.losses.noted():
                 end.down()
             node.losses.give_back(routes=False)  # who was adopted may have lost addresses (keep_addr_on_down)
 

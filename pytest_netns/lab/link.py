@@ -93,9 +93,7 @@ class Link(BreakableLink, ImpairableLink):
             end.node.impairments.forget(end)
         addresses = list(self._given)
         for end, node in zip(self.interfaces, self.nodes, strict=True):
-            if end in alive:
-                addresses += node.losses.addresses_of(end)
-                node.losses.forget(end)
+            addresses += node.losses.addresses_of(end) if end in alive else []
         for end in alive[:1]:
             try:
                 end.node.rtnl.batch([rtnetlink.link_delete(end.index, end.name)])
@@ -104,6 +102,8 @@ class Link(BreakableLink, ImpairableLink):
                     raise
         self._removed = True
         self._forget_cuts()
+        for end, node in zip(self.interfaces, self.nodes, strict=True):
+            node.forget_end(end)
         self._segment.release(addresses)
         if self._owns_segment:
             self.lab.plan.free(self._segment.networks)

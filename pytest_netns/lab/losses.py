@@ -12,16 +12,12 @@ from pytest_netns.errors import KernelError
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix, Network
-from pytest_netns.kernel.tables import LinkState, decode_link
+from pytest_netns.kernel.rtnetlink import LEAST_OF_IPV6, AddressWithPrefix, Network
+from pytest_netns.kernel.tables import LinkState, decode_address, decode_link
 from pytest_netns.namespace import Namespace
-
-#: Below it the kernel takes IPv6 away from an interface, with its addresses and routes (RFC 8200 section 5).
-LEAST_OF_IPV6 = 1280
 
 # From <linux/rtnetlink.h>. The kernel makes its own routes again, and routers advertise theirs again (RFC 4861).
 _UNASKED = _RTPROT_KERNEL, _RTPROT_RA = 2, 9
-_RTN_UNICAST = 1
 _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH = 4, 5, 9
 _RTMSG = 12  # bytes of struct rtmsg
 _ONLINK = 4  # RTNH_F_ONLINK, the one flag that somebody has set
@@ -47,13 +43,13 @@ class Losses:
         self._routes: list[bytes] = []
 
     @contextmanager
-    def noted(self, interface: Interface) -> Iterator[None]:
-        """Remember what an interface loses in the block."""
+    def noted(self) -> Iterator[None]:
+        """Remember what the node loses in the block: with an interface its VLANs go down, and bridges have its mtu."""
         with self._lock:
-            addresses, routes = _lasting(interface), _routes_through(interface)
+            addresses, routes = self._lasting(), self._configured_routes()
             yield
-            still, passable = _lasting(interface), _routes_through(interface)
-            self._remember(interface, [each for each in addresses if each not in still])
+            still, passable = self._lasting(), self._configured_routes()
+            self._remember([each for each in addresses if each not in still])
             self._routes += [each for each in routes if each not in passable and each not in self._routes]
 
     def hold(self, interfaces: Iterable[Interface]) -> None:
@@ -61,18 +57,35 @@ class Losses:
         with self._lock:
             self._held = True
             for interface in interfaces:
-                self._remember(interface, _lasting(interface))
-            self._routes += [
-                each for each in _configured(self._node) if each[4] == _TABLE_MAIN and each not in self._routes
-            ]
+                self._remember(self._lasting(interface))
+            routes = [each for each in self._configured_routes() if each[4] == _TABLE_MAIN]
+            self._routes += [each for each in routes if each not in self._routes]
 
     def release(self) -> None:
         """The node has come back: ``give_back`` does so from now on."""
         self._held = False
 
-    def _remember(self, interface: Interface, addresses: Iterable[AddressWithPrefix]) -> None:
-        known = {each for index, each in self._addresses if index == interface.index}
-        self._addresses += [(interface.index, each) for each in addresses if each not in known]
+    def _remember(self, addresses: Iterable[tuple[int, AddressWithPrefix]]) -> None:
+        self._addresses += [each for each in addresses if each not in self._addresses]
+
+    def _lasting(self, interface: Interface | None = None) -> list[tuple[int, AddressWithPrefix]]:
+        """The addresses of all interfaces, or of one, but the link-local ones, which the kernel makes again."""
+        index = interface.index if interface is not None else 0
+        entries = [decode_address(body) for body in self._node.rtnl.dump(rtnetlink.address_dump(index))]
+        return [
+            (entry.index, entry.address)
+            for entry in entries
+            if index in (0, entry.index) and not entry.address.is_link_local
+        ]
+
+    def _configured_routes(self) -> list[bytes]:
+        """The routes of all tables that somebody has set."""
+        return [
+            _revived(body)
+            for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6)
+            for body in self._node.rtnl.dump(rtnetlink.route_dump(family))
+            if body[5] not in _UNASKED
+        ]
 
     # -------------------------------------------------------------- addresses
 
@@ -84,14 +97,14 @@ class Losses:
     def addresses_of(self, interface: Interface) -> list[AddressWithPrefix]:
         """Those that an interface has, and those that it will have again; without the link-local ones."""
         with self._lock:
-            present = _lasting(interface)
+            present = [each for each in interface.addresses if not each.is_link_local]
             owed = [each for index, each in self._addresses if index == interface.index]
             return present + [each for each in owed if each not in present]
 
     def add_address(self, interface: Interface, address: AddressWithPrefix) -> None:
         """Give an interface an address, now or as soon as it can have one. Raises KernelError."""
         with self._lock:
-            self._remember(interface, [address])
+            self._remember([(interface.index, address)])
             self.give_back(routes=False)
 
     def remove_address(self, interface: Interface, address: AddressWithPrefix) -> None:
@@ -192,25 +205,6 @@ class Losses:
             if error.errno != errno.EEXIST:
                 return [error]
         return []
-
-
-def _lasting(interface: Interface) -> list[AddressWithPrefix]:
-    """Its addresses but the link-local ones, which the kernel makes again."""
-    return [address for address in interface.addresses if not address.is_link_local]
-
-
-def _routes_through(interface: Interface) -> list[bytes]:
-    """The routes of all tables that somebody has set through an interface."""
-    return [
-        body for body in _configured(interface.node) if body[7] == _RTN_UNICAST and interface.index in _through(body)
-    ]
-
-
-def _configured(node: Namespace) -> Iterable[bytes]:
-    for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6):
-        for body in node.rtnl.dump(rtnetlink.route_dump(family)):
-            if body[5] not in _UNASKED:
-                yield _revived(body)
 
 
 def _carries(body: bytes, state: LinkState) -> bool:

@@ -51,7 +51,7 @@ class Mtus:
             self._set(number, side.asked[-1][1] if side.asked else side.base)
 
     def _set(self, number: int, mtu: int) -> None:
-        end, losses = self._link.interfaces[number], self._link.nodes[number].losses
-        with losses.noted(end):  # IPv6, if that is too little for it
-            end.mtu = mtu
+        losses = self._link.nodes[number].losses
+        with losses.noted():  # IPv6, if that is too little for it
+            self._link.interfaces[number].mtu = mtu
         losses.give_back()

@@ -109,6 +109,10 @@ class Node(Prober):
         del end
         return False
 
+    def forget_end(self, end: Interface) -> None:
+        """Called when the link was removed of which ``end`` was here."""
+        self.losses.forget(end)
+
     def next_index(self) -> int:
         """An interface index that is free."""
         return self.slots.next_index()
