@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from explaining import why_no_ping
 
-from pytest_netns import Host, KernelError, Lab, TopologyError
+from pytest_netns import Host, Lab, TopologyError
 
 SHORT = 0.05
 
@@ -76,8 +76,9 @@ def test_the_mtu_of_both_ends_changes(veth_pair: tuple[Host, Host]) -> None:
         assert not left.ping(right.ip4, size=1400, df=True, timeout=SHORT)
     assert (link.a.mtu, link.b.mtu) == (1500, 1500)
     assert left.ping(right.ip4, size=1400, df=True)
-    with pytest.raises(KernelError):
-        link.set_mtu(10)
+    for bad in (67, 70000):
+        with pytest.raises(TopologyError, match="from 68 to 65535"):
+            link.set_mtu(bad)
     assert (link.a.mtu, link.b.mtu) == (1500, 1500)
 
 
@@ -129,6 +130,9 @@ def test_hosts_alone_make_no_black_hole(veth_pair: tuple[Host, Host], lab: Lab) 
     link = lab.connect(router, left)
     with pytest.raises(TopologyError, match="expected less than 1500"):
         link.black_hole(1500)
+    for bad in ("1400", None, True, 67):
+        with pytest.raises(TopologyError, match="expected bytes, a whole number from 68 to 65535"):
+            link.black_hole(bad)  # type: ignore[arg-type]
     assert not list(lab.faults)
 
 

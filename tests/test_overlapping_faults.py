@@ -138,6 +138,15 @@ def test_what_has_gone_needs_no_mending(lab: Lab, how: str, closed: str | None) 
     assert link not in lab.links
 
 
+@pytest.mark.parametrize("how", [*BREAK, "up", "flap"])
+def test_a_link_that_went_with_its_host_says_so(lab: Lab, how: str) -> None:
+    link = lab.connect(lab.host("host"), lab.router("router"))
+    lab["host"].close()
+    with pytest.raises(TopologyError, match="it went with 'host', which is closed"):
+        {**BREAK, "up": Link.up, "flap": Link.flap}[how](link)
+    assert not list(lab.faults)
+
+
 def test_an_impaired_link_may_be_removed_in_its_block(veth_pair: tuple[Host, Host]) -> None:
     link = veth_pair[0].links[0]
     link.impair(delay="1ms")

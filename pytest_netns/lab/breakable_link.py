@@ -39,7 +39,7 @@ class BreakableLink(Cable):
         Raises:
             TopologyError: the link was removed, or went with one of its nodes.
         """
-        self._check()
+        self._check_ends()
         with self._lock:
             self._set_down()
             self._cuts.append(Fault(self.lab.faults, f"{self.a} -- {self.b} is down", self._mend, []))
@@ -67,7 +67,7 @@ class BreakableLink(Cable):
             TopologyError: the link was removed, or went with one of its nodes.
             WaitTimeout: no frame passes within 5 seconds.
         """
-        self._check()
+        self._check_ends()
         with self._lock:
             self._forget_cuts()
             for end, node in zip(self.interfaces, self.nodes, strict=True):
@@ -107,16 +107,22 @@ class BreakableLink(Cable):
             _sleep_until(began + (turn + 1) * period)
 
     def set_mtu(self, mtu: int) -> Fault:
-        """Change the mtu of both ends, in bytes.
+        """Change the mtu of both ends.
+
+        Below 1280 bytes the kernel takes IPv6 away from them, with its addresses and routes (RFC 8200 section 5). They
+        come back with an mtu that allows it.
+
+        Args:
+            mtu: bytes, 68 (RFC 791) to 65535.
 
         Returns:
             The fault: as a context manager it sets what was before at the end of its block.
 
         Raises:
-            TopologyError: it is no number of bytes, or the link was removed.
-            KernelError: it is out of range.
+            TopologyError: it is no such number, or the link was removed, or went with one of its nodes.
         """
-        self._check()
+        self.check_mtu(mtu)
+        self._check_ends()
         with ExitStack() as undo:
             for end in self.interfaces:
                 undo.callback(self.ask_mtu(end, mtu))
@@ -124,10 +130,13 @@ class BreakableLink(Cable):
         return Fault(self.lab.faults, f"the mtu of {self.a} -- {self.b} is {mtu}", mend.close, [])
 
     def ask_mtu(self, end: Interface, mtu: int) -> Callable[[], None]:
-        """Change the mtu of one end; returns what takes that back. Raises KernelError, TopologyError."""
-        if isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31:
-            raise TopologyError(f"{self!r}: mtu={mtu!r}: expected bytes, a whole number")
+        """Change the mtu of one end; returns what takes that back. Raises KernelError."""
         return self._mtus.ask(end, mtu)
+
+    def check_mtu(self, mtu: object) -> None:
+        """Raise TopologyError unless this is an mtu that a veth can have (veth_setup() in drivers/net/veth.c)."""
+        if isinstance(mtu, bool) or not isinstance(mtu, int) or not 68 <= mtu <= 65535:
+            raise TopologyError(f"{self!r}: mtu={mtu!r}: expected bytes, a whole number from 68 to 65535")
 
     def ask_frames(self, end: Interface) -> Callable[[], None]:
         """Have TCP cut its data into frames before these leave an end; returns what ends that. Raises KernelError."""
@@ -139,19 +148,24 @@ class BreakableLink(Cable):
         The routers and bridges at its ends get that mtu, and routers say nothing about packets that are too big, on
         whichever interface. A host at one end goes on with the mtu that it has.
 
+        Below 1280 bytes a router has no IPv6 there, addresses and routes included, until that is over (RFC 8200
+        section 5).
+
         Args:
-            mtu: bytes; at least 68 for IPv4 and 1280 for IPv6 (RFC 791, RFC 8200).
+            mtu: bytes, 68 (RFC 791) to 65535, and less than what is there.
 
         Returns:
             The fault: as a context manager it ends with its block.
 
         Raises:
-            TopologyError: both ends are hosts, or the mtu is not smaller than what is there.
+            TopologyError: both ends are hosts, or the mtu is no such number; the link was removed, or went with one of
+                its nodes.
             UnsupportedError: neither libnftables nor the nft program is installed.
         """
         from pytest_netns.faults.black_hole import black_hole
 
-        self._check()
+        self.check_mtu(mtu)
+        self._check_ends()
         return black_hole(self, mtu)
 
 

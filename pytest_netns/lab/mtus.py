@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ class Mtus:
 
     def __init__(self, link: Cable) -> None:
         self._link = link
+        self._lock = threading.Lock()  # a schedule changes them in its thread
         self._sides = _Side(), _Side()
 
     def ask(self, end: Interface, mtu: int) -> Callable[[], None]:
@@ -38,17 +40,19 @@ class Mtus:
         """
         number = self._link.interfaces.index(end)
         side, token = self._sides[number], object()
-        if not side.asked:
-            side.base = end.mtu
-        self._set(number, mtu)
-        side.asked.append((token, mtu))
+        with self._lock:
+            if not side.asked:
+                side.base = end.mtu
+            self._set(number, mtu)
+            side.asked.append((token, mtu))
         return lambda: self._take_back(number, token)
 
     def _take_back(self, number: int, token: object) -> None:
         side = self._sides[number]
-        side.asked = [each for each in side.asked if each[0] is not token]
-        if not self._link.is_gone:
-            self._set(number, side.asked[-1][1] if side.asked else side.base)
+        with self._lock:
+            side.asked = [each for each in side.asked if each[0] is not token]
+            if not self._link.is_gone:
+                self._set(number, side.asked[-1][1] if side.asked else side.base)
 
     def _set(self, number: int, mtu: int) -> None:
         losses = self._link.nodes[number].losses
