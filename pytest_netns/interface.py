@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 #: Seconds to wait for a carrier. It takes microseconds; this is for a machine that is stuck.
 CARRIER_DEADLINE = 5.0
 
-#: Bytes. Below it the kernel takes IPv6 away from an interface (RFC 8200 section 5).
-LEAST_MTU_OF_IPV6 = 1280
-
 #: Names of the devices that some kernel modules put into every new namespace (net.core.fb_tunnels_only_for_init_net).
 FALLBACK_DEVICES = frozenset(
     {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0"}

@@ -127,6 +127,23 @@ def test_an_adopted_node_is_routed_as_others_are(lab: Lab, pid: int) -> None:
     box.default_route(router)
 
 
+def test_addresses_of_an_adopted_node_stay_when_a_link_goes_down(lab: Lab, pid: int) -> None:
+    """Its kernel forgets those of IPv6 (keep_addr_on_down)."""
+    attached = Namespace.attach(pid)
+    attached.sysctl["net.ipv6.conf.default.accept_dad"] = 0
+    box, router, far = lab.adopt(attached, "box"), lab.router("router"), lab.host("far")
+    attached.close()
+    link = lab.connect(box, router)
+    lab.connect(router, far)
+    lab.autoroute()
+    before = [address for address in box.addresses() if not address.is_link_local]
+    with link.down():
+        assert [address for address in box.addresses() if not address.is_link_local] == before
+    assert [address for address in box.addresses() if not address.is_link_local] == before
+    assert box.ping(far.ip4)
+    assert box.ping(far.ip6)
+
+
 def test_interfaces_that_are_there_keep_their_names_and_numbers(lab: Lab, pid: int) -> None:
     attached = Namespace.attach(pid)
     attached.run(["ip", "link", "add", "eth0", "index", "1000", "type", "bridge"])

@@ -129,7 +129,7 @@ MISTAKES: list[tuple[str, Callable[[Town], object]]] = [
     # what is connected to what
     (r"cannot connect 'red' to itself", lambda t: t.lab.connect(t.red, t.red)),
     (r"cannot connect 'br0' to itself", lambda t: t.lab.connect(t.bridge, t.bridge)),
-    (r"cannot connect 'br0' to itself", lambda t: t.bridge.attach(t.bridge)),
+    (r"cannot attach 'br0' to itself", lambda t: t.bridge.attach(t.bridge)),
     (r"a trunk between bridges takes no subnet", lambda t: t.lab.connect(t.bridge, t.bare, "10.1.0.0/24")),
     (r"a trunk takes no address", lambda t: t.bridge.attach(t.bare, "10.8.0.9")),
     (r"is not attached to bridge 'br0'; attached: green", lambda t: t.bridge.detach(t.lone)),

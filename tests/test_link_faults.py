@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from explaining import why_no_ping
 
-from pytest_netns import Host, KernelError, Lab, TopologyError
+from pytest_netns import Host, Lab, TopologyError
 
 SHORT = 0.05
 
@@ -15,7 +15,6 @@ def test_down_ends_with_its_block(veth_pair: tuple[Host, Host]) -> None:
     link = left.links[0]
     with link.down() as fault:
         assert not left.ping(right, timeout=SHORT)
-        assert link.down() is fault
         assert str(fault) == "left:eth0 -- right:eth0 is down"
     assert left.ping(right)
     link.down()
@@ -27,6 +26,31 @@ def test_down_ends_with_its_block(veth_pair: tuple[Host, Host]) -> None:
     link.down()
     link.remove()
     left.lab.heal()
+
+
+def test_a_link_comes_up_when_the_last_who_pulled_it_is_done(veth_pair: tuple[Host, Host]) -> None:
+    link = veth_pair[0].links[0]
+    with link.down():
+        with link.down():
+            pass
+        assert not link.is_up
+        link.flap(1, 0.01)
+        assert not link.is_up
+    assert link.is_up
+    faults = [link.down(), link.down()]
+    for fault in faults:
+        assert not link.is_up
+        fault.undo()
+    assert link.is_up
+    faults = [link.down(), link.down()]
+    link.up()
+    assert link.is_up
+    assert not list(link.lab.faults)
+    cut = link.down()
+    faults[0].undo()  # is over, and mends nothing
+    assert not link.is_up
+    cut.undo()
+    assert link.is_up
 
 
 def test_flapping(veth_pair: tuple[Host, Host]) -> None:
@@ -52,8 +76,9 @@ def test_the_mtu_of_both_ends_changes(veth_pair: tuple[Host, Host]) -> None:
         assert not left.ping(right.ip4, size=1400, df=True, timeout=SHORT)
     assert (link.a.mtu, link.b.mtu) == (1500, 1500)
     assert left.ping(right.ip4, size=1400, df=True)
-    with pytest.raises(KernelError):
-        link.set_mtu(10)
+    for bad in (67, 70000):
+        with pytest.raises(TopologyError, match="from 68 to 65535"):
+            link.set_mtu(bad)
     assert (link.a.mtu, link.b.mtu) == (1500, 1500)
 
 
@@ -105,6 +130,9 @@ def test_hosts_alone_make_no_black_hole(veth_pair: tuple[Host, Host], lab: Lab) 
     link = lab.connect(router, left)
     with pytest.raises(TopologyError, match="expected less than 1500"):
         link.black_hole(1500)
+    for bad in ("1400", None, True, 67):
+        with pytest.raises(TopologyError, match="expected bytes, a whole number from 68 to 65535"):
+            link.black_hole(bad)  # type: ignore[arg-type]
     assert not list(lab.faults)
 
 
@@ -145,6 +173,111 @@ def test_roaming_with_its_address_kept(lab: Lab) -> None:
     away.detach(red)
     away.attach(red, "10.2.0.99")
     assert str(red.ip4) == "10.2.0.99"
+
+
+def test_an_address_that_is_given_renews_the_other_family_too(lab: Lab) -> None:
+    home, away = lab.bridge("home", "10.1.0.0/24"), lab.bridge("away", "10.2.0.0/24")
+    red, there = home.host("red"), away.host("there")
+    home.detach(red)
+    away.attach(red, "10.2.0.50")
+    assert str(red.ip4) == "10.2.0.50"
+    assert red.ip6 in away.subnets[1]
+    assert red.ping(there.ip6)
+    before = red.addresses()
+    for same in ("10.2.0.50", "10.2.0.50/24", before[1].ip):
+        away.detach(red)
+        away.attach(red, same)
+        assert red.addresses() == before
+
+
+def test_roaming_that_is_refused_can_be_tried_again(lab: Lab) -> None:
+    home, away = lab.bridge("home", "10.1.0.0/24"), lab.bridge("away", "10.2.0.0/24")
+    red, there = home.host("red"), away.host("there")
+    before = red.addresses()
+    home.detach(red)
+    with pytest.raises(TopologyError, match="is taken by 'there'"):
+        away.attach(red, there.ip4)
+    for bad in ("Keep", "10.2.0.300", 7):
+        with pytest.raises(TopologyError, match=r"expected an address of 10.2.0.0/24, .*; 'keep' or 'renew'"):
+            away.attach(red, bad)  # type: ignore[arg-type]
+    assert list(away.ports) == ["there"]
+    assert red.addresses() == before
+    away.attach(red)
+    assert red.ping(there.ip4)
+    assert red.ping(there.ip6)
+
+
+@pytest.mark.parametrize("how", ["down", "crash", "small"])
+def test_roaming_in_trouble(lab: Lab, how: str) -> None:
+    home, away = lab.bridge("home", "10.1.0.0/24"), lab.bridge("away", "10.2.0.0/24")
+    red, at_home, there = home.host("red"), home.host("server"), away.host("there")
+    red.default_route(via=at_home)
+    link = red.links[0]
+    fault = {"down": link.down, "crash": red.crash, "small": lambda: link.set_mtu(1000)}[how]()
+    home.detach(red)
+    away.attach(red)
+    assert [address.version for address in red.addresses() if not address.is_link_local] in ([4, 6], [4])
+    assert red.ip4 in away.subnets[0]
+    assert lab.in_force() == (str(fault),)
+    lab.heal()
+    assert red.ping(there.ip4)
+    assert red.ping(there.ip6)
+    assert [str(route) for route in red.routes() if route.gateway] == []
+    assert home.host("next").ip4 in home.subnets[0]
+    away.detach(red)
+    home.attach(red)
+    assert red.ping(at_home.ip6)
+
+
+def test_detaching_is_a_fault(lab: Lab) -> None:
+    lan, wan = lab.bridge("lan", "10.1.0.0/24"), lab.bridge("wan", "10.2.0.0/24")
+    red, blue = lan.host("red"), lan.host("blue")
+    before = red.addresses()
+    with lan.detach(red) as fault:
+        assert str(fault) == "'red' is detached from bridge 'lan'"
+        assert not red.ping(blue, timeout=SHORT)
+    assert not fault.in_force
+    assert red.ping(blue)
+    lan.detach(red)
+    red.crash()
+    lab.heal()
+    assert red.addresses() == before
+    assert red.ping(blue)
+    there = wan.host("there")
+    with lan.detach(red), pytest.raises(TopologyError, match="is taken by 'there'"):
+        wan.attach(red, there.ip4)
+    assert red.ping(blue)  # is plugged in where it was
+    with lan.detach(red):
+        wan.attach(red)
+        assert not list(lab.faults)
+    assert "red" in wan.ports  # has roamed
+    wan.detach(red)
+    red.links[0].remove()
+    assert not list(lab.faults)
+    lan.detach(blue)
+    blue.close()
+    lab.heal()
+
+
+def test_a_trunk_is_put_into_another_bridge(lab: Lab) -> None:
+    one = lab.bridge("one")
+    two, three = lab.bridge("two", one), lab.bridge("three", one)
+    trunk = lab.connect(one, two)
+    red, blue = two.host("red"), three.host("blue")
+    one.detach(two)
+    three.attach(two)
+    assert [address for end in trunk.interfaces for address in end.addresses if not address.is_link_local] == []
+    assert red.ping(blue)
+    three.detach(two)
+    two.attach(three)
+    assert red.ping(blue)
+    assert lab.links.count(trunk) == 1
+    assert len([link for link in lab.links if link.nodes in ((three, two), (two, three))]) == 1
+    for call in (one.attach, one.detach):
+        with pytest.raises(TopologyError, match=r"'one' (to|from) itself"):
+            call(one)
+    with pytest.raises(TopologyError, match="a trunk takes no address"):
+        one.attach(two, "10.0.0.77")
 
 
 def test_between_bridges_of_one_subnet_nothing_changes(lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -89,6 +90,28 @@ def test_a_black_hole_swallows_bulk_data_of_tcp(lab: Lab, kind: str) -> None:
         assert bulk(source, target, 60) == "300000"
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_black_holes_are_undone_in_any_order(lab: Lab, first: int) -> None:
+    lan = lab.bridge("lan")
+    left, right = lan.host("left"), lan.host("right")
+    right.spawn([sys.executable, "-c", SINK], ready=5001)
+
+    def segments() -> list[int]:
+        shown = [json.loads(host.run(["ip", "-j", "-d", "link", "show", "eth0"]).stdout) for host in (left, right)]
+        return [found[0]["gso_max_segs"] for found in shown]
+
+    before = segments()
+    holes = [left.links[0].black_hole(1400), left.links[0].black_hole(1300), right.links[0].black_hole(1350)]
+    holes.pop(first).undo()
+    assert segments() == [1, 1]
+    holes.pop(0).undo()
+    assert segments() == [1, 1]
+    assert bulk(left, right, patient(0.5)) == "stuck"
+    holes.pop().undo()
+    assert segments() == before
+    assert bulk(left, right, 60) == "300000"
+
+
 # ------------------------------------------------------------------------------------------------------ what has gone
 
 
@@ -113,6 +136,15 @@ def test_what_has_gone_needs_no_mending(lab: Lab, how: str, closed: str | None) 
     if closed is not None:
         link.remove()
     assert link not in lab.links
+
+
+@pytest.mark.parametrize("how", [*BREAK, "up", "flap"])
+def test_a_link_that_went_with_its_host_says_so(lab: Lab, how: str) -> None:
+    link = lab.connect(lab.host("host"), lab.router("router"))
+    lab["host"].close()
+    with pytest.raises(TopologyError, match="it went with 'host', which is closed"):
+        {**BREAK, "up": Link.up, "flap": Link.flap}[how](link)
+    assert not list(lab.faults)
 
 
 def test_an_impaired_link_may_be_removed_in_its_block(veth_pair: tuple[Host, Host]) -> None:

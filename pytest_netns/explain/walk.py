@@ -10,8 +10,8 @@ from pytest_netns.devices.device import Device
 from pytest_netns.devices.tunnels import TUNNELS
 from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach
-from pytest_netns.interface import LEAST_MTU_OF_IPV6, Interface
-from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.interface import Interface
+from pytest_netns.kernel.rtnetlink import LEAST_OF_IPV6, Address
 from pytest_netns.kernel.tables import Route
 from pytest_netns.lab.device_owner import DeviceOwner
 from pytest_netns.lab.lab import Lab
@@ -257,9 +257,9 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Fault:
             return Fault(reason, node.name, evidence)
     if destination.version == 6:
         for interface in node.interfaces.values():
-            if interface.mtu < LEAST_MTU_OF_IPV6:
+            if interface.mtu < LEAST_OF_IPV6:
                 return Fault(
-                    f"{interface} has no IPv6: its mtu is {interface.mtu}, and IPv6 needs {LEAST_MTU_OF_IPV6} bytes "
+                    f"{interface} has no IPv6: its mtu is {interface.mtu}, and IPv6 needs {LEAST_OF_IPV6} bytes "
                     "(RFC 8200 section 5)",
                     node.name,
                     evidence,

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import errno
-import struct
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.errors import TopologyError
 from pytest_netns.faults.fault import Fault
 from pytest_netns.faults.filter import Filter
 from pytest_netns.interface import Interface
-from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.netlink import attributes
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.node import Node
 from pytest_netns.lab.router import Router
 
 if TYPE_CHECKING:
     from pytest_netns.lab.breakable_link import BreakableLink
-    from pytest_netns.lab.cable import Cable
 
-_IFINFO = 16  # bytes of struct ifinfomsg
 #: What a router would say: RFC 1191, RFC 8201.
 _SILENCED = ("icmp type destination-unreachable icmp code frag-needed", "icmpv6 type packet-too-big")
 
@@ -45,46 +38,22 @@ def black_hole(link: BreakableLink, mtu: int) -> Fault:
                 drops = [f'{what} counter drop comment "black hole on {end.name}"' for what in _SILENCED]
                 filters.append(Filter(end.node, "inet", [("output", "type filter hook output priority -300;", drops)]))
                 undo.callback(filters[-1].remove)
-        for end in _stations(link):
-            undo.callback(_cut_into_frames(end))
+        for near, end in _stations(link):
+            undo.callback(near.ask_frames(end))
         mend = undo.pop_all()
     nodes = [node for end in link.interfaces if isinstance(node := end.node, Node)]
     what = f"{link.a} -- {link.b} silently loses packets of more than {mtu} bytes"
     return Fault(link.lab.faults, what, mend.close, nodes, filters)
 
 
-def _stations(link: Cable) -> list[Interface]:
+def _stations(link: BreakableLink) -> list[tuple[BreakableLink, Interface]]:
     """The ends, of the link and of all that bridges join with it, that are in hosts and routers."""
-    found: dict[Interface, None] = {}
-    links, todo = {link}, [link]
-    while todo:
-        for end in todo.pop().interfaces:
+    found: list[tuple[BreakableLink, Interface]] = []
+    links: list[BreakableLink] = [link]
+    for each in links:
+        for end in each.interfaces:
             if isinstance(end.node, Bridge):
-                more = set(end.node.links) - links
-                links |= more
-                todo += more
+                links += [other for other in end.node.links if other not in links]
             else:
-                found[end] = None
-    return list(found)
-
-
-def _cut_into_frames(end: Interface) -> Callable[[], None]:
-    """Have TCP cut its data into frames before they leave; returns what takes that back.
-
-    It leaves to the device what follows (GSO), and a chunk of 64 KiB passes every mtu of a veth or a bridge on its way
-    (__is_skb_forwardable() in include/linux/netdevice.h).
-    """
-    found = attributes(end.node.rtnl.get(rtnetlink.link_get(end.index, end.name)), _IFINFO)
-    before = struct.unpack("=I", found[rtnetlink.IFLA_GSO_MAX_SEGS])[0]
-    end.node.rtnl.batch([rtnetlink.link_gso_max_segs(end.index, end.name, 1)])
-
-    def restore() -> None:
-        if end.node.closed:
-            return
-        try:
-            end.node.rtnl.batch([rtnetlink.link_gso_max_segs(end.index, end.name, before)])
-        except KernelError as error:
-            if error.errno != errno.ENODEV:  # it has gone, and its setting with it
-                raise
-
-    return restore
+                found.append((each, end))
+    return found

@@ -16,14 +16,10 @@ from pytest_netns.faults.freeze import Freeze
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix
-from pytest_netns.lab.bridge import Bridge
-from pytest_netns.lab.configured_addresses import ConfiguredAddresses
 from pytest_netns.lab.node import Node
-from pytest_netns.lab.restore import configured_routes, restore_routes
 
 if TYPE_CHECKING:
     from pytest_netns.lab.host import Host
-    from pytest_netns.lab.link import Link
 
 
 _one_at_a_time = threading.Lock()
@@ -35,12 +31,6 @@ class _Port:
 
     interface: Interface
     up: bool
-    addresses: ConfiguredAddresses
-
-    def restore(self) -> None:
-        if self.up:
-            self.interface.up()
-        self.addresses.restore()
 
 
 class Crash(Fault):
@@ -74,6 +64,7 @@ class Crash(Fault):
                 os.close(fd)
                 raise
         except BaseException:
+            host.losses.release()
             self.forget()
             raise
         for device in host.devices:
@@ -87,51 +78,47 @@ class Crash(Fault):
         """From here on the host is what it will be again, for all other threads."""
         _check(host)
         self._ports = [
-            _Port(end, end.is_set_up, ConfiguredAddresses(end))
+            _Port(end, end.is_set_up)
             for link in host.links
             for end in link.interfaces
             if end.node is host and not link.is_gone
         ]
+        self._returning: list[AddressWithPrefix] | None = None
         # Loopback is up at every birth, and may have been given more addresses.
-        self._loopback = ConfiguredAddresses(Interface(host, "lo", rtnetlink.LOOPBACK_INDEX))
-        self._routes = configured_routes(host)
+        loopback = Interface(host, "lo", rtnetlink.LOOPBACK_INDEX)
+        host.losses.hold([loopback, *(port.interface for port in self._ports)])
         super().__init__(host.lab.faults, f"{host.name!r} has crashed", self._restart, [host])
         host.lost_everything(self)
 
     @property
     def addresses(self) -> list[AddressWithPrefix]:
         """What the host will have again, IPv4 first."""
-        found = [address for each in self._configured for address in each.addresses]
-        return sorted(found, key=lambda address: address.version)
-
-    @property
-    def _configured(self) -> list[ConfiguredAddresses]:
-        return [self._loopback, *(port.addresses for port in self._ports)]
+        return self._host.losses.addresses if self._returning is None else self._returning
 
     def _restart(self) -> None:
         host = self._host
         if host.closed:
             return
-        present = {interface.index for interface in host.interfaces.values()}
-        # A link may have been removed meanwhile.
-        ports = [port for port in self._ports if port.interface.index in present]
+        self._returning = host.losses.addresses  # for who asks before all of them are back
+        host.losses.release()
+        present = host.interfaces.values()  # a link may have been removed meanwhile
+        ports = [port.interface for port in self._ports if port.up and port.interface in present]
         with ExitStack() as last:  # what comes first stands last; an error of one does not keep the others away
             last.callback(host.configure_anew)
-            last.callback(restore_routes, host, self._routes, present)
+            last.callback(host.losses.give_back)
             for fault in reversed(list(host.lab.faults)):
                 last.callback(fault.restarted, host)
             for link in reversed(host.links):
-                last.callback(_await, link)
+                last.callback(link.settle)
+            last.callback(host.losses.give_back, routes=False)
             for port in reversed(ports):
-                last.callback(port.restore)
-            last.callback(self._loopback.restore)
+                last.callback(port.up)
 
-    def postpone(self, end: Interface, routes: list[bytes]) -> bool:
-        """An end that was down at the crash comes up at the restart, and has these routes then; False after it."""
+    def postpone(self, end: Interface) -> bool:
+        """An end that was down at the crash comes up at the restart; False after it."""
         with self._mending:
             if self.in_force:
                 self._ports = [replace(port, up=True) if port.interface == end else port for port in self._ports]
-                self._routes += routes
             return self.in_force
 
     def stops(self, way: Sequence[Node], kind: str) -> Node | None:
@@ -143,18 +130,6 @@ class Crash(Fault):
         """
         del kind
         return self._host if self._host in way else None
-
-
-def _await(link: Link) -> None:
-    """Return when the link carries frames, if both its ends are set up."""
-    ends = link.interfaces
-    if link.is_gone or not all(end.is_set_up for end in ends):
-        return
-    for end in ends:
-        # As when links are made: who has asked for a spanning tree awaits it by Bridge.wait_converged().
-        tree = isinstance(end.node, Bridge) and end.node.settings.stp
-        end.wait_up(port=bool(end.state.port_state) and not tree)
-        end.wait_addresses()
 
 
 def _check(host: Host) -> None:

@@ -53,6 +53,9 @@ NO_LINK_LOCAL = attribute(
 
 LOOPBACK_INDEX = 1
 
+#: Below it the kernel takes IPv6 away from an interface, with its addresses and routes (RFC 8200 section 5).
+LEAST_OF_IPV6 = 1280
+
 Address = IPv4Address | IPv6Address
 AddressWithPrefix = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
@@ -165,15 +168,25 @@ def bridge(name: str, index: int, mac: bytes, data: bytes = b"") -> Request:
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"ip link add {name} type bridge")
 
 
-def port_up(index: int, name: str, bridge_index: int, bridge_name: str) -> list[Request]:
+def port_up(index: int, name: str, bridge_index: int, bridge_name: str, mtu: int | None = None) -> list[Request]:
     """``ip link set NAME master BRIDGE addrgenmode none``, then ``up``.
 
     A port gets no link-local address: it has no business in IPv6. Two requests, because of one the kernel carries out
     the "up" before the rest (do_setlink()), and the address would be there already.
+
+    Args:
+        index: of the port.
+        name: of the port.
+        bridge_index: of the bridge.
+        bridge_name: of the bridge.
+        mtu: of the port, if it may be small: then it has no IPv6, and cannot be told to have no address (EAFNOSUPPORT).
     """
-    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MASTER, _U32.pack(bridge_index)) + NO_LINK_LOCAL
-    join = Request(RTM_NEWLINK, 0, body, f"ip link set {name} master {bridge_name} addrgenmode none")
-    return [join, link_up(index, name)]
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MASTER, _U32.pack(bridge_index))
+    operation = f"ip link set {name} master {bridge_name}"
+    if mtu is None or mtu >= LEAST_OF_IPV6:
+        body += NO_LINK_LOCAL
+        operation += " addrgenmode none"
+    return [Request(RTM_NEWLINK, 0, body, operation), link_up(index, name)]
 
 
 def port_release(index: int, name: str) -> Request:

@@ -6,7 +6,7 @@ No kernel here.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from ipaddress import (
     IPv4Interface,
     IPv4Network,
@@ -99,12 +99,22 @@ class Segment:
         """Its IP networks, IPv4 first."""
         return [subnet.network for subnet in self.subnets]
 
-    def take(self, owner: str, address: AddressSpec | None = None) -> list[AddressWithPrefix]:
-        """An address of each subnet, of which ``address`` replaces the one of its family. All or nothing."""
+    def take(
+        self, owner: str, address: AddressSpec | None = None, besides: Container[int] = ()
+    ) -> list[AddressWithPrefix]:
+        """An address of each subnet, of which ``address`` replaces the one of its family. All or nothing.
+
+        Args:
+            owner: who gets them.
+            address: one that it wants.
+            besides: families of which it needs none, 4 or 6.
+        """
         wanted = None if address is None else _plain(address, owner, self.networks)
         taken: list[AddressWithPrefix] = []
         try:
             for subnet in self.subnets:
+                if subnet.network.version in besides:
+                    continue
                 if wanted is not None and wanted.version == subnet.network.version:
                     taken.append(subnet.take(wanted, owner))
                 else:

@@ -141,10 +141,10 @@ class Breakable(Node):
             if self._crash is last:  # else it crashed while the kernel was asked
                 return found
 
-    def postpone(self, end: Interface, routes: list[bytes]) -> bool:
-        """The ``end`` of a link of a crashed host comes up with it, and its ``routes`` are set then."""
+    def postpone(self, end: Interface) -> bool:
+        """The ``end`` of a link of a crashed host comes up with it."""
         crash = self.crashed
-        return (crash is not None and crash.postpone(end, routes)) or super().postpone(end, routes)
+        return (crash is not None and crash.postpone(end)) or super().postpone(end)
 
     # ------------------------------------------------------------- for Crash
 
@@ -177,9 +177,12 @@ class Breakable(Node):
         return fd, rtnl
 
     def renew(self, fd: int, rtnl: NetlinkSocket, keep: Sequence[Interface]) -> None:
-        """Move into another network namespace, from ``born_anew``, and take the interfaces of ``keep`` along.
+        """Move into another network namespace. Impairments of what is kept go along: they are those of the cables.
 
-        Their impairments go along too: they are those of the cables.
+        Args:
+            fd: its descriptor, from ``born_anew``.
+            rtnl: a netlink socket inside, from there too.
+            keep: interfaces that are taken along.
         """
         before = self.inode
         settings = [(end, found) for end in keep if (found := self.impairments.setting(end)) is not None]

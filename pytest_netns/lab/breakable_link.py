@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -12,9 +13,8 @@ from pytest_netns.faults.fault import Fault
 from pytest_netns.faults.schedule import pause_until
 from pytest_netns.interface import Interface
 from pytest_netns.lab.cable import Cable
+from pytest_netns.lab.framing import Framing
 from pytest_netns.lab.mtus import Mtus
-from pytest_netns.lab.node import Node
-from pytest_netns.lab.restore import restore_routes, routes_through
 
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab
@@ -25,50 +25,69 @@ class BreakableLink(Cable):
 
     def __init__(self, lab: Lab, a: Interface, b: Interface) -> None:
         super().__init__(lab, a, b)
-        self._routes: dict[Interface, list[bytes]] = {}
         self._mtus = Mtus(self)
-        self._cut: Fault | None = None
+        self._framing = Framing(self)
+        self._lock = threading.RLock()  # a schedule cuts and mends in its thread
+        self._cuts: list[Fault] = []
 
     def down(self) -> Fault:
         """Set both ends down, as if the cable were pulled. Addresses stay, and ``up()`` brings the routes back.
 
         Returns:
-            The fault: as a context manager it sets the link up again at the end of its block.
-        """
-        self._check()
-        for end in self.interfaces:
-            self._routes.setdefault(end, []).extend(routes_through(end))
-        for end in self.interfaces:
-            end.down()
-        if self._cut is None or not self._cut.in_force:
-            self._cut = Fault(self.lab.faults, f"{self.a} -- {self.b} is down", self._mend, [])
-        return self._cut
+            The fault: as a context manager it ends with its block. The link comes up when the last fault of this kind
+            has ended, or by ``up()``, which ends them all.
 
-    def _mend(self) -> None:
-        if not self.is_gone:
-            self.up()
+        Raises:
+            TopologyError: the link was removed, or went with one of its nodes.
+        """
+        self._check_ends()
+        with self._lock:
+            self._set_down()
+            cut = Fault(self.lab.faults, f"{self.a} -- {self.b} is down", lambda: self._mend(cut), [])
+            self._cuts.append(cut)
+            return cut
+
+    def _set_down(self) -> None:
+        for end, node in zip(self.interfaces, self.nodes, strict=True):
+            with node.losses.noted():
+                end.down()
+            node.losses.give_back(routes=False)  # who was adopted may have lost addresses (keep_addr_on_down)
+
+    def _mend(self, ended: Fault) -> None:
+        with self._lock:
+            self._cuts = [cut for cut in self._cuts if cut is not ended and cut.in_force]
+            if not self._cuts and not self.is_gone:
+                self.up()
 
     def up(self) -> None:
         """Set both ends up, wait for the carrier, and restore the routes that the kernel forgot at ``down()``.
 
-        A route that was set anew since is left as it is. The end in a host that has crashed comes up when that is
-        restarted, and the port of a bridge that was detached when it is attached again.
+        Every ``down()`` is over then. A route that was set anew since is left as it is. The end in a host that has
+        crashed comes up when that is restarted, and the port of a bridge that was detached when it is attached again.
+
+        Raises:
+            TopologyError: the link was removed, or went with one of its nodes.
+            WaitTimeout: no frame passes within 5 seconds.
         """
-        self._check()
-        if self._cut is not None:
-            self._cut.forget()
-        routes, self._routes = self._routes, {}
-        ready = [end for end in self.interfaces if not _postponed(end, routes.get(end, []))]
-        for end in ready:
-            end.up()
-        for end in ready if len(ready) == 2 else []:
-            end.wait_up()
-            end.wait_addresses()
-        for end in ready:
-            restore_routes(end.node, routes.get(end, []))
+        self._check_ends()
+        with self._lock:
+            self._forget_cuts()
+            for end, node in zip(self.interfaces, self.nodes, strict=True):
+                if not node.postpone(end):
+                    end.up()
+            self.settle()
+            for node in self.nodes:
+                node.losses.give_back()
+
+    def _forget_cuts(self) -> None:
+        for cut in self._cuts:
+            cut.forget()
+        self._cuts.clear()
 
     def flap(self, times: int = 1, period: float = 1.0) -> None:
         """Let the link go down and come up again, several times; returns when it is up for the last time.
+
+        Where it is down already, by ``down()``, it stays so.
 
         To go on meanwhile: ``lab.schedule([(0, lambda: link.flap(3, 0.2))])``.
 
@@ -91,16 +110,22 @@ class BreakableLink(Cable):
                 return  # its schedule was cancelled, or the lab is being closed
 
     def set_mtu(self, mtu: int) -> Fault:
-        """Change the mtu of both ends, in bytes.
+        """Change the mtu of both ends.
+
+        Below 1280 bytes the kernel takes IPv6 away from them, with its addresses and routes (RFC 8200 section 5). They
+        come back with an mtu that allows it.
+
+        Args:
+            mtu: bytes, 68 (RFC 791) to 65535.
 
         Returns:
             The fault: as a context manager it sets what was before at the end of its block.
 
         Raises:
-            TopologyError: it is no number of bytes, or the link was removed.
-            KernelError: it is out of range.
+            TopologyError: it is no such number, or the link was removed, or went with one of its nodes.
         """
-        self._check()
+        self.check_mtu(mtu)
+        self._check_ends()
         with ExitStack() as undo:
             for end in self.interfaces:
                 undo.callback(self.ask_mtu(end, mtu))
@@ -108,10 +133,17 @@ class BreakableLink(Cable):
         return Fault(self.lab.faults, f"the mtu of {self.a} -- {self.b} is {mtu}", mend.close, [])
 
     def ask_mtu(self, end: Interface, mtu: int) -> Callable[[], None]:
-        """Change the mtu of one end; returns what takes that back. Raises KernelError, TopologyError."""
-        if isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31:
-            raise TopologyError(f"{self!r}: mtu={mtu!r}: expected bytes, a whole number")
+        """Change the mtu of one end; returns what takes that back. Raises KernelError."""
         return self._mtus.ask(end, mtu)
+
+    def check_mtu(self, mtu: object) -> None:
+        """Raise TopologyError unless this is an mtu that a veth can have (veth_setup() in drivers/net/veth.c)."""
+        if isinstance(mtu, bool) or not isinstance(mtu, int) or not 68 <= mtu <= 65535:
+            raise TopologyError(f"{self!r}: mtu={mtu!r}: expected bytes, a whole number from 68 to 65535")
+
+    def ask_frames(self, end: Interface) -> Callable[[], None]:
+        """Have TCP cut its data into frames before these leave an end; returns what ends that. Raises KernelError."""
+        return self._framing.ask(end)
 
     def black_hole(self, mtu: int) -> Fault:
         """Make it a path-MTU black hole (RFC 2923 2.1): packets of more than ``mtu`` bytes vanish without a word.
@@ -119,22 +151,22 @@ class BreakableLink(Cable):
         The routers and bridges at its ends get that mtu, and routers say nothing about packets that are too big, on
         whichever interface. A host at one end goes on with the mtu that it has.
 
+        Below 1280 bytes a router has no IPv6 there, addresses and routes included, until that is over (RFC 8200
+        section 5).
+
         Args:
-            mtu: bytes; at least 68 for IPv4 and 1280 for IPv6 (RFC 791, RFC 8200).
+            mtu: bytes, 68 (RFC 791) to 65535, and less than what is there.
 
         Returns:
             The fault: as a context manager it ends with its block.
 
         Raises:
-            TopologyError: both ends are hosts, or the mtu is not smaller than what is there.
+            TopologyError: both ends are hosts, or the mtu is no such number; the link was removed, or went with one of
+                its nodes.
             UnsupportedError: neither libnftables nor the nft program is installed.
         """
         from pytest_netns.faults.black_hole import black_hole
 
-        self._check()
+        self.check_mtu(mtu)
+        self._check_ends()
         return black_hole(self, mtu)
-
-
-def _postponed(end: Interface, routes: list[bytes]) -> bool:
-    """Whether its node sets it up later, with its routes."""
-    return isinstance(end.node, Node) and end.node.postpone(end, routes)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
+from pytest_netns.faults.fault import Fault
 from pytest_netns.interface import Interface
 from pytest_netns.kernel import rtnetlink
 from pytest_netns.kernel.rtnetlink import AddressWithPrefix, Network, RouteOptions
@@ -24,6 +28,15 @@ if TYPE_CHECKING:
 
 #: For ``Bridge.attach`` instead of an address.
 KEEP, RENEW = "keep", "renew"
+
+
+@dataclass(frozen=True, slots=True)
+class _Unplugged:
+    """A port that was detached: its link, the bridge that it was detached from, and the fault."""
+
+    link: Link
+    origin: Bridge
+    fault: Fault
 
 
 class Bridge(Switching):
@@ -49,7 +62,7 @@ class Bridge(Switching):
         super().__init__(lab, name, sysctls)
         self.segment = segment
         self._port_names: set[str] = set()
-        self._unplugged: dict[Interface, Link] = {}
+        self._unplugged: dict[Interface, _Unplugged] = {}
         try:
             device = interface_name(name, ())
             self.device: Interface = Interface(self, device, self.slots.next_index())
@@ -116,31 +129,55 @@ class Bridge(Switching):
         A node that was detached here gets its old interface back, with its address. One that was detached from another
         bridge roams: the same interface is plugged in here, as when a cable is put into another switch. It keeps the
         addresses that are of a subnet of this bridge, and gets new ones for the others. Routes over gateways of the
-        subnets that it has left are gone; new ones are up to you, or to ``Lab.autoroute``.
+        subnets that it has left are gone; new ones are up to you, or to ``Lab.autoroute``. Nobody waits where no frame
+        can pass: the link is down, or the host has crashed and gets its addresses when it is restarted.
 
         Args:
-            host: a node of the same lab.
+            host: a node of the same lab. Another bridge gets no address.
             address: which address of the subnet it gets, instead of the next one; ``"keep"``: the one that it has,
                 whether it is of this subnet or not; ``"renew"``: the next one in any case.
 
         Raises:
-            TopologyError: another lab's node, a crashed one, or the address is outside the subnet or taken.
+            TopologyError: this bridge itself or another lab's node, or the address is outside the subnet or taken.
         """
-        self.lab.check_running(host, "attach")
-        bridges = [self, *(node for node in self.lab if isinstance(node, Bridge) and node is not self)]
-        for bridge in bridges:
-            for port, link in list(bridge._unplugged.items()):
-                if not link.removed and not bridge.closed and host in (link.a.node, link.b.node):
-                    here = port if bridge is self else bridge.hand_over(port, link, self)
-                    return self._plug_in(host, here, link, bridge, address)
+        self._check_other(host, "attach", "to")
+        if isinstance(host, Bridge) and address not in (None, KEEP, RENEW):
+            raise TopologyError(f"bridge {host.name!r}: a trunk takes no address, and {address} was given")
+        for bridge in self._bridges():
+            for port, unplugged in list(bridge._unplugged.items()):
+                if unplugged.link.is_gone:
+                    continue
+                there = unplugged.link.other(port).node
+                if there is host:
+                    return self._take_in(bridge, port, address)
+                if there is self and bridge is host:  # a trunk that was unplugged at its other end
+                    bridge._plug_in(port, None)
+                    return port
         return self.lab.attach(self, host, None if address in (KEEP, RENEW) else address).end(host)
 
-    def postpone(self, end: Interface, routes: list[bytes]) -> bool:
-        """An ``end`` that was detached is set up when it is attached again; bridges have no ``routes``."""
-        return end in self._unplugged or super().postpone(end, routes)
+    def _bridges(self) -> list[Bridge]:
+        """All of its lab, itself first."""
+        others = [node for node in self.lab if isinstance(node, Bridge) and node is not self and not node.closed]
+        return [self, *others]
 
-    def hand_over(self, port: Interface, link: Link, to: Bridge) -> Interface:
-        """Move an unplugged ``port``, an end of ``link``, into the namespace of the bridge ``to``."""
+    def _check_other(self, node: Node, verb: str, preposition: str) -> None:
+        self.lab.check_node(node, verb)
+        if node is self:
+            raise TopologyError(f"cannot {verb} {node.name!r} {preposition} itself")
+
+    def postpone(self, end: Interface) -> bool:
+        """An ``end`` that was detached is set up when it is attached again."""
+        return end in self._unplugged or super().postpone(end)
+
+    def forget_end(self, end: Interface) -> None:
+        """Called when the link was removed of which ``end`` was here."""
+        super().forget_end(end)
+        if end in self._unplugged:
+            self._unplugged.pop(end).fault.forget()
+
+    def hand_over(self, port: Interface, to: Bridge) -> Interface:
+        """Move an unplugged ``port`` into the namespace of the bridge ``to``."""
+        link = self._unplugged[port].link
         moved = Interface(to, to.new_port_name(link.other(port).node.name), to.slots.next_index())
         impaired = self.impairments.setting(port)
         self.impairments.forget(port)
@@ -151,73 +188,103 @@ class Bridge(Switching):
             if impaired is not None:
                 self.impairments.apply(port, *impaired)
             raise
-        del self._unplugged[port]
+        to._unplugged[moved] = self._unplugged.pop(port)
         self.free_port_name(port.name)
         link.replace_end(port, moved)
-        to._unplugged[moved] = link
         if impaired is not None:
             to.impairments.apply(moved, *impaired)
         return moved
 
-    def _plug_in(
-        self, host: Node, port: Interface, link: Link, before: Bridge, address: AddressSpec | None
-    ) -> Interface:
-        end = link.end(host)
-        left: list[Network] = []
+    def _take_in(self, bridge: Bridge, port: Interface, address: AddressSpec | None) -> Interface:
+        """Plug an unplugged ``port`` of ``bridge`` in here; returns the far end."""
+        here = port if bridge is self else bridge.hand_over(port, self)
+        return self._plug_in(here, address)
+
+    def _plug_in(self, port: Interface, address: AddressSpec | None) -> Interface:
+        unplugged = self._unplugged[port]
+        link = unplugged.link
+        end = link.other(port)
+        host = end.node
+        assert isinstance(host, Node)
+        old: list[AddressWithPrefix] = []
         with ExitStack() as undo:
-            returns = before is self and address is None
-            for new in [] if returns else self._addresses_for(host, end, address):
-                undo.callback(self.segment.release, [new])
-                old = [a for a in end.addresses if a.version == new.version and not a.is_link_local]
+            undo.callback(self.rtnl.batch, [rtnetlink.port_release(port.index, port.name)])
+            returns = unplugged.origin is self and address is None
+            renewed = [] if returns else self._addresses_for(host, end, address)
+            undo.callback(self.segment.release, renewed)
+            for new in renewed:
                 # The old one goes first: it is the primary address, and the kernel removes its secondaries with it.
-                for each in old:
-                    end.remove_address(each)
-                    undo.callback(end.add_address, each)
-                end.add_address(new)
-                undo.callback(end.remove_address, new)
-                before.segment.release(old)
-                left += [a.network for a in old if a.network != new.network]
-                link.belongs_to(self.segment)
-            self.rtnl.batch(rtnetlink.port_up(port.index, port.name, self.device.index, self.device.name))
-            port.wait_up(port=not self.settings.stp)
-            end.wait_up()
+                for each in host.losses.addresses_of(end):
+                    if each.version == new.version:
+                        host.losses.remove_address(end, each)
+                        undo.callback(host.losses.add_address, end, each)
+                        old.append(each)
+                host.losses.add_address(end, new)
+                undo.callback(host.losses.remove_address, end, new)
+            with self.losses.noted():  # a bridge has the least mtu of its ports
+                self.rtnl.batch(rtnetlink.port_up(port.index, port.name, self.device.index, self.device.name, port.mtu))
+            link.settle()
             undo.pop_all()
         del self._unplugged[port]
-        _forget_gateways(host, end, left)
+        unplugged.fault.forget()
+        if renewed:
+            for bridge in self._bridges():
+                bridge.segment.release(set(old) - set(renewed))
+            link.belongs_to(self.segment)
+            _forget_gateways(host, end, {each.network for each in old} - {each.network for each in renewed})
         return end
 
     def _addresses_for(self, host: Node, end: Interface, address: AddressSpec | None) -> list[AddressWithPrefix]:
         """The new addresses of a node that is plugged in; none for a family in which it keeps what it has."""
-        if address == KEEP:
+        if address == KEEP or isinstance(host, Bridge):
             return []
-        if address is not None and address != RENEW:
-            return [self.segment.take_exactly(host.name, address)]
-        kept = {a.version for a in end.addresses if any(a.network == network for network in self.subnets)}
-        if address is None and all(network.version in kept for network in self.subnets):
-            return []
-        taken = self.segment.take(host.name)
-        unneeded = [a for a in taken if address is None and a.version in kept]
-        self.segment.release(unneeded)
-        return [a for a in taken if a not in unneeded]
+        if address is None or address == RENEW:
+            wanted = None
+        else:
+            try:
+                wanted = ip_address(str(address).partition("/")[0])
+            except ValueError:
+                known = ", ".join(map(str, self.subnets)) or "a subnet, but it has none"
+                raise TopologyError(
+                    f"bridge {self.name!r}: cannot attach {host.name!r} with {address!r}: expected an address of "
+                    f"{known}; {KEEP!r} or {RENEW!r}"
+                ) from None
+        has = [each for each in host.losses.addresses_of(end) if each.network in self.subnets and address != RENEW]
+        kept = {each.version for each in has if wanted in (None, each.ip) or each.version != wanted.version}
+        return self.segment.take(host.name, None if wanted is None else address, kept)
 
-    def detach(self, host: Node) -> None:
+    def detach(self, host: Node) -> Fault:
         """Unplug a node: its interface stays, with its address and without a carrier. ``attach`` plugs it in again.
 
         Args:
             host: a node that is attached here.
 
+        Returns:
+            The fault: undone, or at the end of its block, the node is plugged in here again, with the address that it
+            has. It is over when the node is attached, here or elsewhere.
+
         Raises:
             TopologyError: it is not attached here.
         """
-        self.lab.check_node(host, "detach")
+        self._check_other(host, "detach", "from")
         ports = self.ports.values()
         for link in reversed(host.links):
-            if self in (link.a.node, link.b.node) and (port := link.end(self)) in ports:
+            if self in link.nodes and (port := link.end(self)) in ports:
                 self.rtnl.batch([rtnetlink.port_release(port.index, port.name)])
-                self._unplugged[port] = link
-                return
+                self.losses.give_back()
+                what = f"{host.name!r} is detached from bridge {self.name!r}"
+                fault = Fault(self.lab.faults, what, partial(self._plug_back, link, host), [])
+                self._unplugged[port] = _Unplugged(link, self, fault)
+                return fault
         attached = ", ".join(p.name for p in ports) or "none"
         raise TopologyError(f"{host.name!r} is not attached to bridge {self.name!r}; attached: {attached}")
+
+    def _plug_back(self, link: Link, host: Node) -> None:
+        if link.is_gone:
+            return
+        port = link.other(link.end(host))
+        if isinstance(port.node, Bridge) and port in port.node._unplugged:
+            self._take_in(port.node, port, KEEP)
 
     def add_address(self, address: str | AddressWithPrefix, interface: str | Interface | None = None) -> None:
         """Give the bridge device an address, so that the bridge itself can be reached.
@@ -249,8 +316,9 @@ class Bridge(Switching):
         return [entry for body in bodies if (entry := decode_forwarding(body, names)) is not None]
 
 
-def _forget_gateways(host: Node, end: Interface, left: list[Network]) -> None:
+def _forget_gateways(host: Node, end: Interface, left: Collection[Network]) -> None:
     """Remove routes over gateways that are not on the link any more; the kernel keeps them when an address goes."""
+    host.losses.forget_gateways(end, left)
     for route in host.routes():
         if route.interface == end.name and any(route.gateway in network for network in left if route.gateway):
             options = RouteOptions(route.kind, route.metric, 0)

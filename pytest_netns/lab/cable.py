@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_netns.errors import TopologyError
 from pytest_netns.interface import Interface
 from pytest_netns.lab.node import Node
+from pytest_netns.lab.switching import Switching
 
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab
@@ -37,6 +38,14 @@ class Cable:
         """Both ends."""
         return self.a, self.b
 
+    @property
+    def nodes(self) -> tuple[Node, Node]:
+        """The nodes of both ends."""
+        a, b = self.a.node, self.b.node
+        assert isinstance(a, Node)
+        assert isinstance(b, Node)
+        return a, b
+
     def end(self, node: Node) -> Interface:
         """The end that is in a node. Raises TopologyError if neither is."""
         for interface in self.interfaces:
@@ -48,6 +57,13 @@ class Cable:
         """Raises TopologyError if it was removed."""
         if self._removed:
             raise TopologyError(f"{self!r}: it was removed; connect the nodes anew")
+
+    def _check_ends(self) -> None:
+        """Raises TopologyError if it was removed, or went with one of its nodes."""
+        self._check()
+        for node in self.nodes:
+            if node.closed:
+                raise TopologyError(f"{self!r}: it went with {node.name!r}, which is closed")
 
     @property
     def is_up(self) -> bool:
@@ -63,3 +79,18 @@ class Cable:
     def other(self, end: Interface) -> Interface:
         """The end that is not this one."""
         return self.b if end == self.a else self.a
+
+    def settle(self) -> None:
+        """Wait until frames pass and its addresses answer, if both ends are set up.
+
+        Nobody waits for a spanning tree, which takes many seconds: see ``Bridge.wait_converged``.
+
+        Raises:
+            WaitTimeout: not in time.
+        """
+        if self.is_gone or not all(end.is_set_up for end in self.interfaces):
+            return
+        for end, node in zip(self.interfaces, self.nodes, strict=True):
+            tree = isinstance(node, Switching) and node.settings.stp
+            end.wait_up(port=bool(end.state.port_state) and not tree)
+            end.wait_addresses()

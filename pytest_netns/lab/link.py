@@ -91,7 +91,9 @@ class Link(BreakableLink, ImpairableLink):
         alive = [end for end in self.interfaces if not end.node.closed]
         for end in alive:
             end.node.impairments.forget(end)
-        addresses = [*self._given, *(address for end in alive for address in end.addresses)]
+        addresses = list(self._given)
+        for end, node in zip(self.interfaces, self.nodes, strict=True):
+            addresses += node.losses.addresses_of(end) if end in alive else []
         for end in alive[:1]:
             try:
                 end.node.rtnl.batch([rtnetlink.link_delete(end.index, end.name)])
@@ -99,8 +101,9 @@ class Link(BreakableLink, ImpairableLink):
                 if error.errno != errno.ENODEV:  # deleted by hand, or with the other end: what is left to do is ours
                     raise
         self._removed = True
-        if self._cut is not None:
-            self._cut.forget()
+        self._forget_cuts()
+        for end, node in zip(self.interfaces, self.nodes, strict=True):
+            node.forget_end(end)
         self._segment.release(addresses)
         if self._owns_segment:
             self.lab.plan.free(self._segment.networks)

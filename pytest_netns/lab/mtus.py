@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix
-from pytest_netns.lab.restore import restore_routes, routes_through
-
 if TYPE_CHECKING:
     from pytest_netns.interface import Interface
     from pytest_netns.lab.cable import Cable
-
-#: Below it the kernel takes IPv6 away from an interface, with its addresses and routes (RFC 8200 section 5).
-_LEAST_OF_IPV6 = 1280
 
 
 @dataclass(slots=True)
@@ -23,8 +18,6 @@ class _Side:
 
     base: int = 0
     asked: list[tuple[object, int]] = field(default_factory=list)
-    addresses: list[AddressWithPrefix] = field(default_factory=list)
-    routes: list[bytes] = field(default_factory=list)
 
 
 class Mtus:
@@ -36,6 +29,7 @@ class Mtus:
 
     def __init__(self, link: Cable) -> None:
         self._link = link
+        self._lock = threading.Lock()  # a schedule changes them in its thread
         self._sides = _Side(), _Side()
 
     def ask(self, end: Interface, mtu: int) -> Callable[[], None]:
@@ -46,29 +40,22 @@ class Mtus:
         """
         number = self._link.interfaces.index(end)
         side, token = self._sides[number], object()
-        if not side.asked:
-            side.base = end.mtu
-        self._set(number, mtu)
-        side.asked.append((token, mtu))
+        with self._lock:
+            if not side.asked:
+                side.base = end.mtu
+            self._set(number, mtu)
+            side.asked.append((token, mtu))
         return lambda: self._take_back(number, token)
 
     def _take_back(self, number: int, token: object) -> None:
         side = self._sides[number]
-        side.asked = [each for each in side.asked if each[0] is not token]
-        if not self._link.is_gone:
-            self._set(number, side.asked[-1][1] if side.asked else side.base)
+        with self._lock:
+            side.asked = [each for each in side.asked if each[0] is not token]
+            if not self._link.is_gone:
+                self._set(number, side.asked[-1][1] if side.asked else side.base)
 
     def _set(self, number: int, mtu: int) -> None:
-        side, end = self._sides[number], self._link.interfaces[number]
-        before = end.mtu
-        if mtu < _LEAST_OF_IPV6 <= before:
-            side.addresses = [each for each in end.addresses if each.version == 6 and not each.is_link_local]
-            side.routes = routes_through(end)
-        if mtu != before:
-            end.mtu = mtu
-        if before < _LEAST_OF_IPV6 <= mtu:
-            for address in side.addresses:
-                if address not in end.addresses:
-                    end.add_address(address)
-            end.wait_addresses()
-            restore_routes(end.node, side.routes)
+        losses = self._link.nodes[number].losses
+        with losses.noted():  # IPv6, if that is too little for it
+            self._link.interfaces[number].mtu = mtu
+        losses.give_back()

@@ -13,6 +13,7 @@ from pytest_netns.interface import Interface
 from pytest_netns.kernel import directory
 from pytest_netns.kernel.isolation import Isolation, Kind
 from pytest_netns.kernel.rtnetlink import Address, AddressWithPrefix
+from pytest_netns.lab.losses import Losses
 from pytest_netns.lab.prober import Prober
 from pytest_netns.lab.slots import Slots
 from pytest_netns.supervisor import Supervisor
@@ -49,6 +50,7 @@ class Node(Prober):
         lab: the lab that it is part of.
         isolation: what it has of its own beside the network; None unless it was made with ``isolate``.
         slots: which interface names and indexes are given out.
+        losses: addresses and routes that it will have again.
     """
 
     #: Sysctls of this kind of node, between the baseline and what its author asks for.
@@ -69,6 +71,7 @@ class Node(Prober):
         )
         self.lab = lab
         self.slots: Slots = slots or Slots()
+        self.losses: Losses = Losses(self)
         self.isolation: Isolation | None = None
         self._impairments = lab.impairments
         self._owns_impairments = False
@@ -101,10 +104,14 @@ class Node(Prober):
             return dict(os.environ)  # its /run is its own, and so are the locks in it
         return super().environment()
 
-    def postpone(self, end: Interface, routes: list[bytes]) -> bool:
-        """Called when a link of it is about to be set up: True if ``end`` is set up later, with ``routes``."""
-        del end, routes
+    def postpone(self, end: Interface) -> bool:
+        """Called when a link of it is about to be set up: True if ``end`` is set up later."""
+        del end
         return False
+
+    def forget_end(self, end: Interface) -> None:
+        """Called when the link was removed of which ``end`` was here."""
+        self.losses.forget(end)
 
     def next_index(self) -> int:
         """An interface index that is free."""

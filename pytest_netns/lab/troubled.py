@@ -53,7 +53,8 @@ class Troubled(Whole):
     def heal(self) -> None:
         """Undo every fault that is in force, and every impairment of a link.
 
-        Partitions, blocks, links that are down, crashed and frozen hosts: all is as its author has built it.
+        Partitions, blocks, links that are down, crashed and frozen hosts: all is as its author has built it. Who was
+        detached from a bridge is plugged in again; who has been attached to another one since then stays there.
 
         Raises:
             ExceptionGroup: what could not be undone; the others are.

@@ -46,12 +46,12 @@ def make_veth(lab: Lab, a: End, b: End, mtu: int | None) -> tuple[Interface, Int
             mtu,
             up=a.bridge is None,
         ),
-        *_configure(a, ends[0], created_up=True),
+        *_configure(a, ends[0], mtu, created_up=True),
     ]
     with ExitStack() as undo:
         undo.callback(_delete_quietly, ends[0])
         a.node.rtnl.batch(near)
-        b.node.rtnl.batch(_configure(b, ends[1], created_up=False))
+        b.node.rtnl.batch(_configure(b, ends[1], mtu, created_up=False))
         for end, interface in zip((a, b), ends, strict=True):
             # A spanning tree takes many seconds: who has asked for one awaits it by Bridge.wait_converged().
             interface.wait_up(port=end.bridge is not None and not end.bridge.settings.stp)
@@ -62,11 +62,11 @@ def make_veth(lab: Lab, a: End, b: End, mtu: int | None) -> tuple[Interface, Int
     return ends[0], ends[1]
 
 
-def _configure(end: End, interface: Interface, created_up: bool) -> list[Request]:
+def _configure(end: End, interface: Interface, mtu: int | None, created_up: bool) -> list[Request]:
     requests = []
     if end.bridge is not None:
         device = end.bridge.device
-        requests += rtnetlink.port_up(interface.index, interface.name, device.index, device.name)
+        requests += rtnetlink.port_up(interface.index, interface.name, device.index, device.name, mtu)
     elif not created_up:
         requests.append(rtnetlink.link_up(interface.index, interface.name))
     requests += [rtnetlink.address_add(interface.index, interface.name, address) for address in end.addresses]

@@ -54,7 +54,15 @@ class Whole:
         return node
 
     def check_running(self, node: object, verb: str) -> Node:
-        """The same, if it has not crashed either."""
+        """The same, if it has not crashed either.
+
+        Args:
+            node: of this lab.
+            verb: what is about to be done, for the message.
+
+        Raises:
+            TopologyError: it is of another lab, closed, or has crashed.
+        """
         found = self.check_node(node, verb)
         if isinstance(found, Breakable) and found.crashed is not None:
             raise TopologyError(f"cannot {verb} {found.name!r}: it has crashed; restart() it first")
