@@ -71,8 +71,10 @@ class Relayed:
             detour = redirect.prepare(self.interface)
             try:
                 answer = self._relay.ask("open", self._number, (detour.tap, detour.out), details)
-            finally:
-                detour.close_descriptors()
+            except BaseException:
+                detour.close_descriptors(last=True)
+                raise
+            detour.close_descriptors(last=False)
             try:
                 self.made_place = redirect.make_place(self.interface)
                 detour.engage()  # last: nothing may come before there is somebody to take it
