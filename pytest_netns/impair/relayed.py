@@ -98,6 +98,7 @@ class Relayed:
     def _told(self, answer: Mapping[str, object]) -> ActiveImpairment:
         """What the relay says of itself, if it still gets the frames."""
         if answer.get("gone") or self._detour is None or not self._detour.engaged:
+            _ = self.interface.state  # so that its removal is told as such
             operation = f"tc filter show dev {self.interface.name} egress"
             detail = "somebody has removed the wiring of the relay"
             raise KernelError(errno.ENOENT, operation, self.interface.node.name, detail)
