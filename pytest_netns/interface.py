@@ -284,6 +284,7 @@ class Interface:
         Raises:
             ProcessDied: the relay is dead.
             KernelError: somebody has removed it by other means.
+            TopologyError: the interface was removed.
         """
         return self.node.impairments.of(self) if self.node.impairment_words(self) else None
 

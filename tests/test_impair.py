@@ -257,6 +257,39 @@ def test_the_block_form_restores_a_port_that_has_roamed(town: Lab) -> None:
     assert red.ping(blue)
 
 
+def test_what_was_removed_is_impaired_no_more(town: Lab, pair: Pair, engine: Engine) -> None:
+    red, blue = pair
+    for device in (red.add_bridge("b0"), red.add_tap("t0")):
+        device.impair(delay="1ms")
+        assert len(town.in_force()) == 1
+        device.remove()
+        assert town.in_force() == ()
+    red.links[0].impair(delay="1ms")
+    blue.close()
+    assert town.in_force() == ()
+
+
+def test_a_removed_interface_is_told_as_such(town: Lab, pair: Pair, engine: Engine) -> None:
+    red, _ = pair
+    (link,) = red.links
+    link.impair(delay="1ms")
+    red.run(["ip", "link", "delete", "eth0"])
+    with pytest.raises(TopologyError, match="interface 'eth0' of 'red' was removed"):
+        _ = link.a.impairment
+    link.heal()
+    assert town.in_force() == ()
+
+
+def test_healing_a_lab_heals_its_devices_too(town: Lab, pair: Pair) -> None:
+    red, blue = pair
+    device = red.add_bridge("b0")
+    for interface in (device, red.interfaces["eth0"], blue.interfaces["lo"]):
+        interface.impair(delay="1ms")
+    town.heal()
+    assert town.in_force() == ()
+    assert device.impairment is None
+
+
 # ------------------------------------------------------------------------------------------- chance and the rate
 
 

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import signal
 import socket
 import struct
@@ -133,7 +134,7 @@ def test_it_ends_with_its_socket() -> None:
     ours.send(b'{"do": "state", "number": 1, "serial": 7}')
     assert ours.recv(1000) == b'{"gone": true, "serial": 7}'
     ours.send(b'{"do": "open", "number": 1, "serial": 8}')
-    assert b'"error": "ValueError' in ours.recv(1000)
+    assert b'"error": "OSError' in ours.recv(1000)
     ours.close()
     assert os.waitpid(pid, 0)[1] == 0
 
@@ -482,6 +483,38 @@ def test_chatter_is_told_from_talk() -> None:
     assert relay.is_chatter(frame("020000000001", 0x86DD, ipv6 + b"\x87"))
     assert not relay.is_chatter(frame("020000000001", 0x86DD, ipv6 + b"\x80"))
     assert not relay.is_chatter(frame("020000000001", 0x0800))
+
+
+def test_a_lack_of_descriptors_is_told(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    link.impair(delay="1ms")
+    pid = relay_of(lab)
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    assert soft == hard
+    limit = max(int(name) for name in os.listdir(f"/proc/{pid}/fd")) + 2  # room for one, and two are needed
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
+    other = lab.connect(red, blue)
+    with pytest.raises(NetnsError, match=f"could not do 'open': .*no more than {limit} files open"):
+        other.impair(delay="1ms")
+    assert link.impairment == Impairment(delay="1ms")
+
+    ours = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) // 2, ours[1]))
+    try:
+        with pytest.raises(KernelError, match=r"open /dev/net/tun.*Too many open files.*ulimit -n"):
+            other.impair(delay="1ms")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, ours)
+    assert red.ping(blue)
+
+
+def test_descriptors_do_not_pile_up(pair: tuple[Host, Host, Link]) -> None:
+    _, _, link = pair
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(30):
+        link.impair(delay="1ms")
+        link.heal()
+    assert len(os.listdir("/proc/self/fd")) < before + 30
 
 
 def test_a_lab_with_many_links(lab: Lab) -> None:

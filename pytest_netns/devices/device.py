@@ -69,6 +69,7 @@ class Device(Interface):
         """``ip link delete``; allowed more than once. Takes some 15 ms (an RCU grace period)."""
         if self._removed:
             return
+        self.node.impairments.forget(self)
         try:
             self.node.rtnl.batch([rtnetlink.link_delete(self.index, self.name)])
         except KernelError as error:

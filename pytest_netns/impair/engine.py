@@ -182,6 +182,17 @@ class Impairments:
                 self._draining.setdefault(interface.node.inode, []).append(engine)
                 engine.heal()
 
+    def heal_all(self) -> list[Exception]:
+        """Impair nothing any more; returns what went wrong."""
+        errors: list[Exception] = []
+        with self._lock:
+            for engine in list(self._active.values()):
+                try:
+                    self.heal(engine.interface)
+                except NetnsError as error:  # the others are healed all the same
+                    errors.append(error)
+        return errors
+
     def of(self, interface: Interface) -> ActiveImpairment | None:
         """What is in force now, read back. Raises ProcessDied, KernelError."""
         with self._lock:
@@ -214,7 +225,7 @@ class Impairments:
                 engine.apply(engine.last, engine.seed)
 
     def forget(self, interface: Interface) -> None:
-        """The interface is about to be removed."""
+        """The interface is about to be removed, or was."""
         with self._lock:
             engine = self._active.pop(_key(interface), None)
             if engine is not None:

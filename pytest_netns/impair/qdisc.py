@@ -166,6 +166,7 @@ class RootQdisc(ABC):
         there = self._root()
         if there is None or there.kind != self.engine:
             where = self.interface
+            _ = where.state  # so that its removal is told as such
             raise KernelError(
                 errno.ENOENT,
                 f"tc qdisc show dev {where.name}",

@@ -39,6 +39,8 @@ _IFREQ = struct.Struct("=16sH22x")
 #: of what the relay can do at most; Linux 6.1 answers ERANGE.
 _RINGS = (100_000, 10_000)
 _SEND_BUFFER = 16 << 20
+#: Too many open files: no lack of the kernel's.
+_FULL = errno.EMFILE, errno.ENFILE
 #: There is no such interface, no clsact, no such filter.
 _GONE = errno.ENODEV, errno.EINVAL, errno.ENOENT
 #: What the marks begin with; the rest is the interface's index, for frames that one sends may go on to another of the
@@ -69,10 +71,13 @@ class Detour:
         """What the relay's frames bear."""
         return _MARK | self.interface.index & 0xFFFFFF
 
-    def close_descriptors(self) -> None:
-        """Let go of our copies."""
+    def close_descriptors(self, *, last: bool) -> None:
+        """Let go of our copies. Only closing the last one of each takes long."""
         for fd in (self.tap, self.out):
-            reaper.later(lambda fd=fd: os.close(fd))  # type: ignore[misc]
+            if last:
+                reaper.later(lambda fd=fd: os.close(fd))  # type: ignore[misc]
+            else:
+                os.close(fd)
         self.tap = self.out = -1
 
     def engage(self) -> None:
@@ -183,6 +188,16 @@ def prepare(interface: Interface) -> Detour:
         UnsupportedError: there is no tun driver.
         KernelError: the kernel refused.
     """
+    try:
+        return _prepare(interface)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        hint = "close what is not needed, or raise the limit (ulimit -n)"
+        raise KernelError(error.errno or 0, f"open {_TUN}", interface.node.name, hint) from error
+
+
+def _prepare(interface: Interface) -> Detour:
     node = interface.node
     with ExitStack() as undo, entered(node):
         tap, name = _open_tap(interface)
@@ -215,6 +230,8 @@ def _open_tap(interface: Interface) -> tuple[int, str]:
     try:
         tap = os.open(_TUN, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
+        if error.errno in _FULL:
+            raise
         raise UnsupportedError(
             f"the relay cannot impair {interface}: {_TUN}: {error.strerror}; try as root: modprobe tun; for a "
             f"container, start it with --device {_TUN}"

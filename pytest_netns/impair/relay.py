@@ -11,12 +11,14 @@ by one, with the same serial number. It ends when the other side does.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gc
 import heapq
 import json
 import os
 import random
+import resource
 import select
 import socket
 import threading
@@ -232,6 +234,11 @@ class Relay:
         """One command: ``open``, ``set``, ``state``, ``drain`` or ``drop``."""
         what, number = command["do"], command["number"]
         if what == "open":
+            if len(descriptors) != 2:  # the kernel passes as many as there is room for
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+                raise OSError(errno.EMFILE, f"it may have no more than {most} files open (ulimit -Hn), 2 for each way")
             tap, out = descriptors
             direction = Direction(number, tap, socket.socket(fileno=out))
             direction.set(command["wanted"], command["seed"])
@@ -273,6 +280,13 @@ def _with_one_bit_flipped(frame: bytes, chance: float) -> bytes:
     return bytes(damaged)
 
 
+def _raise_limit() -> None:
+    """Every direction takes two descriptors, and select(2) is not asked about them: see ``run``."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 if __name__ == "__main__":
+    _raise_limit()
     with socket.socket(fileno=0) as _control:
         Relay(_control).run()

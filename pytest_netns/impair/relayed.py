@@ -71,8 +71,10 @@ class Relayed:
             detour = redirect.prepare(self.interface)
             try:
                 answer = self._relay.ask("open", self._number, (detour.tap, detour.out), details)
-            finally:
-                detour.close_descriptors()
+            except BaseException:
+                detour.close_descriptors(last=True)
+                raise
+            detour.close_descriptors(last=False)
             try:
                 self.made_place = redirect.make_place(self.interface)
                 detour.engage()  # last: nothing may come before there is somebody to take it
@@ -96,6 +98,7 @@ class Relayed:
     def _told(self, answer: Mapping[str, object]) -> ActiveImpairment:
         """What the relay says of itself, if it still gets the frames."""
         if answer.get("gone") or self._detour is None or not self._detour.engaged:
+            _ = self.interface.state  # so that its removal is told as such
             operation = f"tc filter show dev {self.interface.name} egress"
             detail = "somebody has removed the wiring of the relay"
             raise KernelError(errno.ENOENT, operation, self.interface.node.name, detail)

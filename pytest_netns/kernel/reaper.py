@@ -12,6 +12,9 @@ import sys
 import threading
 from collections.abc import Callable
 
+#: Descriptors are few: 1,024 is a usual limit.
+_MANY = 100
+
 _doomed: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
 _thread: threading.Thread | None = None
 _owner = 0
@@ -37,7 +40,7 @@ def settle() -> None:
 
 
 def later(close: Callable[[], object]) -> None:
-    """Call ``close`` soon, in another thread. It must not raise."""
+    """Call ``close`` soon, in another thread. It must not raise. Where many wait, this waits for them."""
     global _thread, _owner
     if sys.is_finalizing():  # a thread cannot start any more, and Thread.start() would hang
         close()
@@ -48,3 +51,5 @@ def later(close: Callable[[], object]) -> None:
             _owner = os.getpid()
             _thread.start()
     _doomed.put(close)
+    if waiting() > _MANY and threading.current_thread() is not _thread:
+        settle()

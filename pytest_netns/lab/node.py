@@ -120,7 +120,12 @@ class Node(Prober):
     def _leave_impairments(self) -> list[Exception]:
         if any(other is not self and other.inode == self.inode and not other.closed for other in self.lab):
             return []  # somebody shares the namespace
-        return super()._leave_impairments()
+        errors = super()._leave_impairments()
+        if self.lab.impairments.in_force() and not self.lab.is_adopted(self):
+            for link in self.links:  # what is at their other ends goes with the namespace
+                if not (far := link.other(link.end(self))).node.closed:
+                    self.lab.impairments.forget(far)
+        return errors
 
     @property
     def links(self) -> list[Link]:

@@ -12,6 +12,7 @@ from pytest_netns.lab.whole import Whole
 
 if TYPE_CHECKING:
     from pytest_netns.faults.partition import Group, Partition
+    from pytest_netns.impair.engine import Impairments
 
 
 class Troubled(Whole):
@@ -19,7 +20,10 @@ class Troubled(Whole):
 
     Attributes:
         faults: those in force; iterating gives each.
+        impairments: likewise.
     """
+
+    impairments: Impairments
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +55,7 @@ class Troubled(Whole):
             return partition(self, groups, one_way)
 
     def heal(self) -> None:
-        """Undo every fault that is in force, and every impairment of a link.
+        """Undo every fault that is in force, and every impairment, of links and of devices.
 
         Partitions, blocks, links that are down, crashed and frozen hosts: all is as its author has built it. Who was
         detached from a bridge is plugged in again; who has been attached to another one since then stays there.
@@ -61,11 +65,7 @@ class Troubled(Whole):
         """
         self.check_open()
         errors = self.faults.undo_all()
-        for link in self._links:
-            try:
-                link.heal()
-            except NetnsError as error:  # the others are healed all the same
-                errors.append(error)
+        errors += self.impairments.heal_all()
         if errors:
             raise ExceptionGroup(f"healing lab {self.name!r}", errors)
 
