@@ -66,6 +66,7 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"Packet|PacketList|SndRcvList|IPRoute|Address|Addresses|Argv|Destination|Method|Ready|Quantity|Engine|RouteTarget|Group|NetlinkSocket",
     ),
+    (r"py:.*", r"pytest_netns\.kernel\.netlink\.(NetlinkSocket|Request)"),  # for our own use
     (r"py:.*", r"(.*\.|~)_[A-Z]\w*"),  # type variables
     (r"py:.*", r"pytest_netns\.streams\.Addressed"),  # whatever has an address
 ]

@@ -119,6 +119,8 @@ def test_bad_words_are_named(three: tuple[Host, Host, Host], lab: Lab) -> None:
         ({"protocol": "icmp", "port": 80}, "'icmp' has no ports"),
         ({"src": "nonsense"}, r"block\(src='nonsense'\)"),
         ({"src": "default"}, "expected a node"),
+        ({"src": 5}, r"'red': block\(src=5\): .*expected a node, an interface, an address or a network"),
+        ({"port": 0}, r"'red': block\(port=0\): port is 0; it can be 1 to 65535"),
         ({"dst": bare}, "has no address"),
         ({"src": "10.0.0.1", "dst": "fd00::1"}, "no address of the same family"),
     ):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from explaining import why_no_ping
 
@@ -86,6 +88,46 @@ def test_bridges_are_cut_too(lab: Lab) -> None:
     assert a.ping(b)
 
 
+def test_bridges_between_which_nothing_could_be_dropped_are_refused(lab: Lab) -> None:
+    lan, wan = lab.bridge("lan"), lab.bridge("wan")
+    a, c = lan.host("a"), wan.host("c")
+    lab.router("r", lan, wan)
+    lab.autoroute()
+    for groups in ((lan, wan), ([lan], [a, c], [wan])):
+        with pytest.raises(TopologyError, match=r"partition of 'lan' from 'wan' would drop nothing.*name the hosts"):
+            lab.partition(*groups)
+    assert not list(lab.faults)
+    with lab.partition(lan, c):  # what comes from c is known by its address
+        assert not a.ping(c, timeout=SHORT)
+    lan.add_address("10.0.0.77")
+    with lab.partition(lan, wan):
+        assert a.ping(c)
+
+
+def test_what_was_dropped_can_be_read_afterwards(bridge: Bridge) -> None:
+    a, b = bridge.host("a"), bridge.host("b")
+    assert a.ping(b)  # the neighbours are known
+    with bridge.lab.partition(a, b) as partition:
+        assert not a.ping(b, timeout=SHORT)
+    with b.block() as block:
+        assert not a.ping(b, timeout=SHORT)
+    assert partition.packets > 0
+    assert block.packets > 0
+
+
+@pytest.mark.netns_requires("tun")
+def test_a_device_that_went_with_a_crash_is_none_of_its_chains(bridge: Bridge) -> None:
+    """Before Linux 6.16 the kernel refuses a chain for it, and the restart fails."""
+    a, b, c = (bridge.host(name) for name in "abc")
+    b.add_tap("tap0", address="10.77.0.1/24")
+    with bridge.lab.partition(a, b):
+        b.restart()
+        assert set(re.findall(r'device "(.*?)"', b.nft_with_handles())) == {"eth0"}
+        assert not a.ping(b, timeout=SHORT)
+        assert c.ping(b)
+    assert b.ping(a)
+
+
 def test_partitions_add_up_and_heal_ends_all(bridge: Bridge) -> None:
     a, b, c = (bridge.host(name) for name in "abc")
     bridge.lab.partition(a, b)
@@ -117,6 +159,7 @@ def test_bad_groups_are_named(lab: Lab) -> None:
         (([a], [b, a]), "'a' is in two groups"),
         (([a], [shares]), "'shares' shares its namespace with 'a'"),
         (([a], ["b"]), "it is no host"),
+        ((a, None), "a group of a partition is None; expected a node, or several"),
     ):
         with pytest.raises(TopologyError, match=words):
             lab.partition(*groups)  # type: ignore[arg-type]

@@ -124,3 +124,6 @@ def test_bad_events_are_named(lab: Lab) -> None:
     ):
         with pytest.raises(TopologyError, match=words):
             lab.schedule([event])  # type: ignore[list-item]
+    for events in (None, 5):
+        with pytest.raises(TopologyError, match=rf"{events} are no events; expected pairs: "):
+            lab.schedule(events)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.fault import Fault
-from pytest_netns.faults.filter import Filter
+from pytest_netns.faults.filter import Chain, Filter
 from pytest_netns.interface import Interface
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.node import Node
@@ -36,7 +36,9 @@ def black_hole(link: BreakableLink, mtu: int) -> Fault:
             undo.callback(link.ask_mtu(end, mtu))
             if isinstance(end.node, Router):
                 drops = [f'{what} counter drop comment "black hole on {end.name}"' for what in _SILENCED]
-                filters.append(Filter(end.node, "inet", [("output", "type filter hook output priority -300;", drops)]))
+                filters.append(
+                    Filter(end.node, "inet", [Chain("output", "type filter hook output priority -300;", drops)])
+                )
                 undo.callback(filters[-1].remove)
         for near, end in _stations(link):
             undo.callback(near.ask_frames(end))

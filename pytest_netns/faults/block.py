@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.fault import Fault, Faults
-from pytest_netns.faults.filter import Filter, addresses
+from pytest_netns.faults.filter import Chain, Filter, addresses
 from pytest_netns.kernel.rtnetlink import Network
 from pytest_netns.lab.node import Node
 from pytest_netns.lab.routing import RouteTarget, networks_of
@@ -46,7 +46,7 @@ class Block(Fault):
 
     def __init__(self, register: Faults, host: Node, what: str, rules: Sequence[str]) -> None:
         chains = [
-            (hook, f"type filter hook {hook} priority {_PRIORITY};", [*spared, *rules])
+            Chain(hook, f"type filter hook {hook} priority {_PRIORITY};", [*spared, *rules])
             for hook, spared in _HOOKS.items()
         ]
         self._filter = Filter(host, "inet", chains)
@@ -54,7 +54,7 @@ class Block(Fault):
 
     @property
     def packets(self) -> int:
-        """How many packets it has stopped so far."""
+        """How many packets it has stopped so far, or had when it was undone."""
         return self._filter.packets
 
 
@@ -93,7 +93,10 @@ def _actions(reject: bool, protocol: str | int | None) -> list[str]:
 
 def _protocol_matches(host: Node, version: int | None, protocol: str | int | None, port: int | None) -> list[str]:
     if port is not None:
-        check_port(port)
+        try:
+            check_port(port)
+        except ValueError as error:
+            raise TopologyError(f"{host.name!r}: block(port={port!r}): {error}") from None
         if protocol is None:
             return [f"tcp dport {port}", f"udp dport {port}"]
         named = _NUMBERS.get(protocol, protocol) if isinstance(protocol, int) else protocol

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from pytest_netns.kernel.rtnetlink import Network
 from pytest_netns.lab.node import Node
 
 _numbers = itertools.count(1)
+
+
+class Chain(NamedTuple):
+    """A chain of a table, in the words of nft(8).
+
+    Attributes:
+        name: as given.
+        head: ``type ... priority ...;``.
+        rules: one a line.
+        device: the interface that it belongs to, of the family ``netdev``; "" for all others.
+    """
+
+    name: str
+    head: str
+    rules: Iterable[str]
+    device: str = ""
 
 
 class Filter:
@@ -17,32 +34,41 @@ class Filter:
     Args:
         node: whose.
         family: of the table: ``inet`` or ``netdev``, see nft(8).
-        chains: name, head (``type ... priority ...;``) and rules of each.
+        chains: its chains.
 
     Raises:
         CommandError: nft refused it; there is no such table then.
         UnsupportedError: neither libnftables nor the nft program is installed.
     """
 
-    def __init__(self, node: Node, family: str, chains: Iterable[tuple[str, str, Iterable[str]]]) -> None:
+    def __init__(self, node: Node, family: str, chains: Iterable[Chain]) -> None:
         self.node = node
         self._inode = node.inode
         self.table: str = f"{family} pytest_netns_fault_{next(_numbers)}"
+        self._chains = tuple(chains)
+        self._counted: int | None = None
+        self._set()
+
+    def _set(self) -> None:
+        # Devices go with a crash, and before Linux 6.16 a chain cannot be had for one that is not there.
+        present = {"", *self.node.interfaces}
         text = [f"table {self.table} {{"]
-        for name, head, rules in chains:
-            text += [f"  chain {name} {{", f"    {head} policy accept;", *(f"    {rule}" for rule in rules), "  }"]
-        self._text = "\n".join([*text, "}"])
-        node.nft(self._text)
+        for name, head, rules, device in self._chains:
+            if device in present:
+                text += [f"  chain {name} {{", f"    {head} policy accept;", *(f"    {rule}" for rule in rules), "  }"]
+        self.node.nft("\n".join([*text, "}"]))
 
     def renew(self) -> None:
-        """Set it again if the node has another namespace than before. Raises CommandError."""
+        """Set it again if the node has another namespace than before; it counts anew. Raises CommandError."""
         if self.node.inode != self._inode:
-            self.node.nft(self._text)
+            self._set()
             self._inode = self.node.inode
 
     @property
     def packets(self) -> int:
-        """How many packets its rules have stopped."""
+        """How many packets its rules have stopped; once it was taken away, how many those were then."""
+        if self._counted is not None:
+            return self._counted
         total = 0
         for item in self.node.nft_ruleset():
             rule = item.get("rule")
@@ -53,6 +79,7 @@ class Filter:
     def remove(self) -> None:
         """Take it away; nothing happens if it went with its namespace or with a flushed ruleset."""
         if not self.node.closed and self.node.inode == self._inode:
+            self._counted = self.packets
             self.node.nft(f"add table {self.table}; delete table {self.table}")
 
 

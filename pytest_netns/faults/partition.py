@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
-from itertools import permutations
+from itertools import combinations, permutations
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.fault import Fault, Faults
-from pytest_netns.faults.filter import Filter, addresses, one_of
+from pytest_netns.faults.filter import Chain, Filter, addresses, one_of
+from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.node import Node
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Partition(Fault):
 
     @property
     def packets(self) -> int:
-        """How many frames it has stopped so far."""
+        """How many frames it has stopped so far, or had when it was undone; a host that restarts counts anew."""
         return sum(filter_.packets for filter_ in self._filters)
 
     def _remove(self) -> None:
@@ -84,6 +85,8 @@ def partition(lab: Troubled, groups: Sequence[Group], one_way: bool) -> Partitio
                 why = "is in two groups" if other is node else f"shares its namespace with {other.name!r}"
                 raise TopologyError(f"lab {lab.name!r}: cannot be partitioned: {node.name!r} {why}")
         seen.update(mine)
+    for one, other_side in combinations(sides, 2):
+        _check_effect(lab, one, other_side)
     comment = " | ".join(",".join(node.name for node in side) for side in sides)[:100]
     filters: list[Filter] = []
     try:
@@ -100,13 +103,33 @@ def partition(lab: Troubled, groups: Sequence[Group], one_way: bool) -> Partitio
 
 
 def _checked(lab: Troubled, group: Group) -> list[Node]:
-    nodes = [group] if isinstance(group, Node) else list(group)
+    try:
+        nodes = [group] if isinstance(group, Node) else list(group)
+    except TypeError:
+        raise TopologyError(
+            f"lab {lab.name!r}: a group of a partition is {group!r}; expected a node, or several: partition(a, [b, c])"
+        ) from None
     if not nodes:
         raise TopologyError(f"lab {lab.name!r}: a group of a partition is empty")
     return [lab.check_node(node, "partition") for node in nodes]
 
 
-def _chains(receiver: Node, senders: Sequence[Node], comment: str) -> list[tuple[str, str, list[str]]]:
+def _check_effect(lab: Troubled, side: Sequence[Node], other: Sequence[Node]) -> None:
+    """Bridges stand for themselves, and not for what is attached to them."""
+    known = any(
+        not isinstance(node, Bridge) or any(not address.is_link_local for address in node.addresses())
+        for node in (*side, *other)
+    )
+    joined = any({a, b} == {link.a.node, link.b.node} for a in side for b in other for link in a.links)
+    if not known and not joined:
+        one, two = (" and ".join(repr(node.name) for node in group) for group in (side, other))
+        raise TopologyError(
+            f"lab {lab.name!r}: a partition of {one} from {two} would drop nothing: these bridges have no addresses, "
+            "no link joins them, and they do not stand for what is attached to them; name the hosts and routers instead"
+        )
+
+
+def _chains(receiver: Node, senders: Sequence[Node], comment: str) -> list[Chain]:
     """For each of its interfaces, what it does not hear: all that comes over a link from a sender, and whatever else
     has a sender's MAC or IP address."""
     direct = {
@@ -126,5 +149,5 @@ def _chains(receiver: Node, senders: Sequence[Node], comment: str) -> list[tuple
         here = [f'counter drop comment "partition {comment}"'] if name in direct else rules
         if here:
             head = f'type filter hook ingress device "{name}" priority {_PRIORITY};'
-            chains.append((f"ingress{number}", head, here))
+            chains.append(Chain(f"ingress{number}", head, here, name))
     return chains

@@ -137,7 +137,13 @@ class Schedule:
 
 def _checked(lab: str, events: Iterable[Event]) -> list[Event]:
     found = []
-    for event in events:
+    try:
+        given = list(events)
+    except TypeError:
+        raise TopologyError(
+            f"lab {lab!r}: schedule: {events!r} are no events; expected pairs: [(0.5, link.down), (1.5, link.up)]"
+        ) from None
+    for event in given:
         try:
             due, action = event
         except (TypeError, ValueError):

@@ -34,7 +34,7 @@ class Relayed:
         self._relay = relay()
         self._number = next(_numbers)
         self._detour: redirect.Detour | None = None
-        self.made_place = False
+        self.made_place: bool = False
         self.seed: int | None = None
         self.last: Impairment = Impairment()
 

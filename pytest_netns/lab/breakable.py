@@ -54,8 +54,8 @@ class Breakable(Node):
             The block: as a context manager it ends with its block; ``packets`` counts what it has stopped.
 
         Raises:
-            TopologyError: a target without address, an unknown protocol, or a port without ports; or it has crashed.
-            ValueError: the port is out of range.
+            TopologyError: a target without address, an unknown protocol, a port out of range or of a protocol without
+                ports; or it has crashed.
             UnsupportedError: neither libnftables nor the nft program is installed.
         """
         from pytest_netns.faults.block import block
@@ -78,8 +78,8 @@ class Breakable(Node):
         Hosts that share one namespace freeze together, and thaw when none of them is frozen any more.
 
         Returns:
-            The fault, a new one at each call: as a context manager it ends with its block. When the last one ends, the
-            processes go on.
+            The fault: as a context manager it ends with its block. Each call gives a new one, and when the last one
+            ends, the processes go on.
 
         Raises:
             WaitTimeout: a process did not stop within 5 seconds.

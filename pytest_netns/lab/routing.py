@@ -110,6 +110,8 @@ def networks_of(node: Node, destination: RouteTarget) -> list[Network]:
     if isinstance(destination, IPv4Interface | IPv6Interface):
         return [destination.network]
     try:
+        if not isinstance(destination, str | IPv4Address | IPv6Address | IPv4Network | IPv6Network):
+            raise ValueError("expected a node, an interface, an address or a network")  # 5 would be 0.0.0.5
         return [ip_network(destination)]
     except ValueError as error:
         raise TopologyError(

@@ -38,14 +38,16 @@ class Troubled(Whole):
         discovery are cut too, and the kernel of the sender sees nothing but silence.
 
         Args:
-            groups: two or more, each a node or several. Nodes in none of them hear everybody.
+            groups: two or more, each a node or several. Nodes in none of them hear everybody. A bridge stands for
+                itself, and not for what is attached to it.
             one_way: of two groups, the second does not hear the first, but the first hears the second.
 
         Returns:
             The fault: as a context manager it ends with its block; ``packets`` counts what it has stopped.
 
         Raises:
-            TopologyError: fewer than two groups, an empty one, or a node in two of them.
+            TopologyError: fewer than two groups, an empty one, a node in two of them, or bridges that nothing could be
+                dropped between.
             UnsupportedError: neither libnftables nor the nft program is installed.
         """
         from pytest_netns.faults.partition import partition
@@ -81,7 +83,7 @@ class Troubled(Whole):
             or else when the lab is closed, which also cancels what is not due yet.
 
         Raises:
-            TopologyError: a time that is none, or an action that cannot be called.
+            TopologyError: no pairs, a time that is none, or an action that cannot be called.
         """
         with self._lock:
             self.check_open()
