@@ -422,7 +422,7 @@ def test_a_full_queue_drops_and_counts(pair: tuple[Host, Host, Link]) -> None:
         return link.a.impairment.counters.overflowed
 
     eventually(lambda: overflowed() >= 400, within=20 * SLOWNESS)  # some have passed meanwhile
-    assert overflowed() <= 500
+    assert overflowed() <= 520  # hosts send some frames unasked, neighbour discovery for one
 
 
 def test_what_the_relay_cannot_read_in_time_is_counted(
