@@ -850,6 +850,13 @@ def test_packets_of_a_tunnel_with_several_ends_are_not_said_to_be_let_through(ch
     assert "no nftables rule dropped it; the packets in which red:vx0 carries it were not looked at" in str(found)
 
 
+def test_a_router_that_has_crashed(chain: Chain) -> None:
+    chain.r2.crash()
+    found = why_no_ping(chain.red, chain.blue)
+    assert found.cause == "a fault of the test is in force: 'r2' has crashed"
+    assert found.node == "r2"
+
+
 def test_an_mtu_that_takes_ipv6_away(chain: Chain) -> None:
     there = at(chain.blue, 6)
     chain.links[1].set_mtu(1279)

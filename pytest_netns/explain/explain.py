@@ -88,7 +88,7 @@ def explain(lab: Lab, question: Question) -> Explanation:
         node, what = broken
         return _because(found, f"a fault of the test is in force: {what}", node.name, there.evidence)
     found.evidence += [f"in force: {each}" for each in lab.faults]
-    drops = _relevant(lab, question, seen, trace.drops)
+    drops = _relevant(lab, question, seen, there, trace.drops)
     for drop, what in drops:
         if what in _OURS:
             return _because(found, drop.cause(what), drop.node.name, [f"traced: {d.cause(w)}" for d, w in drops])
@@ -146,6 +146,8 @@ def _broken_on_purpose(lab: Lab, question: Question, there: Walk) -> tuple[Node,
     holders = [n for n in lab if not n.closed and n not in there.nodes and has_address(n, question.address)]
     way = [*(there.nodes or [question.node]), *holders[:1]]
     carried = [(outer.nodes, f"; {device} leads over it") for device, outer in there.carriers if outer is not None]
+    if there.fault is not None and there.fault.node in lab:  # a router that has crashed is where the way ends
+        carried.append(([*there.nodes, lab[there.fault.node]], ""))
     for fault in lab.faults:
         if (node := fault.stops(way, question.kind)) is not None:
             return node, str(fault)
@@ -219,7 +221,9 @@ def _names(lab: Lab, asker: Node) -> dict[str, str]:
 _OURS = ("the request", "the reply")
 
 
-def _relevant(lab: Lab, question: Question, seen: list[Sighting], drops: list[Drop]) -> list[tuple[Drop, str]]:
+def _relevant(
+    lab: Lab, question: Question, seen: list[Sighting], there: Walk, drops: list[Drop]
+) -> list[tuple[Drop, str]]:
     """The drops of packets that belong to the probe, with the role of each. Others are dropped for other reasons."""
     asked = {question.address, *(ip_address(s.destination) for s in seen if s.role == "request")}
     asking = {ip_address(s.source) for s in seen if s.role == "request"}
@@ -232,7 +236,9 @@ def _relevant(lab: Lab, question: Question, seen: list[Sighting], drops: list[Dr
         elif packet.neighbour:
             found.append((drop, "ARP" if packet.source is None else "neighbour discovery"))
         elif (device := carrier_of(lab, packet)) is not None:
-            found.append((drop, f"what {device} carries"))
+            # Other hosts send by tunnels too, unasked; the far end of this one does so for the probe if it replied.
+            if any(s.role == "reply" for s in seen) or any(device is each for each, _ in there.carriers):
+                found.append((drop, f"what {device} carries"))
         elif ports.isdisjoint(packet.ports):
             continue
         elif packet.destination in asked:

@@ -38,8 +38,9 @@ def deafness(lab: Lab, node: Node, out: Interface, hop: Address) -> Fault | None
     for drop in trace.drops:
         if drop.packet is not None and drop.packet.neighbour:
             return Fault(drop.cause(protocol), drop.node.name, evidence)
-        if drop.packet is not None and (device := carrier_of(lab, drop.packet)) is not None:
-            return Fault(drop.cause(f"what {device} carries"), drop.node.name, evidence)
+    for drop in trace.drops:
+        if drop.packet is not None and carrier_of(lab, drop.packet) == out:
+            return Fault(drop.cause(f"what {out} carries"), drop.node.name, evidence)
     if answered:
         return None
     return Fault(
