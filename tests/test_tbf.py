@@ -57,7 +57,7 @@ def test_it_is_chosen_for_a_rate_alone_where_there_is_no_netem(lab: Lab) -> None
         ({"rate": "10mbit", "delay": "1ms"}, "relay"),
         ({"rate": "20mbit"}, "tbf"),
         ({"rate": "20mbit", "seed": 1}, "relay"),
-        ({"loss": "1%"}, "relay"),
+        ({"loss": "0.0001%"}, "relay"),  # a ping must come through
     ):
         link.impair(**asked)  # type: ignore[arg-type]
         assert link.impairment is not None
