@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from conversation import address_of
 
 from pytest_netns import Host, Lab, Link, Router
-from pytest_netns.explain.explain import Explanation, explain
+from pytest_netns.explain.diagnosis import Explanation
+from pytest_netns.explain.explain import explain
 from pytest_netns.explain.questions import ping_question, tcp_question, udp_question
 from pytest_netns.lab.node import Node
 from pytest_netns.probe.destination import Destination

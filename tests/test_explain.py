@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 from collections.abc import Callable
 from socket import IPPROTO_ICMP
 
@@ -11,8 +12,12 @@ from conversation import listen
 from explaining import Chain, chain_in, why_no_datagram, why_no_ping, why_not_open
 
 from pytest_netns import Lab, eventually
-from pytest_netns.explain.explain import Explanation, explain
-from pytest_netns.explain.questions import Question, ping_question
+from pytest_netns.explain import checks
+from pytest_netns.explain.checks import CHECKS
+from pytest_netns.explain.diagnosis import Explanation
+from pytest_netns.explain.explain import explain
+from pytest_netns.explain.observation import observe
+from pytest_netns.explain.questions import Question, ping_question, tcp_question
 from pytest_netns.explain.rules import RuleTrace
 
 RULES = """
@@ -185,3 +190,18 @@ def test_the_conversation_is_drawn_as_it_was_when_asked_again(chain: Chain) -> N
     request = next(row for row in drawing if "echo-request" in row)
     assert "x" in request.partition("IP /")[0]  # it is lost on the way
     assert str(why_no_ping(chain.red, "203.0.113.1")).count("asked again:") == 0  # nothing was sent: nothing to draw
+
+
+def test_every_check_is_in_the_list_with_a_reason() -> None:
+    listed = {check.__module__ for check, reason in CHECKS if reason}
+    assert listed == {f"{checks.__name__}.{module.name}" for module in pkgutil.iter_modules(checks.__path__)}
+
+
+def test_an_observation_tells_which_rule_dropped_the_packet_and_how_far_it_came(chain: Chain) -> None:
+    chain.r2.nft("table inet fw { chain forward { type filter hook forward priority 0; tcp dport 80 drop; }; }")
+    seen = observe(chain.lab, tcp_question(chain.red, chain.red.tcp(chain.blue, 80, timeout=0.05)))
+    assert seen.dropped is not None
+    drop, what = seen.dropped
+    assert (drop.node, drop.rule, what) == (chain.r2, "tcp dport 80 drop", "the request")
+    assert seen.reached == ["red", "r1", "r2"]
+    assert str(seen.last_seen) == "the request arrived at r2:eth0"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pytest_netns.errors import NetnsError
 from pytest_netns.explain.carriers import carrier_of, protocols
+from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.rules import RuleTrace
-from pytest_netns.explain.walk import Fault, Walk
+from pytest_netns.explain.walk import Walk
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.rtnetlink import Address
 from pytest_netns.lab.lab import Lab
@@ -16,7 +17,7 @@ _PATIENCE = 0.1
 _UNANSWERED = ("FAILED", "INCOMPLETE")
 
 
-def deaf_neighbour(lab: Lab, way: Walk) -> Fault | None:
+def deaf_neighbour(lab: Lab, way: Walk) -> Diagnosis | None:
     """The first next hop on a way that the kernel's question has not reached, asked once more."""
     for node, out, hop in way.hops:
         states = [n.state for n in node.neighbours() if (n.address, n.interface) == (hop, out.name)]
@@ -25,7 +26,7 @@ def deaf_neighbour(lab: Lab, way: Walk) -> Fault | None:
     return None
 
 
-def deafness(lab: Lab, node: Node, out: Interface, hop: Address) -> Fault | None:
+def deafness(lab: Lab, node: Node, out: Interface, hop: Address) -> Diagnosis | None:
     """Why nobody answers, though somebody on the link has the address; None if now somebody does."""
     protocol = "ARP" if hop.version == 4 else "neighbour discovery"
     with RuleTrace(lab, protocols(lab)) as trace:
@@ -37,12 +38,12 @@ def deafness(lab: Lab, node: Node, out: Interface, hop: Address) -> Fault | None
     evidence = [f"{node.name}: ip neighbour show {hop}: unanswered before, {'answered' if answered else 'and'} now"]
     for drop in trace.drops:
         if drop.packet is not None and drop.packet.neighbour:
-            return Fault(drop.cause(protocol), drop.node.name, evidence)
+            return Diagnosis(drop.cause(protocol), drop.node.name, evidence)
     for drop in trace.drops:
         if drop.packet is not None and carrier_of(lab, drop.packet) == out:
-            return Fault(drop.cause(f"what {out} carries"), drop.node.name, evidence)
+            return Diagnosis(drop.cause(f"what {out} carries"), drop.node.name, evidence)
     if answered:
         return None
-    return Fault(
+    return Diagnosis(
         f"{protocol} on {out} for {hop} is unanswered, though a node on that link has the address", node.name, evidence
     )

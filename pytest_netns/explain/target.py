@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.questions import Question
 from pytest_netns.explain.sighting import Sighting
-from pytest_netns.explain.walk import Fault, Flow, rp_filter_fault
+from pytest_netns.explain.walk import Flow, rp_filter_fault
 from pytest_netns.kernel.listeners import Transport, listeners
 from pytest_netns.lab.node import Node
 from pytest_netns.process import Process, exit_words
@@ -18,7 +19,7 @@ def arrival(seen: list[Sighting], target: Node) -> Sighting | None:
     return next((s for s in of_target if not s.frame.outgoing), None)
 
 
-def target_fault(question: Question, target: Node, seen: list[Sighting]) -> Fault | None:
+def target_fault(question: Question, target: Node, seen: list[Sighting]) -> Diagnosis | None:
     """What is wrong at the node that the request reaches."""
     arrived = arrival(seen, target)
     if arrived is not None and (place := target.interfaces.get(arrived.frame.interface)) is not None:
@@ -35,14 +36,16 @@ def replied(seen: list[Sighting], target: Node) -> bool:
     return any(s.role == "reply" and s.frame.node == target.name for s in seen)
 
 
-def _echo_fault(question: Question, target: Node) -> Fault | None:
+def _echo_fault(question: Question, target: Node) -> Diagnosis | None:
     name = "net.ipv4.icmp_echo_ignore_all" if question.address.version == 4 else "net.ipv6.icmp.echo_ignore_all"
     if target.sysctl.get(name) == "1":
-        return Fault(f"{target.name!r} ignores echo requests: {name} is 1", target.name, [f"{target.name}: {name} = 1"])
+        return Diagnosis(
+            f"{target.name!r} ignores echo requests: {name} is 1", target.name, [f"{target.name}: {name} = 1"]
+        )
     return None
 
 
-def _port_fault(question: Question, target: Node, arrived: Sighting | None) -> Fault | None:
+def _port_fault(question: Question, target: Node, arrived: Sighting | None) -> Diagnosis | None:
     protocol: Transport = "tcp" if question.kind == "tcp" else "udp"
     there = listeners(target.fd, protocol)
     address, port = question.address, question.port
@@ -58,7 +61,7 @@ def _port_fault(question: Question, target: Node, arrived: Sighting | None) -> F
     others = takers or [listener for listener in there if listener.port == port]
     if others:
         bound = ", ".join(str(listener.address) for listener in others)
-        return Fault(
+        return Diagnosis(
             f"the server on {protocol} port {port} of {target.name!r} is bound to {bound} only, not to {address}",
             target.name,
             evidence,
@@ -66,23 +69,23 @@ def _port_fault(question: Question, target: Node, arrived: Sighting | None) -> F
     what = ", ".join(map(str, there)) or "nothing does on any port"
     if dead:
         process = dead[-1]
-        return Fault(
+        return Diagnosis(
             f"nothing listens on {protocol} port {port} of {target.name!r}; its process {process.argv[0]!r} is dead "
             f"({exit_words(process.returncode)})",
             target.name,
             evidence,
         )
-    return Fault(
+    return Diagnosis(
         f"nothing listens on {protocol} port {port} of {target.name!r} (listening: {what})", target.name, evidence
     )
 
 
-def silence(question: Question, target: Node, seen: list[Sighting]) -> Fault | None:
+def silence(question: Question, target: Node, seen: list[Sighting]) -> Diagnosis | None:
     """Whether a datagram got there, to somebody who says nothing."""
     arrived = arrival(seen, target)
     if question.kind != "udp" or arrived is None or replied(seen, target):
         return None
-    return Fault(
+    return Diagnosis(
         f"the datagram arrives at {target.name!r}, where something listens on udp port {arrived.ports[1]} and does not "
         "answer",
         target.name,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pytest_netns.devices.device import Device
 from pytest_netns.devices.tunnels import TUNNELS
 from pytest_netns.errors import KernelError, NetnsError
+from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach
 from pytest_netns.interface import Interface
 from pytest_netns.kernel.rtnetlink import LEAST_OF_IPV6, Address
@@ -33,21 +34,6 @@ class Flow:
 
 
 @dataclass(slots=True)
-class Fault:
-    """Why a packet does not go on.
-
-    Attributes:
-        cause: one sentence with the node's name.
-        node: name of the node where it is.
-        evidence: lines that show it.
-    """
-
-    cause: str
-    node: str
-    evidence: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
 class Walk:
     """The way of a packet as the tables have it.
 
@@ -63,7 +49,7 @@ class Walk:
 
     nodes: list[Node] = field(default_factory=list)
     arrived: Node | None = None
-    fault: Fault | None = None
+    fault: Diagnosis | None = None
     evidence: list[str] = field(default_factory=list)
     duplicates: list[Interface] = field(default_factory=list)
     hops: list[tuple[Node, Interface, Address]] = field(default_factory=list)
@@ -114,11 +100,11 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
     """To the next node; None if that fails, with the fault noted."""
     out = node.interfaces.get(route.interface or "")
     if out is None:
-        found.fault = Fault(f"{node.name!r} has a {route.kind} route for {flow.destination}: {route}", node.name)
+        found.fault = Diagnosis(f"{node.name!r} has a {route.kind} route for {flow.destination}: {route}", node.name)
         return None
     reason = down_reason(out)
     if reason is not None:
-        found.fault = Fault(reason, node.name, [f"{out}: {out.state.operstate}"])
+        found.fault = Diagnosis(reason, node.name, [f"{out}: {out.state.operstate}"])
         return None
     hop = route.gateway or flow.destination
     found.fault = _underlay_fault(lab, node, out, found)
@@ -139,7 +125,7 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
     return None if found.fault is not None else (owner.node, owner)
 
 
-def _underlay_fault(lab: Lab, node: Node, out: Interface, found: Walk) -> Fault | None:
+def _underlay_fault(lab: Lab, node: Node, out: Interface, found: Walk) -> Diagnosis | None:
     """What is wrong below a device: with the link that it lies upon, or with the way to the far end of a tunnel."""
     device = next((each for each in node.devices if each == out), None) if isinstance(node, DeviceOwner) else None
     if device is None:
@@ -150,7 +136,7 @@ def _underlay_fault(lab: Lab, node: Node, out: Interface, found: Walk) -> Fault 
             within = reach(lab, device.lower)
             reason = within.obstacles[0].cause if within.obstacles and not within.members else None
         if reason is not None:
-            return Fault(f"{out} ({device.kind}) lies upon {device.lower}: {reason}", node.name)
+            return Diagnosis(f"{out} ({device.kind}) lies upon {device.lower}: {reason}", node.name)
     if device.kind in TUNNELS and device.remote is None:
         found.carriers.append((device, None))
     if device.remote is not None:
@@ -158,16 +144,18 @@ def _underlay_fault(lab: Lab, node: Node, out: Interface, found: Walk) -> Fault 
         found.carriers.append((device, way))
         if way.fault is not None:
             evidence = [*way.evidence, *way.fault.evidence]
-            return Fault(f"{out} ({device.kind}) leads to {device.remote}: {way.fault.cause}", way.fault.node, evidence)
+            return Diagnosis(
+                f"{out} ({device.kind}) leads to {device.remote}: {way.fault.cause}", way.fault.node, evidence
+            )
     return None
 
 
-def _size_fault(node: Node, out: Interface, to: Interface, flow: Flow, sender: bool) -> Fault | None:
+def _size_fault(node: Node, out: Interface, to: Interface, flow: Flow, sender: bool) -> Diagnosis | None:
     """Whether a packet is too large for an interface, or its fragments for the one at the far end."""
     mtu, far = out.mtu, to.mtu
     whole = flow.df or (flow.destination.version == 6 and not sender)
     if flow.size > mtu and whole:
-        return Fault(
+        return Diagnosis(
             f"the packet has {flow.size} bytes and may not be fragmented, and the mtu of {out.name!r} of {node.name!r} "
             f"is {mtu}",
             node.name,
@@ -175,7 +163,7 @@ def _size_fault(node: Node, out: Interface, to: Interface, flow: Flow, sender: b
         )
     # is_skb_forwardable() lets a VLAN tag more than the mtu pass
     if min(flow.size, mtu) > far + _VLAN_TAG:
-        return Fault(
+        return Diagnosis(
             f"{out} sends packets of up to {mtu} bytes (its mtu), and the mtu of {to.name!r} of {to.node.name!r} is "
             f"{far}: larger ones are lost without a word",
             to.node.name,
@@ -184,12 +172,12 @@ def _size_fault(node: Node, out: Interface, to: Interface, flow: Flow, sender: b
     return None
 
 
-def _wrong_neighbour(node: Node, out: Interface, hop: Address, owners: list[Interface]) -> Fault | None:
+def _wrong_neighbour(node: Node, out: Interface, hop: Address, owners: list[Interface]) -> Diagnosis | None:
     """Whether the node takes somebody else for its next hop."""
     macs = [owner.mac for owner in owners]
     for known in node.neighbours():
         if (known.address, known.interface) == (hop, out.name) and known.mac is not None and known.mac not in macs:
-            return Fault(
+            return Diagnosis(
                 f"{node.name!r} sends to the wrong MAC address: its neighbour table has {known.mac} ({known.state}) "
                 f"for {hop}, and {owners[0]} has {macs[0]}",
                 node.name,
@@ -198,7 +186,7 @@ def _wrong_neighbour(node: Node, out: Interface, hop: Address, owners: list[Inte
     return None
 
 
-def _unanswered(lab: Lab, node: Node, out: Interface, hop: Address, within: Reach, gateway: bool) -> Fault:
+def _unanswered(lab: Lab, node: Node, out: Interface, hop: Address, within: Reach, gateway: bool) -> Diagnosis:
     protocol = "ARP" if hop.version == 4 else "neighbour discovery"
     states = [f"{n.address} {n.state}" for n in node.neighbours() if n.address == hop]
     evidence = [f"{node.name}: ip neighbour show {hop}: {', '.join(states) or 'nothing'}"]
@@ -206,37 +194,37 @@ def _unanswered(lab: Lab, node: Node, out: Interface, hop: Address, within: Reac
     for holder in holders:
         obstacle = within.obstacle_to(holder)
         if obstacle is not None:
-            return Fault(obstacle.cause, obstacle.node, evidence)
+            return Diagnosis(obstacle.cause, obstacle.node, evidence)
     role = "the next hop" if gateway else "the destination"
     asked = f"{protocol} on {out} for {hop}, {role}, is unanswered"
     if not holders:
         blocked = f"; out of reach: {'; '.join(o.cause for o in within.obstacles)}" if within.obstacles else ""
-        return Fault(f"{asked}: nobody in the lab has that address{blocked}", node.name, evidence)
+        return Diagnosis(f"{asked}: nobody in the lab has that address{blocked}", node.name, evidence)
     if not within.members and within.obstacles:
-        return Fault(within.obstacles[0].cause, within.obstacles[0].node, evidence)
+        return Diagnosis(within.obstacles[0].cause, within.obstacles[0].node, evidence)
     holder = holders[0]
     if not connected(lab, node, holder):
-        return Fault(
+        return Diagnosis(
             f"{node.name!r} and {holder.name!r} are not connected: there is no chain of links between them",
             node.name,
             evidence,
         )
     places = ", ".join(f"{i}" for n, i in holder.interfaces.items() if n != "lo") or "no interface"
-    return Fault(f"{asked}: {holder.name!r} has it, but is not on that link ({places})", node.name, evidence)
+    return Diagnosis(f"{asked}: {holder.name!r} has it, but is not on that link ({places})", node.name, evidence)
 
 
-def link_fault(lab: Lab, node: Node, out: Interface, address: Address) -> Fault | None:
+def link_fault(lab: Lab, node: Node, out: Interface, address: Address) -> Diagnosis | None:
     """Why nobody answers for an address on the link of an interface; None if somebody should."""
     reason = down_reason(out)
     if reason is not None:
-        return Fault(reason, node.name, [f"{out}: {out.state.operstate}"])
+        return Diagnosis(reason, node.name, [f"{out}: {out.state.operstate}"])
     within = reach(lab, out)
     if within.owners(address):
         return None
     return _unanswered(lab, node, out, address, within, gateway=False)
 
 
-def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Fault:
+def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Diagnosis:
     destination = flow.destination
     evidence = [f"{node.name}: ip route get {destination}: {error.detail or os.strerror(error.errno)}"]
     refusing = [
@@ -248,43 +236,43 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Fault:
     ]
     if refusing:
         best = max(refusing, key=lambda r: r.destination.prefixlen)
-        return Fault(f"{node.name!r} has a {best.kind} route for {destination}: {best}", node.name, evidence)
+        return Diagnosis(f"{node.name!r} has a {best.kind} route for {destination}: {best}", node.name, evidence)
     own = [a for a in node.addresses() if not a.is_link_local]
     evidence += [f"{node.name}: addresses {', '.join(map(str, own)) or 'none'}"]
     evidence += [f"{node.name}: {route}" for route in node.routes() if route.destination.version == destination.version]
     for interface in node.interfaces.values():
         if interface.name != "lo" and (reason := down_reason(interface)) is not None:
-            return Fault(reason, node.name, evidence)
+            return Diagnosis(reason, node.name, evidence)
     if destination.version == 6:
         for interface in node.interfaces.values():
             if interface.mtu < LEAST_OF_IPV6:
-                return Fault(
+                return Diagnosis(
                     f"{interface} has no IPv6: its mtu is {interface.mtu}, and IPv6 needs {LEAST_OF_IPV6} bytes "
                     "(RFC 8200 section 5)",
                     node.name,
                     evidence,
                 )
     if not any(a.version == destination.version for a in own):
-        return Fault(f"{node.name!r} has no IPv{destination.version} address", node.name, evidence)
+        return Diagnosis(f"{node.name!r} has no IPv{destination.version} address", node.name, evidence)
     holders = [other for other in lab if other is not node and has_address(other, destination)]
     for interface in node.interfaces.values():
         for member in reach(lab, interface).members:
             if member.node in holders:
                 theirs = next(a for a in member.node.addresses() if a.ip == destination)
                 mine = ", ".join(str(a) for a in own if a.version == destination.version)
-                return Fault(
+                return Diagnosis(
                     f"{node.name!r} ({mine}) and {member.node.name!r} ({theirs}) are on one link but in different "
                     f"subnets, and {node.name!r} has no route to {destination}",
                     node.name,
                     evidence,
                 )
     if holders and not connected(lab, node, holders[0]):
-        return Fault(
+        return Diagnosis(
             f"{node.name!r} and {holders[0].name!r} are not connected: there is no chain of links between them",
             node.name,
             evidence,
         )
-    return Fault(f"{node.name!r} has no route to {destination}", node.name, evidence)
+    return Diagnosis(f"{node.name!r} has no route to {destination}", node.name, evidence)
 
 
 def _sysctl(node: Node, name: str) -> int:
@@ -294,12 +282,12 @@ def _sysctl(node: Node, name: str) -> int:
         return 0
 
 
-def _forwarding_fault(node: Node, entered_by: Interface, flow: Flow) -> Fault | None:
+def _forwarding_fault(node: Node, entered_by: Interface, flow: Flow) -> Diagnosis | None:
     version = flow.destination.version
     whole = "net.ipv4.ip_forward" if version == 4 else "net.ipv6.conf.all.forwarding"
     deciding = f"net/ipv4/conf/{entered_by.name}/forwarding" if version == 4 else whole
     if not _sysctl(node, deciding):
-        return Fault(
+        return Diagnosis(
             f"{node.name!r} does not forward IPv{version}: {whole} is {_sysctl(node, whole)}",
             node.name,
             [
@@ -310,7 +298,7 @@ def _forwarding_fault(node: Node, entered_by: Interface, flow: Flow) -> Fault | 
     return rp_filter_fault(node, entered_by, flow)
 
 
-def rp_filter_fault(node: Node, entered_by: Interface, flow: Flow) -> Fault | None:
+def rp_filter_fault(node: Node, entered_by: Interface, flow: Flow) -> Diagnosis | None:
     """Whether a node drops a packet because it would send to its source by another interface (RFC 3704)."""
     if flow.destination.version != 4 or flow.source is None:
         return None
@@ -325,24 +313,24 @@ def rp_filter_fault(node: Node, entered_by: Interface, flow: Flow) -> Fault | No
     if back is not None and (value == 2 or back.interface == entered_by.name):
         return None
     way = f"its route back is {back}" if back else "it has no route back"
-    return Fault(
+    return Diagnosis(
         f"rp_filter={value} on {entered_by} drops packets from {flow.source}: {way}",
         node.name,
         [f"{node.name}: sysctl net.ipv4.conf.{entered_by.name}.rp_filter = {of_interface}"],
     )
 
 
-def _ttl_fault(node: Node, flow: Flow, found: Walk) -> Fault:
+def _ttl_fault(node: Node, flow: Flow, found: Walk) -> Diagnosis:
     if found.nodes.index(node) < len(found.nodes) - 1:
         return _loop_fault(found)
     way = " -> ".join(n.name for n in found.nodes)
-    return Fault(
+    return Diagnosis(
         f"the time to live of {flow.ttl} is used up at {node.name!r}, after {way}", node.name, list(found.evidence)
     )
 
 
-def _loop_fault(found: Walk) -> Fault:
+def _loop_fault(found: Walk) -> Diagnosis:
     """The way has come back to a node: the loop is what lies between its last two visits."""
     *before, last = [node.name for node in found.nodes]
     since = len(before) - 1 - before[::-1].index(last)
-    return Fault(f"routing loop: {' -> '.join([*before[since:], last])}", last, list(found.evidence))
+    return Diagnosis(f"routing loop: {' -> '.join([*before[since:], last])}", last, list(found.evidence))

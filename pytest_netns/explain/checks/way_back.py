@@ -1,0 +1,24 @@
+"""The request arrives, and the reply does not come back."""
+
+from __future__ import annotations
+
+from pytest_netns.explain.conditions import as_delay
+from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.neighbours import deaf_neighbour
+from pytest_netns.explain.observation import Observation
+
+
+def check(observation: Observation) -> Diagnosis | None:
+    """Where the way of the reply ends by the tables, or whose next hop is silent."""
+    back = observation.back
+    if back is None or observation.target is None:
+        return None
+    fault = back.fault or deaf_neighbour(observation.lab, back)
+    if fault is None:
+        return None
+    late = as_delay(observation.impaired, rates=False) if fault is not back.fault else ""
+    return Diagnosis(
+        f"the request reaches {observation.target.name!r}, and its reply does not come back: {fault.cause}{late}",
+        fault.node,
+        [*back.evidence, *fault.evidence],
+    )

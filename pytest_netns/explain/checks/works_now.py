@@ -1,0 +1,21 @@
+"""It was answered when it was asked again."""
+
+from __future__ import annotations
+
+from pytest_netns.explain.conditions import as_cause, as_delay
+from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.observation import Observation
+
+#: How the cause begins.
+WORKS_NOW = "it works now"
+
+
+def check(observation: Observation) -> Diagnosis | None:
+    """Whether it works now, and whether impairments may be why it did not."""
+    if not observation.answered:
+        return None
+    impaired = observation.impaired
+    if not impaired:
+        return Diagnosis(f"{WORKS_NOW}: asked again, it was answered at once", observation.question.node.name)
+    cause = as_cause(impaired) or f"{WORKS_NOW}: asked again, it was answered{as_delay(impaired)}"
+    return Diagnosis(cause, impaired[0].interface.node.name)
