@@ -8,7 +8,7 @@ from statistics import median
 
 from pytest_netns import Host, Lab
 from pytest_netns.impair.impairment import Engine
-from pytest_netns.kernel.features import feature
+from pytest_netns.kernel.features.features import feature
 
 SECONDS = 3
 _PINGS = 500

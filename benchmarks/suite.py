@@ -54,7 +54,7 @@ _IMPORTED = """
 import sys
 import pytest
 pytest.main(["-q", "-p", "no:cacheprovider", sys.argv[1]])
-heavy = [name for name in ("pyroute2", "scapy", "pytest_netns.namespace") if name in sys.modules]
+heavy = [name for name in ("pyroute2", "scapy", "pytest_netns.stack.namespace") if name in sys.modules]
 print("imported:", " ".join(heavy) or "none of them")
 """
 
@@ -89,7 +89,7 @@ class Sessions:
         """All that a session takes, start-up included, shared out to its tests. No other plugin is loaded."""
         argv = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"test_{name}.py"]
         if name == "ours":
-            argv += ["-p", "pytest_netns.plugin"]
+            argv += ["-p", "pytest_netns.plugin.hooks"]
 
         def session() -> Laps:
             start = time.perf_counter()

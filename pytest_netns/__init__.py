@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     )
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.frame import Frame
-    from pytest_netns.devices.device import Device, Master
-    from pytest_netns.devices.stacked import Bond, Vrf
+    from pytest_netns.devices.builder import Device, Master
+    from pytest_netns.devices.masters import Bond, Vrf
     from pytest_netns.devices.tunnels import Vxlan
     from pytest_netns.devices.tuntap import Tap, Tun
     from pytest_netns.devices.wireguard import WireGuard
@@ -47,26 +47,21 @@ if TYPE_CHECKING:
         UnsupportedError,
         WaitTimeout,
     )
-    from pytest_netns.factories import LabFactory, NamespaceFactory
     from pytest_netns.faults.block import Block
     from pytest_netns.faults.crash import Crash
-    from pytest_netns.faults.fault import Fault
     from pytest_netns.faults.freeze import Freeze
     from pytest_netns.faults.partition import Partition
     from pytest_netns.faults.schedule import Schedule
     from pytest_netns.impair import presets
     from pytest_netns.impair.impairment import ActiveImpairment, Impairment
-    from pytest_netns.interface import Interface
     from pytest_netns.kernel.sandbox import enter as enter_sandbox
     from pytest_netns.lab.bridge import Bridge
+    from pytest_netns.lab.factories import LabFactory, NamespaceFactory
     from pytest_netns.lab.host import Host
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.link import Link
-    from pytest_netns.lab.node import Node
     from pytest_netns.lab.router import Router
-    from pytest_netns.namespace import Namespace
     from pytest_netns.probe.arp import ArpResult
-    from pytest_netns.probe.destination import Destination
     from pytest_netns.probe.dns import DnsResult
     from pytest_netns.probe.matrix import PingMatrix
     from pytest_netns.probe.path_mtu import PathMtuResult
@@ -75,45 +70,50 @@ if TYPE_CHECKING:
     from pytest_netns.probe.throughput import LossResult, ThroughputResult
     from pytest_netns.probe.trace import TraceResult
     from pytest_netns.probe.udp import UdpResult
-    from pytest_netns.process import Process
+    from pytest_netns.process.process import Process
     from pytest_netns.report.state import describe
+    from pytest_netns.stack.destination import Destination
+    from pytest_netns.stack.interface import Interface
+    from pytest_netns.stack.namespace import Namespace
+    from pytest_netns.topology.fault import Fault
+    from pytest_netns.topology.node import Node
 
 _HOME = {
     "ActiveImpairment": "pytest_netns.impair.impairment",
     "ArpResult": "pytest_netns.probe.arp",
     "Block": "pytest_netns.faults.block",
-    "Bond": "pytest_netns.devices.stacked",
+    "Bond": "pytest_netns.devices.masters",
     "Bridge": "pytest_netns.lab.bridge",
     "Capture": "pytest_netns.capture.capture",
     "CommandError": "pytest_netns.errors",
     "Crash": "pytest_netns.faults.crash",
-    "Destination": "pytest_netns.probe.destination",
-    "Device": "pytest_netns.devices.device",
+    "Destination": "pytest_netns.stack.destination",
+    "Device": "pytest_netns.devices.builder",
     "DnsResult": "pytest_netns.probe.dns",
-    "Fault": "pytest_netns.faults.fault",
+    "Fault": "pytest_netns.topology.fault",
     "Frame": "pytest_netns.capture.frame",
     "Freeze": "pytest_netns.faults.freeze",
     "Host": "pytest_netns.lab.host",
     "Impairment": "pytest_netns.impair.impairment",
-    "Interface": "pytest_netns.interface",
+    "Interface": "pytest_netns.stack.interface",
     "KernelError": "pytest_netns.errors",
     "Lab": "pytest_netns.lab.lab",
-    "LabFactory": "pytest_netns.factories",
+    "LabFactory": "pytest_netns.lab.factories",
     "Link": "pytest_netns.lab.link",
     "LossResult": "pytest_netns.probe.throughput",
-    "Master": "pytest_netns.devices.device",
-    "Namespace": "pytest_netns.namespace",
-    "NamespaceFactory": "pytest_netns.factories",
+    "Master": "pytest_netns.devices.builder",
+    "Namespace": "pytest_netns.stack.namespace",
+    "NamespaceFactory": "pytest_netns.lab.factories",
     "NetnsError": "pytest_netns.errors",
     "NetnsWarning": "pytest_netns.errors",
-    "Node": "pytest_netns.lab.node",
+    "Node": "pytest_netns.topology.node",
     "Partition": "pytest_netns.faults.partition",
     "PathMtuResult": "pytest_netns.probe.path_mtu",
     "PingMatrix": "pytest_netns.probe.matrix",
     "PingResult": "pytest_netns.probe.ping",
     "PrivilegeError": "pytest_netns.errors",
     "ProbeFailure": "pytest_netns.errors",
-    "Process": "pytest_netns.process",
+    "Process": "pytest_netns.process.process",
     "ProcessDied": "pytest_netns.errors",
     "Router": "pytest_netns.lab.router",
     "RttStatistics": "pytest_netns.probe.ping",
@@ -126,7 +126,7 @@ _HOME = {
     "Tun": "pytest_netns.devices.tuntap",
     "UdpResult": "pytest_netns.probe.udp",
     "UnsupportedError": "pytest_netns.errors",
-    "Vrf": "pytest_netns.devices.stacked",
+    "Vrf": "pytest_netns.devices.masters",
     "Vxlan": "pytest_netns.devices.tunnels",
     "WaitTimeout": "pytest_netns.errors",
     "WireGuard": "pytest_netns.devices.wireguard",

@@ -10,7 +10,7 @@ from pytest_netns.errors import NetnsError
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
-    from pytest_netns.doctor import report
+    from pytest_netns.cli.doctor import report
 
     text, status = report(json_=arguments.json)
     print(text)
@@ -18,7 +18,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _reap(_: argparse.Namespace) -> int:
-    from pytest_netns.kernel.published import reap
+    from pytest_netns.kernel.netns.publish import reap
 
     for line in reap() or ["nothing to remove"]:
         print(line)
@@ -26,7 +26,7 @@ def _reap(_: argparse.Namespace) -> int:
 
 
 def _shell(arguments: argparse.Namespace) -> int:
-    from pytest_netns import shell
+    from pytest_netns.cli import shell
 
     entries = shell.nodes(arguments.pid)
     if arguments.node is None or arguments.list:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from pytest_netns.kernel.listeners import WAITING, Transport, listeners
+from pytest_netns.kernel.netlink.sock_diag import WAITING, Transport, listeners
 
 
 class Candidate(Protocol):

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from slowness import patient
 
 from pytest_netns import Interface, Namespace
-from pytest_netns.kernel.tables import Route
+from pytest_netns.kernel.netlink.tables import Route
 
 Address = IPv4Address | IPv6Address
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_netns import TopologyError
-from pytest_netns.lab.addressing import AddressPlan, Segment, Subnet
+from pytest_netns.topology.addressing import AddressPlan, Segment, Subnet
 
 networks4 = st.builds(
     lambda value, prefix: IPv4Network((value >> (32 - prefix) << (32 - prefix), prefix)),

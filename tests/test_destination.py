@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from pytest_netns import Lab, TopologyError
-from pytest_netns.probe.destination import resolve
+from pytest_netns.stack.destination import resolve
 
 
 def test_a_node_is_its_address_on_a_common_subnet(lab: Lab) -> None:

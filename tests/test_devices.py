@@ -20,11 +20,12 @@ from pytest_netns import (
     assert_ping,
 )
 from pytest_netns.devices import kinds
-from pytest_netns.devices.device import Device
-from pytest_netns.kernel import linkinfo, protocols
-from pytest_netns.kernel.features import DEVICES, Feature, feature
-from pytest_netns.kernel.netlink import attributes
-from pytest_netns.kernel.tables import decode_link
+from pytest_netns.devices.builder import Device
+from pytest_netns.kernel.features import socket_families as protocols
+from pytest_netns.kernel.features.features import DEVICES, Feature, feature
+from pytest_netns.kernel.netlink import linkinfo
+from pytest_netns.kernel.netlink.socket import attributes
+from pytest_netns.kernel.netlink.tables import decode_link
 
 QUICK = 0.5
 
@@ -545,7 +546,7 @@ def test_without_the_kind_the_module_is_named(pair: tuple[Host, Host], monkeypat
     red, _ = pair
     monkeypatch.setitem(DEVICES, "nothing", "some_module")
     monkeypatch.setattr(linkinfo, "OPTIONS", {**linkinfo.OPTIONS, "nothing": {}})
-    from pytest_netns.devices.device import Maker, Wanted
+    from pytest_netns.devices.builder import Maker, Wanted
 
     with pytest.raises(
         UnsupportedError,
@@ -615,7 +616,7 @@ def test_a_request_reads_as_its_command() -> None:
 
 def test_ports_of_other_masters_have_no_state_of_a_bridge() -> None:
     """A VRF's member carries its table where a bridge's port carries its state."""
-    from pytest_netns.kernel.netlink import attribute
+    from pytest_netns.kernel.netlink.socket import attribute
 
     def link(slave_kind: bytes) -> bytes:
         info = attribute(4, slave_kind) + attribute(5, attribute(1, b"\3\0\0\0"))

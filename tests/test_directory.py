@@ -11,12 +11,12 @@ from contextlib import closing
 import pytest
 
 from pytest_netns import Lab, Namespace
+from pytest_netns.cli.shell import choose
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel import directory
-from pytest_netns.kernel.directory import Entry, nodes_of, with_descendants
-from pytest_netns.pause import chosen
-from pytest_netns.shell import choose
-from pytest_netns.terminal import shell
+from pytest_netns.kernel.netns import registry as directory
+from pytest_netns.kernel.netns.registry import Entry, nodes_of, with_descendants
+from pytest_netns.plugin.pause import chosen
+from pytest_netns.process.terminal import shell
 
 pytestmark = pytest.mark.usefixtures("lab_factory")
 
@@ -70,7 +70,7 @@ def test_it_does_not_grow_when_all_nodes_go() -> None:
     script = """
 import os
 from pytest_netns import Namespace, enter_sandbox
-from pytest_netns.kernel import directory
+from pytest_netns.kernel.netns import registry as directory
 enter_sandbox()
 sizes = []
 for turn in range(4):

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from pytest_netns import doctor
-from pytest_netns.doctor import Finding
+from pytest_netns.cli import doctor
+from pytest_netns.cli.doctor import Finding
 from pytest_netns.errors import PrivilegeError
 from pytest_netns.kernel import sandbox
-from pytest_netns.kernel.features import feature, known
+from pytest_netns.kernel.features.features import feature, known
 
 COMMAND = (sys.executable, "-m", "pytest_netns", "doctor")
 

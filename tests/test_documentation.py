@@ -50,7 +50,7 @@ import yaml
 from slowness import SLOWNESS, patient
 
 import pytest_netns
-from pytest_netns import session, settings
+from pytest_netns.plugin import session, settings
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -16,15 +16,15 @@ import pytest
 
 import pytest_netns
 from pytest_netns import Interface, Lab, LabFactory, Link, Namespace, NamespaceFactory, Node
-from pytest_netns.devices.device import Master
+from pytest_netns.assertions import probe_options as options
+from pytest_netns.devices.builder import Master
 from pytest_netns.faults.schedule import Done
 from pytest_netns.impair.impairment import Counters
 from pytest_netns.impair.options import ImpairOptions, LinkImpairOptions
-from pytest_netns.kernel.tables import ForwardingEntry, LinkState, Neighbour, Route, Vlan
-from pytest_netns.kernel.wireguard import Peer
-from pytest_netns.lab.names import Names
+from pytest_netns.kernel.netlink.tables import ForwardingEntry, LinkState, Neighbour, Route, Vlan
+from pytest_netns.kernel.netlink.wireguard_genl import Peer
+from pytest_netns.lab.name_resolution import Names
 from pytest_netns.lab.nat import Counter, ForwardRule, MasqueradeRule
-from pytest_netns.probe import options
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.trace import Hop
 

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_netns import Namespace
-from pytest_netns.kernel import features, protocols
-from pytest_netns.kernel.features import DEVICES, QDISCS, feature
-from pytest_netns.kernel.nft_features import NFT
-from pytest_netns.kernel.traffic_control import ACTIONS, CLASSIFIERS
+from pytest_netns.kernel.features import features
+from pytest_netns.kernel.features import socket_families as protocols
+from pytest_netns.kernel.features.features import DEVICES, QDISCS, feature
+from pytest_netns.kernel.features.nft import NFT
+from pytest_netns.kernel.features.qdiscs import ACTIONS, CLASSIFIERS
 
 
 @pytest.fixture(autouse=True)

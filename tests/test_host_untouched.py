@@ -75,8 +75,8 @@ def files_of_home() -> dict[str, str]:
 
 def test_the_monitor_hears_of_an_interface_that_is_made() -> None:
     with a_home() as monitor:
-        from pytest_netns.kernel.netlink import NetlinkSocket
-        from pytest_netns.kernel.rtnetlink import bridge
+        from pytest_netns.kernel.netlink.rtnetlink import bridge
+        from pytest_netns.kernel.netlink.socket import NetlinkSocket
 
         link = NetlinkSocket("home")
         link.batch([bridge("seen", 0, b"\x02\0\0\0\0\x01")])

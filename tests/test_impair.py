@@ -34,7 +34,7 @@ from pytest_netns import (
     presets,
 )
 from pytest_netns.impair.impairment import Engine
-from pytest_netns.kernel.features import feature
+from pytest_netns.kernel.features.features import feature
 
 #: Standard deviations.
 SURE = 4.5

@@ -8,7 +8,7 @@ import pytest
 from slowness import patient
 
 from pytest_netns import Bridge, Host, Interface, KernelError, Lab, Namespace, TopologyError, WaitTimeout
-from pytest_netns.kernel.tables import is_link_local
+from pytest_netns.kernel.netlink.tables import is_link_local
 
 
 def test_what_it_shows_is_what_ip_shows(veth_pair: tuple[Host, Host]) -> None:

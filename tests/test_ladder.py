@@ -11,7 +11,7 @@ from scapy.layers.l2 import ARP, Ether
 
 from pytest_netns import Lab
 from pytest_netns.capture.frame import Frame
-from pytest_netns.capture.ladder import journeys, ladder
+from pytest_netns.capture.sequence_diagram import journeys, ladder
 
 MS = 1_000_000
 RED, BLUE, ROUTER = "02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"

@@ -9,8 +9,8 @@ import pytest
 
 from pytest_netns import Namespace
 from pytest_netns.errors import KernelError
-from pytest_netns.kernel import listeners as module
-from pytest_netns.kernel.listeners import Transport, by_diag, by_table, listeners
+from pytest_netns.kernel.netlink import sock_diag as module
+from pytest_netns.kernel.netlink.sock_diag import Transport, by_diag, by_table, listeners
 
 INET, INET6 = socket.AF_INET, socket.AF_INET6
 

@@ -9,9 +9,10 @@ import threading
 import pytest
 from devices import made
 
-from pytest_netns import CommandError, Lab, Namespace, NetnsError, TopologyError, inside
+from pytest_netns import CommandError, Lab, Namespace, NetnsError, TopologyError
 from pytest_netns.kernel import syscalls
 from pytest_netns.kernel.syscalls import open_namespace
+from pytest_netns.stack import current as inside
 
 pytestmark = pytest.mark.usefixtures("netns_factory")
 

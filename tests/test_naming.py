@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_netns import TopologyError
-from pytest_netns.lab.naming import check_interface_name, check_node_name, interface_name, mac_address
+from pytest_netns.topology.naming import check_interface_name, check_node_name, interface_name, mac_address
 
 NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 inner = st.text(NAME_CHARACTERS, max_size=61)
@@ -61,7 +61,7 @@ def test_a_taken_name_is_changed() -> None:
 
 
 def test_changed_names_do_not_depend_on_the_interpreter() -> None:
-    code = "from pytest_netns.lab.naming import *\n"
+    code = "from pytest_netns.topology.naming import *\n"
     code += "print(interface_name('x' * 40, ()), mac_address('l', 'n', 'i', ()).hex())"
     outputs = {
         subprocess.run(

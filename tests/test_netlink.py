@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_netns import KernelError, Lab, Namespace, NetnsError
-from pytest_netns.kernel import netlink, rtnetlink, tables
-from pytest_netns.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
+from pytest_netns.kernel.netlink import rtnetlink, tables
+from pytest_netns.kernel.netlink import socket as netlink
+from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
 from pytest_netns.lab.bridge import Bridge
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_netns import Namespace, eventually
-from pytest_netns.kernel import nursery as module
-from pytest_netns.kernel.nursery import Nursery
+from pytest_netns.kernel.netns import prefetch as module
+from pytest_netns.kernel.netns.prefetch import Nursery
 from pytest_netns.kernel.syscalls import THREAD_NETNS
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_netns import Lab, Namespace, NetnsError, ready
-from pytest_netns.kernel.spawner import Spawner
+from pytest_netns.process.spawner import Spawner
 
 # An orphan that ends, while its command goes on; its parent tells which one it was.
 ORPHAN = """

@@ -12,7 +12,7 @@ from test_impair import Pair, Stream
 from pytest_netns import Host, Impairment, KernelError, Lab, Link, TopologyError, UnsupportedError, eventually
 from pytest_netns.impair import engine as engines
 from pytest_netns.impair import tbf
-from pytest_netns.kernel.features import Feature, feature
+from pytest_netns.kernel.features.features import Feature, feature
 
 pytestmark = pytest.mark.netns_requires("tbf")
 
@@ -26,7 +26,7 @@ def link(veth_pair: Pair) -> Link:
 def without_netem(monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = Feature("netem", False, "this kernel lacks it")
     monkeypatch.setattr(
-        "pytest_netns.kernel.features.feature", lambda name: lacking if name == "netem" else feature(name)
+        "pytest_netns.kernel.features.features.feature", lambda name: lacking if name == "netem" else feature(name)
     )
     engines._netem_takes_seeds.cache_clear()
 

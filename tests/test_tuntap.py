@@ -17,8 +17,8 @@ from scapy.packet import Packet
 from pytest_netns import Host, KernelError, Lab, NetnsError, ProbeFailure, TopologyError, UnsupportedError
 from pytest_netns.devices import tuntap
 from pytest_netns.devices.tuntap import Tap, Tun
-from pytest_netns.kernel import protocols
-from pytest_netns.kernel.features import feature
+from pytest_netns.kernel.features import socket_families as protocols
+from pytest_netns.kernel.features.features import feature
 
 pytestmark = pytest.mark.netns_requires("tun")
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from pytest_netns import Bridge, Host, Lab, TopologyError, UnsupportedError
-from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.features import Feature, feature
-from pytest_netns.kernel.netlink import attribute, attributes
-from pytest_netns.kernel.tables import Vlan, decode_vlans
+from pytest_netns.kernel.features.features import Feature, feature
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.socket import attribute, attributes
+from pytest_netns.kernel.netlink.tables import Vlan, decode_vlans
 from pytest_netns.lab import switching
 
 QUICK = 0.5

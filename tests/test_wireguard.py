@@ -13,10 +13,10 @@ import pytest
 from pytest_netns import Host, KernelError, Lab, TopologyError, UnsupportedError
 from pytest_netns.devices import wireguard_go
 from pytest_netns.devices.wireguard import WireGuard
-from pytest_netns.kernel import wireguard
-from pytest_netns.kernel.features import feature
-from pytest_netns.kernel.netlink import attribute, attributes, rows
-from pytest_netns.kernel.wireguard import Peer, PeerChange
+from pytest_netns.kernel.features.features import feature
+from pytest_netns.kernel.netlink import wireguard_genl as wireguard
+from pytest_netns.kernel.netlink.socket import attribute, attributes, rows
+from pytest_netns.kernel.netlink.wireguard_genl import Peer, PeerChange
 
 QUICK = 1.0
 #: The pair of RFC 7748 6.1, Alice's.

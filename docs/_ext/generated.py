@@ -25,9 +25,11 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 import pytest_netns
-from pytest_netns import _HOME, plugin, presets, settings
+from pytest_netns import _HOME, presets
 from pytest_netns.devices import kinds
-from pytest_netns.kernel import features
+from pytest_netns.kernel.features import features
+from pytest_netns.plugin import hooks as plugin
+from pytest_netns.plugin import settings
 
 # ---------------------------------------------------------------- what the code says
 
@@ -121,13 +123,13 @@ def annotations_of(owner: object) -> Iterable[str]:
 
 #: Bases and helpers of public classes, whose members show there.
 _INSIDE = {
-    "pytest_netns.commands",
+    "pytest_netns.stack.commands",
     "pytest_netns.devices.kinds",
-    "pytest_netns.kernel.netlink",
+    "pytest_netns.kernel.netlink.socket",
     "pytest_netns.lab.breakable",
-    "pytest_netns.lab.breakable_link",
-    "pytest_netns.lab.cable",
-    "pytest_netns.lab.device_owner",
+    "pytest_netns.faults.link_down",
+    "pytest_netns.topology.cable",
+    "pytest_netns.topology.interface_lookup",
     "pytest_netns.lab.devices",
     "pytest_netns.lab.impairable_link",
     "pytest_netns.lab.nat",
@@ -135,7 +137,7 @@ _INSIDE = {
     "pytest_netns.lab.stacked",
     "pytest_netns.lab.switching",
     "pytest_netns.lab.tunnels",
-    "pytest_netns.views",
+    "pytest_netns.stack.views",
 }
 #: In these modules, what users meet.
 _SHOWN = {"Counter", "ForwardRule", "MasqueradeRule", "Nat", "Rule"}

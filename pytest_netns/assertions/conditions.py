@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.assertions.retry import asked, check_node, standing, why
 from pytest_netns.errors import ProbeFailure
-from pytest_netns.lab.node import Node
+from pytest_netns.topology.node import Node
 from pytest_netns.units import (
     Quantity,
     bits_per_second,
@@ -18,10 +18,10 @@ from pytest_netns.units import (
 from pytest_netns.units import seconds as seconds_of
 
 if TYPE_CHECKING:
-    from pytest_netns.interface import Interface
-    from pytest_netns.probe.destination import Destination
     from pytest_netns.probe.ping import PingResult
     from pytest_netns.probe.throughput import LossResult, Protocol, ThroughputResult
+    from pytest_netns.stack.destination import Destination
+    from pytest_netns.stack.interface import Interface
 
 
 def assert_rate(

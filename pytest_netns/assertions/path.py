@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.retry import asked, check_node, until, why
 from pytest_netns.errors import ProbeFailure, TopologyError
-from pytest_netns.lab.node import Node
+from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
-    from pytest_netns.kernel.rtnetlink import Address
-    from pytest_netns.probe.destination import Destination
-    from pytest_netns.probe.options import TraceOptions
+    from pytest_netns.assertions.probe_options import TraceOptions
+    from pytest_netns.kernel.netlink.rtnetlink import Address
     from pytest_netns.probe.trace import TraceResult
+    from pytest_netns.stack.destination import Destination
 
 
 def assert_path(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
 from pytest_netns.errors import ProbeFailure
-from pytest_netns.lab.node import Node
+from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
-    from pytest_netns.probe.destination import Destination
-    from pytest_netns.probe.options import TcpOptions, UdpOptions
+    from pytest_netns.assertions.probe_options import TcpOptions, UdpOptions
     from pytest_netns.probe.tcp import TcpResult
     from pytest_netns.probe.udp import UdpResult
+    from pytest_netns.stack.destination import Destination
 
 
 def _assert_tcp(

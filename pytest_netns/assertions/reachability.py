@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
 from pytest_netns.errors import ProbeFailure
-from pytest_netns.lab.node import Node
+from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
+    from pytest_netns.assertions.probe_options import ArpOptions, PingOptions
     from pytest_netns.probe.arp import ArpResult
-    from pytest_netns.probe.destination import Destination
-    from pytest_netns.probe.options import ArpOptions, PingOptions
     from pytest_netns.probe.ping import PingResult
+    from pytest_netns.stack.destination import Destination
 
 
 def assert_ping(

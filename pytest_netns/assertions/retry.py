@@ -10,12 +10,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from pytest_netns.errors import NetnsError, ProbeFailure, TopologyError
-from pytest_netns.lab.node import Node
+from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.capture.frame import Frame
     from pytest_netns.explain.questions import Question
-    from pytest_netns.kernel.rtnetlink import Address
+    from pytest_netns.kernel.netlink.rtnetlink import Address
 
 
 _T = TypeVar("_T")

@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from pytest_netns import tally
+from pytest_netns import open_resources
 from pytest_netns.capture import bpf, pcapng
 from pytest_netns.capture.frame import CANARY, Frame, is_canary, is_chatter
-from pytest_netns.capture.ladder import ladder
 from pytest_netns.capture.pattern import Matcher, Pattern, describe, matcher, wants_chatter
+from pytest_netns.capture.sequence_diagram import ladder
 from pytest_netns.capture.tap import Tap, pump
 from pytest_netns.errors import NetnsError, NetnsWarning, ProbeFailure, TopologyError
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
 
-    from pytest_netns.namespace import Namespace
+    from pytest_netns.stack.namespace import Namespace
 
 _canaries = itertools.count(1)
 #: Seconds in which a canary must be seen.
@@ -33,7 +33,7 @@ _LOOK = 0.005
 #: Frames that a message shows at most.
 _SHOWN = 12
 
-Place = tuple["Namespace", "str | None"]
+Location = tuple["Namespace", "str | None"]
 
 
 class Capture:
@@ -52,7 +52,7 @@ class Capture:
     def __init__(
         self,
         label: str,
-        places: Callable[[], Sequence[Place]],
+        places: Callable[[], Sequence[Location]],
         filter: str | Pattern | None = None,
         chatter: bool = False,
         whole: bool = False,
@@ -95,7 +95,7 @@ class Capture:
             self._close_taps()
             raise
         self._running = True
-        tally.note(self)
+        open_resources.track(self)
         pump.add(self._taps)
         return self
 

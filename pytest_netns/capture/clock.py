@@ -15,8 +15,8 @@ import threading
 import time
 
 from pytest_netns.errors import WaitTimeout
-from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.netlink import NetlinkSocket
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, unshare
 
 SO_TIMESTAMPNS = 35

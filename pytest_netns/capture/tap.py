@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 from pytest_netns.capture import bpf, clock
 from pytest_netns.capture.frame import ETH_CANARY, Frame
 from pytest_netns.errors import KernelError
-from pytest_netns.interface import is_detour
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
+from pytest_netns.stack.interface import is_detour
 
 if TYPE_CHECKING:
-    from pytest_netns.namespace import Namespace
+    from pytest_netns.stack.namespace import Namespace
 
 _SOL_PACKET, _PACKET_STATISTICS, _PACKET_AUXDATA = 263, 6, 8
 _SO_RCVBUFFORCE = 33

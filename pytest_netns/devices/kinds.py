@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_netns.kernel.features import DEVICES, feature
-from pytest_netns.kernel.protocols import TUNNELS
+from pytest_netns.kernel.features.features import DEVICES, feature
+from pytest_netns.kernel.features.socket_families import TUNNELS
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import struct
 
-from pytest_netns.devices.device import Device, Maker
+from pytest_netns.devices.builder import Device, Maker
 from pytest_netns.errors import KernelError, TopologyError
-from pytest_netns.interface import Interface
-from pytest_netns.kernel.linkinfo import Value
-from pytest_netns.kernel.netlink import NLM_F_CREATE, Request, attribute
-from pytest_netns.kernel.rtnetlink import AF_BRIDGE, Address, AddressWithPrefix
-from pytest_netns.namespace import Namespace
-from pytest_netns.probe.destination import Destination, choose, resolve
+from pytest_netns.kernel.netlink.linkinfo import Value
+from pytest_netns.kernel.netlink.rtnetlink import AF_BRIDGE, Address, AddressWithPrefix
+from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, Request, attribute
+from pytest_netns.stack.destination import Destination, choose, resolve
+from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.namespace import Namespace
 
 _RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
 _NLM_F_APPEND = 0x800

@@ -16,19 +16,20 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pytest_netns.capture.frame import Frame, is_chatter
-from pytest_netns.devices.device import Device, Maker
+from pytest_netns.devices.builder import Device, Maker
 from pytest_netns.errors import KernelError, NetnsError, ProbeFailure, TopologyError, UnsupportedError
-from pytest_netns.kernel import linkinfo, reaper, rtnetlink
-from pytest_netns.kernel.features import feature
-from pytest_netns.kernel.netlink import Request
-from pytest_netns.kernel.protocols import TUN
+from pytest_netns.kernel import reaper
+from pytest_netns.kernel.features.features import feature
+from pytest_netns.kernel.features.socket_families import TUN
+from pytest_netns.kernel.netlink import linkinfo, rtnetlink
+from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.kernel.syscalls import entered
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
 
     from pytest_netns.capture.pattern import Pattern
-    from pytest_netns.lab.device_owner import DeviceOwner
+    from pytest_netns.topology.interface_lookup import DeviceOwner
 
 _TUNSETIFF, _TUNSETIFINDEX = 0x400454CA, 0x400454DA
 _IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x0001, 0x0002, 0x1000

@@ -15,13 +15,13 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from pytest_netns import ready
-from pytest_netns.devices.device import Maker
+from pytest_netns.devices.builder import Maker
 from pytest_netns.devices.wireguard import WireGuard
 from pytest_netns.errors import KernelError, NetnsError, UnsupportedError
-from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.rtnetlink import Address
-from pytest_netns.kernel.wireguard import Peer, PeerChange, Shown
-from pytest_netns.process import Process
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.rtnetlink import Address
+from pytest_netns.kernel.netlink.wireguard_genl import Peer, PeerChange, Shown
+from pytest_netns.process.process import Process
 
 #: What it takes, and the Debian package of each.
 PROGRAMS = {"wireguard-go": "wireguard-go", "wg": "wireguard-tools", "unshare": "util-linux", "mount": "mount"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
-from pytest_netns.devices.device import Device
+from pytest_netns.devices.builder import Device
 from pytest_netns.explain.rules import Headers
-from pytest_netns.lab.device_owner import DeviceOwner
 from pytest_netns.lab.lab import Lab
+from pytest_netns.topology.interface_lookup import DeviceOwner
 
 _GRE = frozenset({socket.IPPROTO_GRE})
 _UDP = frozenset({socket.IPPROTO_UDP})

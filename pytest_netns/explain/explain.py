@@ -11,7 +11,7 @@ from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.observation import Observation, observe
 from pytest_netns.explain.questions import Question
 from pytest_netns.lab.lab import Lab
-from pytest_netns.lab.node import Failure, Node
+from pytest_netns.topology.node import Failure, Node
 
 
 def explain(lab: Lab, question: Question) -> Explanation:

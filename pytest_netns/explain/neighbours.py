@@ -7,10 +7,10 @@ from pytest_netns.explain.carriers import carrier_of, protocols
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.rules import RuleTrace
 from pytest_netns.explain.walk import Walk
-from pytest_netns.interface import Interface
-from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.lab.lab import Lab
-from pytest_netns.lab.node import Node
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.node import Node
 
 #: Seconds to wait for the answer. Between its own questions a kernel waits for one.
 _PATIENCE = 0.1

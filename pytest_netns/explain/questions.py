@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_netns.explain.sighting import Kind
-from pytest_netns.kernel.rtnetlink import Address
-from pytest_netns.lab.node import Node
+from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.probe.ping import PingResult
 from pytest_netns.probe.tcp import TcpResult
 from pytest_netns.probe.udp import UdpResult
+from pytest_netns.topology.node import Node
 
 
 @dataclass(slots=True)

@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import Self
 
 from pytest_netns.errors import NetnsError
-from pytest_netns.kernel.netlink import NETLINK_NETFILTER, attributes
-from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.kernel.netlink.rtnetlink import Address
+from pytest_netns.kernel.netlink.socket import NETLINK_NETFILTER, attributes
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.lab.lab import Lab
-from pytest_netns.lab.node import Node
+from pytest_netns.topology.node import Node
 
 _TABLE = "pytest_netns_trace"
 _LAST = "postrouting"

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pytest_netns.errors import NetnsError
-from pytest_netns.interface import Interface
-from pytest_netns.kernel.rtnetlink import IFF_UP, Address
-from pytest_netns.kernel.tables import LinkState
+from pytest_netns.kernel.netlink.rtnetlink import IFF_UP, Address
+from pytest_netns.kernel.netlink.tables import LinkState
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.link import Link
-from pytest_netns.lab.node import Node
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.node import Node
 
 
 @dataclass(slots=True)

@@ -6,17 +6,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from pytest_netns.devices.device import Device
+from pytest_netns.devices.builder import Device
 from pytest_netns.devices.tunnels import TUNNELS
 from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach
-from pytest_netns.interface import Interface
-from pytest_netns.kernel.rtnetlink import LEAST_OF_IPV6, Address
-from pytest_netns.kernel.tables import Route
-from pytest_netns.lab.device_owner import DeviceOwner
+from pytest_netns.kernel.netlink.rtnetlink import LEAST_OF_IPV6, Address
+from pytest_netns.kernel.netlink.tables import Route
 from pytest_netns.lab.lab import Lab
-from pytest_netns.lab.node import Node
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.interface_lookup import DeviceOwner
+from pytest_netns.topology.node import Node
 
 _MOST_STEPS = 64
 _VLAN_TAG = 4

@@ -6,15 +6,15 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.faults.fault import Fault
-from pytest_netns.faults.filter import Chain, Filter
-from pytest_netns.interface import Interface
+from pytest_netns.faults.nft_filter import Chain, Filter
 from pytest_netns.lab.bridge import Bridge
-from pytest_netns.lab.node import Node
 from pytest_netns.lab.router import Router
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.fault import Fault
+from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
-    from pytest_netns.lab.breakable_link import BreakableLink
+    from pytest_netns.faults.link_down import BreakableLink
 
 #: What a router would say: RFC 1191, RFC 8201.
 _SILENCED = ("icmp type destination-unreachable icmp code frag-needed", "icmpv6 type packet-too-big")

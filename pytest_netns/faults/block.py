@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
+from pytest_netns.checks import check_port
 from pytest_netns.errors import TopologyError
-from pytest_netns.faults.fault import Fault, Faults
-from pytest_netns.faults.filter import Chain, Filter, addresses
-from pytest_netns.kernel.rtnetlink import Network
-from pytest_netns.lab.node import Node
-from pytest_netns.lab.routing import RouteTarget, networks_of
-from pytest_netns.probe.limits import check_port
+from pytest_netns.faults.nft_filter import Chain, Filter, addresses
+from pytest_netns.kernel.netlink.rtnetlink import Network
+from pytest_netns.topology.fault import Fault, Faults
+from pytest_netns.topology.node import Node
+from pytest_netns.topology.routing import RouteTarget, networks_of
 
 #: Before the usual filters (priority 0), so that it counts whatever they say.
 _PRIORITY = -10

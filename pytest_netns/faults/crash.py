@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.faults.block import Block
-from pytest_netns.faults.fault import Fault
 from pytest_netns.faults.freeze import Freeze
-from pytest_netns.interface import Interface
-from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix
-from pytest_netns.lab.node import Node
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.fault import Fault
+from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.lab.host import Host

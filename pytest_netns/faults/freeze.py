@@ -9,10 +9,10 @@ import time
 from collections.abc import Sequence
 
 from pytest_netns.errors import WaitTimeout
-from pytest_netns.faults.fault import Fault, Faults
-from pytest_netns.kernel.processes import send, stat
+from pytest_netns.kernel.procfs import send, stat
 from pytest_netns.lab.breakable import Breakable
-from pytest_netns.lab.node import Node
+from pytest_netns.topology.fault import Fault, Faults
+from pytest_netns.topology.node import Node
 
 #: Seconds until everything must have stopped; a process in an uninterruptible sleep does not.
 _DEADLINE = 5.0

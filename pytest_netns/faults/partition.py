@@ -8,10 +8,10 @@ from itertools import combinations, permutations
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.faults.fault import Fault, Faults
-from pytest_netns.faults.filter import Chain, Filter, addresses, one_of
+from pytest_netns.faults.nft_filter import Chain, Filter, addresses, one_of
 from pytest_netns.lab.bridge import Bridge
-from pytest_netns.lab.node import Node
+from pytest_netns.topology.fault import Fault, Faults
+from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.lab.troubled import Troubled

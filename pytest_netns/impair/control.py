@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import NetnsError, ProcessDied, WaitTimeout
+from pytest_netns.kernel.netns.throwaway import throwaway
 from pytest_netns.kernel.syscalls import open_namespace
-from pytest_netns.kernel.throwaway import throwaway
 
 if TYPE_CHECKING:
-    from pytest_netns.process import Process
-    from pytest_netns.supervisor import Supervisor
+    from pytest_netns.process.process import Process
+    from pytest_netns.process.supervisor import Supervisor
 
 #: What stands where other processes have their node.
 PLACE = "(relay of impairments)"

@@ -12,8 +12,8 @@ from pytest_netns.errors import NetnsError, TopologyError
 if TYPE_CHECKING:
     from pytest_netns.impair.control import RelayControl
     from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
-    from pytest_netns.interface import Interface
-    from pytest_netns.supervisor import Supervisor
+    from pytest_netns.process.supervisor import Supervisor
+    from pytest_netns.stack.interface import Interface
 
 _Key = tuple[int, int]
 _ENGINES: tuple[Engine, ...] = ("auto", "netem", "tbf", "relay")
@@ -55,7 +55,7 @@ def check_engine(engine: object) -> Engine:
 @cache
 def _netem_takes_seeds() -> bool:
     from pytest_netns.impair.netem import seedable
-    from pytest_netns.kernel.features import feature
+    from pytest_netns.kernel.features.features import feature
 
     return feature("netem").present and seedable()
 
@@ -67,7 +67,7 @@ def choose(wanted: Engine, impairment: Impairment, seed: int | None) -> Engine:
     """
     if wanted != "auto":
         return wanted
-    from pytest_netns.kernel.features import feature
+    from pytest_netns.kernel.features.features import feature
 
     if _netem_takes_seeds() if seed is not None else feature("netem").present:
         return "netem"

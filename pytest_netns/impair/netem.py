@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pytest_netns.errors import KernelError, UnsupportedError
 from pytest_netns.impair.impairment import Counters, Impairment
 from pytest_netns.impair.qdisc import TICK, RootQdisc
-from pytest_netns.kernel.netlink import attribute, attributes
+from pytest_netns.kernel.netlink.socket import attribute, attributes
 
 _CORRELATION, _REORDER, _CORRUPT, _RATE, _RATE64, _LATENCY64, _JITTER64, _PRNG_SEED = 1, 3, 4, 6, 8, 10, 11, 14
 #: struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter.
@@ -90,7 +90,7 @@ class Netem(RootQdisc):
 
 def seedable() -> bool:
     """Whether the kernel lets netem be seeded (since Linux 6.6), found out in a namespace made for the purpose."""
-    from pytest_netns.namespace import Namespace
+    from pytest_netns.stack.namespace import Namespace
 
     probe = Namespace("probe")
     try:

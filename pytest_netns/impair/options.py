@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import Engine
-    from pytest_netns.interface import Interface
-    from pytest_netns.lab.node import Node
+    from pytest_netns.stack.interface import Interface
+    from pytest_netns.topology.node import Node
     from pytest_netns.units import Quantity
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pytest_netns.errors import KernelError, TopologyError, UnsupportedError
 from pytest_netns.impair.impairment import ActiveImpairment, Counters, Impairment
-from pytest_netns.kernel import traffic
-from pytest_netns.kernel.netlink import Request
-from pytest_netns.kernel.traffic import TC_H_ROOT, Qdisc
+from pytest_netns.kernel.netlink import tc as traffic
+from pytest_netns.kernel.netlink.socket import Request
+from pytest_netns.kernel.netlink.tc import TC_H_ROOT, Qdisc
 
 if TYPE_CHECKING:
-    from pytest_netns.interface import Interface
+    from pytest_netns.stack.interface import Interface
 
 #: The scheduler's nanoseconds in a tick, since Linux 2.6.31 (PSCHED_SHIFT).
 TICK = 64

@@ -18,14 +18,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import KernelError, NetnsError, TopologyError, UnsupportedError
-from pytest_netns.interface import DETOUR_PREFIX
-from pytest_netns.kernel import reaper, rtnetlink, traffic
-from pytest_netns.kernel.netlink import Request, attribute, attributes
-from pytest_netns.kernel.rtnetlink import RTM_GETLINK, RTM_NEWLINK
+from pytest_netns.kernel import reaper
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink import tc as traffic
+from pytest_netns.kernel.netlink.rtnetlink import RTM_GETLINK, RTM_NEWLINK
+from pytest_netns.kernel.netlink.socket import Request, attribute, attributes
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
+from pytest_netns.stack.interface import DETOUR_PREFIX
 
 if TYPE_CHECKING:
-    from pytest_netns.interface import Interface
+    from pytest_netns.stack.interface import Interface
 
 _TUN = "/dev/net/tun"
 _TUNSETIFF, _TUNSETIFINDEX = 0x400454CA, 0x400454DA

@@ -14,7 +14,7 @@ from pytest_netns.impair.impairment import ActiveImpairment, Counters, Engine, I
 
 if TYPE_CHECKING:
     from pytest_netns.impair.control import RelayControl
-    from pytest_netns.interface import Interface
+    from pytest_netns.stack.interface import Interface
 
 _numbers = itertools.count(1)
 

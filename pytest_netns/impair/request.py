@@ -12,8 +12,8 @@ from pytest_netns.impair.impairment import ActiveImpairment, Counters, Engine, I
 from pytest_netns.units import Quantity
 
 if TYPE_CHECKING:
-    from pytest_netns.interface import Interface
-    from pytest_netns.lab.cable import Cable
+    from pytest_netns.stack.interface import Interface
+    from pytest_netns.topology.cable import Cable
 
 
 def requested(impairment: Impairment | None, where: str, **given: Quantity | None) -> Impairment:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pytest_netns.errors import UnsupportedError
 from pytest_netns.impair.impairment import QUEUE, Counters, Impairment
 from pytest_netns.impair.qdisc import RootQdisc
-from pytest_netns.kernel.netlink import attribute, attributes
+from pytest_netns.kernel.netlink.socket import attribute, attributes
 
 if TYPE_CHECKING:
-    from pytest_netns.interface import Interface
+    from pytest_netns.stack.interface import Interface
 
 # From <linux/pkt_sched.h>.
 _PARMS, _RATE64, _PEAK64, _BURST, _PEAK_BURST = 1, 4, 5, 6, 7

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_netns.errors import KernelError, PrivilegeError
-from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.netlink import NetlinkSocket
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.syscalls import (
     CLONE_NEWNET,
     CLONE_NEWNS,

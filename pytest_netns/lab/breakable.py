@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.interface import Interface
-from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.birth import birth
-from pytest_netns.kernel.netlink import NetlinkSocket
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix
-from pytest_netns.lab.node import Node
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix
+from pytest_netns.kernel.netlink.socket import NetlinkSocket
+from pytest_netns.kernel.netns.create import birth
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.faults.block import Block
     from pytest_netns.faults.crash import Crash
     from pytest_netns.faults.freeze import Freeze
     from pytest_netns.lab.host import Host
-    from pytest_netns.lab.routing import RouteTarget
+    from pytest_netns.topology.routing import RouteTarget
 
 
 class Breakable(Node):

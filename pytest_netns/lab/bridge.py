@@ -10,16 +10,16 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.faults.fault import Fault
-from pytest_netns.interface import Interface
-from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix, Network, RouteOptions
-from pytest_netns.kernel.tables import ForwardingEntry, decode_forwarding
-from pytest_netns.lab.addressing import AddressSpec, Segment
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix, Network, RouteOptions
+from pytest_netns.kernel.netlink.tables import ForwardingEntry, decode_forwarding
 from pytest_netns.lab.host import Host
-from pytest_netns.lab.naming import interface_name
-from pytest_netns.lab.node import Node
 from pytest_netns.lab.switching import Switching, SwitchSettings
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.addressing import AddressSpec, Segment
+from pytest_netns.topology.fault import Fault
+from pytest_netns.topology.naming import interface_name
+from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_netns.devices.device import Addresses, Device, Maker, Wanted
+from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
 from pytest_netns.lab.stacked import Stacked
 from pytest_netns.lab.tunnels import Tunnels
 

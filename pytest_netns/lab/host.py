@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from pytest_netns.errors import KernelError, TopologyError
-from pytest_netns.interface import Interface
-from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.netlink import Request
-from pytest_netns.kernel.rtnetlink import Address, Network, RouteOptions
-from pytest_netns.lab import routing
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.rtnetlink import Address, Network, RouteOptions
+from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.lab.breakable import Breakable
 from pytest_netns.lab.devices import Devices
-from pytest_netns.lab.routing import RouteTarget, Via
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology import routing
+from pytest_netns.topology.routing import RouteTarget, Via
 
 #: The kernel sends each peer one ICMP error a second, and all together a thousand. A test that asks a hundred closed
 #: ports, or traces a path twice, must get its answers. See https://docs.kernel.org/networking/ip-sysctl.html

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self, Unpack
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.interface import Interface
-from pytest_netns.lab.cable import Cable
-from pytest_netns.lab.node import Node
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.cable import Cable
+from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment

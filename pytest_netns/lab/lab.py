@@ -8,26 +8,26 @@ from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from pytest_netns import tally
+from pytest_netns import open_resources
 from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.impair.engine import Impairments
-from pytest_netns.kernel.isolation import Kind
-from pytest_netns.lab.addressing import AddressPlan, AddressSpec, SubnetSpec
-from pytest_netns.lab.autoroutes import Autoroutes
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.link import Link
+from pytest_netns.lab.measurements import Observed
 from pytest_netns.lab.members import HostAddresses, Members
-from pytest_netns.lab.names import Names
-from pytest_netns.lab.naming import mac_address
-from pytest_netns.lab.node import Node
-from pytest_netns.lab.observed import Observed
+from pytest_netns.lab.name_resolution import Names
 from pytest_netns.lab.router import Router
 from pytest_netns.lab.switching import SwitchSettings
 from pytest_netns.lab.troubled import Troubled
 from pytest_netns.lab.wiring import EndAddresses, Wiring
-from pytest_netns.namespace import Namespace
-from pytest_netns.supervisor import Supervisor
+from pytest_netns.process.isolation import Kind
+from pytest_netns.process.supervisor import Supervisor
+from pytest_netns.stack.namespace import Namespace
+from pytest_netns.topology.addressing import AddressPlan, AddressSpec, SubnetSpec
+from pytest_netns.topology.autoroute import Autoroutes
+from pytest_netns.topology.naming import mac_address
+from pytest_netns.topology.node import Node
 from pytest_netns.witness import witnesses
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Lab(Observed, Troubled):
         self._macs: set[bytes] = set()
         self._wiring = Wiring(self)
         self._autoroutes = Autoroutes()
-        tally.note(self)
+        open_resources.track(self)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._members)} nodes, {len(self._links)} links"

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import KernelError
-from pytest_netns.interface import Interface
-from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix
-from pytest_netns.lab.breakable_link import BreakableLink
+from pytest_netns.faults.link_down import BreakableLink
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix
 from pytest_netns.lab.impairable_link import ImpairableLink
+from pytest_netns.stack.interface import Interface
 
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.pattern import Pattern
-    from pytest_netns.lab.addressing import Segment
     from pytest_netns.lab.lab import Lab
+    from pytest_netns.topology.addressing import Segment
 
 
 class Link(BreakableLink, ImpairableLink):

@@ -7,14 +7,14 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.isolation import KINDS, Kind
-from pytest_netns.lab.addressing import AddressSpec
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.host import Host
-from pytest_netns.lab.naming import check_node_name
-from pytest_netns.lab.node import Node
-from pytest_netns.lab.slots import Slots
-from pytest_netns.namespace import Namespace
+from pytest_netns.process.isolation import KINDS, Kind
+from pytest_netns.stack.namespace import Namespace
+from pytest_netns.topology.addressing import AddressSpec
+from pytest_netns.topology.interface_allocator import Slots
+from pytest_netns.topology.naming import check_node_name
+from pytest_netns.topology.node import Node
 from pytest_netns.witness import witnesses
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.interface import Interface
-from pytest_netns.kernel.rtnetlink import Address
-from pytest_netns.namespace import Namespace
+from pytest_netns.kernel.netlink.rtnetlink import Address
+from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.namespace import Namespace
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.pattern import Pattern
     from pytest_netns.probe.arp import ArpResult
-    from pytest_netns.probe.destination import Destination
     from pytest_netns.probe.dns import DnsResult
     from pytest_netns.probe.path_mtu import PathMtuResult
     from pytest_netns.probe.ping import PingResult
     from pytest_netns.probe.tcp import TcpResult
     from pytest_netns.probe.trace import Method, TraceResult
     from pytest_netns.probe.udp import UdpResult
+    from pytest_netns.stack.destination import Destination
 
 
 class Prober(Namespace):

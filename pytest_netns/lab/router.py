@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import ClassVar
 
-from pytest_netns.interface import Interface
-from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.nat import ForwardRule, MasqueradeRule, Nat, Transport
-from pytest_netns.lab.node import Node
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.node import Node
 
 #: A router of ours sends no redirects (RFC 1812 5.2.7.2): they would teach hosts to bypass it, and the kernel counts
 #: them against the ICMP errors that it owes the same host.

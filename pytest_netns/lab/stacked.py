@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
-from pytest_netns.devices.device import Addresses, Device, Maker, Master, Wanted
-from pytest_netns.devices.stacked import Bond, Vrf
+from pytest_netns.devices.builder import Addresses, Device, Maker, Master, Wanted
+from pytest_netns.devices.masters import Bond, Vrf
 from pytest_netns.errors import TopologyError
-from pytest_netns.interface import Interface
-from pytest_netns.kernel.linkinfo import Value
-from pytest_netns.lab.device_owner import DeviceOwner
-from pytest_netns.lab.node import Node
+from pytest_netns.kernel.netlink.linkinfo import Value
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.interface_lookup import DeviceOwner
+from pytest_netns.topology.node import Node
 
 _M = TypeVar("_M", bound=Master)
 

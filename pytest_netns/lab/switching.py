@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import KernelError, TopologyError, UnsupportedError, WaitTimeout
-from pytest_netns.interface import Interface
-from pytest_netns.kernel import linkinfo, rtnetlink
-from pytest_netns.kernel.features import feature
-from pytest_netns.kernel.linkinfo import BRIDGE_ID, BRIDGE_ROOT_ID, BRIDGE_VLAN_FILTERING, Value
-from pytest_netns.kernel.tables import decode_vlans
-from pytest_netns.lab.node import Node
+from pytest_netns.kernel.features.features import feature
+from pytest_netns.kernel.netlink import linkinfo, rtnetlink
+from pytest_netns.kernel.netlink.linkinfo import BRIDGE_ID, BRIDGE_ROOT_ID, BRIDGE_VLAN_FILTERING, Value
+from pytest_netns.kernel.netlink.tables import decode_vlans
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
-    from pytest_netns.kernel.tables import Vlan
+    from pytest_netns.kernel.netlink.tables import Vlan
 
 #: Seconds, as the kernel has them by default (IEEE 802.1D-1998 table 8-3).
 FORWARD_DELAY, MAX_AGE = 15.0, 20.0
@@ -50,7 +50,7 @@ class SwitchSettings:
     max_age: float | None = None
 
     def options(self, where: str) -> dict[str, Value]:
-        """For ``pytest_netns.kernel.linkinfo``. Raises TopologyError: a value is out of range, or needs ``stp``."""
+        """For ``kernel.netlink.linkinfo``. Raises TopologyError: a value is out of range, or needs ``stp``."""
         found: dict[str, Value] = {"vlan_filtering": 1} if self.vlan_filtering else {}
         for name, low, high in (("forward_delay", 2, 30), ("hello_time", 1, 10), ("max_age", 6, 40)):
             value = getattr(self, name)
@@ -89,7 +89,7 @@ class Switching(Node):
 
         Args:
             mac: its MAC address.
-            options: by the keywords of ``pytest_netns.kernel.linkinfo.OPTIONS``.
+            options: by the keywords of ``pytest_netns.kernel.netlink.linkinfo.OPTIONS``.
 
         Raises:
             UnsupportedError: this kernel's bridges have no VLAN filtering, and it was asked for.

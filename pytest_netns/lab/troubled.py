@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import NetnsError
-from pytest_netns.faults.fault import Faults
 from pytest_netns.faults.schedule import Event, Schedule
-from pytest_netns.lab.whole import Whole
+from pytest_netns.topology.fault import Faults
+from pytest_netns.topology.network import Whole
 
 if TYPE_CHECKING:
     from pytest_netns.faults.partition import Group, Partition

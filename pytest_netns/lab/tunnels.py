@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pytest_netns.devices.device import Addresses, Device, Maker, Wanted
+from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
 from pytest_netns.devices.tunnels import Vxlan, ends, key_options, version_of, vxlan_mtu
 from pytest_netns.errors import UnsupportedError
-from pytest_netns.interface import Interface
-from pytest_netns.kernel.linkinfo import Value
-from pytest_netns.lab.device_owner import DeviceOwner
-from pytest_netns.lab.node import Node
-from pytest_netns.probe.destination import Destination
+from pytest_netns.kernel.netlink.linkinfo import Value
+from pytest_netns.stack.destination import Destination
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.interface_lookup import DeviceOwner
+from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.devices.wireguard import WireGuard

@@ -7,14 +7,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.interface import parse_address
-from pytest_netns.kernel.rtnetlink import AddressWithPrefix
-from pytest_netns.lab.addressing import AddressSpec, Segment, Subnet, SubnetSpec
+from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.link import Link
-from pytest_netns.lab.naming import check_interface_name
-from pytest_netns.lab.node import Node
-from pytest_netns.lab.veth import End, make_veth
+from pytest_netns.stack.interface import parse_address
+from pytest_netns.topology.addressing import AddressSpec, Segment, Subnet, SubnetSpec
+from pytest_netns.topology.naming import check_interface_name
+from pytest_netns.topology.node import Node
+from pytest_netns.topology.veth import End, make_veth
 
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab

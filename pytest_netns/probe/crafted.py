@@ -13,12 +13,12 @@ from scapy.packet import Packet
 from scapy.plist import PacketList, QueryAnswer, SndRcvList
 
 from pytest_netns.capture.frame import dissect
+from pytest_netns.checks import check_range
 from pytest_netns.errors import KernelError, TopologyError
-from pytest_netns.interface import Interface
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
-from pytest_netns.namespace import Namespace
-from pytest_netns.probe.limits import check_range
 from pytest_netns.probe.sockets import ETH_P_ALL, Waiter, close_later
+from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.namespace import Namespace
 
 _IPV6_HDRINCL = 36
 _OUTGOING = 4

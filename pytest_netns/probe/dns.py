@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from scapy.layers.dns import DNS, DNSQR, dnsqtypes
 from scapy.packet import Packet
 
-from pytest_netns.namespace import Namespace
-from pytest_netns.probe.destination import Destination
 from pytest_netns.probe.udp import UdpResult, udp
+from pytest_netns.stack.destination import Destination
+from pytest_netns.stack.namespace import Namespace
 
 _RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 

@@ -9,14 +9,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from pytest_netns.checks import check_range
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.rtnetlink import Address
-from pytest_netns.namespace import Namespace
-from pytest_netns.probe.destination import Target, choose
+from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.probe.icmp import ProbeError
-from pytest_netns.probe.limits import check_range
 from pytest_netns.probe.ping import Exchange, PingResult, configure
 from pytest_netns.probe.sockets import Waiter, raw_socket
+from pytest_netns.stack.destination import Target, choose
+from pytest_netns.stack.namespace import Namespace
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from pytest_netns.kernel.rtnetlink import Address
-from pytest_netns.namespace import Namespace
-from pytest_netns.probe.destination import Destination, resolve
-from pytest_netns.probe.limits import check_range
+from pytest_netns.checks import check_range
+from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.probe.ping import ping
+from pytest_netns.stack.destination import Destination, resolve
+from pytest_netns.stack.namespace import Namespace
 
 _HEADERS = {4: 28, 6: 48}
 _SMALLEST = {4: 68, 6: 1280}  # RFC 791 3.2, RFC 8200 5

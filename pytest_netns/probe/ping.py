@@ -17,12 +17,10 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest
 from scapy.packet import Packet, Raw
 
-from pytest_netns.kernel.rtnetlink import Address
-from pytest_netns.namespace import Namespace
+from pytest_netns.checks import check_range
+from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.probe import icmp
-from pytest_netns.probe.destination import Destination, Target, resolve
 from pytest_netns.probe.icmp import ProbeError
-from pytest_netns.probe.limits import check_range
 from pytest_netns.probe.sockets import (
     IP_MTU_DISCOVER,
     IPV6_DONTFRAG,
@@ -33,6 +31,8 @@ from pytest_netns.probe.sockets import (
     raw_socket,
     set_ttl,
 )
+from pytest_netns.stack.destination import Destination, Target, resolve
+from pytest_netns.stack.namespace import Namespace
 
 #: With interval=0, the next request goes out after this many seconds at the latest, as with ``ping -f``.
 _FLOOD_GAP = 0.01

@@ -9,7 +9,7 @@ import time
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.syscalls import entered
-from pytest_netns.namespace import Namespace
+from pytest_netns.stack.namespace import Namespace
 
 ETH_P_ALL = 0x0003
 ETH_P_ARP = 0x0806

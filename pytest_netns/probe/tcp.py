@@ -14,14 +14,14 @@ from typing import Literal
 from scapy.layers.inet import TCP
 from scapy.packet import Packet
 
-from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.checks import check_port, check_range
+from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.kernel.syscalls import entered
-from pytest_netns.namespace import Namespace
 from pytest_netns.probe import icmp
-from pytest_netns.probe.destination import Destination, Target, resolve
 from pytest_netns.probe.icmp import ProbeError
-from pytest_netns.probe.limits import check_port, check_range
 from pytest_netns.probe.sockets import IPV6_CHECKSUM, Waiter, raw_socket, set_ttl
+from pytest_netns.stack.destination import Destination, Target, resolve
+from pytest_netns.stack.namespace import Namespace
 
 _SYN, _RST, _ACK = 0x02, 0x04, 0x10
 #: How often the SYN is sent within the timeout.

@@ -13,12 +13,12 @@ from importlib.resources import files
 from typing import Literal, cast
 
 from pytest_netns import ready
+from pytest_netns.checks import check_range
 from pytest_netns.errors import NetnsError, WaitTimeout
-from pytest_netns.kernel.rtnetlink import Address
-from pytest_netns.namespace import Namespace
-from pytest_netns.probe.destination import Destination, resolve
-from pytest_netns.probe.limits import check_range
-from pytest_netns.process import Process
+from pytest_netns.kernel.netlink.rtnetlink import Address
+from pytest_netns.process.process import Process
+from pytest_netns.stack.destination import Destination, resolve
+from pytest_netns.stack.namespace import Namespace
 from pytest_netns.units import Quantity, bits_per_second, measured_rate
 
 Protocol = Literal["tcp", "udp"]

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_netns.kernel.rtnetlink import Address
-from pytest_netns.namespace import Namespace
-from pytest_netns.probe.destination import Destination, resolve
+from pytest_netns.checks import check_port, check_range
+from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.probe.icmp import TIME_EXCEEDED, TIME_EXCEEDED6, ProbeError
-from pytest_netns.probe.limits import check_port, check_range
 from pytest_netns.probe.ping import ping
 from pytest_netns.probe.tcp import tcp
 from pytest_netns.probe.udp import udp
+from pytest_netns.stack.destination import Destination, resolve
+from pytest_netns.stack.namespace import Namespace
 
 Method = Literal["icmp", "udp", "tcp"]
 #: For udp the first port of traceroute(8), on which nobody should listen.

@@ -8,15 +8,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
+from pytest_netns.checks import check_port, check_range
 from pytest_netns.errors import KernelError
-from pytest_netns.kernel.rtnetlink import Address
+from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.kernel.syscalls import entered
-from pytest_netns.namespace import Namespace
 from pytest_netns.probe import icmp
-from pytest_netns.probe.destination import Destination, Target, resolve
 from pytest_netns.probe.icmp import ProbeError
-from pytest_netns.probe.limits import check_port, check_range
 from pytest_netns.probe.sockets import Waiter, raw_socket, set_ttl
+from pytest_netns.stack.destination import Destination, Target, resolve
+from pytest_netns.stack.namespace import Namespace
 
 UdpState = Literal["answered", "closed", "unreachable", "silent"]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from pytest_netns.capture.capture import Capture
 from pytest_netns.capture.frame import Frame, is_chatter
-from pytest_netns.capture.ladder import ladder
+from pytest_netns.capture.sequence_diagram import ladder
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import Lab
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pytest_netns.capture.frame import Frame, is_canary
 from pytest_netns.capture.tap import Tap, pump
 from pytest_netns.errors import NetnsError
-from pytest_netns.namespace import Namespace
+from pytest_netns.stack.namespace import Namespace
 
 #: Bytes of memory for the frames of one namespace in one test; the last ones are kept.
 KEPT = 64 << 20

@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 
 from pytest_netns.errors import NetnsError
-from pytest_netns.interface import Interface
-from pytest_netns.kernel import rtnetlink
-from pytest_netns.kernel.listeners import listeners
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.sock_diag import listeners
+from pytest_netns.kernel.netlink.tables import decode_address, in_order
 from pytest_netns.kernel.sysctl import BASELINE
-from pytest_netns.kernel.tables import decode_address, in_order
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.link import Link
-from pytest_netns.lab.node import Node
-from pytest_netns.namespace import Namespace
-from pytest_netns.process import exit_words
+from pytest_netns.process.process import exit_words
+from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.namespace import Namespace
+from pytest_netns.topology.node import Node
 
 
 class InterfaceState(TypedDict):

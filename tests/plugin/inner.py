@@ -236,7 +236,7 @@ class Project:
         if not autoload:
             environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
             if not {"netns", "no:netns"} & set(arguments):
-                environment["PYTEST_PLUGINS"] = "pytest_netns.plugin"
+                environment["PYTEST_PLUGINS"] = "pytest_netns.plugin.hooks"
         cache = [] if any(word.startswith("cache_dir=") for word in arguments) else ["-p", "no:cacheprovider"]
         pytest_ = [*python, "-m", "pytest", *cache, "--rootdir", str(self.folder), *arguments]
         return [*HEARS_CTRL_C, *as_user(user), *through, *pytest_], environment | (env or {})
@@ -298,7 +298,7 @@ def wait_for_outside():
 @cache
 def why_nobody_cannot_run() -> str:
     """Why another user than root cannot even start this interpreter with this package; empty if it can."""
-    command = [*AS_NOBODY, sys.executable, "-c", "import pytest, pytest_netns.plugin"]
+    command = [*AS_NOBODY, sys.executable, "-c", "import pytest, pytest_netns.plugin.hooks"]
     done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
     if done.returncode == 0:
         return ""

@@ -343,8 +343,8 @@ def test_sessions_without_us_are_not_looked_at(project: Project) -> None:
         import sys
 
         def test_one():
-            assert "pytest_netns.namespace" not in sys.modules
-            assert "pytest_netns.kernel.descriptors" not in sys.modules
+            assert "pytest_netns.stack.namespace" not in sys.modules
+            assert "pytest_netns.kernel.netns.holders" not in sys.modules
 
         test_two = test_one
         """,

@@ -25,7 +25,7 @@ def test_one(veth_pair):
 
 def test_the_entry_point_is_called_netns() -> None:
     (entry,) = importlib.metadata.entry_points(group="pytest11", name="netns")
-    assert entry.value == "pytest_netns.plugin"
+    assert entry.value == "pytest_netns.plugin.hooks"
     assert entry.dist is not None
     assert entry.dist.name == "pytest-netns"
 
@@ -76,14 +76,15 @@ def test_a_session_that_does_not_use_it_imports_next_to_nothing(project: Project
     loaded = {row.split(":")[0]: row.split()[1:] for row in result.outlines if row.startswith(("OURS", "HEAVY"))}
     assert loaded["OURS"] == [
         "pytest_netns",
-        "pytest_netns.failed",
-        "pytest_netns.leaks",
-        "pytest_netns.markers",
-        "pytest_netns.per_test",
+        "pytest_netns.open_resources",
         "pytest_netns.plugin",
-        "pytest_netns.session",
-        "pytest_netns.settings",
-        "pytest_netns.tally",
+        "pytest_netns.plugin.failure_report",
+        "pytest_netns.plugin.hooks",
+        "pytest_netns.plugin.isolate",
+        "pytest_netns.plugin.leaks",
+        "pytest_netns.plugin.markers",
+        "pytest_netns.plugin.session",
+        "pytest_netns.plugin.settings",
         "pytest_netns.witness",
     ]
     assert loaded["HEAVY"] == []
@@ -175,7 +176,7 @@ def elsewhere(project: Project) -> Project:
     return project
 
 
-ON_MACOS = {"PYTEST_PLUGINS": "elsewhere,pytest_netns.plugin"}
+ON_MACOS = {"PYTEST_PLUGINS": "elsewhere,pytest_netns.plugin.hooks"}
 
 
 @pytest.mark.parametrize("argument", ["--fixtures", "--markers", "--help", "--collect-only", "--version"])

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_netns import PrivilegeError, session
+from pytest_netns import PrivilegeError
 from pytest_netns.kernel import sandbox
 from pytest_netns.kernel.sandbox import Access
+from pytest_netns.plugin import session
 
 from .inner import Project, User, skip_unless_nobody_can_run
 

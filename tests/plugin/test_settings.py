@@ -6,12 +6,12 @@ import itertools
 
 import pytest
 
-from pytest_netns.settings import OPTIONS
+from pytest_netns.plugin.settings import OPTIONS
 
 from .inner import Project
 
 SHOW = """
-from pytest_netns import session
+from pytest_netns.plugin import session
 
 def pytest_report_header(config):
     settings = session.of(config).settings

@@ -1,0 +1,1 @@
+"""What ``pytest-netns`` does on the command line."""

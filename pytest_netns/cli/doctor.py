@@ -1,0 +1,139 @@
+"""Doctor: what this machine allows and has, and how to get what it lacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from pytest_netns.errors import PrivilegeError
+from pytest_netns.kernel import sandbox
+
+State = Literal["ok", "missing", "unknown"]
+
+#: Programs that tests like to run, and the Debian package of each.
+PROGRAMS = {
+    "ip": "iproute2",
+    "tc": "iproute2",
+    "nft": "nftables",
+    "iptables": "iptables",
+    "ping": "iputils-ping",
+    "tcpdump": "tcpdump",
+    "mount": "mount",
+    "bwrap": "bubblewrap",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A line of the doctor's table.
+
+    Attributes:
+        section: ``privileges``, ``device``, ``qdisc``, ``classifier``, ``action``, ``nftables``, ``socket``,
+            ``library`` or ``program``.
+        name: what was looked at; those of the kernel and programs are as in ``netns_requires``.
+        state: whether it is there.
+        detail: more about it, or how to get it.
+    """
+
+    section: str
+    name: str
+    state: State
+    detail: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything.
+
+    Enters the sandbox if that is how networks are made here, so it belongs in a process of its own. The first finding
+    is whether networks can be made at all.
+    """
+    found = [_privileges()]
+    possible = found[0].state == "ok"
+    found += _kernel_features(possible)
+    found += _libraries()
+    for program, package in PROGRAMS.items():
+        path = shutil.which(program)
+        detail = path or f"sudo apt-get install {package}"
+        found.append(Finding("program", f"program:{program}", "ok" if path else "missing", detail))
+    return found
+
+
+def _privileges() -> Finding:
+    try:
+        access = sandbox.enter()
+    except PrivilegeError as error:
+        return Finding("privileges", "networks", "missing", str(error))
+    detail = "as root" if access.mode == "root" else f"rootless, as user {os.geteuid()} in a user namespace"
+    return Finding("privileges", "networks", "ok", detail)
+
+
+def _kernel_features(possible: bool) -> list[Finding]:
+    from pytest_netns.kernel.features import features
+
+    found = []
+    for section, names in features.sections().items():
+        for name in names:
+            if not possible:
+                found.append(Finding(section, name, "unknown", "cannot be asked without a namespace"))
+                continue
+            answer = features.feature(name)
+            found.append(Finding(section, name, "ok" if answer.present else "missing", answer.reason))
+    return found
+
+
+def _libraries() -> list[Finding]:
+    from pytest_netns.capture import bpf
+    from pytest_netns.errors import UnsupportedError
+    from pytest_netns.kernel import nftables
+
+    found = []
+    try:
+        found.append(Finding("library", "nftables", "ok", f"by {nftables.engine()}"))
+    except UnsupportedError as error:
+        found.append(Finding("library", "nftables", "missing", str(error)))
+    try:
+        bpf.compile_filter("ip")
+        found.append(Finding("library", "libpcap", "ok"))
+    except UnsupportedError as error:
+        found.append(Finding("library", "libpcap", "missing", str(error)))
+    return found
+
+
+def healthy(findings: Sequence[Finding]) -> bool:
+    """Whether tests can run at all; what else is missing only narrows them."""
+    return findings[0].state == "ok"
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """For programs."""
+    system = {"kernel": platform.release(), "python": platform.python_version(), "platform": sys.platform}
+    rows = [asdict(finding) for finding in findings]
+    return json.dumps({**system, "healthy": healthy(findings), "findings": rows}, indent=2)
+
+
+def as_table(findings: Sequence[Finding]) -> str:
+    """For people."""
+    width = max(len(finding.name) for finding in findings)
+    lines = [f"Linux {platform.release()}, Python {platform.python_version()}"]
+    section = ""
+    for finding in findings:
+        if finding.section != section:
+            section = finding.section
+            lines.append(f"\n{section}")
+        lacking, _, cure = finding.detail.partition("; ")  # the table says by itself what is lacking
+        detail = cure if lacking.startswith("this kernel lacks") else finding.detail
+        lines.append(f"  {finding.name:<{width}}  {finding.state:<8} {detail}".rstrip())
+    lines.append("\n" + ("networks can be made here" if healthy(findings) else "NO NETWORKS CAN BE MADE HERE"))
+    return "\n".join(lines)
+
+
+def report(*, json_: bool = False) -> tuple[str, int]:
+    """The text and the exit status: 0, or 1 where no network can be made."""
+    findings = examine()
+    return (as_json if json_ else as_table)(findings), 0 if healthy(findings) else 1

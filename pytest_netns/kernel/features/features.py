@@ -1,0 +1,199 @@
+"""What this kernel and this machine can do, found out by asking: device kinds, traffic control, nftables, programs.
+
+A request for a device of a kind that the kernel does not know is refused with EOPNOTSUPP, or for a queueing discipline
+with ENOENT, after the kernel has tried to load the module. Any other answer means that it knows it. All of it happens
+in a namespace made for the purpose.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+
+from pytest_netns.errors import KernelError, UnsupportedError
+from pytest_netns.kernel.features.nft import NFT, why_not
+from pytest_netns.kernel.features.qdiscs import ACTIONS, CLASSIFIERS, has_action, has_classifier, qdisc_request
+from pytest_netns.kernel.features.socket_families import SOCKETS, TUNNELS, why_no_socket, why_no_tunnel
+from pytest_netns.kernel.netlink import linkinfo
+from pytest_netns.kernel.netlink.rtnetlink import IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_NEWLINK, link_get
+from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket, Request, attribute
+from pytest_netns.kernel.netns.throwaway import errno_of
+from pytest_netns.kernel.nftables import engine
+
+#: Device kinds by name, with the module that brings each.
+DEVICES = {
+    "bareudp": "bareudp",
+    "bond": "bonding",
+    "bridge": "bridge",
+    "dummy": "dummy",
+    "geneve": "geneve",
+    "gre": "ip_gre",
+    "gretap": "ip_gre",
+    "ifb": "ifb",
+    "ip6gre": "ip6_gre",
+    "ip6gretap": "ip6_gre",
+    "ip6tnl": "ip6_tunnel",
+    "ipip": "ipip",
+    "ipvlan": "ipvlan",
+    "macvlan": "macvlan",
+    "macvtap": "macvtap",
+    "nlmon": "nlmon",
+    "sit": "sit",
+    "team": "team",
+    "veth": "veth",
+    "vlan": "8021q",
+    "vrf": "vrf",
+    "vxlan": "vxlan",
+    "wireguard": "wireguard",
+}
+#: Queueing disciplines by name, with the module that brings each.
+QDISCS = {
+    name: f"sch_{name}"
+    for name in (
+        "cake",
+        "clsact",
+        "fq",
+        "fq_codel",
+        "htb",
+        "ingress",
+        "netem",
+        "pfifo_fast",
+        "prio",
+        "red",
+        "sfq",
+        "tbf",
+    )
+}
+QDISCS["clsact"] = "sch_ingress"
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """Something that a test may need.
+
+    Attributes:
+        name: as in ``netns_requires``.
+        present: whether it is there.
+        reason: why not, and how to get it; empty if it is there.
+    """
+
+    name: str
+    present: bool
+    reason: str = ""
+
+
+def _device(name: str) -> bool:
+    body = (
+        struct.pack("=BxHiII", 0, 0, 0, 0, 0)
+        + attribute(IFLA_IFNAME, b"probe0\0")
+        + attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, name.encode()))
+    )
+    request = Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"ip link add probe0 type {name}")
+    return errno_of(lambda link: link.batch([request])) != errno.EOPNOTSUPP
+
+
+def _qdisc(name: str) -> bool:
+    return errno_of(lambda link: link.batch([qdisc_request(name)])) != errno.ENOENT
+
+
+#: Tables of what the kernel is asked for, with the words for messages.
+_KERNEL: tuple[tuple[Mapping[str, str], str, Callable[[str], bool]], ...] = (
+    (DEVICES, "devices of kind", _device),
+    (QDISCS, "the queueing discipline", _qdisc),
+    (CLASSIFIERS, "the classifier", lambda name: has_classifier(name.removeprefix("tc:"))),
+    (ACTIONS, "the action", lambda name: has_action(name.removeprefix("tc:"))),
+)
+#: What bridges can do, with what brings each.
+BRIDGES = {"vlan_filtering": "a kernel with CONFIG_BRIDGE_VLAN_FILTERING=y"}
+
+
+def _why_no_filtering(_: str) -> str:
+    """Why bridges do not look at VLAN tags. A kernel without that ignores the request, and shows no such state."""
+
+    def ask(link: NetlinkSocket) -> None:
+        link.batch([linkinfo.device(linkinfo.Born("bridge", "probe0", 1000, {"vlan_filtering": 1}))])
+        if linkinfo.BRIDGE_VLAN_FILTERING not in linkinfo.info_data(link.get(link_get(1000, "probe0"))):
+            raise KernelError(errno.EOPNOTSUPP, "ip link add probe0 type bridge vlan_filtering 1", "probe")
+
+    return "the bridges of this kernel have no VLAN filtering" if errno_of(ask) else ""
+
+
+#: Tables of what a program opens, with what tells why it cannot be opened.
+_OPENED: tuple[tuple[Mapping[str, str], Callable[[str], str]], ...] = (
+    (SOCKETS, why_no_socket),
+    (TUNNELS, why_no_tunnel),
+    (BRIDGES, _why_no_filtering),
+)
+
+
+def sections() -> dict[str, list[str]]:
+    """The names that ``feature`` understands, programs apart, by what they are."""
+    return {
+        "device": sorted({*DEVICES, *TUNNELS, *BRIDGES}),
+        "qdisc": sorted(QDISCS),
+        "classifier": sorted(CLASSIFIERS),
+        "action": sorted(ACTIONS),
+        "nftables": ["nft", *NFT],
+        "socket": sorted(SOCKETS),
+    }
+
+
+def known() -> list[str]:
+    """All of them."""
+    return [name for names in sections().values() for name in names]
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError, which lists what is known, unless ``feature`` understands the name."""
+    kind, _, program = name.partition(":")
+    names = known()
+    if name in names or (kind == "program" and program.strip() and "/" not in program):
+        return
+    close = get_close_matches(name.casefold(), names, 1) or [each for each in names if each.endswith(f":{name}")][:1]
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(f"{name!r} is not known; {guess}known are {', '.join(names)}, and program:NAME")
+
+
+@cache
+def feature(name: str) -> Feature:
+    """Whether something is there.
+
+    Args:
+        name: one of ``known()``: a device kind (``wireguard``), a queueing discipline (``netem``), a classifier or
+            action of tc(8) (``tc:bpf``, ``tc:mirred``), ``nft`` or a feature of it (``nft:queue``), a kind of socket
+            (``ipv6``, ``sctp``), ``tun`` or ``tap``; or ``program:NAME``.
+
+    Raises:
+        ValueError: nothing of that name is known.
+    """
+    check_name(name)
+    kind, _, program = name.partition(":")
+    if kind == "program":
+        return Feature(name, *_program(program))
+    for table, what, has in _KERNEL:
+        if name in table:
+            short = name.removeprefix("tc:")
+            present = has(name)
+            reason = f"this kernel lacks {what} {short!r}; try as root: modprobe {table[name]}"
+            return Feature(name, present, "" if present else reason)
+    for opened, why in _OPENED:
+        if name in opened:
+            said = why(name)
+            return Feature(name, not said, f"{said}; to get it: {opened[name]}" if said else "")
+    try:
+        engine()
+        refused = why_not(name) if name in NFT else ""
+    except UnsupportedError as error:
+        refused = str(error)
+    return Feature(name, not refused, refused)
+
+
+def _program(name: str) -> tuple[bool, str]:
+    if shutil.which(name) is not None:
+        return True, ""
+    return False, f"the program {name!r} is not installed; look for it by: apt-file search bin/{name}"

@@ -1,0 +1,60 @@
+"""Sockets and devices that a program opens by itself: whether this kernel and this user have them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+
+from pytest_netns.kernel.netns.throwaway import throwaway
+
+_IPPROTO_MPTCP, _IPPROTO_SCTP = 262, 132
+TUN = "/dev/net/tun"
+# From <linux/if_tun.h>.
+_TUNSETIFF, _IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 1, 2, 0x1000
+
+#: By name, with what brings each.
+SOCKETS = {
+    "ipv6": "sysctl -w net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0, and no ipv6.disable=1 "
+    "on the kernel's command line",
+    "mptcp": "a kernel with CONFIG_MPTCP",
+    "packet": "modprobe af_packet",
+    "sctp": "modprobe sctp",
+}
+TUNNELS = {"tap": "modprobe tun", "tun": "modprobe tun"}
+
+
+def why_no_socket(name: str) -> str:
+    """What the kernel says; empty if such a socket can be opened in a namespace of ours."""
+    with throwaway():
+        try:
+            match name:
+                case "packet":
+                    socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+                case "mptcp":
+                    socket.socket(socket.AF_INET, socket.SOCK_STREAM, _IPPROTO_MPTCP).close()
+                case "sctp":
+                    socket.socket(socket.AF_INET, socket.SOCK_STREAM, _IPPROTO_SCTP).close()
+                case _:
+                    socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+                    with open("/proc/sys/net/ipv6/conf/default/disable_ipv6", encoding="ascii") as file:
+                        return "it is disabled in new namespaces" if file.read().strip() != "0" else ""
+        except OSError as error:
+            return str(error.strerror)
+    return ""
+
+
+def why_no_tunnel(name: str) -> str:
+    """What the kernel says; empty if a device of that kind can be made through /dev/net/tun."""
+    kind = _IFF_TUN if name == "tun" else _IFF_TAP
+    with throwaway():
+        try:
+            device = os.open(TUN, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", b"probe0", kind | _IFF_NO_PI))
+            finally:
+                os.close(device)
+        except OSError as error:
+            return f"{TUN}: {error.strerror}"
+    return ""

@@ -1,0 +1,341 @@
+"""Requests about links, addresses and routes: pure functions that encode rtnetlink(7) messages.
+
+Each returns a ``Request`` whose ``operation`` reads as the ip(8) command that would do the same.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import NamedTuple
+
+from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request, attribute
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_GETNEIGH = 30
+
+AF_UNSPEC, AF_INET, AF_BRIDGE, AF_INET6 = 0, 2, 7, 10
+
+IFF_UP = 0x1
+IFF_RUNNING = 0x40
+
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_GSO_MAX_SEGS = 1, 3, 4, 10, 40
+IFLA_OPERSTATE, IFLA_LINKINFO, IFLA_AF_SPEC, IFLA_NET_NS_FD = 16, 18, 26, 28
+IFLA_EXT_MASK, IFLA_NUM_TX_QUEUES, IFLA_NUM_RX_QUEUES = 29, 31, 32
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_KIND, IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+IFLA_BRPORT_STATE = 1
+_IFLA_INET6_ADDR_GEN_MODE = 8
+_IFLA_NEW_IFINDEX = 49
+_IN6_ADDR_GEN_MODE_NONE = 1
+_VETH_INFO_PEER = 1
+_RTEXT_FILTER_BRVLAN, _RTEXT_FILTER_SKIP_STATS = 1 << 1, 1 << 3
+_IFLA_BRIDGE_FLAGS, IFLA_BRIDGE_VLAN_INFO = 0, 2
+_BRIDGE_FLAGS_MASTER, _BRIDGE_FLAGS_SELF = 1, 2
+VLAN_PVID, VLAN_UNTAGGED = 1 << 1, 1 << 2
+
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+
+_IFINFO = struct.Struct("=BxHiII")
+_IFADDR = struct.Struct("=BBBBI")
+_U32 = struct.Struct("=I")
+
+# One queue instead of one per possible CPU: a veth is made a fifth faster here, and far more on big machines.
+_ONE_QUEUE = attribute(IFLA_NUM_TX_QUEUES, _U32.pack(1)) + attribute(IFLA_NUM_RX_QUEUES, _U32.pack(1))
+# Statistics are most of an answer about a link, and nobody here reads them.
+_NO_STATISTICS = attribute(IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_SKIP_STATS))
+#: An attribute of a link: it makes itself no link-local address.
+NO_LINK_LOCAL = attribute(
+    IFLA_AF_SPEC,
+    attribute(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))),
+)
+
+LOOPBACK_INDEX = 1
+
+#: Below it the kernel takes IPv6 away from an interface, with its addresses and routes (RFC 8200 section 5).
+LEAST_OF_IPV6 = 1280
+
+Address = IPv4Address | IPv6Address
+AddressWithPrefix = IPv4Interface | IPv6Interface
+Network = IPv4Network | IPv6Network
+
+
+def family_of(address: Address | AddressWithPrefix | Network) -> int:
+    """AF_INET or AF_INET6."""
+    return AF_INET if address.version == 4 else AF_INET6
+
+
+def _name(name: str) -> bytes:
+    return attribute(IFLA_IFNAME, name.encode() + b"\0")
+
+
+def _identity(name: str, mac: bytes, mtu: int | None) -> bytes:
+    body = _name(name) + attribute(IFLA_ADDRESS, mac)
+    return body if mtu is None else body + attribute(IFLA_MTU, _U32.pack(mtu))
+
+
+def link_up(index: int, name: str) -> Request:
+    """``ip link set NAME up``."""
+    return Request(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP), f"ip link set {name} up")
+
+
+def link_down(index: int, name: str) -> Request:
+    """``ip link set NAME down``."""
+    return Request(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, index, 0, IFF_UP), f"ip link set {name} down")
+
+
+def link_delete(index: int, name: str) -> Request:
+    """``ip link delete NAME``. Takes some 15 ms: the kernel waits for an RCU grace period."""
+    return Request(RTM_DELLINK, 0, _IFINFO.pack(0, 0, index, 0, 0), f"ip link delete {name}")
+
+
+def link_mtu(index: int, name: str, mtu: int) -> Request:
+    """``ip link set NAME mtu BYTES``."""
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MTU, _U32.pack(mtu))
+    return Request(RTM_NEWLINK, 0, body, f"ip link set {name} mtu {mtu}")
+
+
+def link_gso_max_segs(index: int, name: str, segments: int) -> Request:
+    """``ip link set NAME gso_max_segs N``."""
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_GSO_MAX_SEGS, _U32.pack(segments))
+    return Request(RTM_NEWLINK, 0, body, f"ip link set {name} gso_max_segs {segments}")
+
+
+def link_move(index: int, name: str, netns: int, new_name: str | None = None, new_index: int | None = None) -> Request:
+    """``ip link set NAME netns FD [name NEW]``. It is down afterwards, and has no addresses."""
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_NET_NS_FD, _U32.pack(netns))
+    if new_name is not None:
+        body += _name(new_name)
+    if new_index is not None:  # from Linux 5.12
+        body += attribute(_IFLA_NEW_IFINDEX, _U32.pack(new_index))
+    return Request(RTM_NEWLINK, 0, body, f"ip link set {name} netns {netns}{f' name {new_name}' if new_name else ''}")
+
+
+def link_get(index: int, name: str) -> Request:
+    """``ip link show NAME``. The kernel settles the carrier before it answers (linkwatch_sync_dev)."""
+    return Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + _NO_STATISTICS, f"ip link show {name}")
+
+
+def link_dump() -> Request:
+    """``ip link show``."""
+    return Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0) + _NO_STATISTICS, "ip link show")
+
+
+class VethEnd(NamedTuple):
+    """One end of a veth: name, index (0 lets the kernel choose), MAC address."""
+
+    name: str
+    ifindex: int
+    mac: bytes
+
+
+def veth(near: VethEnd, far: VethEnd, far_fd: int, mtu: int | None, *, up: bool = True) -> Request:
+    """A veth whose near end is here, and whose far end is born in namespace ``far_fd``, down.
+
+    The far end cannot be made up at once: its partner is not linked yet (veth_open() answers ENOTCONN). Nor should the
+    near end be if it is to become a bridge's port: what is up already takes longer to join.
+    """
+    peer = (
+        _IFINFO.pack(0, 0, far.ifindex, 0, 0)
+        + _identity(far.name, far.mac, mtu)
+        + attribute(IFLA_NET_NS_FD, _U32.pack(far_fd))
+        + _ONE_QUEUE
+    )
+    info = attribute(IFLA_INFO_KIND, b"veth") + attribute(IFLA_INFO_DATA, attribute(_VETH_INFO_PEER, peer))
+    body = (
+        _IFINFO.pack(0, 0, near.ifindex, IFF_UP if up else 0, IFF_UP)
+        + _identity(near.name, near.mac, mtu)
+        + _ONE_QUEUE
+        + attribute(IFLA_LINKINFO, info)
+    )
+    return Request(
+        RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"ip link add {near.name} type veth peer name {far.name}"
+    )
+
+
+def bridge(name: str, index: int, mac: bytes, data: bytes = b"") -> Request:
+    """``ip link add NAME up type bridge``: no spanning tree, so a port forwards as soon as it has a carrier.
+
+    Args:
+        name: of the device.
+        index: which index it gets.
+        mac: its MAC address.
+        data: further options, see ``pytest_netns.kernel.netlink.linkinfo.encode_options``.
+    """
+    info = attribute(IFLA_INFO_KIND, b"bridge") + (attribute(IFLA_INFO_DATA, data) if data else b"")
+    body = _IFINFO.pack(0, 0, index, IFF_UP, IFF_UP) + _identity(name, mac, None) + attribute(IFLA_LINKINFO, info)
+    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body, f"ip link add {name} type bridge")
+
+
+def port_up(index: int, name: str, bridge_index: int, bridge_name: str, mtu: int | None = None) -> list[Request]:
+    """``ip link set NAME master BRIDGE addrgenmode none``, then ``up``.
+
+    A port gets no link-local address: it has no business in IPv6. Two requests, because of one the kernel carries out
+    the "up" before the rest (do_setlink()), and the address would be there already.
+
+    Args:
+        index: of the port.
+        name: of the port.
+        bridge_index: of the bridge.
+        bridge_name: of the bridge.
+        mtu: of the port, if it may be small: then it has no IPv6, and cannot be told to have no address (EAFNOSUPPORT).
+    """
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MASTER, _U32.pack(bridge_index))
+    operation = f"ip link set {name} master {bridge_name}"
+    if mtu is None or mtu >= LEAST_OF_IPV6:
+        body += NO_LINK_LOCAL
+        operation += " addrgenmode none"
+    return [Request(RTM_NEWLINK, 0, body, operation), link_up(index, name)]
+
+
+def port_release(index: int, name: str) -> Request:
+    """``ip link set NAME nomaster down``."""
+    body = _IFINFO.pack(0, 0, index, 0, IFF_UP) + attribute(IFLA_MASTER, _U32.pack(0))
+    return Request(RTM_NEWLINK, 0, body, f"ip link set {name} nomaster down")
+
+
+def bridge_vlan(
+    index: int,
+    name: str,
+    vid: int,
+    *,
+    own: bool = False,
+    pvid: bool = False,
+    untagged: bool = False,
+    delete: bool = False,
+) -> Request:
+    """``bridge vlan add|delete dev NAME vid VID [pvid] [untagged] [self]``; ``own``: of the bridge device itself."""
+    flags = (VLAN_PVID if pvid else 0) | (VLAN_UNTAGGED if untagged else 0)
+    body = _IFINFO.pack(AF_BRIDGE, 0, index, 0, 0) + attribute(
+        IFLA_AF_SPEC,
+        attribute(_IFLA_BRIDGE_FLAGS, struct.pack("=H", _BRIDGE_FLAGS_SELF if own else _BRIDGE_FLAGS_MASTER))
+        + attribute(IFLA_BRIDGE_VLAN_INFO, struct.pack("=HH", flags, vid)),
+    )
+    words = ["bridge vlan", "delete" if delete else "add", f"dev {name} vid {vid}"]
+    words += [word for word, wanted in (("pvid", pvid), ("untagged", untagged), ("self", own)) if wanted]
+    return Request(RTM_DELLINK if delete else RTM_SETLINK, 0, body, " ".join(words))
+
+
+def bridge_vlan_dump() -> Request:
+    """``bridge vlan show``."""
+    body = _IFINFO.pack(AF_BRIDGE, 0, 0, 0, 0) + attribute(IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_BRVLAN))
+    return Request(RTM_GETLINK, 0, body, "bridge vlan show")
+
+
+def _address(kind: int, flags: int, verb: str, index: int, name: str, address: AddressWithPrefix) -> Request:
+    packed = address.ip.packed
+    prefix = address.network.prefixlen
+    if address.version == 4:
+        body = _IFADDR.pack(AF_INET, prefix, 0, 0, index) + attribute(_IFA_LOCAL, packed)
+        body += attribute(_IFA_ADDRESS, packed)
+    else:
+        # Not "nodad": the kernel would never mark it tentative, and that mark tells when it is ready to be asked for.
+        # There is no detection all the same, by the sysctls of our baseline.
+        body = _IFADDR.pack(AF_INET6, prefix, 0, 0, index) + attribute(_IFA_LOCAL, packed)
+    return Request(kind, flags, body, f"ip address {verb} {address} dev {name}")
+
+
+def address_add(index: int, name: str, address: AddressWithPrefix) -> Request:
+    """``ip address add ADDRESS dev NAME``. See ``Interface.wait_addresses`` for when it can be used."""
+    return _address(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, "add", index, name, address)
+
+
+def address_delete(index: int, name: str, address: AddressWithPrefix) -> Request:
+    """``ip address delete ADDRESS dev NAME``."""
+    return _address(RTM_DELADDR, 0, "delete", index, name, address)
+
+
+def address_dump(index: int = 0) -> Request:
+    """``ip address show``. Without strict checking the kernel ignores the index, so filter the answer."""
+    return Request(RTM_GETADDR, 0, _IFADDR.pack(AF_UNSPEC, 0, 0, 0, index), "ip address show")
+
+
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
+_RT_TABLE_MAIN = 254
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
+RTPROT_BOOT, RTPROT_STATIC = 3, 4
+#: Route types of ip-route(8) that a lab can ask for.
+ROUTE_KINDS = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
+
+
+class RouteOptions(NamedTuple):
+    """The rarer parts of a route: its type, its metric (0: the kernel's default) and who made it."""
+
+    kind: str = "unicast"
+    metric: int = 0
+    protocol: int = RTPROT_BOOT
+
+
+PLAIN_ROUTE = RouteOptions()
+
+
+def _route(
+    kind: int, flags: int, verb: str, destination: Network, gateway: Address | None, index: int, options: RouteOptions
+) -> Request:
+    scope = _RT_SCOPE_UNIVERSE
+    if options.kind == "unicast" and gateway is None and destination.version == 4 and kind == RTM_NEWROUTE:
+        scope = _RT_SCOPE_LINK
+    body = _ROUTE.pack(
+        family_of(destination),
+        destination.prefixlen,
+        0,
+        0,
+        _RT_TABLE_MAIN,
+        options.protocol,
+        scope,
+        ROUTE_KINDS[options.kind],
+        0,
+    )
+    body += attribute(_RTA_DST, destination.network_address.packed) if destination.prefixlen else b""
+    body += attribute(_RTA_GATEWAY, gateway.packed) if gateway is not None else b""
+    body += attribute(_RTA_OIF, _U32.pack(index)) if index else b""
+    body += attribute(_RTA_PRIORITY, _U32.pack(options.metric)) if options.metric else b""
+    words = ["ip route", verb, *([options.kind] if options.kind != "unicast" else []), str(destination)]
+    words += ["via", str(gateway)] if gateway is not None else []
+    words += ["metric", str(options.metric)] if options.metric else []
+    return Request(kind, flags, body, " ".join(words))
+
+
+def route_add(
+    destination: Network, gateway: Address | None, index: int = 0, options: RouteOptions = PLAIN_ROUTE
+) -> Request:
+    """``ip route add``."""
+    return _route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, "add", destination, gateway, index, options)
+
+
+def route_replace(
+    destination: Network, gateway: Address | None, index: int = 0, options: RouteOptions = PLAIN_ROUTE
+) -> Request:
+    """``ip route replace``."""
+    return _route(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, "replace", destination, gateway, index, options)
+
+
+def route_delete(
+    destination: Network, gateway: Address | None = None, index: int = 0, options: RouteOptions = PLAIN_ROUTE
+) -> Request:
+    """``ip route delete``."""
+    return _route(RTM_DELROUTE, 0, "delete", destination, gateway, index, options)
+
+
+def route_get(address: Address) -> Request:
+    """``ip route get ADDRESS``: the route that the kernel would use."""
+    bits = address.max_prefixlen
+    body = _ROUTE.pack(family_of(address), bits, 0, 0, 0, 0, 0, 0, 0) + attribute(_RTA_DST, address.packed)
+    return Request(RTM_GETROUTE, 0, body, f"ip route get {address}")
+
+
+def route_dump(family: int) -> Request:
+    """``ip route show table all``."""
+    return Request(
+        RTM_GETROUTE, 0, struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0), "ip route show table all"
+    )
+
+
+def neighbour_dump(family: int) -> Request:
+    """``ip neighbour show``; with AF_BRIDGE, ``bridge fdb show``."""
+    operation = "bridge fdb show" if family == AF_BRIDGE else "ip neighbour show"
+    # For AF_BRIDGE the kernel wants an ifinfomsg, for the others an ndmsg; this one's first byte serves both and the
+    # rest is zeros.
+    return Request(RTM_GETNEIGH, 0, struct.pack("=BBHiHBB4x", family, 0, 0, 0, 0, 0, 0), operation)

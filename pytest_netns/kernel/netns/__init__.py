@@ -1,0 +1,1 @@
+"""Network namespaces: made, joined, published, found again."""

@@ -1,0 +1,59 @@
+"""Birth of a network namespace: made, given its sysctls, and left again."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+
+from pytest_netns.errors import KernelError, PrivilegeError
+from pytest_netns.kernel import sysctl
+from pytest_netns.kernel.netlink.socket import NetlinkSocket
+from pytest_netns.kernel.netns.prefetch import nursery
+from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, returning, setns, unshare
+
+
+def birth(name: str, sysctls: Mapping[str, str | int], *, ahead: bool = False) -> tuple[int, NetlinkSocket]:
+    """Make a namespace without moving the calling thread for longer than that takes.
+
+    Args:
+        name: for messages.
+        sysctls: set on top of the baseline.
+        ahead: take the one that was ordered from the nursery, if one was.
+    """
+    with returning():
+        try:
+            fd = nursery.take() if ahead else -1
+            if fd < 0:
+                unshare(CLONE_NEWNET)
+                fd = open_namespace()
+            else:
+                setns(fd)
+        except OSError as error:
+            if error.errno == errno.EPERM:
+                raise PrivilegeError(
+                    f"cannot create namespace {name!r}: {error.strerror}; run as root, or let the plugin enter its "
+                    "sandbox (--netns-sandbox=always), or call pytest_netns.enter_sandbox() first"
+                ) from None
+            raise KernelError(error.errno or 0, "ip netns add", name) from error
+        try:
+            _set_at_birth(name, sysctls)
+            return fd, NetlinkSocket(name)
+        except BaseException:
+            os.close(fd)
+            raise
+
+
+def _set_at_birth(name: str, sysctls: Mapping[str, str | int]) -> None:
+    for key, value in sysctl.BASELINE.items():
+        try:
+            sysctl.ensure(key, value)
+        except FileNotFoundError:
+            if not key.startswith("net.ipv6."):  # a kernel without IPv6 has none of its sysctls
+                raise
+    for key, given in sysctls.items():
+        sysctl.check_owned(key)
+        try:
+            sysctl.write(key, str(given))
+        except OSError as error:
+            raise KernelError(error.errno or 0, f"sysctl -w {key}={given}", name) from error

@@ -1,0 +1,164 @@
+"""The nodes of a process, for whoever looks at it from outside: ``pytest-netns shell`` for one.
+
+Namespaces have no names that the machine knows. So each process of ours keeps a file in memory, found among its
+descriptors by its name, to which every namespace adds a line at its birth: descriptor, inode, process 1 of an isolated
+host, lab and node. Nothing is taken out, for that would cost more than the birth does. A reader passes over lines
+whose descriptor has gone or shows another inode, and believes the last one of each descriptor. When no namespace is
+left the file begins anew.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pytest_netns.errors import PrivilegeError, TopologyError
+from pytest_netns.kernel import procfs as processes
+
+_NAME = "pytest-netns:nodes"
+#: What /proc/PID/fd shows for it (memfd_create(2)).
+_LINK = f"/memfd:{_NAME} (deleted)"
+#: What is behind it is left over from before. (Truncating the file would take longer than all else here.)
+_STOP = b"\0"
+
+_lock = threading.RLock()  # a namespace may be collected, and leave, while another one enters in the same thread
+_file = -1
+_end = 0
+_listed: set[int] = set()
+
+
+def enter(fd: int, inode: int, lab: str, node: str, init: int = 0) -> None:
+    """Add a namespace, or what is new about it.
+
+    Args:
+        fd: its descriptor in this process.
+        inode: what that shows.
+        lab: "" for a namespace that stands alone.
+        node: its name.
+        init: of an isolated host, process 1 of its PID namespace, as seen from outside.
+    """
+    global _file, _end
+    line = f"{fd}\t{inode}\t{init}\t{_plain(lab)}\t{_plain(node)}\n".encode()
+    with _lock:
+        if _file < 0:
+            _file = os.memfd_create(_NAME, os.MFD_CLOEXEC)
+        _listed.add(fd)
+        _end += os.pwrite(_file, line + _STOP, _end) - len(_STOP)
+
+
+def leave(fd: int) -> None:
+    """A namespace is about to be closed."""
+    global _end
+    with _lock:
+        _listed.discard(fd)
+        if not _listed:
+            _end = 0
+
+
+def _plain(name: str) -> str:
+    return name if name.isprintable() else "".join(each if each.isprintable() else "?" for each in name)
+
+
+def _begin_in_child() -> None:
+    # The child has copies of the descriptors, and the very same file: what it makes is not its parent's.
+    global _file, _end, _lock
+    _lock = threading.RLock()
+    if _file >= 0:
+        os.close(_file)
+        _file = -1
+    _end = 0
+    _listed.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A node of a running process.
+
+    Attributes:
+        pid: the process that holds its namespace.
+        fd: by which descriptor.
+        inode: of the namespace.
+        init: of an isolated host, process 1 of its PID namespace; else 0.
+        lab: "" for a namespace that stands alone.
+        node: its name.
+    """
+
+    pid: int
+    fd: int
+    inode: int
+    init: int
+    lab: str
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.lab}/{self.node}" if self.lab else self.node
+
+    @property
+    def path(self) -> str:
+        """For ``nsenter --net=PATH``."""
+        return f"/proc/{self.pid}/fd/{self.fd}"
+
+
+def nodes_of(pid: int) -> list[Entry]:
+    """The nodes that a process holds now, in the order of their birth.
+
+    Raises:
+        TopologyError: there is no such process.
+        PrivilegeError: it may not be looked at.
+    """
+    folder = f"/proc/{pid}/fd"
+    try:
+        numbers = sorted(map(int, os.listdir(folder)))
+    except PermissionError:
+        raise PrivilegeError(
+            f"cannot look at process {pid}: it is another user's; run as that user, or as root"
+        ) from None
+    except (FileNotFoundError, ProcessLookupError):
+        raise TopologyError(f"there is no process {pid} (any more)") from None
+    found: dict[int, Entry] = {}
+    for number in numbers:
+        try:
+            if os.readlink(f"{folder}/{number}") != _LINK:
+                continue
+            with open(f"{folder}/{number}", "rb") as file:
+                text = file.read().partition(_STOP)[0].decode(errors="replace")
+        except OSError:
+            continue  # closed in between
+        for entry in _entries(pid, text):
+            found.pop(entry.fd, None)
+            found[entry.fd] = entry
+    return [entry for entry in found.values() if _shows(entry)]
+
+
+def _entries(pid: int, text: str) -> Iterator[Entry]:
+    for line in text.splitlines():
+        try:
+            fd, inode, init, lab, node = line.split("\t")
+            yield Entry(pid, int(fd), int(inode), int(init), lab, node)
+        except ValueError:
+            continue  # it was being written
+
+
+def _shows(entry: Entry) -> bool:
+    try:
+        return os.readlink(entry.path) == f"net:[{entry.inode}]"
+    except OSError:
+        return False
+
+
+def with_descendants(pid: int) -> list[int]:
+    """A process and all that descend from it: the workers of a controller, for one."""
+    children: dict[int, list[int]] = {}
+    for number in processes.numbers():
+        if (stat := processes.stat(number)) is not None:
+            children.setdefault(stat.parent, []).append(number)
+    found = [pid]
+    for each in found:
+        found += sorted(children.get(each, ()))
+    return found

@@ -1,0 +1,60 @@
+"""Factories: what the fixtures ``netns_factory`` and ``lab_factory`` give, to annotate tests with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pytest_netns.impair.impairment import Engine
+    from pytest_netns.lab.lab import Lab
+    from pytest_netns.process.isolation import Kind
+    from pytest_netns.stack.namespace import Namespace
+
+
+class NamespaceFactory(Protocol):
+    """What the ``netns_factory`` fixture gives: call it for namespaces that live until the session ends."""
+
+    def __call__(self, name: str | None = None) -> Namespace:
+        """A new namespace with loopback up, closed when the session ends.
+
+        Args:
+            name: what messages call it; ``netns-1`` and so on if None.
+
+        Raises:
+            PrivilegeError: this process may not create namespaces.
+        """
+
+
+class LabFactory(Protocol):
+    """What the ``lab_factory`` fixture gives: call it for labs that live until the session ends."""
+
+    def __call__(
+        self,
+        name: str = "lab",
+        *,
+        ipv4: str | IPv4Network | None = "10.0.0.0/8",
+        ipv6: str | IPv6Network | None = "fd00::/48",
+        sysctls: Mapping[str, str | int] | None = None,
+        isolate: Iterable[Kind] = (),
+        visible: Callable[[], Iterable[str | os.PathLike[str]]] = ...,
+        impairments: Engine = "auto",
+    ) -> Lab:
+        """A new lab, closed when the session ends.
+
+        Args:
+            name: what messages call it; its MAC addresses are derived from it too.
+            ipv4: pool of subnets for links and bridges that are not given one; None: no IPv4 unless asked for.
+            ipv6: the same for IPv6.
+            sysctls: what every node is born with, on top of the baseline.
+            isolate: what every host and router has of its own beside the network: ``"mount"``, ``"uts"``, ``"pid"``.
+            visible: gives directories under /run and /tmp that isolated hosts still see; pytest's own directory for
+                temporary files if left out.
+            impairments: who impairs links unless told otherwise: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a
+                rate alone), ``"relay"`` (a process of ours), or ``"auto"``: the first of them that is there and can.
+
+        Raises:
+            TopologyError: a pool is no network, ``isolate`` names something unknown, or there is no such engine.
+        """

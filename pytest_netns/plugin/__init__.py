@@ -1,0 +1,1 @@
+"""The pytest plugin: hooks, fixtures' settings, markers, isolation, leaks, reports."""

@@ -1,0 +1,228 @@
+"""Options: from the ini file, the environment and the command line to one frozen ``Settings``.
+
+One table describes each option; the command line, the ini keys and the environment variables are made from it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+
+class Sandbox(Enum):
+    """When the session moves itself into a user namespace."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+class Pcap(Enum):
+    """Whose packets are kept, in pcapng files."""
+
+    OFF = "off"
+    FAILED = "failed"
+    ALL = "all"
+
+
+class Leaks(Enum):
+    """What becomes of a test that left something alive."""
+
+    ERROR = "error"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a session was asked for.
+
+    Attributes:
+        sandbox: see ``Sandbox``.
+        isolate: every test runs in a fresh namespace of its own.
+        require: lack of privileges fails tests instead of skipping them.
+        artifacts: the directory that gets a folder for each failed test; None: none is written.
+        pcap: see ``Pcap``; the files are among the artifacts.
+        shell: a shell in the lab when a test fails.
+        keep: wait when a test fails, with its lab as it is.
+        leaks: see ``Leaks``.
+        asked: whether the run named this plugin in any way: ``-p netns``, an option, an ini key, a variable.
+    """
+
+    sandbox: Sandbox = Sandbox.AUTO
+    require: bool = False
+    isolate: bool = False
+    artifacts: Path | None = None
+    pcap: Pcap = Pcap.OFF
+    shell: bool = False
+    keep: bool = False
+    leaks: Leaks = Leaks.ERROR
+    asked: bool = False
+
+
+_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError("true or false")
+
+
+def _one_of(choices: type[Enum]) -> Callable[[str], object]:
+    def parse(text: str) -> Enum:
+        try:
+            return choices(text)
+        except ValueError:
+            raise ValueError(", ".join(str(choice.value) for choice in choices)) from None
+
+    return parse
+
+
+def _directory(text: str) -> Path:
+    path = Path(text).absolute()
+    try:
+        usable = bool(text) and (path.is_dir() or not path.exists())
+    except OSError:  # a name that is too long
+        usable = False
+    if not usable:
+        raise ValueError("a directory, which is made if it is not there")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    name: str
+    parse: Callable[[str], object]
+    help: str
+    metavar: str | None = None
+
+    @property
+    def flag(self) -> str:
+        return f"--netns-{self.name}"
+
+    @property
+    def ini(self) -> str:
+        return f"netns_{self.name}"
+
+    @property
+    def variable(self) -> str:
+        return f"PYTEST_NETNS_{self.name.upper()}"
+
+
+OPTIONS = (
+    _Option(
+        "sandbox",
+        _one_of(Sandbox),
+        "When to enter a user namespace, in which networks can be created without root: auto (not privileged and a "
+        "collected test needs it), always (at start-up), never. The host's network is out of reach inside.",
+        metavar="auto|always|never",
+    ),
+    _Option("isolate", _boolean, "Run every test in a fresh network namespace, as if marked netns."),
+    _Option("require", _boolean, "Fail tests that cannot create networks, instead of skipping them."),
+    _Option(
+        "artifacts",
+        _directory,
+        "Write a folder for each failed test: the state of its labs as JSON, a drawing, the output of processes.",
+        metavar="DIR",
+    ),
+    _Option(
+        "pcap",
+        _one_of(Pcap),
+        "Record the packets of every interface and keep them among the artifacts: off, failed (of failed tests), all.",
+        metavar="off|failed|all",
+    ),
+    _Option("shell", _boolean, "Open a shell in the lab when a test fails."),
+    _Option("keep", _boolean, "When a test fails, say how to enter its lab, and wait for Enter."),
+    _Option(
+        "leaks",
+        _one_of(Leaks),
+        "What becomes of a test that leaves labs, namespaces, processes, captures, descriptors or threads of ours "
+        "alive: error, off.",
+        metavar="error|off",
+    ),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare all options on the command line and as ini keys."""
+    group = parser.getgroup("netns", "isolated networks (pytest-netns)")
+    group.addoption(
+        "--netns-doctor",
+        action="store_true",
+        help="Print what this machine allows and has, and how to get what it lacks, instead of running tests.",
+    )
+    for option in OPTIONS:
+        origin = f" Ini key {option.ini}, environment {option.variable}."
+        # Values stay text until they are validated, together with where they came from; None: not given.
+        if option.metavar is None:
+            group.addoption(option.flag, action="store_const", const="true", default=None, help=option.help + origin)
+        else:
+            group.addoption(option.flag, metavar=option.metavar, default=None, help=option.help + origin)
+        # As pytest's own switches: true without quotation marks where the file is TOML.
+        kind: Literal["string", "bool"] = "string" if option.metavar else "bool"
+        parser.addini(option.ini, option.help, type=kind, default=None)
+
+
+def _from_ini(config: pytest.Config, option: _Option) -> object:
+    try:
+        return config.getini(option.ini)
+    except (TypeError, ValueError, pytest.UsageError) as error:  # which one depends on the version of pytest
+        allowed = f"a text, {option.metavar}" if option.metavar else "true or false"
+        raise pytest.UsageError(f"ini key {option.ini}: {error}; allowed: {allowed}") from None
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    """pytest itself complains of unknown options and ini keys; nobody but us can of variables."""
+    known = [option.variable for option in OPTIONS]
+    for name in environ:
+        if name.startswith("PYTEST_NETNS_") and name not in known:
+            raise pytest.UsageError(
+                f"environment variable {name}: there is no such option; known are {', '.join(known)}"
+            )
+
+
+def read(config: pytest.Config, namespace: object, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a session: the ini file, then the environment, then the command line.
+
+    Args:
+        config: for the ini file.
+        namespace: the parsed command line, complete or not yet.
+        environ: instead of the process's environment.
+
+    Raises:
+        pytest.UsageError: a bad value, where it stands, and what is allowed.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    plugins = getattr(namespace, "plugins", None) or []
+    asked = bool({"netns", "pytest_netns", "pytest_netns.plugin.hooks"} & set(plugins))
+    for option in OPTIONS:
+        for origin, text in (
+            (f"ini key {option.ini}", _from_ini(config, option)),
+            (f"environment variable {option.variable}", environ.get(option.variable)),
+            (f"option {option.flag}", getattr(namespace, option.flag[2:].replace("-", "_"), None)),
+        ):
+            if text is None:
+                continue
+            asked = True
+            try:
+                values[option.name] = option.parse(str(text))
+                origins[option.name] = origin
+            except ValueError as error:
+                raise pytest.UsageError(f"{origin}: invalid value {text!r}; allowed: {error}") from None
+    if values.get("pcap", Pcap.OFF) is not Pcap.OFF and values.get("artifacts") is None:
+        given = f"{origins['pcap']}={Pcap(values['pcap']).value}"
+        raise pytest.UsageError(f"{given}: the packets are kept among the artifacts; say where: --netns-artifacts=DIR")
+    _refuse_unknown(environ)
+    known = {field.name for field in fields(Settings)}
+    assert values.keys() <= known
+    return Settings(asked=asked, **values)  # type: ignore[arg-type]

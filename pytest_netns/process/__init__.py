@@ -1,0 +1,1 @@
+"""Processes that live in a namespace and die with the session."""

@@ -1,0 +1,371 @@
+"""Interface: one network device of a namespace."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
+from typing import TYPE_CHECKING, Unpack
+
+from pytest_netns.errors import KernelError, TopologyError, WaitTimeout
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix
+from pytest_netns.kernel.netlink.tables import LinkState, decode_address, decode_link, in_order, is_tentative
+
+if TYPE_CHECKING:
+    from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
+    from pytest_netns.impair.options import ImpairOptions
+    from pytest_netns.stack.namespace import Namespace
+    from pytest_netns.units import Quantity
+
+#: Seconds to wait for a carrier. It takes microseconds; this is for a machine that is stuck.
+CARRIER_DEADLINE = 5.0
+
+#: Names of the devices that some kernel modules put into every new namespace (net.core.fb_tunnels_only_for_init_net).
+FALLBACK_DEVICES = frozenset(
+    {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0"}
+)
+
+#: What the names of devices begin with that take frames to our relay (see ``pytest_netns.impair.redirect``); a number
+#: follows.
+DETOUR_PREFIX = "impair-"
+
+
+def parse_address(value: object, what: str) -> AddressWithPrefix:
+    """An address with its prefix, from text or an ipaddress object.
+
+    Raises:
+        TopologyError: it is none, or lacks the prefix.
+    """
+    if not isinstance(value, str | IPv4Interface | IPv6Interface | IPv4Address | IPv6Address):
+        raise TopologyError(
+            f"{what}: {value!r} is not an address with a prefix such as '10.0.0.1/24' (it is {type(value).__name__})"
+        )
+    try:
+        address = ip_interface(value)
+    except ValueError as error:
+        raise TopologyError(
+            f"{what}: {value!r} is not an address with a prefix such as '10.0.0.1/24' ({error})"
+        ) from None
+    if "/" not in str(value):
+        raise TopologyError(f"{what}: {value!r} lacks its prefix length; write e.g. '{value}/24'")
+    return address
+
+
+def is_detour(name: str) -> bool:
+    """Whether a device takes frames to our relay, by its name. Nothing else in a lab is called so."""
+    return name.startswith(DETOUR_PREFIX) and name[len(DETOUR_PREFIX) :].isdecimal()
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a device is not of the network that a test has made: listings leave it out."""
+    return name in FALLBACK_DEVICES or is_detour(name)
+
+
+class Interface:
+    """A network device, by name and index. What it shows is asked of the kernel at each access.
+
+    Two are equal if they are the same device of the same namespace.
+
+    Attributes:
+        node: the namespace that it is in.
+        name: ``eth0``.
+        index: its number there, as ``ip link`` shows it.
+    """
+
+    def __init__(self, node: Namespace, name: str, index: int) -> None:
+        self.node = node
+        self.name = name
+        self.index = index
+
+    def __repr__(self) -> str:
+        impaired = self.node.impairment_words(self)
+        return f"<Interface {self.name!r} of {self.node.name!r}{f', impaired: {impaired}' if impaired else ''}>"
+
+    def __str__(self) -> str:
+        return f"{self.node.name}:{self.name}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Interface) and (self.node, self.index) == (other.node, other.index)
+
+    def __hash__(self) -> int:
+        return hash((id(self.node), self.index))
+
+    @property
+    def state(self) -> LinkState:
+        """All that ``ip link show`` says of it. Raises TopologyError if it was removed."""
+        try:
+            return decode_link(self.node.rtnl.get(rtnetlink.link_get(self.index, self.name)))
+        except KernelError as error:
+            if error.errno == errno.ENODEV:
+                raise TopologyError(f"interface {self.name!r} of {self.node.name!r} was removed") from None
+            raise
+
+    @property
+    def kind(self) -> str:
+        """Its kind, as ip-link(8) calls it: ``veth``, ``bridge``, ``vlan``, ...; empty if it has none (``lo``)."""
+        return self.state.kind
+
+    @property
+    def mac(self) -> str:
+        """Its MAC address, e.g. ``02:1f:0a:33:5b:c0``."""
+        return self.state.mac
+
+    @property
+    def mtu(self) -> int:
+        """Largest IP packet in bytes that it sends in one frame. Can be set; raises KernelError out of range."""
+        return self.state.mtu
+
+    @mtu.setter
+    def mtu(self, value: int) -> None:
+        self.node.rtnl.batch([rtnetlink.link_mtu(self.index, self.name, value)])
+        if self.node.impairment_words(self):
+            self.node.impairments.fit(self)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it can carry a frame now: it is set up, and so is its far end."""
+        return self.state.is_up
+
+    @property
+    def addresses(self) -> list[AddressWithPrefix]:
+        """Its addresses in the order of their adding, IPv4 first, link-local ones last."""
+        entries = [decode_address(body) for body in self.node.rtnl.dump(rtnetlink.address_dump(self.index))]
+        return in_order(entry for entry in entries if entry.index == self.index)
+
+    @property
+    def ip4(self) -> IPv4Address | None:
+        """Its first IPv4 address, or None."""
+        return next((a.ip for a in self.addresses if a.version == 4), None)
+
+    @property
+    def ip6(self) -> IPv6Address | None:
+        """Its first IPv6 address, link-local only if it has no other; or None."""
+        return next((a.ip for a in self.addresses if a.version == 6), None)
+
+    def add_address(self, address: str | AddressWithPrefix) -> None:
+        """``ip address add``; usable when this returns.
+
+        Args:
+            address: with its prefix, e.g. ``"10.0.0.1/24"``.
+
+        Raises:
+            TopologyError: it is no address, or lacks its prefix.
+            KernelError: e.g. it is there already.
+        """
+        parsed = parse_address(address, f"interface {self.name!r} of {self.node.name!r}")
+        self.node.rtnl.batch([rtnetlink.address_add(self.index, self.name, parsed)])
+        if parsed.version == 6:
+            self.wait_addresses()
+
+    def remove_address(self, address: str | AddressWithPrefix) -> None:
+        """``ip address delete``.
+
+        Args:
+            address: with its prefix, e.g. ``"10.0.0.1/24"``.
+
+        Raises:
+            TopologyError: it is no address, or lacks its prefix.
+            KernelError: it is not there (EADDRNOTAVAIL).
+        """
+        parsed = parse_address(address, f"interface {self.name!r} of {self.node.name!r}")
+        self.node.rtnl.batch([rtnetlink.address_delete(self.index, self.name, parsed)])
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether somebody has set it up, with or without a carrier (the flag UP of ip(8))."""
+        return self.state.is_set_up
+
+    def up(self) -> None:
+        """``ip link set up``. Does not wait for a carrier: the far end may be down."""
+        self.node.rtnl.batch([rtnetlink.link_up(self.index, self.name)])
+
+    def down(self) -> None:
+        """``ip link set down``. The kernel forgets the routes through it."""
+        self.node.rtnl.batch([rtnetlink.link_down(self.index, self.name)])
+
+    # ------------------------------------------------------------ impairments
+    # Imported on use: most tests have none.
+
+    def impair(
+        self,
+        impairment: Impairment | None = None,
+        *,
+        delay: Quantity | None = None,
+        jitter: Quantity | None = None,
+        loss: Quantity | None = None,
+        rate: Quantity | None = None,
+        reorder: Quantity | None = None,
+        duplicate: Quantity | None = None,
+        corrupt: Quantity | None = None,
+        seed: int | None = None,
+        engine: Engine | None = None,
+    ) -> ActiveImpairment:
+        """Impair what it sends, from now on and instead of what was set before; returns what is in force, read back.
+
+        Args:
+            impairment: a preset, or any other value; what else is given replaces its attributes.
+            delay: seconds, or text such as ``"20ms"``: one way. The meaning of this and the following is told by
+                ``Impairment``.
+            jitter: seconds, or text.
+            loss: a fraction, or text such as ``"1%"``.
+            rate: bit/s, or text such as ``"10mbit"``.
+            reorder: a fraction, or text.
+            duplicate: a fraction, or text.
+            corrupt: a fraction, or text.
+            seed: makes chance repeatable: the same frames have the same fate. Frames that hosts send unasked (ARP,
+                neighbour discovery, multicast) draw from random numbers of their own, but with netem.
+            engine: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a rate alone), ``"relay"`` (a process of ours),
+                or ``"auto"``: the first of these that is there and can do it. None: as the lab was told.
+
+        Raises:
+            TopologyError: nothing, or a bad value, was given; the interface was removed.
+            UnsupportedError: the engine is lacking here, or cannot do that.
+            KernelError: the kernel refused.
+            ProcessDied: the relay is dead.
+        """
+        from pytest_netns.impair.request import requested
+
+        values = requested(
+            impairment,
+            str(self),
+            delay=delay,
+            jitter=jitter,
+            loss=loss,
+            rate=rate,
+            reorder=reorder,
+            duplicate=duplicate,
+            corrupt=corrupt,
+        )
+        return self.node.impairments.apply(self, values, seed, engine)
+
+    def heal(self) -> None:
+        """Impair what it sends no more; frames under way still arrive, each at its time. Nothing happens if it is not.
+
+        Raises:
+            KernelError: the kernel refused.
+        """
+        if self.node.impairment_words(self):
+            self.node.impairments.heal(self)
+
+    @contextmanager
+    def impaired(
+        self, impairment: Impairment | None = None, **options: Unpack[ImpairOptions]
+    ) -> Iterator[ActiveImpairment]:
+        """Impair what it sends for the duration of a ``with`` block; then what was before it is in force again.
+
+        Args:
+            impairment: a preset, or any other value; what else is given replaces its attributes.
+            options: the keywords of ``impair``: ``delay``, ``jitter``, ``loss``, ``rate``, ``reorder``, ``duplicate``,
+                ``corrupt``, ``seed``, ``engine``.
+
+        Returns:
+            A context manager, which gives what is in force, read back.
+
+        Raises:
+            TopologyError: nothing, or a bad value, was given; the interface was removed.
+            UnsupportedError: the engine is lacking here, or cannot do that.
+            KernelError: the kernel refused.
+            ProcessDied: the relay is dead.
+        """
+        from pytest_netns.impair.request import restored
+
+        with restored([lambda: self]):
+            yield self.impair(impairment, **options)
+
+    @property
+    def impairment(self) -> ActiveImpairment | None:
+        """What is in force for what it sends, read back, with what it has done so far; None if nothing is.
+
+        Raises:
+            ProcessDied: the relay is dead.
+            KernelError: somebody has removed it by other means.
+            TopologyError: the interface was removed.
+        """
+        return self.node.impairments.of(self) if self.node.impairment_words(self) else None
+
+    def wait_up(self, *, port: bool = False, timeout: float = CARRIER_DEADLINE) -> None:
+        """Wait until it carries frames, and as a bridge port forwards them.
+
+        A link that has just come up still drops its first frames until the kernel's linkwatch work has run, which
+        costs the sender a second (the ARP retry). RTM_GETLINK makes it run.
+
+        Args:
+            port: whether it must forward too, as a bridge port.
+            timeout: seconds to wait.
+
+        Raises:
+            WaitTimeout: not in time.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            state = self.state
+            if state.operstate == "UP" and state.is_up and (not port or state.port_state == "forwarding"):
+                return
+            if time.monotonic() > deadline:
+                seen = f"{state.operstate}{f', port {state.port_state}' if port else ''}"
+                raise WaitTimeout(
+                    f"interface {self.name!r} of {self.node.name!r}: waited {timeout:g} s until it is "
+                    f"UP{' and forwarding' if port else ''}; it is {seen}; is the other end up?"
+                )
+            os.sched_yield()
+
+    def wait_addresses(self, *, timeout: float = CARRIER_DEADLINE) -> None:
+        """Wait until its IPv6 addresses answer to neighbours.
+
+        Even without Duplicate Address Detection the kernel joins the multicast group in which neighbours ask for an
+        address from a work queue (addrconf_dad_work()), and only then takes the "tentative" mark away. Whoever asks
+        before that gets no answer and asks again a second later.
+
+        Raises:
+            WaitTimeout: not within ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        for turn in itertools.count(1):
+            bodies = self.node.rtnl.dump(rtnetlink.address_dump(self.index))
+            waiting = [body for body in bodies if is_tentative(body, self.index)]
+            if not waiting:
+                return
+            if turn % 10 == 0 and not self.state.is_up:  # without a carrier they stay so, and nobody can ask
+                return
+            if time.monotonic() > deadline:
+                shown = ", ".join(str(decode_address(body).address) for body in waiting)
+                raise WaitTimeout(
+                    f"interface {self.name!r} of {self.node.name!r}: waited {timeout:g} s for Duplicate Address "
+                    f"Detection of {shown}; do the sysctls accept_dad and dad_transmits differ from 0?"
+                )
+            os.sched_yield()  # the kernel's worker is often queued on this very processor
+
+
+class Interfaces(Mapping[str, Interface]):
+    """The interfaces of a namespace by name, read from the kernel when this was made.
+
+    Devices that kernel modules put into every new namespace (``sit0`` and the like), and those by which frames reach
+    our relay, are found by name but not listed.
+    """
+
+    def __init__(self, node: Namespace) -> None:
+        self._node = node
+        links = [decode_link(body) for body in node.rtnl.dump(rtnetlink.link_dump())]
+        self._all = {link.name: Interface(node, link.name, link.index) for link in links}
+        self._listed = [link.name for link in links if not is_hidden(link.name)]
+
+    def __getitem__(self, name: str) -> Interface:
+        try:
+            return self._all[name]
+        except KeyError:
+            known = ", ".join(self._listed)
+            raise KeyError(f"namespace {self._node.name!r} has no interface {name!r}; it has: {known}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def __repr__(self) -> str:
+        return f"<interfaces of {self._node.name!r}: {', '.join(self._listed)}>"

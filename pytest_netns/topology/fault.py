@@ -1,0 +1,136 @@
+"""Fault: something that is broken on purpose, until it is undone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from pytest_netns.faults.nft_filter import Filter
+from pytest_netns.topology.node import Node
+
+
+class Fault:
+    """Something that a test has broken. ``undo()`` mends it; as a context manager it does so at the end of the block.
+
+    What nobody undoes goes with the lab.
+
+    Args:
+        register: the faults of its lab.
+        what: in a few words, with the names of the nodes.
+        undo: mends it.
+        nodes: those that it is about.
+        filters: nftables rules that do it, and are not a host's own: a host that restarts gets them again.
+
+    Attributes:
+        what: as given.
+        nodes: as given.
+    """
+
+    def __init__(
+        self,
+        register: Faults,
+        what: str,
+        undo: Callable[[], None],
+        nodes: Sequence[Node] = (),
+        filters: Sequence[Filter] = (),
+    ) -> None:
+        self.what = what
+        self.nodes: tuple[Node, ...] = tuple(nodes)
+        self._register = register
+        self._undo = undo
+        self._filters = tuple(filters)
+        self._mending = threading.RLock()  # mending may ask for just that: Link.up() for one
+        register.add(self)
+
+    def __repr__(self) -> str:
+        return f"<Fault: {self.what}{'' if self.in_force else ' (undone)'}>"
+
+    def __str__(self) -> str:
+        return self.what
+
+    @property
+    def in_force(self) -> bool:
+        """False once it was undone."""
+        return self in self._register
+
+    def undo(self) -> None:
+        """Mend it; nothing happens if it was mended before. Raises what the mending raises.
+
+        It is in force until it is mended, so that nobody takes a half of it for the whole. Another thread that wants
+        the same waits for that.
+        """
+        with self._mending:
+            if self.in_force:
+                try:
+                    self._undo()
+                finally:
+                    self._register.drop(self)
+
+    def restarted(self, host: Node) -> None:
+        """Called when a host has come back from a crash, which the network around it has not seen."""
+        for each in self._filters:
+            if each.node is host:
+                each.renew()
+
+    def forget(self) -> None:
+        """Called by whoever has mended it by another way."""
+        self._register.drop(self)
+
+    def stops(self, way: Sequence[Node], kind: str) -> Node | None:
+        """The node at fault if this is why packets do not get along a way.
+
+        Args:
+            way: the nodes from who asks to who is asked.
+            kind: the probe: ``"ping"``, ``"tcp"`` or ``"udp"``.
+        """
+        del way, kind
+        return None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.undo()
+
+
+class Faults:
+    """The faults of a lab that are in force, in the order of their making."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # a schedule makes and mends them in its thread
+        self._faults: list[Fault] = []
+
+    def __iter__(self) -> Iterator[Fault]:
+        return iter(list(self._faults))
+
+    def __len__(self) -> int:
+        return len(self._faults)
+
+    def __contains__(self, fault: object) -> bool:
+        return any(fault is other for other in self._faults)
+
+    def add(self, fault: Fault) -> None:
+        """Take note of one."""
+        with self._lock:
+            self._faults.append(fault)
+
+    def drop(self, fault: Fault) -> bool:
+        """Strike one off; False if it was not in force."""
+        with self._lock:
+            before = len(self._faults)
+            self._faults = [other for other in self._faults if other is not fault]
+            return len(self._faults) < before
+
+    def undo_all(self) -> list[Exception]:
+        """Mend everything, the last fault first, and return what went wrong."""
+        errors: list[Exception] = []
+        for fault in reversed(list(self)):
+            try:
+                fault.undo()
+            except Exception as error:  # the others are mended all the same; the caller raises it
+                errors.append(error)
+        return errors

@@ -1,0 +1,245 @@
+"""Losses: addresses and routes that the kernel has taken from a node, until they can be given back."""
+
+from __future__ import annotations
+
+import errno
+import struct
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from pytest_netns.errors import KernelError
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.rtnetlink import LEAST_OF_IPV6, AddressWithPrefix, Network
+from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
+from pytest_netns.kernel.netlink.tables import LinkState, decode_link
+from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.namespace import Namespace
+from pytest_netns.topology.saved_addresses import ConfiguredAddress, configured_addresses
+
+# From <linux/rtnetlink.h>. The kernel makes its own routes again, and routers advertise theirs again (RFC 4861).
+_UNASKED = _RTPROT_KERNEL, _RTPROT_RA = 2, 9
+_RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH = 4, 5, 9
+_RTMSG = 12  # bytes of struct rtmsg
+_ONLINK = 4  # RTNH_F_ONLINK, the one flag that somebody has set
+_TABLE_MAIN = 254
+
+
+class Losses:
+    """What one node has lost.
+
+    The kernel forgets the routes through an interface that goes down, IPv6 on one whose mtu is below 1280, and
+    everything when a host crashes. Several of these may hold at once, and end in any order. So each loss is remembered
+    here, whatever its reason, and given back when no reason is left.
+
+    Args:
+        node: whose.
+    """
+
+    def __init__(self, node: Namespace) -> None:
+        self._node = node
+        self._lock = threading.RLock()  # a schedule breaks and mends in its thread
+        self._held = False
+        self._addresses: list[ConfiguredAddress] = []
+        self._routes: list[bytes] = []
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Remember what the node loses in the block: with an interface its VLANs go down, and bridges have its mtu."""
+        with self._lock:
+            addresses, routes = configured_addresses(self._node.rtnl), self._configured_routes()
+            yield
+            still, passable = configured_addresses(self._node.rtnl), self._configured_routes()
+            self._remember([each for each in addresses if each not in still])
+            self._routes += [each for each in routes if each not in passable and each not in self._routes]
+
+    def hold(self, interfaces: Iterable[Interface]) -> None:
+        """Remember the addresses of these, and all routes of the main table. Nothing comes back before ``release``."""
+        with self._lock:
+            self._held = True
+            for interface in interfaces:
+                self._remember(configured_addresses(self._node.rtnl, interface.index))
+            routes = [each for each in self._configured_routes() if each[4] == _TABLE_MAIN]
+            self._routes += [each for each in routes if each not in self._routes]
+
+    def release(self) -> None:
+        """The node has come back: ``give_back`` does so from now on."""
+        self._held = False
+
+    def _remember(self, addresses: Iterable[ConfiguredAddress]) -> None:
+        self._addresses += [each for each in addresses if each not in self._addresses]
+
+    def _configured_routes(self) -> list[bytes]:
+        """The routes of all tables that somebody has set."""
+        return [
+            _revived(body)
+            for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6)
+            for body in self._node.rtnl.dump(rtnetlink.route_dump(family))
+            if body[5] not in _UNASKED
+        ]
+
+    # -------------------------------------------------------------- addresses
+
+    @property
+    def addresses(self) -> list[AddressWithPrefix]:
+        """Those that it will have again, in the order of ``Namespace.addresses``, without the link-local ones."""
+        with self._lock:
+            found = [each.address for each in self._addresses if not (each.of_host or each.address.is_link_local)]
+        return sorted(found, key=lambda address: address.version)
+
+    def addresses_of(self, interface: Interface) -> list[AddressWithPrefix]:
+        """Those that an interface has, and those that it will have again; without the link-local ones."""
+        with self._lock:
+            present = [each for each in interface.addresses if not each.is_link_local]
+            owed = [each.address for each in self._addresses if each.index == interface.index]
+            return present + [each for each in owed if not each.is_link_local and each not in present]
+
+    def add_address(self, interface: Interface, address: AddressWithPrefix) -> None:
+        """Give an interface an address, now or as soon as it can have one. Raises KernelError."""
+        with self._lock:
+            self._remember([ConfiguredAddress(interface.index, address)])
+            self.give_back(routes=False)
+
+    def remove_address(self, interface: Interface, address: AddressWithPrefix) -> None:
+        """Take an address from an interface, or from what it will have again. Raises KernelError."""
+        with self._lock:
+            taken = ConfiguredAddress(interface.index, address)
+            self._addresses = [each for each in self._addresses if each != taken]
+            if address in interface.addresses:
+                interface.remove_address(address)
+
+    def forget_gateways(self, interface: Interface, networks: Iterable[Network]) -> None:
+        """Let routes through an interface stay away whose next hops are in one of these networks."""
+        packed = [(network.network_address.packed, network.prefixlen) for network in networks]
+
+        def is_left(body: bytes) -> bool:
+            gateway = attributes(body, _RTMSG).get(_RTA_GATEWAY, b"")
+            return _through(body) == {interface.index} and any(_is_in(gateway, *each) for each in packed)
+
+        with self._lock:
+            self._routes = [body for body in self._routes if not is_left(body)]
+
+    def forget(self, interface: Interface) -> None:
+        """Called when an interface has been removed."""
+        with self._lock:
+            self._addresses = [each for each in self._addresses if each.index != interface.index]
+            self._routes = [body for body in self._routes if interface.index not in _through(body)]
+
+    # -------------------------------------------------------------- give back
+
+    def give_back(self, *, routes: bool = True) -> None:
+        """Give back what can be: an address if the mtu allows it, a route if its interfaces are up, too.
+
+        The rest is kept for the next time. What is there again already is left as it is.
+
+        Args:
+            routes: whether to give back routes, besides addresses.
+
+        Raises:
+            KernelError: the kernel refused one; the others are there.
+        """
+        with self._lock:
+            if self._held or self._node.closed or not (self._addresses or self._routes):
+                return
+            states = {
+                state.index: state
+                for body in self._node.rtnl.dump(rtnetlink.link_dump())
+                if (state := decode_link(body))
+            }
+            refused = self._give_back_addresses(states)
+            if routes:
+                refused += self._give_back_routes(states)
+        if refused:
+            raise refused[0]
+
+    def _give_back_addresses(self, states: dict[int, LinkState]) -> list[KernelError]:
+        refused: list[KernelError] = []
+        later: list[ConfiguredAddress] = []
+        given: set[int] = set()
+        for each in self._addresses:
+            state = states.get(each.index)
+            if state is None:
+                continue  # it was removed
+            if each.address.version == 6 and state.mtu < LEAST_OF_IPV6:
+                later.append(each)
+                continue
+            refused += self._tried(each.request(state.name))
+            given.add(each.index)
+        self._addresses = later
+        for index in given:
+            Interface(self._node, states[index].name, index).wait_addresses()
+        return refused
+
+    def _give_back_routes(self, states: dict[int, LinkState]) -> list[KernelError]:
+        ready: list[bytes] = []
+        later: list[bytes] = []
+        for body in self._routes:
+            through = [states.get(index) for index in _through(body)]
+            if None in through:
+                continue  # it was removed
+            (ready if all(_carries(body, state) for state in through if state) else later).append(body)
+        self._routes = later
+        while True:
+            refused: list[KernelError] = []
+            again: list[bytes] = []
+            for body in ready:
+                error = self._tried(
+                    Request(rtnetlink.RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body, "ip route restore")
+                )
+                refused += error
+                again += [body] if error else []
+            if len(again) in (0, len(ready)):
+                return refused
+            ready = again  # the way to a next hop may be one of the routes that came after
+
+    def _tried(self, request: Request) -> list[KernelError]:
+        try:
+            self._node.rtnl.batch([request])
+        except KernelError as error:
+            if error.errno != errno.EEXIST:
+                return [error]
+        return []
+
+
+def _carries(body: bytes, state: LinkState) -> bool:
+    """Whether an interface can have a route."""
+    return state.is_set_up and (body[0] != rtnetlink.AF_INET6 or state.mtu >= LEAST_OF_IPV6)
+
+
+def _through(body: bytes) -> set[int]:
+    """The indexes of the interfaces that a route leads through."""
+    found = attributes(body, _RTMSG)
+    indexes = {struct.unpack("=I", found[_RTA_OIF])[0]} if _RTA_OIF in found else set()
+    hops = found.get(_RTA_MULTIPATH, b"")
+    return indexes | {struct.unpack_from("=i", hops, position + 4)[0] for position in _hops(hops)}
+
+
+def _hops(hops: bytes) -> Iterator[int]:
+    """Where each next hop of a multipath route begins (struct rtnexthop)."""
+    position = 0
+    while position + 8 <= len(hops):
+        yield position
+        position += max(8, (struct.unpack_from("=H", hops, position)[0] + 3) & ~3)
+
+
+def _revived(body: bytes) -> bytes:
+    """A route without the marks of a missing carrier, which the kernel writes and does not read."""
+    flags = struct.unpack_from("=I", body, 8)[0] & _ONLINK
+    parts = [body[:8] + struct.pack("=I", flags)]
+    for kind, value in attributes(body, _RTMSG).items():
+        parts.append(attribute(kind, _revived_hops(value) if kind == _RTA_MULTIPATH else value))
+    return b"".join(parts)
+
+
+def _revived_hops(hops: bytes) -> bytes:
+    """The same for the next hops of a multipath route."""
+    found = bytearray(hops)
+    for position in _hops(hops):
+        found[position + 2] &= _ONLINK
+    return bytes(found)
+
+
+def _is_in(packed: bytes, network: bytes, prefix: int) -> bool:
+    """Whether an address is in a network, both in the order of the wire."""
+    shift = 8 * len(network) - prefix
+    return len(packed) == len(network) and int.from_bytes(packed) >> shift == int.from_bytes(network) >> shift

@@ -1,0 +1,80 @@
+"""Veth: how the two interfaces of a link are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_netns.errors import NetnsError
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix, VethEnd
+from pytest_netns.kernel.netlink.socket import Request
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.node import Node
+
+if TYPE_CHECKING:
+    from pytest_netns.lab.bridge import Bridge
+    from pytest_netns.lab.lab import Lab
+
+
+@dataclass(slots=True)
+class End:
+    """One end of a link that is to be made."""
+
+    node: Node
+    interface: str
+    addresses: Sequence[AddressWithPrefix] = ()
+    bridge: Bridge | None = None
+
+
+def make_veth(lab: Lab, a: End, b: End, mtu: int | None) -> tuple[Interface, Interface]:
+    """Make a veth straight inside two namespaces, addressed, and return when the first packet gets through.
+
+    On failure nothing is left of it.
+    """
+    # Explicit indexes spare the look-ups. They start high: some kernel modules put devices of their own into every
+    # new namespace, at 2 and above.
+    ends = [Interface(end.node, end.interface, end.node.slots.next_index()) for end in (a, b)]
+    macs = [lab.mac_for(end.node.name, end.interface) for end in (a, b)]
+    near = [
+        rtnetlink.veth(
+            VethEnd(a.interface, ends[0].index, macs[0]),
+            VethEnd(b.interface, ends[1].index, macs[1]),
+            b.node.fd,
+            mtu,
+            up=a.bridge is None,
+        ),
+        *_configure(a, ends[0], mtu, created_up=True),
+    ]
+    with ExitStack() as undo:
+        undo.callback(_delete_quietly, ends[0])
+        a.node.rtnl.batch(near)
+        b.node.rtnl.batch(_configure(b, ends[1], mtu, created_up=False))
+        for end, interface in zip((a, b), ends, strict=True):
+            # A spanning tree takes many seconds: who has asked for one awaits it by Bridge.wait_converged().
+            interface.wait_up(port=end.bridge is not None and not end.bridge.settings.stp)
+            # A link-local address alone is awaited only where there is no other to use.
+            if end.bridge is None and (not end.addresses or any(each.version == 6 for each in end.addresses)):
+                interface.wait_addresses()
+        undo.pop_all()
+    return ends[0], ends[1]
+
+
+def _configure(end: End, interface: Interface, mtu: int | None, created_up: bool) -> list[Request]:
+    requests = []
+    if end.bridge is not None:
+        device = end.bridge.device
+        requests += rtnetlink.port_up(interface.index, interface.name, device.index, device.name, mtu)
+    elif not created_up:
+        requests.append(rtnetlink.link_up(interface.index, interface.name))
+    requests += [rtnetlink.address_add(interface.index, interface.name, address) for address in end.addresses]
+    return requests
+
+
+def _delete_quietly(interface: Interface) -> None:
+    try:
+        interface.node.rtnl.batch([rtnetlink.link_delete(interface.index, interface.name)])
+    except NetnsError:
+        pass  # it was never made: the error that led here says why
