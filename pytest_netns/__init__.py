@@ -47,6 +47,8 @@ if TYPE_CHECKING:
         UnsupportedError,
         WaitTimeout,
     )
+    from pytest_netns.explain.diagnosis import Explanation
+    from pytest_netns.explain.why import why
     from pytest_netns.faults.block import Block
     from pytest_netns.faults.crash import Crash
     from pytest_netns.faults.freeze import Freeze
@@ -90,6 +92,7 @@ _HOME = {
     "Destination": "pytest_netns.stack.destination",
     "Device": "pytest_netns.devices.builder",
     "DnsResult": "pytest_netns.probe.dns",
+    "Explanation": "pytest_netns.explain.diagnosis",
     "Fault": "pytest_netns.topology.fault",
     "Frame": "pytest_netns.capture.frame",
     "Freeze": "pytest_netns.faults.freeze",
@@ -150,6 +153,7 @@ _HOME = {
     "eventually": "pytest_netns.assertions",
     "presets": "pytest_netns.impair",
     "ready": "pytest_netns",
+    "why": "pytest_netns.explain.why",
 }
 
 __all__ = [
@@ -164,6 +168,7 @@ __all__ = [
     "Destination",
     "Device",
     "DnsResult",
+    "Explanation",
     "Fault",
     "Frame",
     "Freeze",
@@ -224,6 +229,7 @@ __all__ = [
     "eventually",
     "presets",
     "ready",
+    "why",
 ]
 
 

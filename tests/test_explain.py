@@ -116,21 +116,21 @@ def test_a_closed_node_is_left_out(chain: Chain) -> None:
     assert why_no_ping(chain.red, chain.blue).cause == "'r1' does not forward IPv4: net.ipv4.ip_forward is 0"
 
 
-def test_it_reads_observation_cause_evidence(chain: Chain) -> None:
+def test_it_reads_cause_observation_drawing_evidence(chain: Chain) -> None:
     chain.r1.sysctl["net.ipv4.ip_forward"] = 0
     text = str(why_no_ping(chain.red, chain.blue))
     assert text.splitlines()[:3] == [
-        "observed: the request left red:eth0 and was last seen when it arrived at r1:eth0; no reply was seen anywhere",
         "cause: 'r1' does not forward IPv4: net.ipv4.ip_forward is 0",
-        "evidence:",
+        "observed: the request left red:eth0 and was last seen when it arrived at r1:eth0; no reply was seen anywhere",
+        "asked again:",
     ]
     assert "  r1: sysctl net.ipv4.ip_forward = 0" in text.splitlines()
 
 
 def test_no_line_of_evidence_comes_twice() -> None:
     assert str(Explanation("nothing", "a cause", "red", ["one", "two", "one"])).splitlines() == [
-        "observed: nothing",
         "cause: a cause",
+        "observed: nothing",
         "evidence:",
         "  one",
         "  two",

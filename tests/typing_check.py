@@ -32,6 +32,7 @@ from pytest_netns import (
     Destination,
     Device,
     DnsResult,
+    Explanation,
     Fault,
     Frame,
     Freeze,
@@ -87,6 +88,7 @@ from pytest_netns import (
     eventually,
     presets,
     ready,
+    why,
 )
 
 Address = IPv4Address | IPv6Address
@@ -242,6 +244,8 @@ def test_building(lab: Lab) -> None:
     assert_type(lab.links, tuple[Link, ...])
     assert_type(lab.adopt(Namespace.attach("box"), "box"), Host)
     assert_type(lab.ping_all(timeout=2), PingMatrix)
+    assert_type(why(lab.ping_all()), Explanation)
+    assert_type(why(lab.ping_all()).cures, list[str])
     assert_type(lab.ping_all()["red", "blue"], PingResult)
     lab.autoroute()
     lab.dns["www.example.com"] = red

@@ -84,7 +84,7 @@ def group_of(name: str) -> str:
     if name.startswith("assert_") or "assertions" in parts:
         return "assertions"
     for group, packages in (
-        ("results", {"probe", "capture"}),
+        ("results", {"probe", "capture", "explain"}),
         ("devices", {"devices"}),
         ("conditions", {"impair", "faults"}),
     ):

@@ -81,13 +81,9 @@ def assert_arp(
     result, tries = until(lambda: source.arp(destination, **probe), bool, within)
     if result:
         return result
-    from pytest_netns.explain.neighbours import deafness
-    from pytest_netns.explain.walk import link_fault
+    from pytest_netns.explain.why import why as explained
 
-    question = source.lab, source, source.interface(result.interface), result.address
-    fault = link_fault(*question) or deafness(*question)
-    why = f"cause: {fault.cause}\nevidence:\n" + "\n".join(f"  {line}" for line in fault.evidence) if fault else ""
-    raise ProbeFailure(f"{asked(result)}{tries}\n{why or 'cause: not found: the tables say that it should answer'}")
+    raise ProbeFailure(f"{asked(result)}{tries}\n{explained(result)}")
 
 
 def assert_no_arp(

@@ -88,8 +88,8 @@ def why(source: Node, question: Callable[[ModuleType], Question]) -> str:
 
     try:
         return str(explain(source.lab, question(questions)))
-    except NetnsError as error:
-        return f"explaining it failed: {error}"
+    except Exception as error:  # whatever it is, it must not take the place of the failure that is reported
+        return f"explaining it failed: {error!r}"
 
 
 def standing(source: Node) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -13,44 +14,53 @@ class Diagnosis:
         cause: one sentence with the node's name.
         node: name of the node where it is; None if it is nowhere in particular.
         evidence: lines that show it.
+        cures: what mends it, in calls of this package or commands.
     """
 
     cause: str
     node: str | None
     evidence: list[str] = field(default_factory=list)
+    cures: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Explanation:
-    """Why a probe failed.
+    """Why a probe failed. Printed, it is what a failed test shows.
 
     Attributes:
         observed: what happened on the wire.
         cause: one sentence with the node's name; None if it could not be told.
-        node: name of the node at fault; None likewise.
+        node: name of the node at fault; None likewise, or if no single one is.
         evidence: lines that show it.
-        ruled_out: what it is not.
+        cures: what mends it, in calls of this package or commands, the best first; empty if the test broke it itself.
+        ruled_out: what was looked at and is in order.
         ladder: the conversation as a sequence diagram, when it was asked again; empty if nothing was sent.
+        others: what else failed with it, a line each with its own cause.
     """
 
     observed: str
     cause: str | None = None
     node: str | None = None
     evidence: list[str] = field(default_factory=list)
+    cures: list[str] = field(default_factory=list)
     ruled_out: list[str] = field(default_factory=list)
     ladder: str = ""
+    others: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"observed: {self.observed}"]
         if self.cause is not None:
-            lines.append(f"cause: {self.cause}")
+            lines = [f"cause: {self.cause}", *(f"cure: {cure}" for cure in self.cures)]
         else:
-            lines.append("cause: not found; ruled out:")
-            lines += [f"  {line}" for line in self.ruled_out]
-        if self.evidence:
-            lines.append("evidence:")
-            lines += [f"  {line}" for line in dict.fromkeys(self.evidence)]
+            lines = ["cause: not found; ruled out:", *_indented(self.ruled_out)]
+        lines.append(f"observed: {self.observed}")
+        if self.others:
+            lines += ["others:", *_indented(self.others)]
         if self.ladder:
-            lines.append("asked again:")
-            lines += [f"  {line}" for line in self.ladder.splitlines()]
+            lines += ["asked again:", *_indented(self.ladder.splitlines())]
+        if self.evidence:
+            lines += ["evidence:", *_indented(dict.fromkeys(self.evidence))]
         return "\n".join(lines)
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" for line in lines]

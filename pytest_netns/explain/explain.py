@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pytest_netns.explain import questions
 from pytest_netns.explain.checks import CHECKS
-from pytest_netns.explain.checks.works_now import WORKS_NOW
 from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.observation import Observation, observe
 from pytest_netns.explain.questions import Question
 from pytest_netns.lab.lab import Lab
-from pytest_netns.topology.node import Failure, Node
+from pytest_netns.topology.node import Node
+
+#: How the evidence that a check has raised begins.
+CHECK_FAILED = "a check of ours failed, and was left out:"
 
 
 def explain(lab: Lab, question: Question) -> Explanation:
@@ -23,7 +24,12 @@ def conclude(observation: Observation) -> Explanation:
     """Ask the checks one after the other; what was looked at is told as well."""
     found = Explanation(observation.observed, evidence=[*observation.trace.skipped], ladder=observation.drawing)
     for check, _ in CHECKS:
-        diagnosis = check(observation)
+        try:
+            diagnosis = check(observation)
+        except Exception as trouble:  # one check less; whatever it is, the others have their say
+            name = check.__module__.rpartition(".")[2]
+            found.evidence.append(f"{CHECK_FAILED} {name}: {trouble!r}")
+            continue
         if diagnosis is not None:
             found.cause, found.node = diagnosis.cause, diagnosis.node
             found.evidence += diagnosis.evidence
@@ -31,25 +37,11 @@ def conclude(observation: Observation) -> Explanation:
     else:
         found.evidence += observation.there.evidence
         found.evidence += observation.back.evidence if observation.back is not None else []
-    found.evidence += [f"in force: {each}" for each in observation.lab.faults if str(each) not in (found.cause or "")]
+    found.evidence += [
+        f"in force: {each}" for each in observation.lab.faults if f"in force: {each}" not in (found.cause or "")
+    ]
     found.evidence += [f"impaired: {each}" for each in observation.impaired]
     found.ruled_out = _ruled_out(observation)
-    return found
-
-
-def explain_failure(failure: Failure) -> Explanation:
-    """Why a probe failed that a node has kept."""
-    make = getattr(questions, failure.question)
-    lab = failure.node.lab
-    found = explain(lab, make(failure.node, failure.result, *failure.details))
-    now = lab.in_force()
-    undone = "; ".join(each for each in failure.in_force if each not in now)
-    if undone and (found.cause is None or found.cause.startswith(WORKS_NOW)):
-        # A "with" block has mended it on the way here.
-        found.cause, found.node = f"when it was asked, this was in force, and has been undone since: {undone}", None
-        found.ruled_out.clear()
-    elif undone:
-        found.evidence.append(f"in force when it was asked, and undone since: {undone}")
     return found
 
 

@@ -9,6 +9,7 @@ from pytest_netns.explain.rules import RuleTrace
 from pytest_netns.explain.walk import Walk
 from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.lab.lab import Lab
+from pytest_netns.probe.arp import arp
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.node import Node
 
@@ -31,7 +32,7 @@ def deafness(lab: Lab, node: Node, out: Interface, hop: Address) -> Diagnosis | 
     protocol = "ARP" if hop.version == 4 else "neighbour discovery"
     with RuleTrace(lab, protocols(lab)) as trace:
         try:
-            answered = bool(node.arp(hop, timeout=_PATIENCE))
+            answered = bool(arp(node, hop, timeout=_PATIENCE))
         except NetnsError:
             return None
         trace.read()

@@ -8,9 +8,9 @@ from typing import Any
 
 from pytest_netns.explain.sighting import Kind
 from pytest_netns.kernel.netlink.rtnetlink import Address
-from pytest_netns.probe.ping import PingResult
-from pytest_netns.probe.tcp import TcpResult
-from pytest_netns.probe.udp import UdpResult
+from pytest_netns.probe.ping import PingResult, ping
+from pytest_netns.probe.tcp import TcpResult, tcp
+from pytest_netns.probe.udp import UdpResult, udp
 from pytest_netns.topology.node import Node
 
 
@@ -41,6 +41,9 @@ class Question:
     closed: bool = False
 
 
+# By the functions of probes, not by the methods of nodes, which keep what fails as something that a test has asked.
+
+
 def ping_question(source: Node, result: PingResult, probe: Mapping[str, Any]) -> Question:
     """How to ask again what ``Node.ping`` asked."""
     kept = {key: value for key, value in probe.items() if key in ("size", "ttl", "df")}
@@ -48,7 +51,7 @@ def ping_question(source: Node, result: PingResult, probe: Mapping[str, Any]) ->
         source,
         result.address,
         "ping",
-        lambda timeout: source.ping(result.address, timeout=timeout, **kept),
+        lambda timeout: ping(source, result.address, timeout=timeout, **kept),
         size=int(kept.get("size", 56)),
         ttl=int(kept.get("ttl", 64)),
         df=bool(kept.get("df", False)),
@@ -62,7 +65,7 @@ def tcp_question(source: Node, result: TcpResult) -> Question:
         source,
         result.address,
         "tcp",
-        lambda timeout: source.tcp(result.address, port, timeout=timeout),
+        lambda timeout: tcp(source, result.address, port, timeout=timeout),
         port=port,
         closed=result.state == "closed",
     )
@@ -74,7 +77,7 @@ def udp_question(source: Node, result: UdpResult, payload: bytes) -> Question:
         source,
         result.address,
         "udp",
-        lambda timeout: source.udp(result.address, result.port, payload, timeout=timeout),
+        lambda timeout: udp(source, result.address, result.port, payload, timeout=timeout),
         port=result.port,
         size=len(payload),
         closed=result.state == "closed",

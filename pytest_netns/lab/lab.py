@@ -54,7 +54,7 @@ class Lab(Observed, Troubled):
         supervisor: of the processes of all its nodes.
         impairments: those in force on its interfaces.
         faults: those in force; iterating gives each.
-        failed: the last 50 probes that failed, to be explained.
+        failed: the last 50 probes that failed, and traces, to be explained.
         visible: as given.
 
     Raises:

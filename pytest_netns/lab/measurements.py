@@ -20,17 +20,21 @@ if TYPE_CHECKING:
     from pytest_netns.stack.interface import Interface
     from pytest_netns.units import Quantity
 
+#: All that somebody has still: which of them a result is from is asked when it is to be explained.
+labs: weakref.WeakSet[Observed] = weakref.WeakSet()
+
 
 class Observed(Whole):
     """A lab that can be watched.
 
     Attributes:
-        failed: the last 50 probes that failed, to be explained.
+        failed: the last 50 probes that failed, and traces, to be explained.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.failed: deque[Failure] = deque(maxlen=50)
+        labs.add(self)
         self._captures: deque[weakref.ref[Capture]] = deque(maxlen=8)
 
     def capture(
@@ -110,9 +114,12 @@ class Observed(Whole):
         from pytest_netns.probe.throughput import throughput
 
         self.check_node(source, "measure from")
-        return throughput(
+        result = throughput(
             source, destination, seconds=seconds, protocol=protocol, rate=rate, omit=omit, timeout=timeout
         )
+        if not result or result.stalled is not None:
+            source.note_failure(result, "throughput")
+        return result
 
     def loss(
         self,
@@ -143,7 +150,10 @@ class Observed(Whole):
         from pytest_netns.probe.throughput import loss
 
         self.check_node(source, "measure from")
-        return loss(source, destination, count=count, size=size, per_second=per_second, timeout=timeout)
+        result = loss(source, destination, count=count, size=size, per_second=per_second, timeout=timeout)
+        if not result:
+            source.note_failure(result, "loss")
+        return result
 
     def ping_all(self, *, timeout: float = 1.0) -> PingMatrix:
         """Every host and router pings every other, all at once. Falsy if any pair fails; prints as a table.
@@ -154,4 +164,8 @@ class Observed(Whole):
         from pytest_netns.probe.matrix import ping_all
 
         self.check_open()
-        return ping_all([node for node in self if isinstance(node, Host) and not node.closed], timeout=timeout)
+        hosts = {node.name: node for node in self if isinstance(node, Host) and not node.closed}
+        result = ping_all(list(hosts.values()), timeout=timeout)
+        if failed := result.failed:
+            hosts[failed[0].source].note_failure(result, "ping_all")
+        return result

@@ -29,12 +29,12 @@ class Prober(Namespace):
     """A namespace that can ask."""
 
     def note_failure(self, result: object, question: str, *details: object) -> None:
-        """Called with every result that is falsy, should somebody want to know why.
+        """Called with every result that is falsy, and every trace, should somebody want to know why.
 
         Args:
             result: what came of it.
-            question: which function of ``pytest_netns.explain.questions`` asks again.
-            details: its further arguments.
+            question: which method of a node, or of a lab, asked.
+            details: what else it takes to ask again.
         """
 
     def note_capture(self, capture: Capture) -> None:
@@ -109,7 +109,7 @@ class Prober(Namespace):
 
         result = ping(self, destination, count=count, interval=interval, timeout=timeout, size=size, ttl=ttl, df=df)
         if not result:
-            self.note_failure(result, "ping_question", {"size": size, "ttl": ttl, "df": df})
+            self.note_failure(result, "ping", {"size": size, "ttl": ttl, "df": df})
         return result
 
     def arp(self, destination: Destination, *, timeout: float = 1.0, dad: bool = False) -> ArpResult:
@@ -128,7 +128,10 @@ class Prober(Namespace):
         """
         from pytest_netns.probe.arp import arp
 
-        return arp(self, destination, timeout=timeout, dad=dad)
+        result = arp(self, destination, timeout=timeout, dad=dad)
+        if not result:
+            self.note_failure(result, "arp")
+        return result
 
     def trace(
         self,
@@ -156,7 +159,7 @@ class Prober(Namespace):
         """
         from pytest_netns.probe.trace import trace
 
-        return trace(
+        result = trace(
             self,
             destination,
             method=method,
@@ -165,6 +168,8 @@ class Prober(Namespace):
             timeout=timeout,
             name_of=self.node_names().get,
         )
+        self.note_failure(result, "trace", method, port)  # one that was reached may have gone the wrong way
+        return result
 
     def tcp(self, destination: Destination, port: int, *, timeout: float = 1.0) -> TcpResult:
         """Ask with a SYN whether a TCP port is open. Truthy if it is. No connection is made, so no server sees one.
@@ -182,7 +187,7 @@ class Prober(Namespace):
 
         result = tcp(self, destination, port, timeout=timeout)
         if not result:
-            self.note_failure(result, "tcp_question")
+            self.note_failure(result, "tcp")
         return result
 
     def udp(
@@ -205,7 +210,7 @@ class Prober(Namespace):
 
         result = udp(self, destination, port, payload, timeout=timeout, ttl=ttl)
         if not result:
-            self.note_failure(result, "udp_question", payload)
+            self.note_failure(result, "udp", payload)
         return result
 
     def dns(
@@ -226,7 +231,10 @@ class Prober(Namespace):
         """
         from pytest_netns.probe.dns import dns
 
-        return dns(self, server, name, qtype, port=port, timeout=timeout)
+        result = dns(self, server, name, qtype, port=port, timeout=timeout)
+        if not result:
+            self.note_failure(result, "dns")
+        return result
 
     def path_mtu(self, destination: Destination, *, timeout: float = 0.5) -> PathMtuResult:
         """Find the largest IP packet that gets through unfragmented, in bytes. Truthy if it was found.
@@ -240,7 +248,10 @@ class Prober(Namespace):
         """
         from pytest_netns.probe.path_mtu import path_mtu
 
-        return path_mtu(self, destination, timeout=timeout)
+        result = path_mtu(self, destination, timeout=timeout)
+        if not result or result.black_hole:
+            self.note_failure(result, "path_mtu")
+        return result
 
     def send(self, packet: Packet, interface: str | Interface | None = None) -> int:
         """Send a scapy packet made by hand; returns how many went out (a packet with ranges stands for several).

@@ -313,7 +313,7 @@ class _Teller:
         for lab in self._labs():
             for failure in reversed(lab.failed):
                 if repr(failure.result)[:_RECOGNIZED] in text:
-                    from pytest_netns.explain.explain import explain_failure
+                    from pytest_netns.explain.results import explain_failure
 
                     whole = str(explain_failure(failure))
                     return [_Section("netns: why", _cut(whole, _WHY), whole)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,14 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A probe that failed.
+    """A probe that failed, or a trace, which may have gone another way than was expected.
 
     Attributes:
         node: who asked.
         result: what came of it.
-        question: which function of ``pytest_netns.explain.questions`` asks again.
-        details: its further arguments.
+        question: which method of a node, or of a lab, asked.
+        details: what else it takes to ask again.
         in_force: the faults and impairments of its lab at that time.
+        at: when, in nanoseconds of ``time.monotonic_ns``.
     """
 
     node: Node
@@ -41,6 +43,7 @@ class Failure:
     question: str
     details: tuple[object, ...]
     in_force: tuple[str, ...] = ()
+    at: int = field(default_factory=time.monotonic_ns)
 
 
 class Node(Prober):
@@ -193,12 +196,12 @@ class Node(Prober):
         return {address.ip: node.name for node in self.lab if not node.closed for address in node.addresses()}
 
     def note_failure(self, result: object, question: str, *details: object) -> None:
-        """Keep a falsy result, should somebody want to know why.
+        """Keep a falsy result, or a trace, should somebody want to know why.
 
         Args:
             result: what came of it.
-            question: which function of ``pytest_netns.explain.questions`` asks again.
-            details: its further arguments.
+            question: which method of a node, or of a lab, asked.
+            details: what else it takes to ask again.
         """
         self.lab.failed.append(Failure(self, result, question, details, self.lab.in_force()))
 

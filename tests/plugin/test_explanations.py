@@ -67,7 +67,7 @@ def test_a_plain_assert_gets_the_reason_in_a_section(project: Project) -> None:
     project.write("test_inside.py", PAIR + PLAIN)
     result = project.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["E *assert <PingResult red -> blue*", "*- netns: why -*", "observed: *", CAUSE])
+    result.stdout.fnmatch_lines(["E *assert <PingResult red -> blue*", "*- netns: why -*", CAUSE, "observed: *"])
 
 
 def test_a_plain_assert_that_is_about_something_else_gets_none(project: Project) -> None:
@@ -89,14 +89,14 @@ def test_the_reason_travels_from_the_worker(project: Project) -> None:
     project.write("test_inside.py", PAIR + PLAIN)
     result = project.run("-p", "xdist", "-n", "1", "-p", "netns")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*- netns: why -*", "observed: *", CAUSE])
+    result.stdout.fnmatch_lines(["*- netns: why -*", CAUSE, "observed: *"])
 
 
 def test_a_lab_of_the_fixtures_own_value_is_found(project: Project) -> None:
     project.write("test_inside.py", PAIR + PLAIN.replace("(lab, pair)", "(pair)"))
     result = project.run()
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*- netns: why -*", "observed: *", CAUSE])
+    result.stdout.fnmatch_lines(["*- netns: why -*", CAUSE, "observed: *"])
 
 
 def test_a_failed_test_shows_its_lab_and_a_passed_one_does_not(project: Project, user: User) -> None:
@@ -123,12 +123,12 @@ def test_trouble_in_telling_more_does_not_hide_the_failure(project: Project) -> 
     project.write(
         "conftest.py",
         """
-from pytest_netns.explain import explain
+from pytest_netns.explain import results
 
 def broken(failure):
     raise RuntimeError("a bug of ours")
 
-explain.explain_failure = broken
+results.explain_failure = broken
 """,
     )
     project.write("test_inside.py", "def test_it(veth_pair):\n    assert veth_pair[0].tcp(veth_pair[1], 80)\n")

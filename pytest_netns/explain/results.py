@@ -1,0 +1,226 @@
+"""Results: what each kind of result asks to be explained, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import cast
+
+from pytest_netns.errors import NetnsError
+from pytest_netns.explain.checks.works_now import WORKS_NOW
+from pytest_netns.explain.diagnosis import Explanation
+from pytest_netns.explain.explain import explain
+from pytest_netns.explain.neighbours import deafness
+from pytest_netns.explain.questions import Question, ping_question, tcp_question, udp_question
+from pytest_netns.explain.walk import link_fault
+from pytest_netns.kernel.netlink.rtnetlink import Address
+from pytest_netns.probe.arp import ArpResult
+from pytest_netns.probe.dns import DnsResult
+from pytest_netns.probe.matrix import PingMatrix
+from pytest_netns.probe.path_mtu import PathMtuResult
+from pytest_netns.probe.ping import PingResult, ping
+from pytest_netns.probe.tcp import TcpResult, tcp
+from pytest_netns.probe.throughput import LossResult, ThroughputResult
+from pytest_netns.probe.trace import TraceResult
+from pytest_netns.probe.udp import UdpResult, udp
+from pytest_netns.topology.node import Failure, Node
+
+#: How many failing pairs of a matrix are explained.
+_PAIRS = 3
+_TRACE_PORTS = {"tcp": 80, "udp": 33434}
+_IP_AND_ICMP = {4: 28, 6: 48}
+
+
+def words(result: object) -> str:
+    """A result in words, without the brackets of its repr."""
+    return repr(result).removeprefix("<").removesuffix(">")
+
+
+def _ping(node: Node, result: object, *details: object) -> Explanation:
+    probe = cast("Mapping[str, object]", details[0]) if details else {}
+    return explain(node.lab, ping_question(node, cast("PingResult", result), probe))
+
+
+def _tcp(node: Node, result: object, *_: object) -> Explanation:
+    return explain(node.lab, tcp_question(node, cast("TcpResult", result)))
+
+
+def _udp(node: Node, result: object, *details: object) -> Explanation:
+    return explain(node.lab, udp_question(node, cast("UdpResult", result), cast("bytes", details[0])))
+
+
+def _arp(node: Node, result: object, *_: object) -> Explanation:
+    asked = cast("ArpResult", result)
+    place = node.interface(asked.interface)
+    protocol = "ARP" if asked.address.version == 4 else "neighbour discovery"
+    found = Explanation(f"{protocol} on {place} for {asked.address} is unanswered")
+    question = node.lab, node, place, asked.address
+    if (fault := link_fault(*question) or deafness(*question)) is not None:
+        found.cause, found.node, found.evidence = fault.cause, fault.node, fault.evidence
+    else:
+        found.ruled_out.append("the tables say that it should be answered")
+    return found
+
+
+def _dns(node: Node, result: object, *_: object) -> Explanation:
+    asked = cast("DnsResult", result)
+    if not asked.udp:
+        return explain(node.lab, udp_question(node, asked.udp, b""))
+    server = asked.udp.destination
+    what = f"for {asked.name} {asked.qtype}"
+    if asked.rcode is None:
+        cause = f"what answers on port {asked.udp.port} of {server} does not speak DNS (RFC 1035)"
+    elif asked.rcode == "NOERROR":
+        cause = f"the server {server} knows the name, and has no record {what}"
+    else:
+        cause = f"the server {server} answers {asked.rcode} {what}"
+    return Explanation(words(result), cause, _owner(node, asked.udp.address))
+
+
+def _trace(node: Node, result: object, *details: object) -> Explanation:
+    asked = cast("TraceResult", result)
+    if not asked.reached:
+        method, port = details
+        found = explain(node.lab, _trace_question(node, asked, str(method), cast("int | None", port)))
+        if not (found.cause or "").startswith(WORKS_NOW):
+            return found
+    observed = f"the way: {' -> '.join([node.name, *asked.path])}"
+    known = {each.name: each for each in node.lab if not each.closed}
+    routes, lines = [], []
+    for name in [node.name, *asked.path[:-1]]:
+        if (hop := known.get(name)) is None:
+            continue
+        try:
+            route = hop.route_to(asked.address)
+        except NetnsError as error:
+            lines.append(f"{name}: ip route get {asked.address}: {error}")
+            continue
+        routes.append(f"{name!r} by {route}")
+        lines.append(f"{name}: ip route get {asked.address}: {route}")
+    cause = f"the routes lead there: {', '.join(routes)}" if routes else None
+    return Explanation(observed, cause, node.name if routes else None, lines)
+
+
+def _trace_question(node: Node, result: TraceResult, method: str, port: int | None) -> Question:
+    address = result.address
+    if method == "icmp":
+        return Question(node, address, "ping", lambda timeout: ping(node, address, timeout=timeout), size=56)
+    to_port = port or _TRACE_PORTS[method]
+    # A closed port answers a trace, and so does its node.
+    if method == "tcp":
+
+        def again(timeout: float) -> bool:
+            return tcp(node, address, to_port, timeout=timeout).state in ("open", "closed")
+
+        return Question(node, address, "tcp", again, port=to_port)
+
+    def datagram(timeout: float) -> bool:
+        return udp(node, address, to_port, timeout=timeout).state in ("answered", "closed")
+
+    return Question(node, address, "udp", datagram, port=to_port)
+
+
+def _path_mtu(node: Node, result: object, *_: object) -> Explanation:
+    asked = cast("PathMtuResult", result)
+    address = asked.address
+    size = 56
+    if asked.mtu is not None:  # what is larger by a byte vanishes
+        size = asked.mtu + 1 - _IP_AND_ICMP[address.version]
+    kept = {"size": size, "df": True}
+
+    def again(timeout: float) -> object:
+        return ping(node, address, timeout=timeout, size=size, df=True)
+
+    found = explain(node.lab, Question(node, address, "ping", again, **kept))  # type: ignore[arg-type]
+    found.observed = f"{words(result)}; {found.observed}"
+    return found
+
+
+def _ping_all(node: Node, result: object, *_: object) -> Explanation:
+    matrix = cast("PingMatrix", result)
+    failed = matrix.failed[:_PAIRS]
+    found: Explanation | None = None
+    others: list[str] = []
+    for pair in failed:
+        each = _ping(_named(node, pair.source), pair)
+        if found is None:
+            found = each
+        else:
+            others.append(f"{pair.source} -> {pair.destination}: {each.cause or 'cause not found'}")
+    if found is None:
+        return Explanation(words(result))
+    good = f"{len(matrix.results) - len(matrix.failed)} of {len(matrix.results)} pairs got through"
+    first = f"{failed[0].source} -> {failed[0].destination}"
+    return replace(found, observed=f"{good}; of those that did not, {first}: {found.observed}", others=others)
+
+
+def _measured(node: Node, result: object, *_: object) -> Explanation:
+    """Throughput and loss: the processes at both ends are gone, so the way is asked for by a ping."""
+    asked = cast("ThroughputResult | LossResult", result)
+    address = asked.address
+
+    def again(timeout: float) -> object:
+        return ping(node, address, timeout=timeout)
+
+    found = explain(node.lab, Question(node, address, "ping", again, size=56))
+    found.observed = f"{words(result)}; a ping: {found.observed}"
+    if asked.error and (found.cause is None or found.cause.startswith(WORKS_NOW)):
+        found.cause, found.node = f"{node.name!r} could not send: {asked.error}", node.name
+    elif found.cause is not None and found.cause.startswith(WORKS_NOW):  # a ping takes little of a way
+        found.cause, found.node = None, None
+        found.ruled_out.append(f"a single ping from {node.name!r} to {address} is answered")
+    return found
+
+
+def _named(node: Node, name: str) -> Node:
+    return next((each for each in node.lab if each.name == name), node)
+
+
+def _owner(node: Node, address: Address) -> str | None:
+    return node.node_names().get(address)
+
+
+_BY_KIND: Mapping[type, Callable[..., Explanation]] = {
+    PingResult: _ping,
+    TcpResult: _tcp,
+    UdpResult: _udp,
+    ArpResult: _arp,
+    DnsResult: _dns,
+    TraceResult: _trace,
+    PathMtuResult: _path_mtu,
+    PingMatrix: _ping_all,
+    ThroughputResult: _measured,
+    LossResult: _measured,
+}
+#: All kinds of results that there are.
+KINDS = tuple(_BY_KIND)
+
+
+def explain_result(node: Node, result: object, *details: object) -> Explanation:
+    """Why a result of a node is what it is; ``details``: what else it takes to ask again."""
+    return _BY_KIND[type(result)](node, result, *details)
+
+
+def explain_failure(failure: Failure) -> Explanation:
+    """Why a probe failed that a node has kept. Never raises: what went wrong with explaining is told instead."""
+    try:
+        return _with_undone(failure, explain_result(failure.node, failure.result, *failure.details))
+    except Exception as trouble:  # a bug of ours must not take the place of what the test fails with
+        return unexplained(failure.result, trouble)
+
+
+def unexplained(result: object, trouble: Exception) -> Explanation:
+    """What is told of a result when explaining it went wrong."""
+    return Explanation(words(result), ruled_out=[f"nothing was looked at: explaining it failed: {trouble!r}"])
+
+
+def _with_undone(failure: Failure, found: Explanation) -> Explanation:
+    now = failure.node.lab.in_force()
+    undone = "; ".join(each for each in failure.in_force if each not in now)
+    if undone and (found.cause is None or found.cause.startswith(WORKS_NOW)):
+        # A "with" block has mended it on the way here.
+        found.cause, found.node = f"when it was asked, this was in force, and has been undone since: {undone}", None
+        found.ruled_out.clear()
+    elif undone:
+        found.evidence.append(f"in force when it was asked, and undone since: {undone}")
+    return found
