@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pytest_netns.stack.interface import FALLBACK_DEVICES
+from pytest_netns.kernel.interface_names import FALLBACK_DEVICES
 
 #: What the bonding module puts beside the devices in /sys/class/net: a file (kernel: Documentation/networking/bonding).
 _NO_DEVICE = "bonding_masters"

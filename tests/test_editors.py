@@ -20,9 +20,10 @@ from pytest_netns.assertions import probe_options as options
 from pytest_netns.devices.builder import Master
 from pytest_netns.faults.schedule import Done
 from pytest_netns.impair.impairment import Counters
-from pytest_netns.impair.options import ImpairOptions, LinkImpairOptions
+from pytest_netns.impair.options import ImpairOptions
 from pytest_netns.kernel.netlink.tables import ForwardingEntry, LinkState, Neighbour, Route, Vlan
 from pytest_netns.kernel.netlink.wireguard_genl import Peer
+from pytest_netns.lab.impairable_link import LinkImpairOptions
 from pytest_netns.lab.name_resolution import Names
 from pytest_netns.lab.nat import Counter, ForwardRule, MasqueradeRule
 from pytest_netns.probe.icmp import ProbeError

@@ -35,8 +35,8 @@ from pytest_netns import (
     eventually,
 )
 from pytest_netns.impair import control, redirect, relay
+from pytest_netns.kernel.interface_names import FALLBACK_DEVICES
 from pytest_netns.kernel.netlink import tc as traffic
-from pytest_netns.stack.interface import FALLBACK_DEVICES
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pytest_netns.errors import ProbeFailure, TopologyError
 from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
+    from pytest_netns.addresses import Address
     from pytest_netns.assertions.probe_options import TraceOptions
-    from pytest_netns.kernel.netlink.rtnetlink import Address
     from pytest_netns.probe.trace import TraceResult
     from pytest_netns.stack.destination import Destination
 

@@ -13,9 +13,9 @@ from pytest_netns.errors import NetnsError, ProbeFailure, TopologyError
 from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
+    from pytest_netns.addresses import Address
     from pytest_netns.capture.frame import Frame
     from pytest_netns.explain.questions import Question
-    from pytest_netns.kernel.netlink.rtnetlink import Address
 
 
 _T = TypeVar("_T")

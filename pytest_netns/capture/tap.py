@@ -19,8 +19,8 @@ from pytest_netns.capture import bpf, clock
 from pytest_netns.capture.frame import ETH_CANARY, Frame
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
+from pytest_netns.kernel.interface_names import is_detour
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
-from pytest_netns.stack.interface import is_detour
 
 if TYPE_CHECKING:
     from pytest_netns.stack.namespace import Namespace

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, TypeVar
 
+from pytest_netns.addresses import IPV6_MIN_MTU, Address, AddressWithPrefix, parse_address
 from pytest_netns.errors import KernelError, NetnsError, TopologyError, UnsupportedError, WaitTimeout
 from pytest_netns.kernel.features.features import feature
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
 from pytest_netns.kernel.netlink.linkinfo import Born, Value
-from pytest_netns.kernel.netlink.rtnetlink import LEAST_OF_IPV6, Address, AddressWithPrefix
 from pytest_netns.kernel.netlink.tables import decode_link
-from pytest_netns.stack.interface import CARRIER_DEADLINE, Interface, parse_address
+from pytest_netns.stack.interface import CARRIER_DEADLINE, Interface
 from pytest_netns.topology.naming import check_interface_name
 
 if TYPE_CHECKING:
@@ -227,10 +227,10 @@ class Maker:
         if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31):
             raise TopologyError(f"{self.where}: mtu is {mtu!r}; expected a number of bytes, e.g. 1400")
         self.addresses: list[AddressWithPrefix] = addresses_of(wanted.address, self.where)
-        if mtu is not None and mtu < LEAST_OF_IPV6 and (six := [a for a in self.addresses if a.version == 6]):
+        if mtu is not None and mtu < IPV6_MIN_MTU and (six := [a for a in self.addresses if a.version == 6]):
             raise TopologyError(
                 f"{self.where}: with an mtu of {mtu} it can have no IPv6 address, and {six[0]} was given; "
-                f"IPv6 needs {LEAST_OF_IPV6} bytes (RFC 8200 section 5)"
+                f"IPv6 needs {IPV6_MIN_MTU} bytes (RFC 8200 section 5)"
             )
         self.given_mac: bytes | None = None if wanted.mac is None else _mac(wanted.mac, self.where)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 
+from pytest_netns.addresses import Address, AddressWithPrefix
 from pytest_netns.devices.builder import Device, Maker
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.netlink.linkinfo import Value
-from pytest_netns.kernel.netlink.rtnetlink import AF_BRIDGE, Address, AddressWithPrefix
+from pytest_netns.kernel.netlink.rtnetlink import AF_BRIDGE
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, Request, attribute
 from pytest_netns.stack.destination import Destination, choose, resolve
 from pytest_netns.stack.interface import Interface

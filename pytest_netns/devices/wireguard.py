@@ -8,11 +8,11 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from pytest_netns.addresses import Address, Network
 from pytest_netns.devices.builder import Device, Maker
 from pytest_netns.devices.tunnels import far_end
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import wireguard_genl as wireguard
-from pytest_netns.kernel.netlink.rtnetlink import Address, Network
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.netlink.wireguard_genl import Peer, PeerChange, Shown
 from pytest_netns.kernel.syscalls import entered

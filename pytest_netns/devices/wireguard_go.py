@@ -15,11 +15,11 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 from pytest_netns import ready
+from pytest_netns.addresses import Address
 from pytest_netns.devices.builder import Maker
 from pytest_netns.devices.wireguard import WireGuard
 from pytest_netns.errors import KernelError, NetnsError, UnsupportedError
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.kernel.netlink.wireguard_genl import Peer, PeerChange, Shown
 from pytest_netns.process.process import Process
 

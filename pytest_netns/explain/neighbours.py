@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError
 from pytest_netns.explain.carriers import carrier_of, protocols
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.rules import RuleTrace
 from pytest_netns.explain.walk import Walk
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.lab.lab import Lab
 from pytest_netns.probe.arp import arp
 from pytest_netns.stack.interface import Interface

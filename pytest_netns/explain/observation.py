@@ -8,6 +8,7 @@ from functools import cached_property
 from ipaddress import ip_address
 from socket import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 
+from pytest_netns.addresses import Address
 from pytest_netns.capture.frame import Frame, is_search
 from pytest_netns.errors import NetnsError, NetnsWarning
 from pytest_netns.explain.carriers import carrier_of, protocols
@@ -18,7 +19,6 @@ from pytest_netns.explain.segment import has_address
 from pytest_netns.explain.sighting import Role, Sighting, sightings
 from pytest_netns.explain.target import arrival
 from pytest_netns.explain.walk import Flow, Walk, walk
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.lab.lab import Lab
 from pytest_netns.topology.node import Node
 

@@ -13,7 +13,7 @@ from pytest_netns.explain.explain import explain
 from pytest_netns.explain.neighbours import deafness
 from pytest_netns.explain.questions import Question, ping_question, tcp_question, udp_question
 from pytest_netns.explain.walk import link_fault
-from pytest_netns.kernel.netlink.rtnetlink import Address
+from pytest_netns.addresses import Address
 from pytest_netns.probe.arp import ArpResult
 from pytest_netns.probe.dns import DnsResult
 from pytest_netns.probe.matrix import PingMatrix

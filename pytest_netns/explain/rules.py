@@ -10,8 +10,8 @@ from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
+from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.kernel.netlink.socket import NETLINK_NETFILTER, attributes
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.lab.lab import Lab

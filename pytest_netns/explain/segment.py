@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError
-from pytest_netns.kernel.netlink.rtnetlink import IFF_UP, Address
+from pytest_netns.kernel.netlink.rtnetlink import IFF_UP
 from pytest_netns.kernel.netlink.tables import LinkState
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import Lab

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from pytest_netns.addresses import Address
 from pytest_netns.capture.frame import ETH_IPV4, ETH_IPV6, Frame
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.probe import icmp
 
 Kind = Literal["ping", "tcp", "udp"]

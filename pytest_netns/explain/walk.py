@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from pytest_netns.addresses import IPV6_MIN_MTU, Address
 from pytest_netns.devices.builder import Device
 from pytest_netns.devices.tunnels import TUNNELS
 from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach
-from pytest_netns.kernel.netlink.rtnetlink import LEAST_OF_IPV6, Address
 from pytest_netns.kernel.netlink.tables import Route
 from pytest_netns.lab.lab import Lab
 from pytest_netns.stack.interface import Interface
@@ -245,9 +245,9 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Diagnosis
             return Diagnosis(reason, node.name, evidence)
     if destination.version == 6:
         for interface in node.interfaces.values():
-            if interface.mtu < LEAST_OF_IPV6:
+            if interface.mtu < IPV6_MIN_MTU:
                 return Diagnosis(
-                    f"{interface} has no IPv6: its mtu is {interface.mtu}, and IPv6 needs {LEAST_OF_IPV6} bytes "
+                    f"{interface} has no IPv6: its mtu is {interface.mtu}, and IPv6 needs {IPV6_MIN_MTU} bytes "
                     "(RFC 8200 section 5)",
                     node.name,
                     evidence,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
+from pytest_netns.addresses import Network
 from pytest_netns.checks import check_port
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.nft_filter import Chain, Filter, addresses
-from pytest_netns.kernel.netlink.rtnetlink import Network
 from pytest_netns.topology.fault import Fault, Faults
 from pytest_netns.topology.node import Node
 from pytest_netns.topology.routing import RouteTarget, networks_of

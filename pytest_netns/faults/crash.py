@@ -9,11 +9,11 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.faults.block import Block
 from pytest_netns.faults.freeze import Freeze
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.fault import Fault
 from pytest_netns.topology.node import Node

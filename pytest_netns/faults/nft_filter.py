@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pytest_netns.kernel.netlink.rtnetlink import Network
+from pytest_netns.addresses import Network
 from pytest_netns.topology.node import Node
 
 _numbers = itertools.count(1)

@@ -12,8 +12,8 @@ from pytest_netns.errors import NetnsError, TopologyError
 if TYPE_CHECKING:
     from pytest_netns.impair.control import RelayControl
     from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
+    from pytest_netns.impair.target import Target
     from pytest_netns.process.supervisor import Supervisor
-    from pytest_netns.stack.interface import Interface
 
 _Key = tuple[int, int]
 _ENGINES: tuple[Engine, ...] = ("auto", "netem", "tbf", "relay")
@@ -22,7 +22,7 @@ _ENGINES: tuple[Engine, ...] = ("auto", "netem", "tbf", "relay")
 class _Engine(Protocol):
     """The impairment of one interface."""
 
-    interface: Interface
+    interface: Target
     last: Impairment
 
     seed: int | None
@@ -95,7 +95,7 @@ class Impairments:
         self._lock = threading.RLock()
         self._active: dict[_Key, _Engine] = {}
         self._draining: dict[int, list[_Engine]] = {}
-        self._places: dict[_Key, Interface] = {}  # where we have made one for filters
+        self._places: dict[_Key, Target] = {}  # where we have made one for filters
         self._control: RelayControl | None = None
 
     def _relay(self) -> RelayControl:
@@ -107,7 +107,7 @@ class Impairments:
             self._control = RelayControl(self._supervisor)
         return self._control
 
-    def _found(self, interface: Interface) -> _Engine | None:
+    def _found(self, interface: Target) -> _Engine | None:
         engine = self._active.get(_key(interface))
         if engine is not None:
             engine.interface = interface  # of hosts in one namespace the one that was asked before may be closed
@@ -115,7 +115,7 @@ class Impairments:
             self._places[_key(interface)] = interface
         return engine
 
-    def _new(self, interface: Interface, engine: Engine, before: _Engine | None) -> _Engine:
+    def _new(self, interface: Target, engine: Engine, before: _Engine | None) -> _Engine:
         if engine == "netem":
             from pytest_netns.impair.netem import Netem
 
@@ -129,7 +129,7 @@ class Impairments:
         return Relayed(interface, self._relay)
 
     def apply(
-        self, interface: Interface, impairment: Impairment, seed: int | None, engine: Engine | None
+        self, interface: Target, impairment: Impairment, seed: int | None, engine: Engine | None
     ) -> ActiveImpairment:
         """Impair what an interface sends, instead of what was. See ``Interface.impair``."""
         key = _key(interface)
@@ -158,7 +158,7 @@ class Impairments:
                 before.heal()
             return found
 
-    def _make_way(self, interface: Interface, before: _Engine | None, new: _Engine) -> bool:
+    def _make_way(self, interface: Target, before: _Engine | None, new: _Engine) -> bool:
         """Let what waits in a queueing discipline go: to make the place for the relay's filter costs these frames.
 
         False if nothing had to be done.
@@ -173,7 +173,7 @@ class Impairments:
         before.drain()
         return True
 
-    def heal(self, interface: Interface) -> None:
+    def heal(self, interface: Target) -> None:
         """Impair it no more. Raises KernelError."""
         with self._lock:
             engine = self._found(interface)
@@ -193,13 +193,13 @@ class Impairments:
                     errors.append(error)
         return errors
 
-    def of(self, interface: Interface) -> ActiveImpairment | None:
+    def of(self, interface: Target) -> ActiveImpairment | None:
         """What is in force now, read back. Raises ProcessDied, KernelError."""
         with self._lock:
             engine = self._found(interface)
             return None if engine is None else engine.read()
 
-    def words(self, interface: Interface) -> str:
+    def words(self, interface: Target) -> str:
         """What was set last and by which engine, for messages; empty if nothing was. Asks nobody."""
         engine = self._active.get(_key(interface))
         return "" if engine is None else f"{engine.last} by {engine.engine}"
@@ -212,19 +212,19 @@ class Impairments:
         """Seconds by which all of them together may delay a frame. Asks nobody."""
         return sum(each.last.delay + each.last.jitter for each in list(self._active.values()))
 
-    def setting(self, interface: Interface) -> tuple[Impairment, int | None, Engine] | None:
+    def setting(self, interface: Target) -> tuple[Impairment, int | None, Engine] | None:
         """What was set last: what, with which seed, by which engine. Asks nobody."""
         engine = self._active.get(_key(interface))
         return None if engine is None else (engine.last, engine.seed, engine.engine)
 
-    def fit(self, interface: Interface) -> None:
+    def fit(self, interface: Target) -> None:
         """Its mtu has changed: tbf drops frames that its bucket cannot hold. Raises KernelError."""
         with self._lock:
             engine = self._found(interface)
             if engine is not None and engine.engine == "tbf":
                 engine.apply(engine.last, engine.seed)
 
-    def forget(self, interface: Interface) -> None:
+    def forget(self, interface: Target) -> None:
         """The interface is about to be removed, or was."""
         with self._lock:
             engine = self._active.pop(_key(interface), None)
@@ -272,5 +272,5 @@ class Impairments:
                 self._control.close()
 
 
-def _key(interface: Interface) -> _Key:
+def _key(interface: Target) -> _Key:
     return interface.node.inode, interface.index

@@ -190,3 +190,12 @@ class ActiveImpairment(Impairment):
         seed = "" if self.seed is None else f", seed {self.seed}"
         counted = f": {self.counters}" if str(self.counters) else ""
         return f"<Impairment {self} by {self.engine}{seed}{counted}>"
+
+
+def of_both(there: ActiveImpairment, back: ActiveImpairment) -> ActiveImpairment:
+    """One of both directions, which are the same, with the counters of both together."""
+    counted = {
+        field.name: getattr(there.counters, field.name) + getattr(back.counters, field.name)
+        for field in fields(Counters)
+    }
+    return ActiveImpairment(there, there.engine, there.seed, Counters(**counted))

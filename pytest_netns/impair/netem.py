@@ -5,10 +5,13 @@ from __future__ import annotations
 import struct
 from typing import ClassVar, Literal
 
-from pytest_netns.errors import KernelError, UnsupportedError
+from pytest_netns.errors import KernelError
 from pytest_netns.impair.impairment import Counters, Impairment
 from pytest_netns.impair.qdisc import TICK, RootQdisc
-from pytest_netns.kernel.netlink.socket import attribute, attributes
+from pytest_netns.kernel.netlink import tc
+from pytest_netns.kernel.netlink.rtnetlink import LOOPBACK_INDEX
+from pytest_netns.kernel.netlink.socket import NetlinkSocket, attribute, attributes
+from pytest_netns.kernel.netns.throwaway import throwaway
 
 _CORRELATION, _REORDER, _CORRUPT, _RATE, _RATE64, _LATENCY64, _JITTER64, _PRNG_SEED = 1, 3, 4, 6, 8, 10, 11, 14
 #: struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter.
@@ -90,13 +93,14 @@ class Netem(RootQdisc):
 
 def seedable() -> bool:
     """Whether the kernel lets netem be seeded (since Linux 6.6), found out in a namespace made for the purpose."""
-    from pytest_netns.stack.namespace import Namespace
-
-    probe = Namespace("probe")
-    try:
-        Netem(probe.interface("lo")).apply(Impairment(), 1)
-    except (UnsupportedError, KernelError):
-        return False
-    finally:
-        probe.close()
-    return True
+    with throwaway():
+        link = NetlinkSocket("probe")
+        try:
+            link.batch([tc.qdisc_replace(LOOPBACK_INDEX, "lo", "netem", encode(Impairment(), 1), "seed 1")])
+            qdiscs = [tc.decode_qdisc(body) for body in link.dump(tc.qdisc_dump(LOOPBACK_INDEX, "lo"))]
+        except KernelError:
+            return False
+        finally:
+            link.close()
+    # Kernels that do not know the attribute ignore it, so what counts is what they tell of it.
+    return any(decode(qdisc.options)[1] == 1 for qdisc in qdiscs if qdisc.kind == "netem")

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import Engine
-    from pytest_netns.stack.interface import Interface
-    from pytest_netns.topology.node import Node
     from pytest_netns.units import Quantity
 
 
@@ -35,13 +33,3 @@ class ImpairOptions(TypedDict, total=False):
     corrupt: Quantity | None
     seed: int | None
     engine: Engine | None
-
-
-class LinkImpairOptions(ImpairOptions, total=False):
-    """Keywords of ``Link.impair``; what is left out is not impaired.
-
-    Attributes:
-        toward: the end to which the frames go that are impaired; both directions if left out.
-    """
-
-    toward: Node | Interface | None

@@ -15,7 +15,7 @@ from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.kernel.netlink.tc import TC_H_ROOT, Qdisc
 
 if TYPE_CHECKING:
-    from pytest_netns.stack.interface import Interface
+    from pytest_netns.impair.target import Target
 
 #: The scheduler's nanoseconds in a tick, since Linux 2.6.31 (PSCHED_SHIFT).
 TICK = 64
@@ -51,7 +51,7 @@ class RootQdisc(ABC):
     usable = True
     made_place: bool = False
 
-    def __init__(self, interface: Interface, before: object = None) -> None:
+    def __init__(self, interface: Target, before: object = None) -> None:
         self.interface = interface
         self.seed: int | None = None
         self.last: Impairment = Impairment()

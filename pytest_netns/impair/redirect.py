@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.errors import KernelError, NetnsError, TopologyError, UnsupportedError
 from pytest_netns.kernel import reaper
+from pytest_netns.kernel.interface_names import DETOUR_PREFIX
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink import tc as traffic
 from pytest_netns.kernel.netlink.rtnetlink import RTM_GETLINK, RTM_NEWLINK
 from pytest_netns.kernel.netlink.socket import Request, attribute, attributes
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
-from pytest_netns.stack.interface import DETOUR_PREFIX
 
 if TYPE_CHECKING:
-    from pytest_netns.stack.interface import Interface
+    from pytest_netns.impair.target import Target
 
 _TUN = "/dev/net/tun"
 _TUNSETIFF, _TUNSETIFINDEX = 0x400454CA, 0x400454DA
@@ -62,7 +62,7 @@ class Detour:
         out: a packet socket that sends by the interface.
     """
 
-    interface: Interface
+    interface: Target
     name: str
     index: int
     tap: int
@@ -125,7 +125,7 @@ class Detour:
             _unless_gone(interface, traffic.redirect_delete(interface.index, interface.name))
 
 
-def _unless_gone(interface: Interface, request: Request) -> None:
+def _unless_gone(interface: Target, request: Request) -> None:
     try:
         interface.node.rtnl.batch([request])
     except KernelError as error:
@@ -133,7 +133,7 @@ def _unless_gone(interface: Interface, request: Request) -> None:
             raise
 
 
-def _filters(interface: Interface, side: str) -> list[bytes]:
+def _filters(interface: Target, side: str) -> list[bytes]:
     try:
         return interface.node.rtnl.dump(traffic.filter_dump(interface.index, interface.name, side))
     except KernelError as error:
@@ -142,14 +142,14 @@ def _filters(interface: Interface, side: str) -> list[bytes]:
         raise
 
 
-def has_place(interface: Interface) -> bool:
+def has_place(interface: Target) -> bool:
     """Whether there is a place for filters at an interface: clsact."""
     bodies = interface.node.rtnl.dump(traffic.qdisc_dump(interface.index, interface.name))
     every = [traffic.decode_qdisc(body) for body in bodies]
     return any(each.index == interface.index and each.kind == "clsact" for each in every)
 
 
-def make_place(interface: Interface) -> bool:
+def make_place(interface: Target) -> bool:
     """Make one; False if there is one, of ours or of somebody else's.
 
     The kernel stops the interface for that, for some milliseconds (dev_deactivate()), and what it is told to send
@@ -168,7 +168,7 @@ def make_place(interface: Interface) -> bool:
     return True
 
 
-def remove_place(interface: Interface) -> None:
+def remove_place(interface: Target) -> None:
     """Remove it, unless somebody uses it."""
     if not any(_filters(interface, side) for side in ("egress", "ingress")):
         _unless_gone(interface, traffic.clsact_delete(interface.index, interface.name))
@@ -183,7 +183,7 @@ def _lacking(error: KernelError, what: str, modules: str) -> NetnsError:
     )
 
 
-def prepare(interface: Interface) -> Detour:
+def prepare(interface: Target) -> Detour:
     """Make the tap and the socket of a way round, which nothing takes yet.
 
     Raises:
@@ -199,7 +199,7 @@ def prepare(interface: Interface) -> Detour:
         raise KernelError(error.errno or 0, f"open {_TUN}", interface.node.name, hint) from error
 
 
-def _prepare(interface: Interface) -> Detour:
+def _prepare(interface: Target) -> Detour:
     node = interface.node
     with ExitStack() as undo, entered(node):
         tap, name = _open_tap(interface)
@@ -225,7 +225,7 @@ def _prepare(interface: Interface) -> Detour:
     return detour
 
 
-def _open_tap(interface: Interface) -> tuple[int, str]:
+def _open_tap(interface: Target) -> tuple[int, str]:
     import fcntl  # not on Windows, where this module must still import
 
     node = interface.node
@@ -249,7 +249,7 @@ def _open_tap(interface: Interface) -> tuple[int, str]:
     return tap, _IFREQ.unpack(answer)[0].rstrip(b"\0").decode()
 
 
-def _lengthen(interface: Interface, index: int, name: str) -> None:
+def _lengthen(interface: Target, index: int, name: str) -> None:
     """Make the tap hold as many frames as it can."""
     for length in _RINGS:
         body = struct.pack("=BxHiII", 0, 0, index, 0, 0) + attribute(_IFLA_TXQLEN, struct.pack("=I", length))

@@ -14,7 +14,7 @@ from pytest_netns.impair.impairment import ActiveImpairment, Counters, Engine, I
 
 if TYPE_CHECKING:
     from pytest_netns.impair.control import RelayControl
-    from pytest_netns.stack.interface import Interface
+    from pytest_netns.impair.target import Target
 
 _numbers = itertools.count(1)
 
@@ -29,7 +29,7 @@ class Relayed:
 
     engine: Engine = "relay"
 
-    def __init__(self, interface: Interface, relay: Callable[[], RelayControl]) -> None:
+    def __init__(self, interface: Target, relay: Callable[[], RelayControl]) -> None:
         self._interface = interface
         self._relay = relay()
         self._number = next(_numbers)
@@ -39,12 +39,12 @@ class Relayed:
         self.last: Impairment = Impairment()
 
     @property
-    def interface(self) -> Interface:
+    def interface(self) -> Target:
         """Whose frames."""
         return self._interface
 
     @interface.setter
-    def interface(self, same: Interface) -> None:
+    def interface(self, same: Target) -> None:
         self._interface = same
         if self._detour is not None:
             self._detour.interface = same

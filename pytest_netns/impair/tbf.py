@@ -11,7 +11,7 @@ from pytest_netns.impair.qdisc import RootQdisc
 from pytest_netns.kernel.netlink.socket import attribute, attributes
 
 if TYPE_CHECKING:
-    from pytest_netns.stack.interface import Interface
+    from pytest_netns.impair.target import Target
 
 # From <linux/pkt_sched.h>.
 _PARMS, _RATE64, _PEAK64, _BURST, _PEAK_BURST = 1, 4, 5, 6, 7
@@ -68,7 +68,7 @@ class Tbf(RootQdisc):
 
     engine: ClassVar[Literal["netem", "tbf"]] = "tbf"
 
-    def __init__(self, interface: Interface, before: object = None) -> None:
+    def __init__(self, interface: Target, before: object = None) -> None:
         super().__init__(interface, before)
         self._largest = 0
 

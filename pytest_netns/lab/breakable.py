@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.netns.create import birth
 from pytest_netns.stack.interface import Interface

@@ -9,9 +9,10 @@ from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
+from pytest_netns.addresses import AddressWithPrefix, Network
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix, Network, RouteOptions
+from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
 from pytest_netns.kernel.netlink.tables import ForwardingEntry, decode_forwarding
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.switching import Switching, SwitchSettings

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from pytest_netns.addresses import Address, Network
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import Address, Network, RouteOptions
+from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
 from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.lab.breakable import Breakable
 from pytest_netns.lab.devices import Devices

@@ -7,14 +7,24 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self, Unpack
 
 from pytest_netns.errors import TopologyError
+from pytest_netns.impair.options import ImpairOptions
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.cable import Cable
 from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
-    from pytest_netns.impair.options import LinkImpairOptions
     from pytest_netns.units import Quantity
+
+
+class LinkImpairOptions(ImpairOptions, total=False):
+    """Keywords of ``Link.impair``; what is left out is not impaired.
+
+    Attributes:
+        toward: the end to which the frames go that are impaired; both directions if left out.
+    """
+
+    toward: Node | Interface | None
 
 
 class ImpairableLink(Cable):
@@ -62,7 +72,8 @@ class ImpairableLink(Cable):
             KernelError: the kernel refused.
             ProcessDied: the relay is dead.
         """
-        from pytest_netns.impair.request import requested, restored_on_error
+        from pytest_netns.impair.request import requested
+        from pytest_netns.impair.restoring import restored_on_error
 
         self._check()
         values = requested(
@@ -113,7 +124,7 @@ class ImpairableLink(Cable):
             KernelError: the kernel refused.
             ProcessDied: the relay is dead.
         """
-        from pytest_netns.impair.request import restored
+        from pytest_netns.impair.restoring import restored
 
         self._check()
         sides = [end == self.b for end in self._senders(options.get("toward"))]
@@ -129,10 +140,15 @@ class ImpairableLink(Cable):
             TopologyError: the directions differ: ask the end that sends, ``link.a.impairment`` or
                 ``link.b.impairment``.
         """
-        from pytest_netns.impair.request import of_both
+        from pytest_netns.impair.impairment import of_both
 
         self._check()
-        return of_both(self)
+        there, back = (end.impairment for end in self.interfaces)
+        if there is None and back is None:
+            return None
+        if there is None or back is None or there != back or there.engine != back.engine:
+            raise TopologyError(f"{self!r}: its directions differ; ask link.a.impairment and link.b.impairment")
+        return of_both(there, back)
 
     def _impaired_words(self) -> str:
         """For its repr: what was set last, for both directions or for each. Asks nobody."""

@@ -6,10 +6,10 @@ import errno
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import KernelError
 from pytest_netns.faults.link_down import BreakableLink
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix
 from pytest_netns.lab.impairable_link import ImpairableLink
 from pytest_netns.stack.interface import Interface
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
+from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError, TopologyError
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:

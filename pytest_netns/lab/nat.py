@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Literal
 
+from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.node import Node
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_netns.addresses import Address
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 

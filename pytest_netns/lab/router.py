@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import ClassVar
 
-from pytest_netns.kernel.netlink.rtnetlink import Address
+from pytest_netns.addresses import Address
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.nat import ForwardRule, MasqueradeRule, Nat, Transport
 from pytest_netns.stack.interface import Interface

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from pytest_netns.addresses import AddressWithPrefix, parse_address
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.link import Link
-from pytest_netns.stack.interface import parse_address
 from pytest_netns.topology.addressing import AddressSpec, Segment, Subnet, SubnetSpec
 from pytest_netns.topology.naming import check_interface_name
 from pytest_netns.topology.node import Node

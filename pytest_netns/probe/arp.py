@@ -13,9 +13,9 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 from scapy.utils6 import in6_getnsma, in6_getnsmac
 
+from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
 from pytest_netns.errors import KernelError, TopologyError
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.sockets import ETH_P_ARP, ETH_P_IPV6, Waiter, close_later, packet_socket
 from pytest_netns.stack.destination import Destination, Target, resolve

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.ping import Exchange, PingResult, configure
 from pytest_netns.probe.sockets import Waiter, raw_socket

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
+from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.probe.ping import ping
 from pytest_netns.stack.destination import Destination, resolve
 from pytest_netns.stack.namespace import Namespace

@@ -17,8 +17,8 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest
 from scapy.packet import Packet, Raw
 
+from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.probe import icmp
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.sockets import (

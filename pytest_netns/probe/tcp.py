@@ -14,8 +14,8 @@ from typing import Literal
 from scapy.layers.inet import TCP
 from scapy.packet import Packet
 
+from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.probe import icmp
 from pytest_netns.probe.icmp import ProbeError

@@ -13,9 +13,9 @@ from importlib.resources import files
 from typing import Literal, cast
 
 from pytest_netns import ready
+from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
 from pytest_netns.errors import NetnsError, WaitTimeout
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.process.process import Process
 from pytest_netns.stack.destination import Destination, resolve
 from pytest_netns.stack.namespace import Namespace

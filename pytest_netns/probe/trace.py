@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.probe.icmp import TIME_EXCEEDED, TIME_EXCEEDED6, ProbeError
 from pytest_netns.probe.ping import ping
 from pytest_netns.probe.tcp import tcp

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
+from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
 from pytest_netns.errors import KernelError
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.probe import icmp
 from pytest_netns.probe.icmp import ProbeError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_address
 
+from pytest_netns.addresses import Address, AddressWithPrefix
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.netlink.rtnetlink import Address, AddressWithPrefix
 from pytest_netns.kernel.netlink.tables import is_link_local
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace

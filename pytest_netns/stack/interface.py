@@ -8,12 +8,13 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Unpack
 
+from pytest_netns.addresses import AddressWithPrefix, parse_address
 from pytest_netns.errors import KernelError, TopologyError, WaitTimeout
+from pytest_netns.kernel.interface_names import is_hidden
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix
 from pytest_netns.kernel.netlink.tables import LinkState, decode_address, decode_link, in_order, is_tentative
 
 if TYPE_CHECKING:
@@ -24,46 +25,6 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for a carrier. It takes microseconds; this is for a machine that is stuck.
 CARRIER_DEADLINE = 5.0
-
-#: Names of the devices that some kernel modules put into every new namespace (net.core.fb_tunnels_only_for_init_net).
-FALLBACK_DEVICES = frozenset(
-    {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0"}
-)
-
-#: What the names of devices begin with that take frames to our relay (see ``pytest_netns.impair.redirect``); a number
-#: follows.
-DETOUR_PREFIX = "impair-"
-
-
-def parse_address(value: object, what: str) -> AddressWithPrefix:
-    """An address with its prefix, from text or an ipaddress object.
-
-    Raises:
-        TopologyError: it is none, or lacks the prefix.
-    """
-    if not isinstance(value, str | IPv4Interface | IPv6Interface | IPv4Address | IPv6Address):
-        raise TopologyError(
-            f"{what}: {value!r} is not an address with a prefix such as '10.0.0.1/24' (it is {type(value).__name__})"
-        )
-    try:
-        address = ip_interface(value)
-    except ValueError as error:
-        raise TopologyError(
-            f"{what}: {value!r} is not an address with a prefix such as '10.0.0.1/24' ({error})"
-        ) from None
-    if "/" not in str(value):
-        raise TopologyError(f"{what}: {value!r} lacks its prefix length; write e.g. '{value}/24'")
-    return address
-
-
-def is_detour(name: str) -> bool:
-    """Whether a device takes frames to our relay, by its name. Nothing else in a lab is called so."""
-    return name.startswith(DETOUR_PREFIX) and name[len(DETOUR_PREFIX) :].isdecimal()
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a device is not of the network that a test has made: listings leave it out."""
-    return name in FALLBACK_DEVICES or is_detour(name)
 
 
 class Interface:
@@ -272,7 +233,7 @@ class Interface:
             KernelError: the kernel refused.
             ProcessDied: the relay is dead.
         """
-        from pytest_netns.impair.request import restored
+        from pytest_netns.impair.restoring import restored
 
         with restored([lambda: self]):
             yield self.impair(impairment, **options)

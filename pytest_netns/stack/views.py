@@ -5,10 +5,10 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, cast
 
+from pytest_netns.addresses import Address, AddressWithPrefix
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel import sysctl
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import Address, AddressWithPrefix
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.netlink.tables import (
     Neighbour,

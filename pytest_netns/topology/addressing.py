@@ -18,8 +18,8 @@ from ipaddress import (
 )
 from typing import Literal
 
+from pytest_netns.addresses import Address, AddressWithPrefix, Network
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.netlink.rtnetlink import Address, AddressWithPrefix, Network
 
 #: How large a subnet each pool hands out, unless the pool itself is smaller.
 _POOL_PREFIX = {4: 24, 6: 64}

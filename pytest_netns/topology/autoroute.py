@@ -6,9 +6,10 @@ import errno
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+from pytest_netns.addresses import Address, Network
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import Address, Network, RouteOptions
+from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
 from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.lab.router import Router
 from pytest_netns.stack.interface import Interface

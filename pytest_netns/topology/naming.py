@@ -7,7 +7,7 @@ from collections.abc import Container
 from hashlib import blake2b
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.stack.interface import is_detour
+from pytest_netns.kernel.interface_names import is_detour
 
 #: IFNAMSIZ - 1, see <linux/if.h>.
 LONGEST_INTERFACE_NAME = 15

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, ClassVar
 
+from pytest_netns.addresses import Address, AddressWithPrefix
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.netlink.rtnetlink import Address, AddressWithPrefix
 from pytest_netns.kernel.netns import registry as directory
 from pytest_netns.lab.prober import Prober
 from pytest_netns.process.isolation import Isolation, Kind

@@ -15,9 +15,10 @@ from ipaddress import (
     ip_network,
 )
 
+from pytest_netns.addresses import Address, AddressWithPrefix, Network
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import Address, AddressWithPrefix, Network, RouteOptions
+from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.node import Node
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
+from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import RTM_NEWADDR, AddressWithPrefix
+from pytest_netns.kernel.netlink.rtnetlink import RTM_NEWADDR
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket, Request, attribute, attributes
 from pytest_netns.kernel.netlink.tables import decode_address, is_of_host
 

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from pytest_netns.addresses import IPV6_MIN_MTU, AddressWithPrefix, Network
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import LEAST_OF_IPV6, AddressWithPrefix, Network
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
 from pytest_netns.kernel.netlink.tables import LinkState, decode_link
 from pytest_netns.stack.interface import Interface
@@ -160,7 +160,7 @@ class Losses:
             state = states.get(each.index)
             if state is None:
                 continue  # it was removed
-            if each.address.version == 6 and state.mtu < LEAST_OF_IPV6:
+            if each.address.version == 6 and state.mtu < IPV6_MIN_MTU:
                 later.append(each)
                 continue
             refused += self._tried(each.request(state.name))
@@ -203,7 +203,7 @@ class Losses:
 
 def _carries(body: bytes, state: LinkState) -> bool:
     """Whether an interface can have a route."""
-    return state.is_set_up and (body[0] != rtnetlink.AF_INET6 or state.mtu >= LEAST_OF_IPV6)
+    return state.is_set_up and (body[0] != rtnetlink.AF_INET6 or state.mtu >= IPV6_MIN_MTU)
 
 
 def _through(body: bytes) -> set[int]:

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import NetnsError
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import AddressWithPrefix, VethEnd
+from pytest_netns.kernel.netlink.rtnetlink import VethEnd
 from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.node import Node

@@ -6,9 +6,9 @@ Each returns a ``Request`` whose ``operation`` reads as the ip(8) command that w
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import NamedTuple
 
+from pytest_netns.addresses import IPV6_MIN_MTU, Address, AddressWithPrefix, Network
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request, attribute
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
@@ -52,13 +52,6 @@ NO_LINK_LOCAL = attribute(
 )
 
 LOOPBACK_INDEX = 1
-
-#: Below it the kernel takes IPv6 away from an interface, with its addresses and routes (RFC 8200 section 5).
-LEAST_OF_IPV6 = 1280
-
-Address = IPv4Address | IPv6Address
-AddressWithPrefix = IPv4Interface | IPv6Interface
-Network = IPv4Network | IPv6Network
 
 
 def family_of(address: Address | AddressWithPrefix | Network) -> int:
@@ -183,7 +176,7 @@ def port_up(index: int, name: str, bridge_index: int, bridge_name: str, mtu: int
     """
     body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MASTER, _U32.pack(bridge_index))
     operation = f"ip link set {name} master {bridge_name}"
-    if mtu is None or mtu >= LEAST_OF_IPV6:
+    if mtu is None or mtu >= IPV6_MIN_MTU:
         body += NO_LINK_LOCAL
         operation += " addrgenmode none"
     return [Request(RTM_NEWLINK, 0, body, operation), link_up(index, name)]

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
+from pytest_netns.addresses import Address
 from pytest_netns.errors import KernelError
-from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6, Address
+from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6
 from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request
 from pytest_netns.kernel.syscalls import entered
 

@@ -16,6 +16,7 @@ from ipaddress import (
 )
 from typing import Literal
 
+from pytest_netns.addresses import Address, AddressWithPrefix, Network
 from pytest_netns.kernel.netlink.rtnetlink import (
     AF_INET,
     AF_INET6,
@@ -35,9 +36,6 @@ from pytest_netns.kernel.netlink.rtnetlink import (
     IFLA_OPERSTATE,
     VLAN_PVID,
     VLAN_UNTAGGED,
-    Address,
-    AddressWithPrefix,
-    Network,
 )
 from pytest_netns.kernel.netlink.socket import attributes, rows
 

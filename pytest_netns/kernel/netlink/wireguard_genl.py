@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
-from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6, Address, Network, family_of
+from pytest_netns.addresses import Address, Network
+from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6, family_of
 from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request, attribute, attributes, rows
 
 NETLINK_GENERIC = 16
