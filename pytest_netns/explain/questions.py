@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_netns.addresses import Address
 from pytest_netns.explain.sighting import Kind
-from pytest_netns.kernel.netlink.rtnetlink import Address
 from pytest_netns.probe.ping import PingResult, ping
 from pytest_netns.probe.tcp import TcpResult, tcp
 from pytest_netns.probe.udp import UdpResult, udp

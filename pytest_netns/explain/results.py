@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import cast
 
+from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError
 from pytest_netns.explain.checks.works_now import WORKS_NOW
 from pytest_netns.explain.diagnosis import Explanation
@@ -13,7 +14,6 @@ from pytest_netns.explain.explain import explain
 from pytest_netns.explain.neighbours import deafness
 from pytest_netns.explain.questions import Question, ping_question, tcp_question, udp_question
 from pytest_netns.explain.walk import link_fault
-from pytest_netns.addresses import Address
 from pytest_netns.probe.arp import ArpResult
 from pytest_netns.probe.dns import DnsResult
 from pytest_netns.probe.matrix import PingMatrix
