@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from pytest_netns.lab.host import Host
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.link import Link
+    from pytest_netns.lab.nodes import Node
     from pytest_netns.lab.router import Router
     from pytest_netns.probe.arp import ArpResult
     from pytest_netns.probe.dns import DnsResult
@@ -78,7 +79,6 @@ if TYPE_CHECKING:
     from pytest_netns.stack.interface import Interface
     from pytest_netns.stack.namespace import Namespace
     from pytest_netns.topology.fault import Fault
-    from pytest_netns.topology.node import Node
 
 _HOME = {
     "ActiveImpairment": "pytest_netns.impair.impairment",
@@ -109,7 +109,7 @@ _HOME = {
     "NamespaceFactory": "pytest_netns.lab.factories",
     "NetnsError": "pytest_netns.errors",
     "NetnsWarning": "pytest_netns.errors",
-    "Node": "pytest_netns.topology.node",
+    "Node": "pytest_netns.lab.nodes",
     "Partition": "pytest_netns.faults.partition",
     "PathMtuResult": "pytest_netns.probe.path_mtu",
     "PingMatrix": "pytest_netns.probe.matrix",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pytest_netns.lab.lab import Lab
-    from pytest_netns.topology.node import Node
+    from pytest_netns.lab.nodes import Node
 
 
 class Witness(Protocol):

@@ -10,8 +10,8 @@ from pytest_netns import Host, Lab, Link, Router
 from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.explain import explain
 from pytest_netns.explain.questions import ping_question, tcp_question, udp_question
+from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.destination import Destination
-from pytest_netns.topology.node import Node
 
 #: Seconds to wait for an answer that does not come.
 SHORT = 0.05

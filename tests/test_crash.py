@@ -12,10 +12,10 @@ from conversation import listen
 from explaining import why_no_datagram, why_no_ping, why_not_open
 
 from pytest_netns import Host, KernelError, Lab, Namespace, TopologyError, eventually
+from pytest_netns.faults import crash as breakable
 from pytest_netns.kernel.netns.registry import nodes_of
 from pytest_netns.kernel.procfs import stat
 from pytest_netns.kernel.syscalls import THREAD_NETNS
-from pytest_netns.lab import breakable
 
 SHORT = 0.05
 SLEEP = [sys.executable, "-c", "import time; time.sleep(1000)"]

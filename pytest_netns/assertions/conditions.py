@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.assertions.retry import asked, check_node, standing, why
 from pytest_netns.errors import ProbeFailure
-from pytest_netns.topology.node import Node
+from pytest_netns.lab.lab import lab_of
+from pytest_netns.lab.nodes import Node
 from pytest_netns.units import (
     Quantity,
     bits_per_second,
@@ -54,7 +55,7 @@ def assert_rate(
     wanted = bits_per_second("rate", rate)
     share = fraction("tolerance", tolerance)
     margin = wanted * share
-    result = source.lab.throughput(
+    result = lab_of(source).throughput(
         source,
         destination,
         seconds=seconds,
@@ -148,7 +149,7 @@ def assert_loss(
     wanted = fraction("loss", loss)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence!r}; it can be more than 0 and less than 1")
-    result = source.lab.loss(source, destination, count=count, per_second=per_second, size=size)
+    result = lab_of(source).loss(source, destination, count=count, per_second=per_second, size=size)
     low, high = binomial_interval(count, wanted, confidence)
     if result.sent == count and low <= result.lost <= high:
         return result

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.retry import asked, check_node, until, why
 from pytest_netns.errors import ProbeFailure, TopologyError
-from pytest_netns.topology.node import Node
+from pytest_netns.lab.lab import lab_of
+from pytest_netns.lab.nodes import Node
 
 if TYPE_CHECKING:
     from pytest_netns.addresses import Address
@@ -84,12 +85,12 @@ def assert_not_path(
 def _name_of(source: Node, hop: Node | Address | str) -> str:
     if isinstance(hop, Node):
         return hop.name
-    if str(hop) in source.lab:
+    if str(hop) in lab_of(source):
         return str(hop)
     try:
         address = ip_address(str(hop))
     except ValueError:
-        raise TopologyError(f"{hop!r} is neither a node of {source.lab!r} nor an address") from None
+        raise TopologyError(f"{hop!r} is neither a node of {lab_of(source)!r} nor an address") from None
     return source.node_names().get(address, str(address))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
 from pytest_netns.errors import ProbeFailure
-from pytest_netns.topology.node import Node
+from pytest_netns.lab.nodes import Node
 
 if TYPE_CHECKING:
     from pytest_netns.assertions.probe_options import TcpOptions, UdpOptions

@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 from pytest_netns.errors import NetnsError, ProbeFailure, TopologyError
-from pytest_netns.topology.node import Node
+from pytest_netns.lab.lab import lab_of
+from pytest_netns.lab.nodes import Node
 
 if TYPE_CHECKING:
     from pytest_netns.addresses import Address
@@ -87,14 +88,14 @@ def why(source: Node, question: Callable[[ModuleType], Question]) -> str:
     from pytest_netns.explain.explain import explain
 
     try:
-        return str(explain(source.lab, question(questions)))
+        return str(explain(lab_of(source), question(questions)))
     except Exception as error:  # whatever it is, it must not take the place of the failure that is reported
         return f"explaining it failed: {error!r}"
 
 
 def standing(source: Node) -> str:
     """What is broken or impaired on purpose, as lines for a message; empty if nothing is."""
-    return "".join(f"\n  in force: {each}" for each in source.lab.in_force())
+    return "".join(f"\n  in force: {each}" for each in lab_of(source).in_force())
 
 
 def check_node(source: object) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from pytest_netns.devices.builder import Device
 from pytest_netns.explain.rules import Headers
+from pytest_netns.lab.host import Host
 from pytest_netns.lab.lab import Lab
-from pytest_netns.topology.interface_lookup import DeviceOwner
 
 _GRE = frozenset({socket.IPPROTO_GRE})
 _UDP = frozenset({socket.IPPROTO_UDP})
@@ -29,7 +29,7 @@ _PROTOCOLS: dict[str, frozenset[int]] = {
 def carriers(lab: Lab) -> Iterator[Device]:
     """Those of a lab whose far end is known."""
     for node in lab:
-        if isinstance(node, DeviceOwner) and not node.closed:
+        if isinstance(node, Host) and not node.closed:
             yield from (each for each in node.devices if each.remote is not None and each.kind in _PROTOCOLS)
 
 

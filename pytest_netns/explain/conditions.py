@@ -11,8 +11,8 @@ from pytest_netns.impair.impairment import Impairment
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.link import Link
+from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.node import Node
 
 #: From this part of lost frames on, silence is what must be expected; and what may be put down to chance.
 MOSTLY, OFTEN = 0.5, 0.05

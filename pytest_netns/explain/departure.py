@@ -8,7 +8,7 @@ from pytest_netns.addresses import Address
 from pytest_netns.capture.frame import ETH_ARP, ETH_IPV6, Frame
 from pytest_netns.errors import NetnsError
 from pytest_netns.explain.sighting import Kind, sightings
-from pytest_netns.topology.node import Node
+from pytest_netns.lab.nodes import Node
 
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 

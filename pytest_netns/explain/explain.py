@@ -9,7 +9,7 @@ from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.observation import Observation, observe
 from pytest_netns.explain.questions import Question
 from pytest_netns.lab.lab import Lab
-from pytest_netns.topology.node import Node
+from pytest_netns.lab.nodes import Node
 
 #: How the evidence that a check has raised begins.
 CHECK_FAILED = "a check of ours failed, and was left out:"

@@ -9,9 +9,9 @@ from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.rules import RuleTrace
 from pytest_netns.explain.walk import Walk
 from pytest_netns.lab.lab import Lab
+from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.arp import arp
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.node import Node
 
 #: Seconds to wait for the answer. Between its own questions a kernel waits for one.
 _PATIENCE = 0.1

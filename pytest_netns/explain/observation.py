@@ -20,7 +20,7 @@ from pytest_netns.explain.sighting import Role, Sighting, sightings
 from pytest_netns.explain.target import arrival
 from pytest_netns.explain.walk import Flow, Walk, walk
 from pytest_netns.lab.lab import Lab
-from pytest_netns.topology.node import Node
+from pytest_netns.lab.nodes import Node
 
 #: Seconds to wait for the answer when the probe is sent again.
 PATIENCE = 0.15

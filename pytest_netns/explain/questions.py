@@ -8,10 +8,10 @@ from typing import Any
 
 from pytest_netns.addresses import Address
 from pytest_netns.explain.sighting import Kind
+from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.ping import PingResult, ping
 from pytest_netns.probe.tcp import TcpResult, tcp
 from pytest_netns.probe.udp import UdpResult, udp
-from pytest_netns.topology.node import Node
 
 
 @dataclass(slots=True)

@@ -14,6 +14,8 @@ from pytest_netns.explain.explain import explain
 from pytest_netns.explain.neighbours import deafness
 from pytest_netns.explain.questions import Question, ping_question, tcp_question, udp_question
 from pytest_netns.explain.walk import link_fault
+from pytest_netns.lab.lab import lab_of
+from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.arp import ArpResult
 from pytest_netns.probe.dns import DnsResult
 from pytest_netns.probe.matrix import PingMatrix
@@ -23,7 +25,7 @@ from pytest_netns.probe.tcp import TcpResult, tcp
 from pytest_netns.probe.throughput import LossResult, ThroughputResult
 from pytest_netns.probe.trace import TraceResult
 from pytest_netns.probe.udp import UdpResult, udp
-from pytest_netns.topology.node import Failure, Node
+from pytest_netns.topology.failure import Failure
 
 #: How many failing pairs of a matrix are explained.
 _PAIRS = 3
@@ -38,15 +40,15 @@ def words(result: object) -> str:
 
 def _ping(node: Node, result: object, *details: object) -> Explanation:
     probe = cast("Mapping[str, object]", details[0]) if details else {}
-    return explain(node.lab, ping_question(node, cast("PingResult", result), probe))
+    return explain(lab_of(node), ping_question(node, cast("PingResult", result), probe))
 
 
 def _tcp(node: Node, result: object, *_: object) -> Explanation:
-    return explain(node.lab, tcp_question(node, cast("TcpResult", result)))
+    return explain(lab_of(node), tcp_question(node, cast("TcpResult", result)))
 
 
 def _udp(node: Node, result: object, *details: object) -> Explanation:
-    return explain(node.lab, udp_question(node, cast("UdpResult", result), cast("bytes", details[0])))
+    return explain(lab_of(node), udp_question(node, cast("UdpResult", result), cast("bytes", details[0])))
 
 
 def _arp(node: Node, result: object, *_: object) -> Explanation:
@@ -54,7 +56,7 @@ def _arp(node: Node, result: object, *_: object) -> Explanation:
     place = node.interface(asked.interface)
     protocol = "ARP" if asked.address.version == 4 else "neighbour discovery"
     found = Explanation(f"{protocol} on {place} for {asked.address} is unanswered")
-    question = node.lab, node, place, asked.address
+    question = lab_of(node), node, place, asked.address
     if (fault := link_fault(*question) or deafness(*question)) is not None:
         found.cause, found.node, found.evidence = fault.cause, fault.node, fault.evidence
     else:
@@ -65,7 +67,7 @@ def _arp(node: Node, result: object, *_: object) -> Explanation:
 def _dns(node: Node, result: object, *_: object) -> Explanation:
     asked = cast("DnsResult", result)
     if not asked.udp:
-        return explain(node.lab, udp_question(node, asked.udp, b""))
+        return explain(lab_of(node), udp_question(node, asked.udp, b""))
     server = asked.udp.destination
     what = f"for {asked.name} {asked.qtype}"
     if asked.rcode is None:
@@ -81,11 +83,11 @@ def _trace(node: Node, result: object, *details: object) -> Explanation:
     asked = cast("TraceResult", result)
     if not asked.reached:
         method, port = details
-        found = explain(node.lab, _trace_question(node, asked, str(method), cast("int | None", port)))
+        found = explain(lab_of(node), _trace_question(node, asked, str(method), cast("int | None", port)))
         if not (found.cause or "").startswith(WORKS_NOW):
             return found
     observed = f"the way: {' -> '.join([node.name, *asked.path])}"
-    known = {each.name: each for each in node.lab if not each.closed}
+    known = {each.name: each for each in lab_of(node) if not each.closed}
     routes, lines = [], []
     for name in [node.name, *asked.path[:-1]]:
         if (hop := known.get(name)) is None:
@@ -131,7 +133,7 @@ def _path_mtu(node: Node, result: object, *_: object) -> Explanation:
     def again(timeout: float) -> object:
         return ping(node, address, timeout=timeout, size=size, df=True)
 
-    found = explain(node.lab, Question(node, address, "ping", again, **kept))  # type: ignore[arg-type]
+    found = explain(lab_of(node), Question(node, address, "ping", again, **kept))  # type: ignore[arg-type]
     found.observed = f"{words(result)}; {found.observed}"
     return found
 
@@ -162,7 +164,7 @@ def _measured(node: Node, result: object, *_: object) -> Explanation:
     def again(timeout: float) -> object:
         return ping(node, address, timeout=timeout)
 
-    found = explain(node.lab, Question(node, address, "ping", again, size=56))
+    found = explain(lab_of(node), Question(node, address, "ping", again, size=56))
     found.observed = f"{words(result)}; a ping: {found.observed}"
     if asked.error and (found.cause is None or found.cause.startswith(WORKS_NOW)):
         found.cause, found.node = f"{node.name!r} could not send: {asked.error}", node.name
@@ -173,7 +175,7 @@ def _measured(node: Node, result: object, *_: object) -> Explanation:
 
 
 def _named(node: Node, name: str) -> Node:
-    return next((each for each in node.lab if each.name == name), node)
+    return next((each for each in lab_of(node) if each.name == name), node)
 
 
 def _owner(node: Node, address: Address) -> str | None:
@@ -204,7 +206,7 @@ def explain_result(node: Node, result: object, *details: object) -> Explanation:
 def explain_failure(failure: Failure) -> Explanation:
     """Why a probe failed that a node has kept. Never raises: what went wrong with explaining is told instead."""
     try:
-        return _with_undone(failure, explain_result(failure.node, failure.result, *failure.details))
+        return _with_undone(failure, explain_result(cast("Node", failure.node), failure.result, *failure.details))
     except Exception as trouble:  # a bug of ours must not take the place of what the test fails with
         return unexplained(failure.result, trouble)
 
@@ -215,7 +217,7 @@ def unexplained(result: object, trouble: Exception) -> Explanation:
 
 
 def _with_undone(failure: Failure, found: Explanation) -> Explanation:
-    now = failure.node.lab.in_force()
+    now = lab_of(failure.node).in_force()
     undone = "; ".join(each for each in failure.in_force if each not in now)
     if undone and (found.cause is None or found.cause.startswith(WORKS_NOW)):
         # A "with" block has mended it on the way here.

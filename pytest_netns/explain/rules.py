@@ -15,7 +15,7 @@ from pytest_netns.errors import NetnsError
 from pytest_netns.kernel.netlink.socket import NETLINK_NETFILTER, attributes
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.lab.lab import Lab
-from pytest_netns.topology.node import Node
+from pytest_netns.lab.nodes import Node
 
 _TABLE = "pytest_netns_trace"
 _LAST = "postrouting"

@@ -12,8 +12,8 @@ from pytest_netns.kernel.netlink.tables import LinkState
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.link import Link
+from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.node import Node
 
 
 @dataclass(slots=True)

@@ -9,8 +9,8 @@ from pytest_netns.explain.questions import Question
 from pytest_netns.explain.sighting import Sighting
 from pytest_netns.explain.walk import Flow, rp_filter_fault
 from pytest_netns.kernel.netlink.sock_diag import Transport, listeners
+from pytest_netns.lab.nodes import Node
 from pytest_netns.process.process import Process, exit_words
-from pytest_netns.topology.node import Node
 
 
 def arrival(seen: list[Sighting], target: Node) -> Sighting | None:

@@ -13,10 +13,10 @@ from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach
 from pytest_netns.kernel.netlink.tables import Route
+from pytest_netns.lab.host import Host
 from pytest_netns.lab.lab import Lab
+from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.interface_lookup import DeviceOwner
-from pytest_netns.topology.node import Node
 
 _MOST_STEPS = 64
 _VLAN_TAG = 4
@@ -127,7 +127,7 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
 
 def _underlay_fault(lab: Lab, node: Node, out: Interface, found: Walk) -> Diagnosis | None:
     """What is wrong below a device: with the link that it lies upon, or with the way to the far end of a tunnel."""
-    device = next((each for each in node.devices if each == out), None) if isinstance(node, DeviceOwner) else None
+    device = next((each for each in node.devices if each == out), None) if isinstance(node, Host) else None
     if device is None:
         return None
     if device.lower is not None and isinstance(device.lower.node, Node):

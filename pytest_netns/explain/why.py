@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.results import KINDS, explain_failure, words
+from pytest_netns.lab.lab import lab_of
 from pytest_netns.lab.measurements import labs
 from pytest_netns.probe.matrix import PingMatrix
-from pytest_netns.topology.node import Failure
+from pytest_netns.topology.failure import Failure
 
 
 def why(result: object) -> Explanation:
@@ -52,5 +53,5 @@ def _kept(result: object) -> Failure | None:
             if isinstance(failure.result, PingMatrix):
                 for pair in failure.result.failed:
                     if pair is result:
-                        return Failure(failure.node.lab[pair.source], pair, "ping", (), failure.in_force)
+                        return Failure(lab_of(failure.node)[pair.source], pair, "ping", (), failure.in_force)
     return None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pytest_netns.addresses import Network
 from pytest_netns.checks import check_port
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.nft_filter import Chain, Filter, addresses
 from pytest_netns.topology.fault import Fault, Faults
-from pytest_netns.topology.node import Node
+from pytest_netns.topology.node import BaseNode
 from pytest_netns.topology.routing import RouteTarget, networks_of
 
 #: Before the usual filters (priority 0), so that it counts whatever they say.
@@ -44,7 +45,9 @@ class Block(Fault):
         rules: in the words of nft(8), for every hook.
     """
 
-    def __init__(self, register: Faults, host: Node, what: str, rules: Sequence[str]) -> None:
+    ends_with_crash: ClassVar[bool] = True
+
+    def __init__(self, register: Faults, host: BaseNode, what: str, rules: Sequence[str]) -> None:
         chains = [
             Chain(hook, f"type filter hook {hook} priority {_PRIORITY};", [*spared, *rules])
             for hook, spared in _HOOKS.items()
@@ -60,7 +63,7 @@ class Block(Fault):
 
 def block(
     register: Faults,
-    host: Node,
+    host: BaseNode,
     src: RouteTarget | None,
     dst: RouteTarget | None,
     protocol: str | int | None,
@@ -91,7 +94,7 @@ def _actions(reject: bool, protocol: str | int | None) -> list[str]:
     return [*([reset] if protocol in (None, "tcp", 6) else []), "counter reject"]
 
 
-def _protocol_matches(host: Node, version: int | None, protocol: str | int | None, port: int | None) -> list[str]:
+def _protocol_matches(host: BaseNode, version: int | None, protocol: str | int | None, port: int | None) -> list[str]:
     if port is not None:
         try:
             check_port(port)
@@ -115,7 +118,7 @@ def _protocol_matches(host: Node, version: int | None, protocol: str | int | Non
     return [f"meta l4proto {protocol}"]
 
 
-def _networks(host: Node, target: RouteTarget, side: str) -> list[Network]:
+def _networks(host: BaseNode, target: RouteTarget, side: str) -> list[Network]:
     if target == "default":
         raise TopologyError(f"{host.name!r}: block({side}='default'): expected a node, an address or a network")
     try:
@@ -127,7 +130,7 @@ def _networks(host: Node, target: RouteTarget, side: str) -> list[Network]:
     return found
 
 
-def _address_matches(host: Node, src: RouteTarget | None, dst: RouteTarget | None) -> list[tuple[int | None, str]]:
+def _address_matches(host: BaseNode, src: RouteTarget | None, dst: RouteTarget | None) -> list[tuple[int | None, str]]:
     """Nft's words for the addresses by IP version; None and nothing if any will do."""
     given = [
         addresses(side, _networks(host, target, name))

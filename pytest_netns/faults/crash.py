@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import KernelError, TopologyError
-from pytest_netns.faults.block import Block
-from pytest_netns.faults.freeze import Freeze
 from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.socket import NetlinkSocket
+from pytest_netns.kernel.netns.create import birth
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.fault import Fault
-from pytest_netns.topology.node import Node
+from pytest_netns.topology.network import cables_of
+from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
-    from pytest_netns.lab.host import Host
+    from pytest_netns.topology.interface_lookup import DeviceOwner
 
 
 _one_at_a_time = threading.Lock()
@@ -46,13 +47,13 @@ class Crash(Fault):
         TopologyError: it has crashed already, was adopted, or shares its namespace.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: DeviceOwner) -> None:
         self._host = host
         with _one_at_a_time:
             self._begin(host)
         ends = [port.interface for port in self._ports]
         try:
-            fd, rtnl = host.born_anew()
+            fd, rtnl = _new_namespace(host)
             try:
                 # First the cables, so that nothing that dies can say good-bye.
                 if ends:
@@ -67,19 +68,18 @@ class Crash(Fault):
             host.losses.release()
             self.forget()
             raise
-        for device in host.devices:
-            device.lost()
+        host._lose_devices()
         for fault in host.lab.faults:
-            if isinstance(fault, Block | Freeze) and fault.nodes == (host,):
+            if fault.ends_with_crash and fault.nodes == (host,):
                 fault.forget()
-        host.renew(fd, rtnl, ends)
+        host.move_to(fd, rtnl, ends)
 
-    def _begin(self, host: Host) -> None:
+    def _begin(self, host: DeviceOwner) -> None:
         """From here on the host is what it will be again, for all other threads."""
         _check(host)
         self._ports = [
             _Port(end, end.is_set_up)
-            for link in host.links
+            for link in cables_of(host)
             for end in link.interfaces
             if end.node is host and not link.is_gone
         ]
@@ -88,7 +88,7 @@ class Crash(Fault):
         loopback = Interface(host, "lo", rtnetlink.LOOPBACK_INDEX)
         host.losses.hold([loopback, *(port.interface for port in self._ports)])
         super().__init__(host.lab.faults, f"{host.name!r} has crashed", self._restart, [host])
-        host.lost_everything(self)
+        host.on_crash(self)
 
     @property
     def addresses(self) -> list[AddressWithPrefix]:
@@ -104,24 +104,24 @@ class Crash(Fault):
         present = host.interfaces.values()  # a link may have been removed meanwhile
         ports = [port.interface for port in self._ports if port.up and port.interface in present]
         with ExitStack() as last:  # what comes first stands last; an error of one does not keep the others away
-            last.callback(host.configure_anew)
+            last.callback(host.on_restart)
             last.callback(host.losses.give_back)
             for fault in reversed(list(host.lab.faults)):
                 last.callback(fault.restarted, host)
-            for link in reversed(host.links):
+            for link in reversed(cables_of(host)):
                 last.callback(link.settle)
             last.callback(host.losses.give_back, routes=False)
             for port in reversed(ports):
                 last.callback(port.up)
 
-    def postpone(self, end: Interface) -> bool:
+    def defer_up(self, end: Interface) -> bool:
         """An end that was down at the crash comes up at the restart; False after it."""
         with self._mending:
             if self.in_force:
                 self._ports = [replace(port, up=True) if port.interface == end else port for port in self._ports]
             return self.in_force
 
-    def stops(self, way: Sequence[Node], kind: str) -> Node | None:
+    def stops(self, way: Sequence[BaseNode], kind: str) -> BaseNode | None:
         """The host, if it is on the way.
 
         Args:
@@ -132,8 +132,8 @@ class Crash(Fault):
         return self._host if self._host in way else None
 
 
-def _check(host: Host) -> None:
-    if host.crashed is not None:
+def _check(host: DeviceOwner) -> None:
+    if host.has_crashed:
         raise TopologyError(f"{host.name!r} has crashed already; restart() it first")
     if host.adopted:
         raise TopologyError(f"cannot crash {host.name!r}: its namespace is somebody else's, and was only adopted")
@@ -142,7 +142,7 @@ def _check(host: Host) -> None:
             raise TopologyError(f"cannot crash {host.name!r}: it shares its namespace with {other.name!r}")
 
 
-def _delete_others(host: Host, kept: Sequence[Interface]) -> None:
+def _delete_others(host: DeviceOwner, kept: Sequence[Interface]) -> None:
     """Delete all interfaces but ``kept``, the last one first.
 
     One upon a link of another host would answer as long as anybody holds a socket of the namespace that was.
@@ -152,3 +152,15 @@ def _delete_others(host: Host, kept: Sequence[Interface]) -> None:
     if others:
         with suppress(KernelError):  # some go with others, and some the kernel has made for itself
             host.rtnl.batch([rtnetlink.link_delete(each.index, each.name) for each in reversed(others)])
+
+
+def _new_namespace(host: DeviceOwner) -> tuple[int, NetlinkSocket]:
+    """An empty network namespace with the sysctls that the host began with."""
+    fd, rtnl = birth(host.name, host.sysctls_at_birth)
+    try:
+        rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
+    except BaseException:
+        rtnl.close()
+        os.close(fd)
+        raise
+    return fd, rtnl

@@ -7,12 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pytest_netns.errors import WaitTimeout
 from pytest_netns.kernel.procfs import send, stat
-from pytest_netns.lab.breakable import Breakable
 from pytest_netns.topology.fault import Fault, Faults
-from pytest_netns.topology.node import Node
+from pytest_netns.topology.node import BaseNode
 
 #: Seconds until everything must have stopped; a process in an uninterruptible sleep does not.
 _DEADLINE = 5.0
@@ -32,7 +32,9 @@ class Freeze(Fault):
         WaitTimeout: a process did not stop.
     """
 
-    def __init__(self, register: Faults, host: Breakable) -> None:
+    ends_with_crash: ClassVar[bool] = True
+
+    def __init__(self, register: Faults, host: BaseNode) -> None:
         self._host = host
         with _one_at_a_time:
             stop_all(host)
@@ -52,7 +54,7 @@ class Freeze(Fault):
             if pid not in held:
                 send(pid, signal.SIGCONT)
 
-    def stops(self, way: Sequence[Node], kind: str) -> Node | None:
+    def stops(self, way: Sequence[BaseNode], kind: str) -> BaseNode | None:
         """The host, if one of its processes should answer.
 
         Args:
@@ -62,7 +64,7 @@ class Freeze(Fault):
         return self._host if way and way[-1] is self._host and kind == "udp" else None
 
 
-def stop_all(host: Breakable) -> None:
+def stop_all(host: BaseNode) -> None:
     """Stop the processes of a host, and return when they have stopped. Raises WaitTimeout."""
     deadline = time.monotonic() + _DEADLINE
     stopped: set[int] = set()

@@ -17,13 +17,15 @@ from pytest_netns.topology.cable import Cable
 from pytest_netns.topology.fault import Fault
 
 if TYPE_CHECKING:
-    from pytest_netns.lab.lab import Lab
+    from pytest_netns.topology.network import Network
 
 
 class BreakableLink(Cable):
     """A link that can fail."""
 
-    def __init__(self, lab: Lab, a: Interface, b: Interface) -> None:
+    lab: Network
+
+    def __init__(self, lab: Network, a: Interface, b: Interface) -> None:
         super().__init__(lab, a, b)
         self._mtus = Mtus(self)
         self._framing = Framing(self)
@@ -73,7 +75,7 @@ class BreakableLink(Cable):
         with self._lock:
             self._forget_cuts()
             for end, node in zip(self.interfaces, self.nodes, strict=True):
-                if not node.postpone(end):
+                if not node.defer_up(end):
                     end.up()
             self.settle()
             for node in self.nodes:

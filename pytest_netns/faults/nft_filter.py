@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pytest_netns.addresses import Network
-from pytest_netns.topology.node import Node
+from pytest_netns.topology.node import BaseNode
 
 _numbers = itertools.count(1)
 
@@ -41,7 +41,7 @@ class Filter:
         UnsupportedError: neither libnftables nor the nft program is installed.
     """
 
-    def __init__(self, node: Node, family: str, chains: Iterable[Chain]) -> None:
+    def __init__(self, node: BaseNode, family: str, chains: Iterable[Chain]) -> None:
         self.node = node
         self._inode = node.inode
         self.table: str = f"{family} pytest_netns_fault_{next(_numbers)}"
@@ -81,6 +81,13 @@ class Filter:
         if not self.node.closed and self.node.inode == self._inode:
             self._counted = self.packets
             self.node.nft(f"add table {self.table}; delete table {self.table}")
+
+
+def renew_those_of(filters: Iterable[Filter], node: BaseNode) -> None:
+    """Set those of a node again, which has another namespace than before. Raises CommandError."""
+    for each in filters:
+        if each.node is node:
+            each.renew()
 
 
 def one_of(items: Iterable[object]) -> str:

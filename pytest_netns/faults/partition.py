@@ -8,15 +8,15 @@ from itertools import combinations, permutations
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.faults.nft_filter import Chain, Filter, addresses, one_of
-from pytest_netns.lab.bridge import Bridge
+from pytest_netns.faults.nft_filter import Chain, Filter, addresses, one_of, renew_those_of
 from pytest_netns.topology.fault import Fault, Faults
-from pytest_netns.topology.node import Node
+from pytest_netns.topology.network import cables_of
+from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
-    from pytest_netns.lab.troubled import Troubled
+    from pytest_netns.topology.network import Network
 
-Group = Node | Iterable[Node]
+Group = BaseNode | Iterable[BaseNode]
 
 #: Before everything else that looks at a frame on its way in (nft(8): ingress, netdev family).
 _PRIORITY = -500
@@ -33,24 +33,28 @@ class Partition(Fault):
     """
 
     def __init__(
-        self, register: Faults, groups: Sequence[Sequence[Node]], one_way: bool, filters: Sequence[Filter]
+        self, register: Faults, groups: Sequence[Sequence[BaseNode]], one_way: bool, filters: Sequence[Filter]
     ) -> None:
         shown = [", ".join(node.name for node in group) for group in groups]
         arrow = " -x-> " if one_way else " | "
         self._groups = groups
         nodes = [node for group in groups for node in group]
-        super().__init__(register, f"partition {arrow.join(shown)}", self._remove, nodes, filters)
+        self._filters = tuple(filters)
+        super().__init__(register, f"partition {arrow.join(shown)}", self._remove, nodes, self._restore)
 
     @property
     def packets(self) -> int:
         """How many frames it has stopped so far, or had when it was undone; a host that restarts counts anew."""
         return sum(filter_.packets for filter_ in self._filters)
 
+    def _restore(self, host: BaseNode) -> None:
+        renew_those_of(self._filters, host)
+
     def _remove(self) -> None:
         for filter_ in self._filters:
             filter_.remove()
 
-    def stops(self, way: Sequence[Node], kind: str) -> Node | None:
+    def stops(self, way: Sequence[BaseNode], kind: str) -> BaseNode | None:
         """The first node on the way that does not hear one which comes before it, or whose reply is not heard.
 
         Args:
@@ -65,18 +69,18 @@ class Partition(Fault):
                     return node
         return None
 
-    def _side(self, node: Node) -> int | None:
+    def _side(self, node: BaseNode) -> int | None:
         return next((number for number, group in enumerate(self._groups) if node in group), None)
 
 
-def partition(lab: Troubled, groups: Sequence[Group], one_way: bool) -> Partition:
+def partition(lab: Network, groups: Sequence[Group], one_way: bool) -> Partition:
     """See ``Lab.partition``."""
     sides = [_checked(lab, group) for group in groups]
     if len(sides) < 2:
         raise TopologyError(f"lab {lab.name!r}: a partition has two groups of nodes or more, and got {len(sides)}")
     if one_way and len(sides) != 2:
         raise TopologyError(f"lab {lab.name!r}: a one-way partition has two groups, and got {len(sides)}")
-    seen: dict[int, Node] = {}
+    seen: dict[int, BaseNode] = {}
     for side in sides:
         mine = {node.inode: node for node in side}
         for inode, node in mine.items():
@@ -102,9 +106,9 @@ def partition(lab: Troubled, groups: Sequence[Group], one_way: bool) -> Partitio
     return Partition(lab.faults, sides, one_way, filters)
 
 
-def _checked(lab: Troubled, group: Group) -> list[Node]:
+def _checked(lab: Network, group: Group) -> list[BaseNode]:
     try:
-        nodes = [group] if isinstance(group, Node) else list(group)
+        nodes = [group] if isinstance(group, BaseNode) else list(group)
     except TypeError:
         raise TopologyError(
             f"lab {lab.name!r}: a group of a partition is {group!r}; expected a node, or several: partition(a, [b, c])"
@@ -114,13 +118,12 @@ def _checked(lab: Troubled, group: Group) -> list[Node]:
     return [lab.check_node(node, "partition") for node in nodes]
 
 
-def _check_effect(lab: Troubled, side: Sequence[Node], other: Sequence[Node]) -> None:
+def _check_effect(lab: Network, side: Sequence[BaseNode], other: Sequence[BaseNode]) -> None:
     """Bridges stand for themselves, and not for what is attached to them."""
     known = any(
-        not isinstance(node, Bridge) or any(not address.is_link_local for address in node.addresses())
-        for node in (*side, *other)
+        not node.is_switch or any(not address.is_link_local for address in node.addresses()) for node in (*side, *other)
     )
-    joined = any({a, b} == {link.a.node, link.b.node} for a in side for b in other for link in a.links)
+    joined = any({a, b} == {link.a.node, link.b.node} for a in side for b in other for link in cables_of(a))
     if not known and not joined:
         one, two = (" and ".join(repr(node.name) for node in group) for group in (side, other))
         raise TopologyError(
@@ -129,12 +132,12 @@ def _check_effect(lab: Troubled, side: Sequence[Node], other: Sequence[Node]) ->
         )
 
 
-def _chains(receiver: Node, senders: Sequence[Node], comment: str) -> list[Chain]:
+def _chains(receiver: BaseNode, senders: Sequence[BaseNode], comment: str) -> list[Chain]:
     """For each of its interfaces, what it does not hear: all that comes over a link from a sender, and whatever else
     has a sender's MAC or IP address."""
     direct = {
         interface.name
-        for link in receiver.links
+        for link in cables_of(receiver)
         for interface in link.interfaces
         if interface.node is receiver and any(other.node in senders for other in link.interfaces)
     }

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from pytest_netns.addresses import AddressWithPrefix
-from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.socket import NetlinkSocket
-from pytest_netns.kernel.netns.create import birth
-from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.node import Node
+from pytest_netns.lab.nodes import Node
 
 if TYPE_CHECKING:
     from pytest_netns.faults.block import Block
     from pytest_netns.faults.crash import Crash
     from pytest_netns.faults.freeze import Freeze
-    from pytest_netns.lab.host import Host
+    from pytest_netns.topology.interface_lookup import DeviceOwner
     from pytest_netns.topology.routing import RouteTarget
 
 
 class Breakable(Node):
     """A host that can fail."""
-
-    _crash: Crash | None = None
 
     def block(
         self,
@@ -101,7 +91,7 @@ class Breakable(Node):
     @property
     def crashed(self) -> Crash | None:
         """The crash that has not been followed by a ``restart()``; None if it runs."""
-        return self._crash if self._crash is not None and self._crash.in_force else None
+        return cast("Crash", self._crash) if self.has_crashed else None
 
     def crash(self) -> Crash:
         """Everything of it is gone at once, as by a power cut: processes, sockets, connections, neighbours, rules.
@@ -122,7 +112,7 @@ class Breakable(Node):
         from pytest_netns.faults.crash import Crash
 
         self.lab.check_node(self, "crash")
-        return Crash(cast("Host", self))
+        return Crash(cast("DeviceOwner", self))
 
     def restart(self) -> None:
         """Boot after a crash: sysctls of its birth, links up, its addresses, the routes that were set, and NAT rules.
@@ -130,78 +120,3 @@ class Breakable(Node):
         Its processes are not started again, and what else was changed by hand is gone. Crashes first if it has not.
         """
         (self.crashed or self.crash()).undo()
-
-    def addresses(self) -> list[AddressWithPrefix]:
-        """Its addresses, IPv4 first, link-local ones last; of a crashed host those that it will have again."""
-        while True:
-            last = self._crash
-            if last is not None and last.in_force:
-                return last.addresses
-            found = super().addresses()
-            if self._crash is last:  # else it crashed while the kernel was asked
-                return found
-
-    def postpone(self, end: Interface) -> bool:
-        """The ``end`` of a link of a crashed host comes up with it."""
-        crash = self.crashed
-        return (crash is not None and crash.postpone(end)) or super().postpone(end)
-
-    # ------------------------------------------------------------- for Crash
-
-    def lost_everything(self, crash: Crash) -> None:
-        """Called by the ``crash`` before anything of the host goes."""
-        self._crash = crash
-
-    def pids(self) -> list[int]:
-        """The processes in its network namespace that were started by this lab, daemons included."""
-        return self._supervisor.pids(self.inode)
-
-    @property
-    def adopted(self) -> bool:
-        """Whether its namespace belongs to somebody else."""
-        return self.lab.is_adopted(self)
-
-    def kill_processes(self) -> None:
-        """Kill everything that runs in it, at once."""
-        self._supervisor.kill_all(self.name, self.inode)
-
-    def born_anew(self) -> tuple[int, NetlinkSocket]:
-        """An empty network namespace as it was at its birth, for ``renew``."""
-        fd, rtnl = birth(self.name, self.sysctls_at_birth)
-        try:
-            rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
-        except BaseException:
-            rtnl.close()
-            os.close(fd)
-            raise
-        return fd, rtnl
-
-    def renew(self, fd: int, rtnl: NetlinkSocket, keep: Sequence[Interface]) -> None:
-        """Move into another network namespace. Impairments of what is kept go along: they are those of the cables.
-
-        Args:
-            fd: its descriptor, from ``born_anew``.
-            rtnl: a netlink socket inside, from there too.
-            keep: interfaces that are taken along.
-        """
-        before = self.inode
-        settings = [(end, found) for end in keep if (found := self.impairments.setting(end)) is not None]
-        self.impairments.leave(before, alive=False)
-        self.replace(fd, rtnl, [rtnetlink.link_move(each.index, each.name, fd) for each in keep])
-        if self.isolation is not None:
-            kinds = self.isolation.kinds
-            self._supervisor.close()
-            self.isolate(kinds)
-        else:  # what another thread was starting at that moment
-            self._supervisor.kill_all(self.name, before, self.inode)
-        for end, setting in settings:
-            self.impairments.apply(end, *setting)
-
-    def configure_anew(self) -> None:
-        """Called after a restart, for what kinds of hosts have beside addresses and routes."""
-
-    def before_entry(self) -> None:
-        """Called before a thread or a process of the test goes inside. Raises TopologyError if it has crashed."""
-        if self.crashed is not None:
-            raise TopologyError(f"{self.name!r} has crashed, and nothing can run in it; restart() it first")
-        super().before_entry()

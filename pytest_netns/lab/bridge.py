@@ -7,24 +7,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
-from pytest_netns.addresses import AddressWithPrefix, Network
+from pytest_netns.addresses import AddressWithPrefix
+from pytest_netns.addresses import Network as Subnet
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
 from pytest_netns.kernel.netlink.tables import ForwardingEntry, decode_forwarding
 from pytest_netns.lab.host import Host
+from pytest_netns.lab.nodes import Node
 from pytest_netns.lab.switching import Switching, SwitchSettings
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.addressing import AddressSpec, Segment
 from pytest_netns.topology.fault import Fault
 from pytest_netns.topology.naming import interface_name
-from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
-    from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.link import Link
+    from pytest_netns.topology.network import Network
 
 
 #: For ``Bridge.attach`` instead of an address.
@@ -40,6 +41,12 @@ class _Unplugged:
     fault: Fault
 
 
+class _HostMaker(Protocol):
+    """What a bridge asks of its lab, which stands above it."""
+
+    def host(self, name: str, *networks: Bridge, address: AddressSpec | None) -> Host: ...
+
+
 class Bridge(Switching):
     """A switch that nodes are attached to. Made by ``Lab.bridge``.
 
@@ -52,7 +59,7 @@ class Bridge(Switching):
 
     def __init__(
         self,
-        lab: Lab,
+        lab: Network,
         name: str,
         segment: Segment,
         sysctls: Mapping[str, str | int],
@@ -74,14 +81,14 @@ class Bridge(Switching):
             raise
 
     @property
-    def subnet(self) -> Network:
+    def subnet(self) -> Subnet:
         """Its subnet, the IPv4 one if it has both. Raises TopologyError if it was made without."""
         if not self.segment.subnets:
             raise TopologyError(f"bridge {self.name!r} has no subnet: it was made with subnet=False")
         return self.segment.networks[0]
 
     @property
-    def subnets(self) -> list[Network]:
+    def subnets(self) -> list[Subnet]:
         """All its subnets: at most one of each family, IPv4 first."""
         return self.segment.networks
 
@@ -119,7 +126,7 @@ class Bridge(Switching):
         Raises:
             TopologyError: a bad name, or the address is outside the subnet or taken. There is no such host then.
         """
-        return self.lab.host(name, self, address=address)
+        return cast("_HostMaker", self.lab).host(name, self, address=address)
 
     # A class method of Namespace has this name too; both are the public names of what they do.
     def attach(  # type: ignore[override]
@@ -166,9 +173,9 @@ class Bridge(Switching):
         if node is self:
             raise TopologyError(f"cannot {verb} {node.name!r} {preposition} itself")
 
-    def postpone(self, end: Interface) -> bool:
+    def defer_up(self, end: Interface) -> bool:
         """An ``end`` that was detached is set up when it is attached again."""
-        return end in self._unplugged or super().postpone(end)
+        return end in self._unplugged or super().defer_up(end)
 
     def forget_end(self, end: Interface) -> None:
         """Called when the link was removed of which ``end`` was here."""
@@ -317,7 +324,7 @@ class Bridge(Switching):
         return [entry for body in bodies if (entry := decode_forwarding(body, names)) is not None]
 
 
-def _forget_gateways(host: Node, end: Interface, left: Collection[Network]) -> None:
+def _forget_gateways(host: Node, end: Interface, left: Collection[Subnet]) -> None:
     """Remove routes over gateways that are not on the link any more; the kernel keeps them when an address goes."""
     host.losses.forget_gateways(end, left)
     for route in host.routes():

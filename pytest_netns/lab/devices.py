@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
 from pytest_netns.lab.stacked import Stacked
@@ -17,6 +17,11 @@ class Devices(Stacked, Tunnels):
 
     What each returns is an ``Interface`` that has ``remove()`` too. It goes with its host at the latest.
     """
+
+    @property
+    def devices(self) -> list[Device]:
+        """The devices that it was given, in the order of their making."""
+        return cast("list[Device]", list(self._devices))
 
     def add_dummy(
         self, name: str, *, address: Addresses = None, mtu: int | None = None, up: bool = True, mac: str | None = None

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.impair.options import ImpairOptions
+from pytest_netns.topology.node import BaseNode
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.cable import Cable
-from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
@@ -24,7 +24,7 @@ class LinkImpairOptions(ImpairOptions, total=False):
         toward: the end to which the frames go that are impaired; both directions if left out.
     """
 
-    toward: Node | Interface | None
+    toward: BaseNode | Interface | None
 
 
 class ImpairableLink(Cable):
@@ -41,7 +41,7 @@ class ImpairableLink(Cable):
         reorder: Quantity | None = None,
         duplicate: Quantity | None = None,
         corrupt: Quantity | None = None,
-        toward: Node | Interface | None = None,
+        toward: BaseNode | Interface | None = None,
         seed: int | None = None,
         engine: Engine | None = None,
     ) -> None:
@@ -92,7 +92,7 @@ class ImpairableLink(Cable):
             for end in senders:
                 end.node.impairments.apply(end, values, seed, engine)
 
-    def heal(self, *, toward: Node | Interface | None = None) -> None:
+    def heal(self, *, toward: BaseNode | Interface | None = None) -> None:
         """Impair nothing any more; frames under way still arrive, each at its time. Allowed if nothing is impaired.
 
         Args:
@@ -158,7 +158,7 @@ class ImpairableLink(Cable):
         ways = ((self.b.node.name, there), (self.a.node.name, back))
         return "".join(f", impaired toward {far}: {words}" for far, words in ways if words)
 
-    def _senders(self, toward: Node | Interface | None) -> list[Interface]:
+    def _senders(self, toward: BaseNode | Interface | None) -> list[Interface]:
         """The ends whose frames go that way."""
         if toward is None:
             return list(self.interfaces)

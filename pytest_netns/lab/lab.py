@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from pytest_netns import open_resources
 from pytest_netns.errors import NetnsError, TopologyError
@@ -17,6 +17,7 @@ from pytest_netns.lab.link import Link
 from pytest_netns.lab.measurements import Observed
 from pytest_netns.lab.members import HostAddresses, Members
 from pytest_netns.lab.name_resolution import Names
+from pytest_netns.lab.nodes import Node
 from pytest_netns.lab.router import Router
 from pytest_netns.lab.switching import SwitchSettings
 from pytest_netns.lab.troubled import Troubled
@@ -26,8 +27,8 @@ from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.addressing import AddressPlan, AddressSpec, SubnetSpec
 from pytest_netns.topology.autoroute import Autoroutes
-from pytest_netns.topology.naming import mac_address
-from pytest_netns.topology.node import Node
+from pytest_netns.topology.cable import Cable
+from pytest_netns.topology.node import BaseNode
 from pytest_netns.witness import witnesses
 
 if TYPE_CHECKING:
@@ -81,7 +82,6 @@ class Lab(Observed, Troubled):
         self.visible = visible
         self._sysctls = dict(sysctls or {})
         self._members = Members(self, isolate)
-        self._macs: set[bytes] = set()
         self._wiring = Wiring(self)
         self._autoroutes = Autoroutes()
         open_resources.track(self)
@@ -121,7 +121,7 @@ class Lab(Observed, Troubled):
             for witness in witnesses:
                 witness.closing(self)
             errors = self._end_faults()
-            for link in list(self._links):
+            for link in self.links:
                 if not any(end.node in self._members.adopted for end in link.interfaces):
                     continue
                 try:
@@ -313,29 +313,23 @@ class Lab(Observed, Troubled):
                     self.plan.free(segment.networks)
                 raise
 
-    def mac_for(self, node: str, interface: str) -> bytes:
-        """A MAC address, derived from the names of ``node`` and ``interface``, that no other of this lab has."""
-        mac = mac_address(self.name, node, interface, self._macs)
-        self._macs.add(mac)
-        return mac
-
     # ------------------------------------------------------------------ links
 
     @property
     def links(self) -> tuple[Link, ...]:
         """All links, in the order of their making."""
-        return tuple(self._links)
+        return tuple(cast("list[Link]", self._links))
 
-    def remember(self, link: Link) -> None:
-        """Called when a link was made."""
-        self._links.append(link)
+    def remember(self, cable: Cable) -> None:
+        """Called when a cable was made."""
+        self._links.append(cable)
         self.dns.refresh()
 
-    def forget(self, link: Link) -> None:
-        """Called by a link that was removed."""
-        self._links.remove(link)
+    def forget(self, cable: Cable) -> None:
+        """Called by a cable that was removed."""
+        self._links.remove(cable)
         self.dns.refresh()
-        for interface in link.interfaces:
+        for interface in cable.interfaces:
             if isinstance(interface.node, Bridge):
                 interface.node.free_port_name(interface.name)
 
@@ -377,15 +371,11 @@ class Lab(Observed, Troubled):
                 raise TopologyError(f"cannot connect {a.name!r} to itself; a link needs two nodes")
             return self._wiring.connect(a, b, subnet, addresses, mtu, names)
 
-    def in_force(self) -> tuple[str, ...]:
-        """The faults and impairments of now, in words."""
-        return (*map(str, self.faults), *self.impairments.in_force())
-
-    def is_adopted(self, node: Node) -> bool:
+    def is_adopted(self, node: BaseNode) -> bool:
         """Whether a node's namespace is somebody else's."""
         return node in self._members.adopted
 
-    def attach(self, bridge: Bridge, node: Node, address: AddressSpec | None) -> Link:
+    def attach(self, bridge: BaseNode, node: BaseNode, address: AddressSpec | None) -> Link:
         """Connect a node to a bridge, by the next free address of its subnet or by the one given.
 
         Args:
@@ -399,9 +389,16 @@ class Lab(Observed, Troubled):
         with self._lock:
             self.check_running(node, "attach")
             self.check_node(bridge, "attach to")
+            if not isinstance(bridge, Bridge) or not isinstance(node, Node):
+                raise TopologyError(f"cannot attach {node.name!r} to {bridge.name!r}: it is no bridge; see connect()")
             if isinstance(node, Bridge):
                 if address is not None:
                     raise TopologyError(f"bridge {node.name!r}: a trunk takes no address, and {address} was given")
                 return self.connect(node, bridge)
             taken = bridge.segment.take(node.name, address)
             return self._wiring.join(node, bridge, bridge.segment, False, (taken, []), None, None)
+
+
+def lab_of(node: BaseNode) -> Lab:
+    """The lab that a node is part of, which the floors below know as a ``Network``."""
+    return cast("Lab", node.lab)

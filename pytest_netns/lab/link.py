@@ -16,8 +16,8 @@ from pytest_netns.stack.interface import Interface
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.pattern import Pattern
-    from pytest_netns.lab.lab import Lab
     from pytest_netns.topology.addressing import Segment
+    from pytest_netns.topology.network import Network
 
 
 class Link(BreakableLink, ImpairableLink):
@@ -31,7 +31,7 @@ class Link(BreakableLink, ImpairableLink):
 
     def __init__(
         self,
-        lab: Lab,
+        lab: Network,
         ends: tuple[Interface, Interface],
         segment: Segment,
         owned: bool,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.host import Host
+from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.namespace import Namespace
-from pytest_netns.topology.network import Whole
-from pytest_netns.topology.node import Failure, Node
+from pytest_netns.topology.failure import Failure
+from pytest_netns.topology.network import Network
 
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 labs: weakref.WeakSet[Observed] = weakref.WeakSet()
 
 
-class Observed(Whole):
+class Observed(Network):
     """A lab that can be watched.
 
     Attributes:
@@ -35,7 +36,7 @@ class Observed(Whole):
         super().__init__()
         self.failed: deque[Failure] = deque(maxlen=50)
         labs.add(self)
-        self._captures: deque[weakref.ref[Capture]] = deque(maxlen=8)
+        self._captures: deque[weakref.ref[object]] = deque(maxlen=8)
 
     def capture(
         self,
@@ -74,14 +75,14 @@ class Observed(Whole):
         self.note_capture(capture)
         return capture
 
-    def note_capture(self, capture: Capture) -> None:
+    def note_capture(self, capture: object) -> None:
         """Remember a capture, without keeping it, should its test fail."""
         self._captures.append(weakref.ref(capture))
 
     @property
     def captures(self) -> list[Capture]:
         """The last captures in this lab that somebody still has, in the order of their making."""
-        known = [capture for reference in self._captures if (capture := reference()) is not None]
+        known = [cast("Capture", capture) for reference in self._captures if (capture := reference()) is not None]
         return [capture for capture in known if not capture.internal]
 
     def throughput(

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 from pytest_netns.errors import TopologyError
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.host import Host
+from pytest_netns.lab.nodes import Node
 from pytest_netns.process.isolation import KINDS, Kind
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.addressing import AddressSpec
 from pytest_netns.topology.interface_allocator import Slots
 from pytest_netns.topology.naming import check_node_name
-from pytest_netns.topology.node import Node
 from pytest_netns.witness import witnesses
 
 if TYPE_CHECKING:
-    from pytest_netns.lab.lab import Lab
+    from pytest_netns.topology.network import Network
 
 HostAddresses = AddressSpec | Sequence[AddressSpec | None] | None
 
@@ -33,7 +33,7 @@ class Members(Mapping[str, Node]):
         isolate: what every host and router has of its own unless it is told otherwise.
     """
 
-    def __init__(self, lab: Lab, isolate: Iterable[Kind]) -> None:
+    def __init__(self, lab: Network, isolate: Iterable[Kind]) -> None:
         self._lab = lab
         self._nodes: dict[str, Node] = {}
         self._isolate = self._kinds("every host", isolate)

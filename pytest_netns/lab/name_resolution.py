@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError, TopologyError
-from pytest_netns.topology.node import Node
+from pytest_netns.lab.nodes import Node
+from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
-    from pytest_netns.lab.lab import Lab
+    from pytest_netns.topology.network import Network
 
 Entry = Node | str | IPv4Address | IPv6Address | Sequence[str | IPv4Address | IPv6Address]
 
@@ -27,22 +28,26 @@ class Names(MutableMapping[str, list[Address]]):
         nameservers: addresses that go into /etc/resolv.conf, for what is not found here.
     """
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Network) -> None:
         self._lab = lab
         self._entries: dict[str, list[Address] | Node] = {}
         self.nameservers: list[str | IPv4Address | IPv6Address] = []
 
-    def _addresses(self, entry: list[Address] | Node) -> list[Address]:
-        if isinstance(entry, Node):
+    def _addresses(self, entry: list[Address] | BaseNode) -> list[Address]:
+        if isinstance(entry, BaseNode):
             return [] if entry.closed else [a.ip for a in entry.addresses() if not a.is_link_local]
         return entry
 
     def __getitem__(self, name: str) -> list[Address]:
         try:
-            return self._addresses(self._entries[name] if name in self._entries else self._lab[name])
+            entry = self._entries[name] if name in self._entries else self._nodes()[name]
         except KeyError:
             known = ", ".join(self)
             raise KeyError(f"lab {self._lab.name!r} has no name {name!r}; it has: {known}") from None
+        return self._addresses(entry)
+
+    def _nodes(self) -> dict[str, BaseNode]:
+        return {node.name: node for node in self._lab}
 
     def __setitem__(self, name: str, value: Entry) -> None:
         if not name or any(c.isspace() or c == "#" for c in name):

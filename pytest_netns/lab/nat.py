@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Literal
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port
 from pytest_netns.errors import TopologyError
+from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
-    from pytest_netns.lab.router import Router
+    from pytest_netns.lab.host import Host
 
 TABLE = "pytest_netns_nat"
 Transport = Literal["tcp", "udp"]
@@ -168,7 +168,7 @@ class ForwardRule(Rule):
 class Nat:
     """All NAT rules of a router."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Host) -> None:
         self._router = router
         self._rules: list[Rule] = []
         self._keys = itertools.count(1)

@@ -9,8 +9,8 @@ from typing import ClassVar
 from pytest_netns.addresses import Address
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.nat import ForwardRule, MasqueradeRule, Nat, Transport
+from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.node import Node
 
 #: A router of ours sends no redirects (RFC 1812 5.2.7.2): they would teach hosts to bypass it, and the kernel counts
 #: them against the ICMP errors that it owes the same host.
@@ -25,6 +25,7 @@ FORWARDING = {
 class Router(Host):
     """A host that forwards IPv4 and IPv6 between its interfaces. Made by ``Lab.router``."""
 
+    forwards: ClassVar[bool] = True
     born_with: ClassVar[Mapping[str, str]] = {**Host.born_with, **FORWARDING}
 
     @cached_property
@@ -32,7 +33,7 @@ class Router(Host):
         """Its address translation rules."""
         return Nat(self)
 
-    def configure_anew(self) -> None:
+    def on_restart(self) -> None:
         """Called after a restart: its address translation is configuration."""
         if "nat" in self.__dict__:
             self.nat.restore()

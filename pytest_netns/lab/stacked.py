@@ -9,9 +9,9 @@ from pytest_netns.devices.builder import Addresses, Device, Maker, Master, Wante
 from pytest_netns.devices.masters import Bond, Vrf
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink.linkinfo import Value
+from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.interface_lookup import DeviceOwner
-from pytest_netns.topology.node import Node
 
 _M = TypeVar("_M", bound=Master)
 

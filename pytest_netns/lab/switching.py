@@ -7,15 +7,15 @@ import struct
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pytest_netns.errors import KernelError, TopologyError, UnsupportedError, WaitTimeout
 from pytest_netns.kernel.features.features import feature
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
 from pytest_netns.kernel.netlink.linkinfo import BRIDGE_ID, BRIDGE_ROOT_ID, BRIDGE_VLAN_FILTERING, Value
 from pytest_netns.kernel.netlink.tables import decode_vlans
+from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.kernel.netlink.tables import Vlan
@@ -76,8 +76,14 @@ class Switching(Node):
         settings: what it was born with.
     """
 
+    is_switch: ClassVar[bool] = True
     device: Interface
     settings: SwitchSettings
+
+    @property
+    def waits_for_stp(self) -> bool:
+        """Whether its ports forward only when the spanning tree has settled."""
+        return self.settings.stp
 
     @property
     def ports(self) -> dict[str, Interface]:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.errors import NetnsError
 from pytest_netns.faults.schedule import Event, Schedule
-from pytest_netns.topology.fault import Faults
-from pytest_netns.topology.network import Whole
+from pytest_netns.topology.network import Network
 
 if TYPE_CHECKING:
     from pytest_netns.faults.partition import Group, Partition
     from pytest_netns.impair.engine import Impairments
 
 
-class Troubled(Whole):
+class Troubled(Network):
     """A lab in which things can go wrong.
 
     Attributes:
@@ -27,7 +26,6 @@ class Troubled(Whole):
 
     def __init__(self) -> None:
         super().__init__()
-        self.faults: Faults = Faults()
         self._schedules: list[Schedule] = []
 
     def partition(self, *groups: Group, one_way: bool = False) -> Partition:

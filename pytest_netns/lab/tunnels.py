@@ -9,10 +9,10 @@ from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
 from pytest_netns.devices.tunnels import Vxlan, ends, key_options, version_of, vxlan_mtu
 from pytest_netns.errors import UnsupportedError
 from pytest_netns.kernel.netlink.linkinfo import Value
+from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.destination import Destination
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.interface_lookup import DeviceOwner
-from pytest_netns.topology.node import Node
 
 if TYPE_CHECKING:
     from pytest_netns.devices.wireguard import WireGuard

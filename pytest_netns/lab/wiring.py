@@ -10,13 +10,13 @@ from pytest_netns.addresses import AddressWithPrefix, parse_address
 from pytest_netns.errors import TopologyError
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.link import Link
+from pytest_netns.lab.nodes import Node
 from pytest_netns.topology.addressing import AddressSpec, Segment, Subnet, SubnetSpec
 from pytest_netns.topology.naming import check_interface_name
-from pytest_netns.topology.node import Node
 from pytest_netns.topology.veth import End, make_veth
 
 if TYPE_CHECKING:
-    from pytest_netns.lab.lab import Lab
+    from pytest_netns.topology.network import Network
 
 EndAddresses = AddressSpec | Sequence[AddressSpec]
 
@@ -24,7 +24,7 @@ EndAddresses = AddressSpec | Sequence[AddressSpec]
 class Wiring:
     """Makes the links of a lab."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Network) -> None:
         self._lab = lab
 
     def connect(
@@ -165,12 +165,12 @@ class Wiring:
                 else:
                     name = node.slots.next_ethernet()
                     undo.callback(node.slots.free_ethernet, name)
-                ends.append(End(node, name, addresses[position], bridge))
+                ends.append(End(node, name, addresses[position], bridge.device if bridge is not None else None))
             made = make_veth(self._lab, ends[0], ends[1], mtu)
             link = Link(self._lab, made, segment, owned, [*addresses[0], *addresses[1]])
             for end in ends:
-                if end.bridge is not None and not end.bridge.settings.stp:
-                    end.bridge.device.wait_up()
+                if end.bridge is not None and not end.node.waits_for_stp:
+                    end.bridge.wait_up()
             undo.pop_all()
         self._lab.remember(link)
         return link

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from weakref import WeakSet
 
 import pytest
@@ -23,11 +23,11 @@ from pytest_netns.witness import witnesses
 if TYPE_CHECKING:
     from pytest_netns.capture.frame import Frame
     from pytest_netns.lab.lab import Lab
+    from pytest_netns.lab.nodes import Node
     from pytest_netns.report.artifacts import Subject
     from pytest_netns.report.recorder import Recorder
     from pytest_netns.report.snapshot import LabState
     from pytest_netns.stack.namespace import Namespace
-    from pytest_netns.topology.node import Node
 
 #: The verbosity from which on everything is told as a whole: -vv.
 _WHOLE = 2
@@ -124,10 +124,11 @@ class _Watch:
 
     def added(self, node: Node) -> None:
         """A node was made."""
-        self.labs.add(node.lab)
-        self.case.labs.add(node.lab)
+        lab = cast("Lab", node.lab)
+        self.labs.add(lab)
+        self.case.labs.add(lab)
         if (recorder := self.recorder) is not None:
-            recorder.listen(node, node.lab)
+            recorder.listen(node, lab)
 
     def met(self, namespace: Namespace) -> None:
         """A namespace outside of labs was made."""

@@ -13,10 +13,10 @@ from pytest_netns.kernel.sysctl import BASELINE
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.link import Link
+from pytest_netns.lab.nodes import Node
 from pytest_netns.process.process import exit_words
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
-from pytest_netns.topology.node import Node
 
 
 class InterfaceState(TypedDict):

@@ -11,9 +11,8 @@ from pytest_netns.errors import KernelError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
 from pytest_netns.kernel.netlink.socket import Request
-from pytest_netns.lab.router import Router
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.node import Node
+from pytest_netns.topology.node import BaseNode
 from pytest_netns.topology.routing import Attachment, attachments
 
 #: Of the routes that a lab works out: higher than what a route set by hand has in either family (0 and 1024).
@@ -26,9 +25,9 @@ class Autoroutes:
     def __init__(self) -> None:
         self._set: dict[str, dict[bytes, Request]] = {}
 
-    def renew(self, nodes: Sequence[Node]) -> None:
+    def renew(self, nodes: Sequence[BaseNode]) -> None:
         """Set the routes of today, and take away those of before that are none any more."""
-        routes = shortest_paths(nodes, [node for node in nodes if isinstance(node, Router)])
+        routes = shortest_paths(nodes, [node for node in nodes if node.forwards])
         for node in nodes:
             wanted = {request.body: request for request in routes[node]}
             for body, delete in self._set.pop(node.name, {}).items():
@@ -42,7 +41,7 @@ class Autoroutes:
             }
 
 
-def _forget(node: Node, delete: Request) -> None:
+def _forget(node: BaseNode, delete: Request) -> None:
     try:
         node.rtnl.batch([delete])
     except KernelError as error:
@@ -50,7 +49,7 @@ def _forget(node: Node, delete: Request) -> None:
             raise
 
 
-def shortest_paths(nodes: Sequence[Node], routers: Iterable[Node]) -> dict[Node, list[Request]]:
+def shortest_paths(nodes: Sequence[BaseNode], routers: Iterable[BaseNode]) -> dict[BaseNode, list[Request]]:
     """Static routes by which every node reaches every subnet over the fewest routers, for both families.
 
     Among paths of equal length the router that was made first wins, so the result is the same at each run.
@@ -65,7 +64,7 @@ def shortest_paths(nodes: Sequence[Node], routers: Iterable[Node]) -> dict[Node,
     for node in nodes:
         for place in places[node]:
             subnets.setdefault(place.address.network, []).append(place)
-    routes: dict[Node, list[Request]] = {node: [] for node in nodes}
+    routes: dict[BaseNode, list[Request]] = {node: [] for node in nodes}
     for target in subnets:
         distance = _distances(target, subnets, places, forwarders)
         for node in nodes:
@@ -80,8 +79,11 @@ def shortest_paths(nodes: Sequence[Node], routers: Iterable[Node]) -> dict[Node,
 
 
 def _distances(
-    target: Network, subnets: dict[Network, list[Attachment]], places: dict[Node, list[Attachment]], routers: list[Node]
-) -> dict[Node, int]:
+    target: Network,
+    subnets: dict[Network, list[Attachment]],
+    places: dict[BaseNode, list[Attachment]],
+    routers: list[BaseNode],
+) -> dict[BaseNode, int]:
     """How many further routers a packet for ``target`` passes behind each router."""
     distance = {place.node: 0 for place in subnets[target] if place.node in routers}
     queue = deque(distance)
@@ -98,11 +100,11 @@ def _distances(
 
 
 def _nearest(
-    node: Node,
+    node: BaseNode,
     version: int,
     subnets: dict[Network, list[Attachment]],
-    places: dict[Node, list[Attachment]],
-    distance: dict[Node, int],
+    places: dict[BaseNode, list[Attachment]],
+    distance: dict[BaseNode, int],
 ) -> tuple[Address, Interface] | None:
     best: tuple[int, Address, Interface] | None = None
     for place in places[node]:

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pytest_netns.errors import TopologyError
-from pytest_netns.lab.switching import Switching
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.node import Node
-
-if TYPE_CHECKING:
-    from pytest_netns.lab.lab import Lab
+from pytest_netns.topology.node import BaseNode, Surroundings
 
 
 class Cable:
@@ -22,7 +16,7 @@ class Cable:
         b: the other end.
     """
 
-    def __init__(self, lab: Lab, a: Interface, b: Interface) -> None:
+    def __init__(self, lab: Surroundings, a: Interface, b: Interface) -> None:
         self.lab = lab
         self.a: Interface = a
         self.b: Interface = b
@@ -39,14 +33,14 @@ class Cable:
         return self.a, self.b
 
     @property
-    def nodes(self) -> tuple[Node, Node]:
+    def nodes(self) -> tuple[BaseNode, BaseNode]:
         """The nodes of both ends."""
         a, b = self.a.node, self.b.node
-        assert isinstance(a, Node)
-        assert isinstance(b, Node)
+        assert isinstance(a, BaseNode)
+        assert isinstance(b, BaseNode)
         return a, b
 
-    def end(self, node: Node) -> Interface:
+    def end(self, node: BaseNode) -> Interface:
         """The end that is in a node. Raises TopologyError if neither is."""
         for interface in self.interfaces:
             if interface.node is node:
@@ -91,6 +85,5 @@ class Cable:
         if self.is_gone or not all(end.is_set_up for end in self.interfaces):
             return
         for end, node in zip(self.interfaces, self.nodes, strict=True):
-            tree = isinstance(node, Switching) and node.settings.stp
-            end.wait_up(port=bool(end.state.port_state) and not tree)
+            end.wait_up(port=bool(end.state.port_state) and not node.waits_for_stp)
             end.wait_addresses()

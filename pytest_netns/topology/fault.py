@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
-from pytest_netns.faults.nft_filter import Filter
-from pytest_netns.topology.node import Node
+from pytest_netns.topology.node import BaseNode
 
 
 class Fault:
@@ -21,26 +20,29 @@ class Fault:
         what: in a few words, with the names of the nodes.
         undo: mends it.
         nodes: those that it is about.
-        filters: nftables rules that do it, and are not a host's own: a host that restarts gets them again.
+        on_restart: called with each host that has come back from a crash, which the network around it has not seen.
 
     Attributes:
         what: as given.
         nodes: as given.
+        ends_with_crash: whether it goes with its host when that crashes, and nobody has to mend it any more.
     """
+
+    ends_with_crash: ClassVar[bool] = False
 
     def __init__(
         self,
         register: Faults,
         what: str,
         undo: Callable[[], None],
-        nodes: Sequence[Node] = (),
-        filters: Sequence[Filter] = (),
+        nodes: Sequence[BaseNode] = (),
+        on_restart: Callable[[BaseNode], None] | None = None,
     ) -> None:
         self.what = what
-        self.nodes: tuple[Node, ...] = tuple(nodes)
+        self.nodes: tuple[BaseNode, ...] = tuple(nodes)
         self._register = register
         self._undo = undo
-        self._filters = tuple(filters)
+        self._on_restart = on_restart
         self._mending = threading.RLock()  # mending may ask for just that: Link.up() for one
         register.add(self)
 
@@ -68,17 +70,16 @@ class Fault:
                 finally:
                     self._register.drop(self)
 
-    def restarted(self, host: Node) -> None:
+    def restarted(self, host: BaseNode) -> None:
         """Called when a host has come back from a crash, which the network around it has not seen."""
-        for each in self._filters:
-            if each.node is host:
-                each.renew()
+        if self._on_restart is not None:
+            self._on_restart(host)
 
     def forget(self) -> None:
         """Called by whoever has mended it by another way."""
         self._register.drop(self)
 
-    def stops(self, way: Sequence[Node], kind: str) -> Node | None:
+    def stops(self, way: Sequence[BaseNode], kind: str) -> BaseNode | None:
         """The node at fault if this is why packets do not get along a way.
 
         Args:

@@ -2,32 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.node import Node
-
-if TYPE_CHECKING:
-    from pytest_netns.devices.builder import Device
+from pytest_netns.topology.network import Network, cables_of
+from pytest_netns.topology.node import BaseNode
 
 
-class DeviceOwner(Node):
+class OwnedDevice(Protocol):
+    """A device that goes with its host.
+
+    Attributes:
+        name: of the interface.
+    """
+
+    name: str
+
+    def release(self) -> None:
+        """Called before its host is closed."""
+        ...
+
+    def lost(self) -> None:
+        """Called when its host has crashed: it went with the namespace that was."""
+        ...
+
+
+class DeviceOwner(BaseNode):
     """A node that can be given devices, which go with it at the latest."""
 
-    _devices: tuple[Device, ...] = ()
+    lab: Network
+    _devices: tuple[OwnedDevice, ...] = ()
 
-    @property
-    def devices(self) -> list[Device]:
-        """The devices that it was given, in the order of their making."""
-        return list(self._devices)
+    def _lose_devices(self) -> None:
+        """Called when it has crashed."""
+        for device in self._devices:
+            device.lost()
 
-    def remember_device(self, device: Device) -> None:
+    def remember_device(self, device: OwnedDevice) -> None:
         """Called when a device was made."""
         self._devices += (device,)
         self.lab.dns.refresh()
 
-    def forget_device(self, device: Device) -> None:
+    def forget_device(self, device: OwnedDevice) -> None:
         """Called by a device that was removed."""
         self._devices = tuple(each for each in self._devices if each is not device)
         self.slots.free_ethernet(device.name)
@@ -39,7 +56,7 @@ class DeviceOwner(Node):
             device.release()
         super().close()
 
-    def own_interface(self, which: str | Interface | Node | None, purpose: str) -> Interface:
+    def own_interface(self, which: str | Interface | BaseNode | None, purpose: str) -> Interface:
         """An interface of this host.
 
         Args:
@@ -60,14 +77,14 @@ class DeviceOwner(Node):
             if which.node is not self:
                 raise TopologyError(f"{purpose}: {which!r} is not an interface of {self.name!r}")
             return which
-        if isinstance(which, Node):
-            for link in self.links:
+        if isinstance(which, BaseNode):
+            for link in cables_of(self):
                 if which in (link.a.node, link.b.node) and which is not self:
                     return link.end(self)
             raise TopologyError(f"{purpose}: {self.name!r} has no link to {which.name!r}")
         raise TopologyError(f"{purpose}: {which!r} is no interface; expected a name, an interface or a node")
 
-    def lower_interface(self, which: str | Interface | Node | None, purpose: str) -> Interface:
+    def lower_interface(self, which: str | Interface | BaseNode | None, purpose: str) -> Interface:
         """What a device lies upon: an interface of this host, or of another host of the lab.
 
         Args:

@@ -1,32 +1,72 @@
-"""Whole: what the parts of a lab's class know of the lab."""
+"""Network: nodes and the cables between them, as all that works on them knows a lab."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import cast
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.lab.breakable import Breakable
-from pytest_netns.lab.link import Link
-from pytest_netns.topology.node import Node
+from pytest_netns.impair.engine import Impairments
+from pytest_netns.process.supervisor import Supervisor
+from pytest_netns.topology.addressing import AddressPlan, AddressSpec
+from pytest_netns.topology.cable import Cable
+from pytest_netns.topology.failure import Failure
+from pytest_netns.topology.fault import Faults
+from pytest_netns.topology.naming import mac_address
+from pytest_netns.topology.node import BaseNode, Names
 
 
-class Whole:
-    """A lab, as its parts see it.
+class Network(ABC):
+    """What a lab is to everything that it is made of.
 
     Attributes:
         name: what messages call it.
+        supervisor: of the processes of all its nodes.
+        impairments: those in force on its interfaces.
+        faults: those in force; iterating gives each.
+        failed: the last probes that failed, to be explained.
+        dns: names for isolated hosts.
+        plan: which subnets are given out.
+        visible: gives directories under /run and /tmp that isolated hosts still see.
     """
 
     name: str
+    supervisor: Supervisor
+    impairments: Impairments
+    failed: deque[Failure]
+    dns: Names
+    plan: AddressPlan
+    visible: Callable[[], Iterable[str | os.PathLike[str]]]
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._closed = False
-        self._links: list[Link] = []
+        self._links: list[Cable] = []
+        self._macs: set[bytes] = set()
+        self.faults: Faults = Faults()
 
-    def __iter__(self) -> Iterator[Node]:
-        raise AssertionError("a Lab has nodes")
+    @abstractmethod
+    def __iter__(self) -> Iterator[BaseNode]:
+        """All nodes, in the order of their making."""
+
+    @property
+    @abstractmethod
+    def links(self) -> Sequence[Cable]:
+        """All cables, in the order of their making."""
+
+    def mac_for(self, node: str, interface: str) -> bytes:
+        """A MAC address, derived from the names of ``node`` and ``interface``, that no other of this lab has."""
+        mac = mac_address(self.name, node, interface, self._macs)
+        self._macs.add(mac)
+        return mac
+
+    def in_force(self) -> tuple[str, ...]:
+        """The faults and impairments of now, in words."""
+        return (*map(str, self.faults), *self.impairments.in_force())
 
     @property
     def closed(self) -> bool:
@@ -38,10 +78,10 @@ class Whole:
         if self._closed:
             raise TopologyError(f"lab {self.name!r} is closed")
 
-    def check_node(self, node: object, verb: str) -> Node:
+    def check_node(self, node: object, verb: str) -> BaseNode:
         """The node, if it is an open one of this lab. Raises TopologyError: cannot ``verb`` the node, and why."""
         self.check_open()
-        if not isinstance(node, Node):
+        if not isinstance(node, BaseNode):
             known = isinstance(node, str) and any(each.name == node for each in self)
             raise TopologyError(
                 f"lab {self.name!r}: cannot {verb} {node!r}: it is no host, router or bridge"
@@ -53,7 +93,7 @@ class Whole:
             raise TopologyError(f"cannot {verb} {node.name!r}: it is closed")
         return node
 
-    def check_running(self, node: object, verb: str) -> Node:
+    def check_running(self, node: object, verb: str) -> BaseNode:
         """The same, if it has not crashed either.
 
         Args:
@@ -64,10 +104,31 @@ class Whole:
             TopologyError: it is of another lab, closed, or has crashed.
         """
         found = self.check_node(node, verb)
-        if isinstance(found, Breakable) and found.crashed is not None:
+        if found.has_crashed:
             raise TopologyError(f"cannot {verb} {found.name!r}: it has crashed; restart() it first")
         return found
 
-    def is_adopted(self, node: Node) -> bool:
+    @abstractmethod
+    def is_adopted(self, node: BaseNode) -> bool:
         """Whether the namespace of ``node`` is somebody else's."""
-        raise AssertionError(f"a Lab knows of {node!r}")
+
+    @abstractmethod
+    def attach(self, bridge: BaseNode, node: BaseNode, address: AddressSpec | None) -> Cable:
+        """Connect a node to a bridge, by the next free address of its subnet or by the one given."""
+
+    @abstractmethod
+    def remember(self, cable: Cable) -> None:
+        """Called when a cable was made."""
+
+    @abstractmethod
+    def forget(self, cable: Cable) -> None:
+        """Called by a cable that was removed."""
+
+    @abstractmethod
+    def note_capture(self, capture: object) -> None:
+        """Called with every capture, should somebody want to see its last packets."""
+
+
+def cables_of(node: BaseNode) -> list[Cable]:
+    """The cables that end in a node, in the order of their making."""
+    return [cable for cable in cast("Network", node.lab).links if node in cable.nodes]

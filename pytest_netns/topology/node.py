@@ -1,52 +1,110 @@
-"""Node: a namespace with a place in a lab, and the questions it can put on the wire."""
+"""BaseNode: a namespace with a place in a lab, and the questions it can put on the wire."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from pytest_netns.addresses import Address, AddressWithPrefix
 from pytest_netns.errors import TopologyError
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.netns import registry as directory
-from pytest_netns.lab.prober import Prober
 from pytest_netns.process.isolation import Isolation, Kind
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.interface_allocator import Slots
 from pytest_netns.topology.saved_config import Losses
 
 if TYPE_CHECKING:
-    from pytest_netns.capture.capture import Capture
-    from pytest_netns.lab.lab import Lab
-    from pytest_netns.lab.link import Link
+    from pytest_netns.impair.engine import Impairments
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A probe that failed, or a trace, which may have gone another way than was expected.
+class CableEnds(Protocol):
+    """What a node knows of a cable that ends in it.
 
     Attributes:
-        node: who asked.
-        result: what came of it.
-        question: which method of a node, or of a lab, asked.
-        details: what else it takes to ask again.
-        in_force: the faults and impairments of its lab at that time.
-        at: when, in nanoseconds of ``time.monotonic_ns``.
+        a: one end.
+        b: the other end.
     """
 
-    node: Node
-    result: object
-    question: str
-    details: tuple[object, ...]
-    in_force: tuple[str, ...] = ()
-    at: int = field(default_factory=time.monotonic_ns)
+    a: Interface
+    b: Interface
+
+    def end(self, node: BaseNode) -> Interface:
+        """The end that is in a node."""
+        ...
+
+    def other(self, end: Interface) -> Interface:
+        """The end that is not this one."""
+        ...
 
 
-class Node(Prober):
+class Names(Protocol):
+    """Where the names of nodes are looked up."""
+
+    def refresh(self) -> None:
+        """Called when names or addresses may have changed."""
+        ...
+
+
+class Surroundings(Protocol):
+    """What a node knows of the network that it is part of.
+
+    Attributes:
+        name: of the lab.
+        supervisor: of the processes of all its nodes.
+        impairments: those in force.
+        faults: likewise.
+        visible: gives directories under /run and /tmp that isolated hosts still see.
+    """
+
+    name: str
+    supervisor: Supervisor
+    impairments: Impairments
+    visible: Callable[[], Iterable[str | os.PathLike[str]]]
+
+    @property
+    def dns(self) -> Names:
+        """Its names."""
+        ...
+
+    @property
+    def links(self) -> Sequence[CableEnds]:
+        """All cables, in the order of their making."""
+        ...
+
+    def __iter__(self) -> Iterator[BaseNode]:
+        """All nodes."""
+        ...
+
+    def is_adopted(self, node: BaseNode) -> bool:
+        """Whether a node's namespace is somebody else's."""
+        ...
+
+
+class CrashState(Protocol):
+    """What a node knows of its crash."""
+
+    @property
+    def in_force(self) -> bool:
+        """False once it was restarted."""
+        ...
+
+    @property
+    def addresses(self) -> list[AddressWithPrefix]:
+        """What the node will have again, IPv4 first."""
+        ...
+
+    def defer_up(self, end: Interface) -> bool:
+        """An end that was down at the crash comes up at the restart; False after it."""
+        ...
+
+
+class BaseNode(Namespace):
     """A host, router or bridge. Made by its lab, not by hand.
 
     Attributes:
@@ -58,10 +116,16 @@ class Node(Prober):
 
     #: Sysctls of this kind of node, between the baseline and what its author asks for.
     born_with: ClassVar[Mapping[str, str]] = {}
+    #: Whether packets for others go on from here: it is a router.
+    forwards: ClassVar[bool] = False
+    #: Whether it passes frames on from port to port: it is a bridge.
+    is_switch: ClassVar[bool] = False
+
+    _crash: CrashState | None = None
 
     def __init__(
         self,
-        lab: Lab,
+        lab: Surroundings,
         name: str,
         sysctls: Mapping[str, str | int],
         *,
@@ -91,7 +155,9 @@ class Node(Prober):
         directory.enter(self.fd, self.inode, self.lab.name, self.name, self._supervisor.start())
 
     def before_entry(self) -> None:
-        """Called before a thread or a process of the test goes inside."""
+        """Called before a thread or a process of the test goes inside. Raises TopologyError if it has crashed."""
+        if self.has_crashed:
+            raise TopologyError(f"{self.name!r} has crashed, and nothing can run in it; restart() it first")
         if self.isolation is not None:
             self.lab.dns.refresh()
 
@@ -107,10 +173,70 @@ class Node(Prober):
             return dict(os.environ)  # its /run is its own, and so are the locks in it
         return super().environment()
 
-    def postpone(self, end: Interface) -> bool:
-        """Called when a link of it is about to be set up: True if ``end`` is set up later."""
-        del end
+    @property
+    def waits_for_stp(self) -> bool:
+        """Whether its ports forward only when a spanning tree has settled, which takes many seconds."""
         return False
+
+    @property
+    def has_crashed(self) -> bool:
+        """Whether it has crashed and was not restarted."""
+        return self._crash is not None and self._crash.in_force
+
+    def addresses(self) -> list[AddressWithPrefix]:
+        """Its addresses, IPv4 first, link-local ones last; of a crashed host those that it will have again."""
+        while True:
+            last = self._crash
+            if last is not None and last.in_force:
+                return last.addresses
+            found = super().addresses()
+            if self._crash is last:  # else it crashed while the kernel was asked
+                return found
+
+    def on_crash(self, crash: CrashState) -> None:
+        """Called by the ``crash`` before anything of the host goes."""
+        self._crash = crash
+
+    def on_restart(self) -> None:
+        """Called after a restart, for what kinds of hosts have beside addresses and routes."""
+
+    def pids(self) -> list[int]:
+        """The processes in its network namespace that were started by this lab, daemons included."""
+        return self._supervisor.pids(self.inode)
+
+    @property
+    def adopted(self) -> bool:
+        """Whether its namespace belongs to somebody else."""
+        return self.lab.is_adopted(self)
+
+    def kill_processes(self) -> None:
+        """Kill everything that runs in it, at once."""
+        self._supervisor.kill_all(self.name, self.inode)
+
+    def defer_up(self, end: Interface) -> bool:
+        """Called when a link of it is about to be set up: True if ``end``, of a crashed host, is set up later."""
+        return self.has_crashed and self._crash is not None and self._crash.defer_up(end)
+
+    def move_to(self, fd: int, rtnl: NetlinkSocket, keep: Sequence[Interface]) -> None:
+        """Move into another network namespace. Impairments of what is kept go along: they are those of the cables.
+
+        Args:
+            fd: its descriptor; nobody else may use it, nor ``rtnl``.
+            rtnl: a netlink socket inside.
+            keep: interfaces that are taken along.
+        """
+        before = self.inode
+        settings = [(end, setting) for end in keep if (setting := self.impairments.setting(end)) is not None]
+        self.impairments.leave(before, alive=False)
+        self.replace(fd, rtnl, [rtnetlink.link_move(each.index, each.name, fd) for each in keep])
+        if self.isolation is not None:
+            kinds = self.isolation.kinds
+            self._supervisor.close()
+            self.isolate(kinds)
+        else:  # what another thread was starting at that moment
+            self._supervisor.kill_all(self.name, before, self.inode)
+        for end, setting in settings:
+            self.impairments.apply(end, *setting)
 
     def forget_end(self, end: Interface) -> None:
         """Called when the link was removed of which ``end`` was here."""
@@ -125,15 +251,15 @@ class Node(Prober):
             return []  # somebody shares the namespace
         errors = super()._leave_impairments()
         if self.lab.impairments.in_force() and not self.lab.is_adopted(self):
-            for link in self.links:  # what is at their other ends goes with the namespace
-                if not (far := link.other(link.end(self))).node.closed:
+            for cable in self.cables:  # what is at their other ends goes with the namespace
+                if not (far := cable.other(cable.end(self))).node.closed:
                     self.lab.impairments.forget(far)
         return errors
 
     @property
-    def links(self) -> list[Link]:
-        """The links that end here, in the order of their making."""
-        return [link for link in self.lab.links if self in (link.a.node, link.b.node)]
+    def cables(self) -> list[CableEnds]:
+        """The cables that end here, in the order of their making."""
+        return [cable for cable in self.lab.links if self in (cable.a.node, cable.b.node)]
 
     @property
     def ip4(self) -> IPv4Address:
@@ -190,21 +316,3 @@ class Node(Prober):
         elif interface.node is not self:
             raise TopologyError(f"{interface!r} is not an interface of {self.name!r}")
         interface.add_address(address)
-
-    def node_names(self) -> dict[Address, str]:
-        """Which node of its lab has an address."""
-        return {address.ip: node.name for node in self.lab if not node.closed for address in node.addresses()}
-
-    def note_failure(self, result: object, question: str, *details: object) -> None:
-        """Keep a falsy result, or a trace, should somebody want to know why.
-
-        Args:
-            result: what came of it.
-            question: which method of a node, or of a lab, asked.
-            details: what else it takes to ask again.
-        """
-        self.lab.failed.append(Failure(self, result, question, details, self.lab.in_force()))
-
-    def note_capture(self, capture: Capture) -> None:
-        """Have ``capture`` remembered by its lab, should its test fail."""
-        self.lab.note_capture(capture)

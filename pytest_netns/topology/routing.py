@@ -20,11 +20,11 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.node import Node
+from pytest_netns.topology.node import BaseNode
 
-Via = Node | Interface | str | IPv4Address | IPv6Address
+Via = BaseNode | Interface | str | IPv4Address | IPv6Address
 RouteTarget = (
-    Node | Interface | str | IPv4Network | IPv6Network | IPv4Address | IPv6Address | IPv4Interface | IPv6Interface
+    BaseNode | Interface | str | IPv4Network | IPv6Network | IPv4Address | IPv6Address | IPv4Interface | IPv6Interface
 )
 
 _DEFAULT: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
@@ -34,12 +34,12 @@ _DEFAULT: dict[int, Network] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/
 class Attachment:
     """An address of a node on a subnet, and the interface that has it."""
 
-    node: Node
+    node: BaseNode
     interface: Interface
     address: AddressWithPrefix
 
 
-def attachments(node: Node) -> list[Attachment]:
+def attachments(node: BaseNode) -> list[Attachment]:
     """The addresses of a node, loopback and link-local ones left out, in the order of its interfaces."""
     return [
         Attachment(node, interface, address)
@@ -50,21 +50,23 @@ def attachments(node: Node) -> list[Attachment]:
     ]
 
 
-def _shown(node: Node) -> str:
+def _shown(node: BaseNode) -> str:
     return ", ".join(f"{a.interface.name} {a.address}" for a in attachments(node)) or "no address"
 
 
-def next_hops(node: Node, via: Via) -> dict[int, tuple[Address, Interface]]:
+def next_hops(node: BaseNode, via: Via) -> dict[int, tuple[Address, Interface]]:
     """The next hop for each family: a neighbour's address, and the interface towards it.
 
     Raises:
         TopologyError: ``via`` and the node share no subnet, or it is none of the things allowed.
     """
     own = attachments(node)
-    if isinstance(via, Node | Interface):
-        label = via.name if isinstance(via, Node) else str(via)
+    if isinstance(via, BaseNode | Interface):
+        label = via.name if isinstance(via, BaseNode) else str(via)
         # A host that has crashed says what it will have again.
-        theirs = ([a.address for a in attachments(via)] or via.addresses()) if isinstance(via, Node) else via.addresses
+        theirs = (
+            ([a.address for a in attachments(via)] or via.addresses()) if isinstance(via, BaseNode) else via.addresses
+        )
         candidates = [address.ip for address in theirs if not address.is_link_local]
     else:
         label = str(via)
@@ -92,7 +94,7 @@ def next_hops(node: Node, via: Via) -> dict[int, tuple[Address, Interface]]:
     return found
 
 
-def networks_of(node: Node, destination: RouteTarget) -> list[Network]:
+def networks_of(node: BaseNode, destination: RouteTarget) -> list[Network]:
     """The networks that a route's destination stands for: a bridge's subnets, a host's addresses, ``"default"``, ...
 
     Raises:
@@ -100,7 +102,7 @@ def networks_of(node: Node, destination: RouteTarget) -> list[Network]:
     """
     if destination == "default":
         return list(_DEFAULT.values())
-    if isinstance(destination, Node):
+    if isinstance(destination, BaseNode):
         subnets: Sequence[Network] = getattr(destination, "subnets", ())
         found = list(subnets) or [ip_network(a.address.ip) for a in attachments(destination)]
         if not found:
@@ -121,7 +123,7 @@ def networks_of(node: Node, destination: RouteTarget) -> list[Network]:
 
 
 def requests_for(
-    node: Node, destination: RouteTarget, via: Via | None, interface: Interface | None, options: RouteOptions
+    node: BaseNode, destination: RouteTarget, via: Via | None, interface: Interface | None, options: RouteOptions
 ) -> list[tuple[Network, Address | None, int]]:
     """What to ask the kernel for: networks with next hop and interface index. Raises TopologyError."""
     networks = networks_of(node, destination)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import NetnsError
@@ -13,24 +12,21 @@ from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import VethEnd
 from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.node import Node
-
-if TYPE_CHECKING:
-    from pytest_netns.lab.bridge import Bridge
-    from pytest_netns.lab.lab import Lab
+from pytest_netns.topology.network import Network
+from pytest_netns.topology.node import BaseNode
 
 
 @dataclass(slots=True)
 class End:
-    """One end of a link that is to be made."""
+    """One end of a link that is to be made; ``bridge`` is the device that it becomes a port of, if any."""
 
-    node: Node
+    node: BaseNode
     interface: str
     addresses: Sequence[AddressWithPrefix] = ()
-    bridge: Bridge | None = None
+    bridge: Interface | None = None
 
 
-def make_veth(lab: Lab, a: End, b: End, mtu: int | None) -> tuple[Interface, Interface]:
+def make_veth(network: Network, a: End, b: End, mtu: int | None) -> tuple[Interface, Interface]:
     """Make a veth straight inside two namespaces, addressed, and return when the first packet gets through.
 
     On failure nothing is left of it.
@@ -38,7 +34,7 @@ def make_veth(lab: Lab, a: End, b: End, mtu: int | None) -> tuple[Interface, Int
     # Explicit indexes spare the look-ups. They start high: some kernel modules put devices of their own into every
     # new namespace, at 2 and above.
     ends = [Interface(end.node, end.interface, end.node.slots.next_index()) for end in (a, b)]
-    macs = [lab.mac_for(end.node.name, end.interface) for end in (a, b)]
+    macs = [network.mac_for(end.node.name, end.interface) for end in (a, b)]
     near = [
         rtnetlink.veth(
             VethEnd(a.interface, ends[0].index, macs[0]),
@@ -55,7 +51,7 @@ def make_veth(lab: Lab, a: End, b: End, mtu: int | None) -> tuple[Interface, Int
         b.node.rtnl.batch(_configure(b, ends[1], mtu, created_up=False))
         for end, interface in zip((a, b), ends, strict=True):
             # A spanning tree takes many seconds: who has asked for one awaits it by Bridge.wait_converged().
-            interface.wait_up(port=end.bridge is not None and not end.bridge.settings.stp)
+            interface.wait_up(port=end.bridge is not None and not end.node.waits_for_stp)
             # A link-local address alone is awaited only where there is no other to use.
             if end.bridge is None and (not end.addresses or any(each.version == 6 for each in end.addresses)):
                 interface.wait_addresses()
@@ -66,7 +62,7 @@ def make_veth(lab: Lab, a: End, b: End, mtu: int | None) -> tuple[Interface, Int
 def _configure(end: End, interface: Interface, mtu: int | None, created_up: bool) -> list[Request]:
     requests = []
     if end.bridge is not None:
-        device = end.bridge.device
+        device = end.bridge
         requests += rtnetlink.port_up(interface.index, interface.name, device.index, device.name, mtu)
     elif not created_up:
         requests.append(rtnetlink.link_up(interface.index, interface.name))

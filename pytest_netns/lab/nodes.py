@@ -1,0 +1,51 @@
+"""Node: what hosts, routers and bridges have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from pytest_netns.addresses import Address
+from pytest_netns.lab.link import Link
+from pytest_netns.lab.prober import Prober
+from pytest_netns.topology.failure import Failure
+from pytest_netns.topology.network import Network
+from pytest_netns.topology.node import BaseNode
+
+if TYPE_CHECKING:
+    from pytest_netns.capture.capture import Capture
+
+
+class Node(Prober, BaseNode):
+    """A host, router or bridge. Made by its lab, not by hand.
+
+    Attributes:
+        lab: the lab that it is part of.
+        isolation: what it has of its own beside the network; None unless it was made with ``isolate``.
+        slots: which interface names and indexes are given out.
+        losses: addresses and routes that it will have again.
+    """
+
+    lab: Network
+
+    @property
+    def links(self) -> list[Link]:
+        """The links that end here, in the order of their making."""
+        return cast("list[Link]", self.cables)
+
+    def node_names(self) -> dict[Address, str]:
+        """Which node of its lab has an address."""
+        return {address.ip: node.name for node in self.lab if not node.closed for address in node.addresses()}
+
+    def note_failure(self, result: object, question: str, *details: object) -> None:
+        """Keep a falsy result, or a trace, should somebody want to know why.
+
+        Args:
+            result: what came of it.
+            question: which method of a node, or of a lab, asked.
+            details: what else it takes to ask again.
+        """
+        self.lab.failed.append(Failure(self, result, question, details, self.lab.in_force()))
+
+    def note_capture(self, capture: Capture) -> None:
+        """Have ``capture`` remembered by its lab, should its test fail."""
+        self.lab.note_capture(capture)

@@ -1,0 +1,29 @@
+"""Failure: a probe that failed, should somebody want to know why."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from pytest_netns.topology.node import BaseNode
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A probe that failed, or a trace, which may have gone another way than was expected.
+
+    Attributes:
+        node: who asked.
+        result: what came of it.
+        question: which method of a node, or of a lab, asked.
+        details: what else it takes to ask again.
+        in_force: the faults and impairments of its lab at that time.
+        at: when, in nanoseconds of ``time.monotonic_ns``.
+    """
+
+    node: BaseNode
+    result: object
+    question: str
+    details: tuple[object, ...]
+    in_force: tuple[str, ...] = ()
+    at: int = field(default_factory=time.monotonic_ns)
