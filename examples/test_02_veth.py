@@ -59,7 +59,7 @@ def test_deleting_veth_red_deletes_its_peer(lab, cable):
     """There is no cable with one end."""
     red, blue = lab["red"], lab["blue"]
     assert "veth-blue" in blue.interfaces
-    red.run(["ip", "link", "delete", "veth-red"])
+    cable.remove()
     assert "veth-red" not in red.interfaces
     assert "veth-blue" not in blue.interfaces
 

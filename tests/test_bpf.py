@@ -15,6 +15,7 @@ from scapy.packet import Packet
 
 from pytest_netns import UnsupportedError
 from pytest_netns.capture import bpf
+from pytest_netns.kernel.libpcap import libpcap
 
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 LOCAL = IP(src="10.0.0.1", dst="10.0.0.2")
@@ -23,10 +24,10 @@ LOCAL = IP(src="10.0.0.1", dst="10.0.0.2")
 @pytest.fixture
 def fresh() -> Iterator[None]:
     """Nothing was loaded or compiled before, nor will have been."""
-    bpf._libpcap.cache_clear()
+    libpcap.cache_clear()
     bpf.compile_filter.cache_clear()
     yield
-    bpf._libpcap.cache_clear()
+    libpcap.cache_clear()
     bpf.compile_filter.cache_clear()
 
 

@@ -32,6 +32,7 @@ from pytest_netns import (
 from pytest_netns.capture import bpf, tap
 from pytest_netns.capture.capture import Capture
 from pytest_netns.kernel import reaper
+from pytest_netns.kernel.libpcap import libpcap
 
 #: BPF: ret #0
 _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
@@ -445,7 +446,7 @@ def test_without_libpcap_a_text_is_unsupported_and_the_rest_works(
     def missing(name: str) -> ctypes.CDLL:
         raise OSError(name)
 
-    bpf._libpcap.cache_clear()
+    libpcap.cache_clear()
     bpf.compile_filter.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(ctypes, "CDLL", missing)

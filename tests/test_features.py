@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import re
 import socket
 import subprocess
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 
@@ -16,6 +18,7 @@ from pytest_netns.kernel.features import socket_families as protocols
 from pytest_netns.kernel.features.features import DEVICES, QDISCS, feature
 from pytest_netns.kernel.features.nft import NFT
 from pytest_netns.kernel.features.qdiscs import ACTIONS, CLASSIFIERS
+from pytest_netns.kernel.libpcap import libpcap
 
 
 @pytest.fixture(autouse=True)
@@ -181,3 +184,16 @@ def test_sockets_of_a_protocol(netns: Namespace) -> None:
             there = False
         assert feature(name).present is there
     assert feature("ipv6").present is (netns.sysctl.get("net.ipv6.conf.all.disable_ipv6") == "0")
+
+
+def test_libpcap_is_there_exactly_if_it_can_be_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> ctypes.CDLL:
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    libpcap.cache_clear()
+    assert "sudo apt-get install libpcap0.8" in feature("libpcap").reason
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: Mock())
+    feature.cache_clear()
+    assert feature("libpcap").present
+    libpcap.cache_clear()

@@ -78,6 +78,8 @@ def _kernel_features(possible: bool) -> list[Finding]:
 
     found = []
     for section, names in features.sections().items():
+        if section == "library":  # those are looked for with or without a namespace
+            continue
         for name in names:
             if not possible:
                 found.append(Finding(section, name, "unknown", "cannot be asked without a namespace"))
@@ -88,20 +90,17 @@ def _kernel_features(possible: bool) -> list[Finding]:
 
 
 def _libraries() -> list[Finding]:
-    from pytest_netns.capture import bpf
     from pytest_netns.errors import UnsupportedError
     from pytest_netns.kernel import nftables
+    from pytest_netns.kernel.features.features import feature
 
     found = []
     try:
         found.append(Finding("library", "nftables", "ok", f"by {nftables.engine()}"))
     except UnsupportedError as error:
         found.append(Finding("library", "nftables", "missing", str(error)))
-    try:
-        bpf.compile_filter("ip")
-        found.append(Finding("library", "libpcap", "ok"))
-    except UnsupportedError as error:
-        found.append(Finding("library", "libpcap", "missing", str(error)))
+    libpcap = feature("libpcap")
+    found.append(Finding("library", libpcap.name, "ok" if libpcap.present else "missing", libpcap.reason))
     return found
 
 

@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "netns_requires(name, ...): skip the test, with the reason, unless the kernel has each feature (a device kind "
         "such as 'wireguard', a queueing discipline such as 'netem', 'nft:queue', 'tc:bpf', 'tun') and the machine "
-        "each program ('program:dnsmasq'); pytest --netns-doctor lists the names (pytest-netns).",
+        "each program or library ('program:dnsmasq', 'libpcap'); pytest --netns-doctor lists the names (pytest-netns).",
     )
 
 

@@ -19,6 +19,7 @@ from pytest_netns.errors import KernelError, UnsupportedError
 from pytest_netns.kernel.features.nft import NFT, why_not
 from pytest_netns.kernel.features.qdiscs import ACTIONS, CLASSIFIERS, has_action, has_classifier, qdisc_request
 from pytest_netns.kernel.features.socket_families import SOCKETS, TUNNELS, why_no_socket, why_no_tunnel
+from pytest_netns.kernel.libpcap import libpcap
 from pytest_netns.kernel.netlink import linkinfo
 from pytest_netns.kernel.netlink.rtnetlink import IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_NEWLINK, link_get
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket, Request, attribute
@@ -140,6 +141,7 @@ def sections() -> dict[str, list[str]]:
         "action": sorted(ACTIONS),
         "nftables": ["nft", *NFT],
         "socket": sorted(SOCKETS),
+        "library": ["libpcap"],
     }
 
 
@@ -166,7 +168,7 @@ def feature(name: str) -> Feature:
     Args:
         name: one of ``known()``: a device kind (``wireguard``), a queueing discipline (``netem``), a classifier or
             action of tc(8) (``tc:bpf``, ``tc:mirred``), ``nft`` or a feature of it (``nft:queue``), a kind of socket
-            (``ipv6``, ``sctp``), ``tun`` or ``tap``; or ``program:NAME``.
+            (``ipv6``, ``sctp``), ``tun`` or ``tap``, ``libpcap``; or ``program:NAME``.
 
     Raises:
         ValueError: nothing of that name is known.
@@ -186,6 +188,9 @@ def feature(name: str) -> Feature:
             said = why(name)
             return Feature(name, not said, f"{said}; to get it: {opened[name]}" if said else "")
     try:
+        if name == "libpcap":
+            libpcap()
+            return Feature(name, True)
         engine()
         refused = why_not(name) if name in NFT else ""
     except UnsupportedError as error:
