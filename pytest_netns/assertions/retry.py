@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import threading
-import time
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
+from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import NetnsError, ProbeFailure, TopologyError
 from pytest_netns.lab.lab import lab_of
 from pytest_netns.lab.nodes import Node
@@ -49,7 +49,7 @@ def eventually(check: Callable[[], _T], within: float = 5.0, *, every: float = P
         ProbeFailure: it never held; with the last reason.
     """
     __tracebackhide__ = True
-    deadline = time.monotonic() + within
+    deadline = monotonic() + within
     tries = 0
     while True:
         tries += 1
@@ -61,7 +61,7 @@ def eventually(check: Callable[[], _T], within: float = 5.0, *, every: float = P
             shown = repr(value)
         except AssertionError as error:
             reason, shown = error, str(error)
-        left = deadline - time.monotonic()
+        left = deadline - monotonic()
         if left <= 0:
             name = getattr(check, "__qualname__", repr(check))
             raise ProbeFailure(
@@ -72,10 +72,10 @@ def eventually(check: Callable[[], _T], within: float = 5.0, *, every: float = P
 
 def until(ask: Callable[[], _R], good: Callable[[_R], bool], within: float | None) -> tuple[_R, str]:
     """The first good result, or the last one; and how often it was asked, for the message."""
-    deadline = time.monotonic() + (within or 0)
+    deadline = monotonic() + (within or 0)
     tries = 1
     result = ask()
-    while not good(result) and (left := deadline - time.monotonic()) > 0:
+    while not good(result) and (left := deadline - monotonic()) > 0:
         _never.wait(min(PAUSE, left))
         result, tries = ask(), tries + 1
     return result, f" (tried {tries} times in {within:g} s)" if within else ""
@@ -145,7 +145,7 @@ class Silence:
         """``ask``, noting when: only the last try counts."""
 
         def noted() -> _R:
-            self._since = time.time_ns()
+            self._since = wall_ns()
             return ask()
 
         return noted

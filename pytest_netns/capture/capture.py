@@ -6,7 +6,6 @@ import itertools
 import os
 import select
 import threading
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -18,6 +17,7 @@ from pytest_netns.capture.frame import CANARY, Frame, is_canary, is_chatter
 from pytest_netns.capture.pattern import Matcher, Pattern, describe, matcher, wants_chatter
 from pytest_netns.capture.sequence_diagram import ladder
 from pytest_netns.capture.tap import Tap, pump
+from pytest_netns.clock import monotonic
 from pytest_netns.errors import NetnsError, NetnsWarning, ProbeFailure, TopologyError
 
 if TYPE_CHECKING:
@@ -190,12 +190,12 @@ class Capture:
         return None, start + len(fresh)
 
     def _wait_for(self, matches: Matcher, timeout: float) -> Frame | None:
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         position = 0
         while True:
             self._drain()
             frame, position = self._find(matches, position)
-            left = deadline - time.monotonic()
+            left = deadline - monotonic()
             if frame is not None or left <= 0 or not self._running:
                 return frame
             self._wait(min(left, _LOOK))
@@ -267,14 +267,14 @@ class Capture:
             failed = tap.send_canary(token)
             if failed:
                 raise ProbeFailure(f"nothing was seen on {self.label}, but nothing could be: {failed}")
-        deadline = time.monotonic() + _CANARY_DEADLINE
+        deadline = monotonic() + _CANARY_DEADLINE
         missing = {tap.node.name for tap in self._taps}
         while True:
             self._drain()
             missing -= {node for node, seen in self._seen_canaries if seen.startswith(token)}
             if not missing:
                 return
-            left = deadline - time.monotonic()
+            left = deadline - monotonic()
             if left <= 0:
                 raise ProbeFailure(
                     f"nothing was seen on {self.label}, but our own frame was not seen either at "

@@ -12,8 +12,8 @@ import atexit
 import socket
 import struct
 import threading
-import time
 
+from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import WaitTimeout
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
@@ -81,12 +81,12 @@ def _made() -> socket.socket | BaseException:
 
 
 def _await_stamps(keeper: socket.socket) -> None:
-    deadline = time.monotonic() + _DEADLINE
+    deadline = monotonic() + _DEADLINE
     while True:
         keeper.sendto(b"?", keeper.getsockname())
-        sent = time.time_ns()
+        sent = wall_ns()
         _, control, _, _ = keeper.recvmsg(16, 64)
         if control and stamp_of(control[0][2]) <= sent:  # on its way, not when it was read
             return
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             raise WaitTimeout(f"the kernel did not begin to stamp frames within {_DEADLINE:g} s")

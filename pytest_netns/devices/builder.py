@@ -6,7 +6,6 @@ import errno
 import itertools
 import os
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_netns.addresses import IPV6_MIN_MTU, Address, AddressWithPrefix, parse_address
+from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, NetnsError, TopologyError, UnsupportedError, WaitTimeout
 from pytest_netns.kernel.features.features import feature
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
@@ -100,12 +100,12 @@ class Device(Interface):
         if port:
             super().wait_up(port=True, timeout=timeout)
             return
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         while True:
             state = self.state
             if state.is_up and state.operstate in _CARRYING:
                 return
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise WaitTimeout(
                     f"{self._kind} {self.name!r} of {self.node.name!r}: waited {timeout:g} s until it is up; it is "
                     f"{state.operstate}; is what it lies upon up?"

@@ -10,12 +10,12 @@ import fcntl
 import os
 import select
 import struct
-import time
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pytest_netns.capture.frame import Frame, is_chatter
+from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.devices.builder import Device, Maker
 from pytest_netns.errors import KernelError, NetnsError, ProbeFailure, TopologyError, UnsupportedError
 from pytest_netns.kernel import reaper
@@ -158,17 +158,17 @@ class Tun(Device):
             except OSError as error:
                 raise KernelError(error.errno or 0, f"receive by {self.name}", self.node.name) from error
             if self._chatter or not is_chatter(data, self.ethernet):
-                self._queue.append(Frame(time.time_ns(), self.node.name, self.name, True, data, self.ethernet))
+                self._queue.append(Frame(wall_ns(), self.node.name, self.name, True, data, self.ethernet))
 
     def _await(self, until: float) -> bool:
-        """Whether something can be read before ``until``, on the clock of ``time.monotonic()``."""
+        """Whether something can be read before ``until``, on the clock of ``pytest_netns.clock``."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
-        return bool(poll.poll(max(0.0, until - time.monotonic()) * 1000))
+        return bool(poll.poll(max(0.0, until - monotonic()) * 1000))
 
     def recv(self, timeout: float = 1.0) -> Packet | None:
         """The next packet that was sent out of the device, or None if there is none within ``timeout`` seconds."""
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         self._fill()
         while not self._queue:
             if not self._await(deadline):
@@ -200,7 +200,7 @@ class Tun(Device):
         matches = matcher(pattern)
         if not self._chatter and wants_chatter(pattern):
             raise TopologyError(f"{describe(pattern)} is left out of {self!r} as chatter; make it with chatter=True")
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         looked_at = 0
         while True:
             self._fill()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Sequence
 from typing import ClassVar
 
+from pytest_netns.clock import monotonic
 from pytest_netns.errors import WaitTimeout
 from pytest_netns.kernel.procfs import send, stat
 from pytest_netns.topology.fault import Fault, Faults
@@ -66,7 +66,7 @@ class Freeze(Fault):
 
 def stop_all(host: BaseNode) -> None:
     """Stop the processes of a host, and return when they have stopped. Raises WaitTimeout."""
-    deadline = time.monotonic() + _DEADLINE
+    deadline = monotonic() + _DEADLINE
     stopped: set[int] = set()
     # A process may fork between the look and the signal, so the look is repeated until it finds nothing new.
     while waiting := [pid for pid in host.pids() if _runs(pid)]:
@@ -74,7 +74,7 @@ def stop_all(host: BaseNode) -> None:
             if pid not in stopped:
                 send(pid, signal.SIGSTOP)
                 stopped.add(pid)
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             for pid in stopped:
                 send(pid, signal.SIGCONT)
             shown = ", ".join(f"{pid} ({_command(pid)})" for pid in waiting)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from pytest_netns.clock import monotonic
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.mtu_overrides import Mtus
 from pytest_netns.faults.schedule import pause_until
@@ -104,7 +104,7 @@ class BreakableLink(Cable):
             raise TopologyError(f"{self!r}: flap(times={times!r}): expected a whole number from 1")
         if isinstance(period, bool) or not isinstance(period, int | float) or not 0 < period < float("inf"):
             raise TopologyError(f"{self!r}: flap(period={period!r}): expected seconds, more than 0")
-        began = time.monotonic()
+        began = monotonic()
         for turn in range(times):
             with self.down():
                 going_on = pause_until(began + (turn + 0.5) * period)

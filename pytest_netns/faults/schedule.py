@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from pytest_netns.clock import monotonic, sleep
 from pytest_netns.errors import NetnsError, TopologyError, WaitTimeout
 
 _of_thread = threading.local()  # the schedule whose actions a thread carries out
 
 
 def pause_until(moment: float) -> bool:
-    """Sleep until a moment of ``time.monotonic()``, in an action that lasts; False, at once, if it is cancelled."""
-    left = max(0.0, moment - time.monotonic())
+    """Sleep until a moment of ``monotonic()``, in an action that lasts; False, at once, if it is cancelled."""
+    left = max(0.0, moment - monotonic())
     stop: threading.Event | None = getattr(_of_thread, "stop", None)
     if stop is not None:
         return not stop.wait(left)
-    time.sleep(left)
+    sleep(left)
     return True
 
 
@@ -55,7 +55,7 @@ class Schedule:
         self._error: BaseException | None = None
         self._told = False
         self._stop = threading.Event()
-        self._began = time.monotonic()
+        self._began = monotonic()
         self._thread = threading.Thread(target=self._run, name=f"netns-schedule-{lab}", daemon=True)
         self._thread.start()
 
@@ -113,9 +113,9 @@ class Schedule:
         _of_thread.stop = self._stop
         for due, action in self._events:
             # an event, not a sleep: cancel() is heard at once
-            if self._stop.wait(max(0.0, self._began + due - time.monotonic())):
+            if self._stop.wait(max(0.0, self._began + due - monotonic())):
                 return
-            self._log.append(Done(due, time.monotonic() - self._began, action))
+            self._log.append(Done(due, monotonic() - self._began, action))
             try:
                 action()
             except BaseException as error:  # raised by wait(), or when the lab is closed

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, TopologyError, UnsupportedError
 from pytest_netns.impair.impairment import ActiveImpairment, Counters, Impairment
 from pytest_netns.kernel.netlink import tc as traffic
@@ -144,9 +144,9 @@ class RootQdisc(ABC):
     def drain(self) -> None:
         """Impair nothing any more, and wait for a while until what is queued has gone."""
         self.heal()
-        deadline = time.monotonic() + _DRAINED
+        deadline = monotonic() + _DRAINED
         while (there := self._root()) is not None and there.kind == self.engine and there.queued:
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 return
             os.sched_yield()
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.impair.options import ImpairOptions
-from pytest_netns.topology.node import BaseNode
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.cable import Cable
+from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import struct
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from pytest_netns.clock import monotonic, sleep
 from pytest_netns.errors import KernelError, TopologyError, UnsupportedError, WaitTimeout
 from pytest_netns.kernel.features.features import feature
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
@@ -271,13 +271,13 @@ class Switching(Node):
         if timeout is None:
             delay = self.settings.forward_delay or FORWARD_DELAY
             timeout = (self.settings.max_age or MAX_AGE) + 2 * delay + 5
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         while (unsettled := self._unsettled()) is not None:
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 raise WaitTimeout(
                     f"bridge {self.name!r}: waited {timeout:g} s until the spanning tree is settled; {unsettled}"
                 )
-            time.sleep(_LOOK)
+            sleep(_LOOK)
 
     def _unsettled(self) -> str | None:
         bridges = [bridge for bridge in self._joined() if bridge.settings.stp]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from weakref import WeakSet
 
 import pytest
 
+from pytest_netns.clock import wall_ns
 from pytest_netns.plugin import session as _session
 from pytest_netns.plugin.settings import Pcap, Settings
 from pytest_netns.witness import witnesses
@@ -75,7 +75,7 @@ class _Case:
     """A test that runs."""
 
     nodeid: str = ""
-    begun: int = field(default_factory=time.time_ns)
+    begun: int = field(default_factory=wall_ns)
     labs: WeakSet[Lab] = field(default_factory=WeakSet)
     namespaces: WeakSet[Namespace] = field(default_factory=WeakSet)
     remains: list[_Remains] = field(default_factory=list)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv6Address
@@ -15,6 +14,7 @@ from scapy.utils6 import in6_getnsma, in6_getnsmac
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
+from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.sockets import ETH_P_ARP, ETH_P_IPV6, Waiter, close_later, packet_socket
@@ -87,7 +87,7 @@ def arp(node: Namespace, destination: Destination, *, timeout: float = 1.0, dad:
         raise
     try:
         waiter = Waiter(sock)
-        start = time.perf_counter()
+        start = monotonic()
         for attempt in range(_TRIES):
             try:
                 sock.send(question)
@@ -100,7 +100,7 @@ def arp(node: Namespace, destination: Destination, *, timeout: float = 1.0, dad:
                 if mac is None or mac in result.macs:
                     continue
                 if result.mac is None:
-                    result = _with(result, mac=mac, rtt=time.perf_counter() - start, _raw=frame)
+                    result = _with(result, mac=mac, rtt=monotonic() - start, _raw=frame)
                 result = _with(result, macs=(*result.macs, mac))
                 if not dad:
                     return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from scapy.layers.inet import IP
@@ -14,6 +13,7 @@ from scapy.plist import PacketList, QueryAnswer, SndRcvList
 
 from pytest_netns.capture.frame import dissect
 from pytest_netns.checks import check_range
+from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
 from pytest_netns.probe.sockets import ETH_P_ALL, Waiter, close_later
@@ -159,9 +159,9 @@ def sr(
         waiter = Waiter(listener)
         for question in questions:
             _send_one(node, question, interface)
-            question.sent_time = time.time()
+            question.sent_time = wall_ns() / 1e9
         pending, answered = list(questions), []
-        deadline = time.perf_counter() + timeout
+        deadline = monotonic() + timeout
         while pending and waiter.wait(deadline):
             data, (_, _, kind, hardware, _) = listener.recvfrom(1 << 18)
             if kind == _OUTGOING:

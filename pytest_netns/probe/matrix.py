@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from ipaddress import IPv4Address
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
+from pytest_netns.clock import monotonic
 from pytest_netns.errors import TopologyError
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.ping import Exchange, PingResult, configure
@@ -130,7 +130,7 @@ def _run(running: list[tuple[Namespace, Exchange]], sockets: list[socket.socket]
         exchange.send(1)
         Exchange.receive_all(exchange.socket, by_socket[exchange.socket])  # a veth answers before send() returns
     waiter = Waiter(*sockets)
-    deadline = time.perf_counter() + timeout
+    deadline = monotonic() + timeout
     while not all(exchange.settled for _, exchange in running) and (readable := waiter.wait(deadline)):
         for sock in readable:
             Exchange.receive_all(sock, by_socket[sock])

@@ -6,7 +6,6 @@ import itertools
 import os
 import socket
 import struct
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from scapy.packet import Packet, Raw
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
+from pytest_netns.clock import monotonic
 from pytest_netns.probe import icmp
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.sockets import (
@@ -234,15 +234,15 @@ class Exchange:
             self.send(sequence)
             if sequence == count:
                 break
-            pause = time.perf_counter() + gap
-            while time.perf_counter() < pause and (interval or sequence not in self._settled):
+            pause = monotonic() + gap
+            while monotonic() < pause and (interval or sequence not in self._settled):
                 if waiter.wait(pause):
                     self.receive_all(self.socket, mine)
-        deadline = time.perf_counter() + timeout
+        deadline = monotonic() + timeout
         while not self.settled:
             if waiter.wait(deadline):
                 self.receive_all(self.socket, mine)
-            elif time.perf_counter() >= deadline:
+            elif monotonic() >= deadline:
                 break
         if count > 1:
             self.receive_all(self.socket, mine)  # duplicates of the last ones may be there already
@@ -268,7 +268,7 @@ class Exchange:
         data = _request(self._version, self._size, self.identifier, sequence)
         address = str(self._target.address)
         to = (address, 0) if self._version == 4 else (address, 0, 0, self._target.scope)
-        self._sent[sequence] = time.perf_counter()
+        self._sent[sequence] = monotonic()
         try:
             self.socket.sendto(data, to)
         except OSError as error:
@@ -284,7 +284,7 @@ class Exchange:
                 data, control, _, sender = sock.recvmsg(1 << 16, 64)
             except BlockingIOError:
                 return
-            now = time.perf_counter()
+            now = monotonic()
             if version == 4:
                 message, ttl = data[(data[0] & 15) * 4 :], data[8]
             else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import select
 import socket
-import time
 
+from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.syscalls import entered
@@ -80,8 +80,8 @@ class Waiter:
             self._poll.register(fd, select.POLLIN)
 
     def wait(self, until: float) -> list[socket.socket]:
-        """The readable sockets; empty when it is ``until`` on the clock of ``time.perf_counter()``."""
-        left = until - time.perf_counter()
+        """The readable sockets; empty when it is ``until`` on the clock of ``pytest_netns.clock``."""
+        left = until - monotonic()
         if left <= 0:
             return [self._by_fd[fd] for fd, _ in self._poll.poll(0)]
         # poll(2) counts in milliseconds; rounding up would make short pauses long, so the rest is polled for.

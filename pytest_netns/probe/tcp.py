@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,6 +15,7 @@ from scapy.packet import Packet
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
+from pytest_netns.clock import monotonic
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.probe import icmp
 from pytest_netns.probe.icmp import ProbeError
@@ -130,7 +130,7 @@ class _Scan:
         icmp_socket = self._stack.enter_context(raw_socket(self._node, self._version, protocol))
         waiter = Waiter(tcp_socket, icmp_socket)
         syn = self._syn(source.partition("%")[0], own_port)
-        start = time.perf_counter()
+        start = monotonic()
         for attempt in range(_TRIES):
             try:
                 tcp_socket.sendto(syn, self._to)
@@ -141,7 +141,7 @@ class _Scan:
                 for sock in readable:
                     data, sender = sock.recvfrom(1 << 16)
                     read = self._reply if sock is tcp_socket else self._error
-                    result = read(data, sender[0], own_port, time.perf_counter() - start)
+                    result = read(data, sender[0], own_port, monotonic() - start)
                     if result is not None:
                         return result
         return self._result("filtered")

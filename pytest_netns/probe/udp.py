@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
+from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.probe import icmp
@@ -107,7 +107,7 @@ class _Question:
         address = str(self._target.address)
         to = (address, self._port) if self._version == 4 else (address, self._port, 0, self._target.scope)
         waiter = Waiter(self._socket, self._errors)
-        start = time.perf_counter()
+        start = monotonic()
         try:
             self._socket.sendto(payload, to)
         except OSError as error:
@@ -115,7 +115,7 @@ class _Question:
         while readable := waiter.wait(start + timeout):
             for sock in readable:
                 data, sender = sock.recvfrom(1 << 17)
-                rtt = time.perf_counter() - start
+                rtt = monotonic() - start
                 if sock is self._socket:
                     who = type(self._target.address)(sender[0].partition("%")[0])
                     return self._result("answered", reply=data, sender=who, rtt=rtt)

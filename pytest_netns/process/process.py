@@ -7,12 +7,12 @@ import select
 import shlex
 import signal
 import subprocess
-import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from pytest_netns import ready as _ready
+from pytest_netns.clock import monotonic
 from pytest_netns.errors import ProcessDied, WaitTimeout, tail
 
 #: Seconds between two looks at a state that cannot announce itself. The death of the process is noticed at once.
@@ -165,11 +165,11 @@ class Process:
             WaitTimeout: the condition did not hold within ``timeout`` seconds.
         """
         condition = _ready.condition_of(ready)
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         while True:
             if condition.check(self):
                 return
-            if self._exit.wait(min(_LOOK, max(0.0, deadline - time.monotonic()))):
+            if self._exit.wait(min(_LOOK, max(0.0, deadline - monotonic()))):
                 if condition.check(self):  # it may have written the awaited words as its last ones
                     return
                 self._expected_to_end = True  # said here; not once more at teardown
@@ -177,7 +177,7 @@ class Process:
                     f"{shlex.join(self.argv)!r} in namespace {self.node!r} ended ({exit_words(self.returncode)}) "
                     f"before {condition.description}{tail('output', self.output) or '; it wrote nothing'}"
                 )
-            if time.monotonic() >= deadline:
+            if monotonic() >= deadline:
                 ports = sorted(_ready.listening_ports(self._netns, "tcp"))
                 raise WaitTimeout(
                     f"{shlex.join(self.argv)!r} in namespace {self.node!r}: waited {timeout:g} s until "

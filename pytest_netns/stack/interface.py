@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.addresses import AddressWithPrefix, parse_address
+from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, TopologyError, WaitTimeout
 from pytest_netns.kernel.interface_names import is_hidden
 from pytest_netns.kernel.netlink import rtnetlink
@@ -262,12 +262,12 @@ class Interface:
         Raises:
             WaitTimeout: not in time.
         """
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         while True:
             state = self.state
             if state.operstate == "UP" and state.is_up and (not port or state.port_state == "forwarding"):
                 return
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 seen = f"{state.operstate}{f', port {state.port_state}' if port else ''}"
                 raise WaitTimeout(
                     f"interface {self.name!r} of {self.node.name!r}: waited {timeout:g} s until it is "
@@ -285,7 +285,7 @@ class Interface:
         Raises:
             WaitTimeout: not within ``timeout`` seconds.
         """
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         for turn in itertools.count(1):
             bodies = self.node.rtnl.dump(rtnetlink.address_dump(self.index))
             waiting = [body for body in bodies if is_tentative(body, self.index)]
@@ -293,7 +293,7 @@ class Interface:
                 return
             if turn % 10 == 0 and not self.state.is_up:  # without a carrier they stay so, and nobody can ask
                 return
-            if time.monotonic() > deadline:
+            if monotonic() > deadline:
                 shown = ", ".join(str(decode_address(body).address) for body in waiting)
                 raise WaitTimeout(
                     f"interface {self.name!r} of {self.node.name!r}: waited {timeout:g} s for Duplicate Address "

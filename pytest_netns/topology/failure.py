@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
+from pytest_netns.clock import monotonic_ns
 from pytest_netns.topology.node import BaseNode
 
 
@@ -18,7 +18,7 @@ class Failure:
         question: which method of a node, or of a lab, asked.
         details: what else it takes to ask again.
         in_force: the faults and impairments of its lab at that time.
-        at: when, in nanoseconds of ``time.monotonic_ns``.
+        at: when, in nanoseconds of ``monotonic_ns``.
     """
 
     node: BaseNode
@@ -26,4 +26,4 @@ class Failure:
     question: str
     details: tuple[object, ...]
     in_force: tuple[str, ...] = ()
-    at: int = field(default_factory=time.monotonic_ns)
+    at: int = field(default_factory=monotonic_ns)
