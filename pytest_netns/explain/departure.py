@@ -18,14 +18,14 @@ def has_left(frames: Sequence[Frame], kind: Kind, source: Node, address: Address
     found = sightings(list(frames), kind, source.name, address, port)
     if any(s.role == "request" and s.frame.outgoing for s in found):
         return True
-    asked = {target for frame in frames if frame.outgoing and (target := _sought(frame))}
-    answered = {target for frame in frames if not frame.outgoing and (target := _answered(frame))}
+    asked = {target for frame in frames if frame.outgoing and (target := sought(frame))}
+    answered = {target for frame in frames if not frame.outgoing and (target := answered_for(frame))}
     return bool(asked - answered) or _is_searched(source, address)
 
 
 def has_asked(frames: Sequence[Frame], address: Address) -> bool:
     """Whether ARP, or neighbour discovery, has asked for an address."""
-    return any(frame.outgoing and _sought(frame) == address.packed for frame in frames)
+    return any(frame.outgoing and sought(frame) == address.packed for frame in frames)
 
 
 def _is_searched(source: Node, address: Address) -> bool:
@@ -37,7 +37,7 @@ def _is_searched(source: Node, address: Address) -> bool:
     return any(n.address == hop and n.state in ("INCOMPLETE", "FAILED") for n in source.neighbours())
 
 
-def _sought(frame: Frame) -> bytes | None:
+def sought(frame: Frame) -> bytes | None:
     """The address that an ARP request or a neighbour solicitation asks for."""
     data = frame.data
     if data[12:14] == ETH_ARP and len(data) >= 42 and data[20:22] == b"\0\1":
@@ -45,7 +45,8 @@ def _sought(frame: Frame) -> bytes | None:
     return _target(data, _SOLICITATION)
 
 
-def _answered(frame: Frame) -> bytes | None:
+def answered_for(frame: Frame) -> bytes | None:
+    """The address that an ARP reply or a neighbour advertisement is about."""
     data = frame.data
     if data[12:14] == ETH_ARP and len(data) >= 42 and data[20:22] == b"\0\2":
         return data[28:32]

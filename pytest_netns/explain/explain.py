@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_netns.explain.checks import CHECKS
+from pytest_netns.explain.counters import can_read_legacy
 from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.observation import Observation, observe
 from pytest_netns.explain.questions import Question
@@ -51,15 +52,20 @@ def _ruled_out(observation: Observation) -> list[str]:
     if there.fault is not None:
         return []
     skipped = observation.trace.skipped
+    lost = "; the kernel had more to tell than was read" if observation.trace.lost else ""
     unseen = ", ".join(str(device) for device, outer in there.carriers if outer is None)
     untraced = f"; the packets in which {unseen} carries it were not looked at" if unseen else ""
     found = [
         f"way there: {_names(there.nodes)}; links, ports, routes, neighbours are in order",
-        "netfilter: not looked at, see evidence" if skipped else f"netfilter: no nftables rule dropped it{untraced}",
+        "netfilter: not looked at, see evidence"
+        if skipped
+        else f"netfilter: no nftables rule dropped it{untraced}{lost}",
     ]
     if back is not None and back.fault is None:
         found.append(f"way back: {_names(back.nodes)}")
-    found.append("rules of iptables-legacy, tc filters and XDP or BPF programs were not looked at")
+    found.append("sockets, tc filters, XDP programs and counters where it ended")
+    if not can_read_legacy():
+        found.append("rules of iptables-legacy could not be looked at: this user may not")
     question, target = observation.question, observation.target
     if target is None:
         found.append(f"no node of the lab has {question.address}")

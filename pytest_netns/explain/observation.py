@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import ip_address
 from socket import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 
 from pytest_netns.addresses import Address
 from pytest_netns.capture.frame import Frame, is_search
-from pytest_netns.errors import NetnsError, NetnsWarning
-from pytest_netns.explain.carriers import carrier_of, protocols
+from pytest_netns.errors import KernelError, NetnsError, NetnsWarning
+from pytest_netns.explain.carriers import carrier_of, carriers, protocols
 from pytest_netns.explain.conditions import Condition, conditions, extra_patience
+from pytest_netns.explain.counters import Growth, counters, grown
 from pytest_netns.explain.questions import Question
-from pytest_netns.explain.rules import Drop, RuleTrace
+from pytest_netns.explain.rules import Drop, RuleTrace, Stage
 from pytest_netns.explain.segment import has_address
 from pytest_netns.explain.sighting import Role, Sighting, sightings
 from pytest_netns.explain.target import arrival
 from pytest_netns.explain.walk import Flow, Walk, walk
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
+from pytest_netns.probe.icmp import ProbeError
+from pytest_netns.stack.interface import Interface
 
 #: Seconds to wait for the answer when the probe is sent again.
 PATIENCE = 0.15
@@ -43,6 +48,10 @@ class Observation:
         seen: its packets, wherever they passed an interface, in the order of time.
         trace: what the nftables rules of all nodes did to them.
         drawing: the conversation as a sequence diagram.
+        frames: all frames of the lab meanwhile.
+        error: the ICMP error that the probe has brought back, or what its own kernel said; None if neither.
+        grown: the counters of trouble that have grown meanwhile, by node.
+        names: what captures call the namespaces, by inode: nodes that share one have one name.
     """
 
     lab: Lab
@@ -51,6 +60,10 @@ class Observation:
     seen: list[Sighting]
     trace: RuleTrace
     drawing: str
+    frames: list[Frame] = field(default_factory=list)
+    error: ProbeError | None = None
+    grown: Mapping[str, list[Growth]] = field(default_factory=dict)
+    names: Mapping[int, str] = field(default_factory=dict)
 
     # ---------------------------------------------------------- on the wire
 
@@ -98,6 +111,60 @@ class Observation:
         """The nodes that the request was seen at, in order."""
         return list(dict.fromkeys(each.frame.node for each in self.of_role("request")))
 
+    def name_of(self, node: Node) -> str:
+        """What captures call a node."""
+        return self.names.get(node.inode, node.name)
+
+    def node_of(self, seen: Sighting) -> Node | None:
+        """The node at which a packet was seen."""
+        return next((node for node in self.lab if not node.closed and self.name_of(node) == seen.frame.node), None)
+
+    def passed(self, role: Role, interface: Interface, outgoing: bool) -> list[Sighting]:
+        """The packets of one role that passed an interface."""
+        name = self.names.get(interface.node.inode, interface.node.name)
+        return [
+            each
+            for each in self.of_role(role)
+            if (each.frame.node, each.frame.interface, each.frame.outgoing) == (name, interface.name, outgoing)
+        ]
+
+    @cached_property
+    def stuck(self) -> tuple[Role, Node, Interface] | None:
+        """Where the request, or else the reply, came in and neither went on nor was taken; None if that is nowhere.
+
+        A request that its target has answered was taken; one that the target has not is stuck there.
+        """
+        for role, end in (("reply", self.question.node), ("request", None)):
+            of_role = self.of_role(role)  # type: ignore[arg-type]
+            if not of_role:
+                continue
+            last = last_of(of_role)
+            node = self.node_of(last)
+            if last.frame.outgoing or node is None:
+                return None
+            if role == "reply" and end is not None and node.inode == end.inode and self.answered:
+                return None
+            place = node.interfaces.get(last.frame.interface)
+            return None if place is None else (role, node, place)  # type: ignore[return-value]
+        return None
+
+    def was_traced(self, node: Node) -> bool:
+        """Whether rules of a node were watched, so that a stage that was not reached means something."""
+        return any(stage.node.inode == node.inode for stage in self.trace.stages)
+
+    def stages(self, node: Node, role: Role) -> list[Stage]:
+        """The steps of a node's netfilter hooks that a request, or a reply, has passed."""
+        found = []
+        for stage in self.trace.stages:
+            packet = stage.before
+            if stage.node.inode != node.inode or packet.neighbour or packet.source is None:
+                continue
+            for each in self.of_role(role):
+                if (packet.source.packed, packet.destination_bytes) == (each.source, each.destination):
+                    found.append(stage)
+                    break
+        return found
+
     # ------------------------------------------------------------- by rules
 
     @property
@@ -141,7 +208,8 @@ class Observation:
     def there(self) -> Walk:
         """The way of the request by the tables of the nodes."""
         question = self.question
-        flow = Flow(self.source, question.address, self._size, question.ttl, question.df)
+        ports = (self._source_port, question.port)
+        flow = Flow(self.source, question.address, self._size, question.ttl, question.df, self.protocol, ports)
         return walk(self.lab, question.node, flow, self._translated)
 
     @cached_property
@@ -160,8 +228,16 @@ class Observation:
         if self.target is None or self.source is None:
             return None
         arrived = arrival(self.seen, self.target)
-        reply_to = ip_address(arrived.source) if arrived is not None else self.source
-        back = walk(self.lab, self.target, Flow(self.question.address, reply_to, self._size))
+        reply_to, reply_from = self.source, self.question.address
+        ports = (self.question.port, self._source_port)
+        if arrived is not None:  # as address translation has left it
+            reply_to, reply_from = ip_address(arrived.source), ip_address(arrived.destination)
+            ports = arrived.ports[1], arrived.ports[0]
+        back = walk(
+            self.lab,
+            self.target,
+            Flow(reply_from, reply_to, self._size, protocol=self.protocol, ports=ports, bound=True),
+        )
         if back.fault is not None or back.arrived is None or back.arrived.inode == self.question.node.inode:
             return back
         # Whoever stood in as source sends it on to the real one.
@@ -182,52 +258,100 @@ class Observation:
         return conditions(self.lab, self.there, self.back) if self.back is not None else self.impaired_there
 
     @property
+    def protocol(self) -> int:
+        """The number of the probe's IP protocol."""
+        return number_of(self.question)
+
+    @property
+    def _source_port(self) -> int:
+        return next((each.ports[0] for each in self.of_role("request")), 0)
+
+    @property
     def _size(self) -> int:
         return self.question.size + _HEADERS[self.question.kind, self.question.address.version]
 
     def _translated(self, node: Node, flow: Flow) -> Flow:
         """What a node makes of the addresses of a packet, by what its rules were seen to do."""
+        found = self._redirected(node, flow)
         for before, after in self.trace.sent_on.get(node.inode, ()):
             if (before.source, before.destination) == (flow.source, flow.destination) and after.destination is not None:
                 return replace(flow, source=after.source, destination=after.destination)
+        return found
+
+    def _redirected(self, node: Node, flow: Flow) -> Flow:
+        """The same before routing: what does not go on is seen there only."""
+        for stage in self.trace.stages:
+            before, after = stage.before, stage.packet
+            same = (before.source, before.destination) == (flow.source, flow.destination)
+            if stage.node.inode == node.inode and stage.name == "prerouted" and same and after.destination is not None:
+                return replace(flow, destination=after.destination)
         return flow
 
 
 def observe(lab: Lab, question: Question) -> Observation:
-    """Send a probe again and watch every interface and every nftables rule of its lab. Changes nothing there."""
-    version = question.address.version
-    protocol = {"ping": IPPROTO_ICMP if version == 4 else IPPROTO_ICMPV6, "tcp": IPPROTO_TCP, "udp": IPPROTO_UDP}
+    """Send a probe again and watch every interface, rule and counter of its lab. Changes nothing there."""
+    by_namespace: dict[int, Node] = {question.node.inode: question.node}
+    for node in lab:
+        if not node.closed:
+            by_namespace.setdefault(node.inode, node)
+    result: object = None
+    error: ProbeError | None = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NetnsWarning)  # a capture that lost frames shows less, which is not news here
         capture = lab.capture(chatter=True)
         capture.internal = True
-        with RuleTrace(lab, {protocol[question.kind], *protocols(lab)}) as trace, capture:
+        trace = RuleTrace(lab, {number_of(question), *protocols(lab)}, _ports(lab, question))
+        before = {inode: counters(node) for inode, node in by_namespace.items()}
+        with trace, capture:
             try:
-                answered = bool(question.again(PATIENCE + extra_patience(lab)))
+                result = question.again(PATIENCE + extra_patience(lab))
+            except KernelError as refused:
+                error = ProbeError(os.strerror(refused.errno), errno=refused.errno)
             except NetnsError:
-                answered = False
+                pass
             trace.read()
+        grown_by = {node.name: grown(node.name, before[inode], counters(node)) for inode, node in by_namespace.items()}
     frames = capture.frames
-    names = _names(lab, question.node)
+    names = {node.inode: node.name for node in by_namespace.values()}
+    shared = {node.name: names[node.inode] for node in lab if not node.closed}
     for frame in frames:
-        frame.node = names.get(frame.node, frame.node)
+        frame.node = shared.get(frame.node, frame.node)
     seen = sightings(frames, question.kind, question.node.name, question.address, question.port)
     shown = _shown(frames, seen)
-    return Observation(lab, question, answered, seen, trace, capture.ladder(shown, most=_ROWS) if shown else "")
+    found = getattr(result, "error", None)
+    if error is None:
+        error = found if isinstance(found, ProbeError) else question.error
+    return Observation(
+        lab,
+        question,
+        bool(result),
+        seen,
+        trace,
+        capture.ladder(shown, most=_ROWS) if shown else "",
+        frames,
+        error,
+        {name: each for name, each in grown_by.items() if each},
+        names,
+    )
+
+
+def number_of(question: Question) -> int:
+    """The number of a probe's IP protocol."""
+    if question.kind == "ping":
+        return IPPROTO_ICMP if question.address.version == 4 else IPPROTO_ICMPV6
+    return IPPROTO_TCP if question.kind == "tcp" else IPPROTO_UDP
+
+
+def _ports(lab: Lab, question: Question) -> set[int]:
+    """The ports of what is traced: those of the probe, and of tunnels that may carry it. None for a ping: all."""
+    if not question.port:
+        return set()
+    return {question.port, *(device.port for device in carriers(lab) if device.port is not None)}
 
 
 def _shown(frames: list[Frame], seen: list[Sighting]) -> list[Frame]:
     ours = {id(each.frame) for each in seen}
     return [frame for frame in frames if id(frame) in ours or is_search(frame.data, frame.ethernet)]
-
-
-def _names(lab: Lab, asker: Node) -> dict[str, str]:
-    """One name for all nodes in one namespace: that of who asks, or that of the first."""
-    first = {asker.inode: asker.name}
-    nodes = [node for node in lab if not node.closed]
-    for node in nodes:
-        first.setdefault(node.inode, node.name)
-    return {node.name: first[node.inode] for node in nodes}
 
 
 def first_of(of_role: list[Sighting]) -> Sighting:

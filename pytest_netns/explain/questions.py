@@ -9,6 +9,7 @@ from typing import Any
 from pytest_netns.addresses import Address
 from pytest_netns.explain.sighting import Kind
 from pytest_netns.lab.nodes import Node
+from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.ping import PingResult, ping
 from pytest_netns.probe.tcp import TcpResult, tcp
 from pytest_netns.probe.udp import UdpResult, udp
@@ -28,6 +29,7 @@ class Question:
         ttl: time to live.
         df: whether fragments are forbidden.
         closed: whether the port was found closed.
+        error: what it has brought back at first: an ICMP error, or what the kernel said.
     """
 
     node: Node
@@ -39,6 +41,7 @@ class Question:
     ttl: int = 64
     df: bool = False
     closed: bool = False
+    error: ProbeError | None = None
 
 
 # By the functions of probes, not by the methods of nodes, which keep what fails as something that a test has asked.
@@ -55,6 +58,7 @@ def ping_question(source: Node, result: PingResult, probe: Mapping[str, Any]) ->
         size=int(kept.get("size", 56)),
         ttl=int(kept.get("ttl", 64)),
         df=bool(kept.get("df", False)),
+        error=result.error,
     )
 
 
@@ -68,6 +72,7 @@ def tcp_question(source: Node, result: TcpResult) -> Question:
         lambda timeout: tcp(source, result.address, port, timeout=timeout),
         port=port,
         closed=result.state == "closed",
+        error=result.error,
     )
 
 
@@ -81,4 +86,5 @@ def udp_question(source: Node, result: UdpResult, payload: bytes) -> Question:
         port=result.port,
         size=len(payload),
         closed=result.state == "closed",
+        error=result.error,
     )

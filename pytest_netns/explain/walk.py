@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from pytest_netns.addresses import IPV6_MIN_MTU, Address
 from pytest_netns.devices.builder import Device
 from pytest_netns.devices.tunnels import TUNNELS
-from pytest_netns.errors import KernelError, NetnsError
+from pytest_netns.errors import KernelError
 from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.routing import has_route, route_of, sysctl, why_refused
 from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach
+from pytest_netns.kernel.netlink.rtnetlink import Selector
 from pytest_netns.kernel.netlink.tables import Route
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.lab import Lab
@@ -20,17 +22,32 @@ from pytest_netns.stack.interface import Interface
 
 _MOST_STEPS = 64
 _VLAN_TAG = 4
+_LOCAL_TABLE = 255
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What is on its way: addresses, size in bytes with headers, time to live, whether it may be fragmented."""
+    """What is on its way.
+
+    Attributes:
+        source: its source address; None if that is not known.
+        destination: its destination address.
+        size: bytes with headers.
+        ttl: time to live.
+        df: whether it may not be fragmented.
+        protocol: number of its IP protocol; 0 if that is not known.
+        ports: source and destination port, 0 where not known.
+        bound: whether the sender has chosen the source address before the route, as one that answers has.
+    """
 
     source: Address | None
     destination: Address
     size: int = 84
     ttl: int = 64
     df: bool = False
+    protocol: int = 0
+    ports: tuple[int, int] = (0, 0)
+    bound: bool = False
 
 
 @dataclass(slots=True)
@@ -56,30 +73,48 @@ class Walk:
     carriers: list[tuple[Device, Walk | None]] = field(default_factory=list)
 
 
-def walk(lab: Lab, start: Node, flow: Flow, translate: Callable[[Node, Flow], Flow] | None = None) -> Walk:
-    """Follow a packet from a node on; ``translate`` tells what a node makes of its addresses."""
+def walk(
+    lab: Lab,
+    start: Node,
+    flow: Flow,
+    translate: Callable[[Node, Flow], Flow] | None = None,
+    entered_by: Interface | None = None,
+) -> Walk:
+    """Follow a packet.
+
+    Args:
+        lab: where.
+        start: from this node on.
+        flow: the packet.
+        translate: tells what a node makes of its addresses.
+        entered_by: where it comes in at the first node; None if that is its sender.
+    """
     found = Walk([start])
-    node, entered_by = start, None
+    node = start
     ttl = flow.ttl
     for _ in range(_MOST_STEPS):
         before, flow = flow, translate(node, flow) if translate is not None else flow
         if flow != before:
             old, new = f"{before.source} -> {before.destination}", f"{flow.source} -> {flow.destination}"
             found.evidence.append(f"{node.name}: translates {old} to {new}")
-        if has_address(node, flow.destination):
+        # Source addresses are translated behind routing, destination addresses before it.
+        routed = replace(flow, source=before.source)
+        if has_address(node, flow.destination) or flow.destination.is_loopback:
             found.arrived = node
+            if entered_by is not None:
+                found.fault = _not_taken(node, entered_by, routed)
             return found
         if entered_by is not None:
-            found.fault = _forwarding_fault(node, entered_by, flow)
+            found.fault = _forwarding_fault(node, entered_by, routed)
             if found.fault is None and ttl <= 1:
                 found.fault = _ttl_fault(node, flow, found)
             if found.fault is not None:
                 return found
             ttl -= 1
         try:
-            route = node.route_to(flow.destination)
+            route = route_of(node, flow.destination, _selector(routed, entered_by))
         except KernelError as error:
-            found.fault = _no_route(lab, node, flow, error)
+            found.fault = _refused(lab, node, routed, entered_by, error)
             return found
         found.evidence.append(f"{node.name}: ip route get {flow.destination}: {route}")
         step = _step(lab, node, flow, route, found)
@@ -96,9 +131,76 @@ def walk(lab: Lab, start: Node, flow: Flow, translate: Callable[[Node, Flow], Fl
     return found
 
 
+def _selector(flow: Flow, entered_by: Interface | None) -> Selector:
+    known = flow.source is not None and (entered_by is not None or flow.bound)
+    iif = entered_by.index if entered_by is not None and flow.source is not None else 0
+    return Selector(flow.source if known else None, iif, 0, flow.protocol, flow.ports)
+
+
+def _refused(lab: Lab, node: Node, flow: Flow, entered_by: Interface | None, error: KernelError) -> Diagnosis:
+    """Why the kernel has no way for a packet: because of what it is, or of where it goes."""
+    name = entered_by.name if entered_by is not None else ""
+    why = why_refused(node, flow.destination, _selector(flow, entered_by), name, error)
+    if why is not None:
+        return Diagnosis(f"{node.name!r} {why.reason}", node.name, why.evidence)
+    try:
+        route = node.route_to(flow.destination)
+    except KernelError as plain:
+        return _no_route(lab, node, flow, plain)
+    place = f" as it comes in at {name!r}" if name else ""
+    what = f"{flow.source} -> {flow.destination}"
+    return Diagnosis(
+        f"{node.name!r} refuses {what}{place} ({error.detail or os.strerror(error.errno)}), though it has a route to "
+        f"{flow.destination}",
+        node.name,
+        [f"{node.name}: {error.operation}: {os.strerror(error.errno)}", f"{node.name}: {route}"],
+    )
+
+
+def _not_taken(node: Node, entered_by: Interface, flow: Flow) -> Diagnosis | None:
+    """Whether the node that has the address takes the packet for its own."""
+    if flow.source is None or has_address(node, flow.source):
+        return None
+    if (fault := rp_filter_fault(node, entered_by, flow)) is not None:
+        return fault
+    packet = _selector(flow, entered_by)
+    try:
+        route_of(node, flow.destination, packet)
+    except KernelError as error:
+        why = why_refused(node, flow.destination, packet, entered_by.name, error)
+        if why is not None:
+            return Diagnosis(f"{node.name!r} {why.reason}", node.name, why.evidence)
+    return None if flow.destination.is_loopback else not_local(node, entered_by, flow.destination)
+
+
+def not_local(node: Node, place: Interface, address: Address) -> Diagnosis | None:
+    """Whether a node's local table lacks an address that it has: then it neither takes packets for it nor answers "
+    "ARP."""
+    if has_route(node, _LOCAL_TABLE, address):
+        return None
+    return Diagnosis(
+        f"{node.name!r} has the address {address}, but does not take packets for it: its local table (ip route show "
+        "table "
+        "local) has no entry for it",
+        node.name,
+        [f"{node.name}: ip route show table local: nothing for {address}"],
+        cures=[
+            f"{node.name}.run(['ip', 'route', 'add', 'local', '{address}', 'dev', '{place.name}', 'table', 'local'])"
+        ],
+    )
+
+
 def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[Node, Interface] | None:
     """To the next node; None if that fails, with the fault noted."""
     out = node.interfaces.get(route.interface or "")
+    if route.kind == "broadcast":
+        own = next((each for each in node.addresses() if flow.destination == each.network.broadcast_address), None)
+        found.fault = Diagnosis(
+            f"{node.name!r} takes {flow.destination} for a broadcast address"
+            f"{f', because its own address is {own}' if own is not None else ''}: {route}",
+            node.name,
+        )
+        return None
     if out is None:
         found.fault = Diagnosis(f"{node.name!r} has a {route.kind} route for {flow.destination}: {route}", node.name)
         return None
@@ -114,6 +216,14 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
     owners = within.owners(hop)
     if len({owner.node.inode for owner in owners}) > 1:
         found.duplicates = owners
+    if not owners and out.kind in ("tun", "tap"):
+        found.fault = Diagnosis(
+            f"{node.name!r} sends packets for {flow.destination} into {out.name!r}, a {out.kind} device, and the "
+            "program that reads them there does not pass them on",
+            node.name,
+            [f"{node.name}: {route}"],
+        )
+        return None
     if not owners:
         found.fault = _unanswered(lab, node, out, hop, within, route.gateway is not None)
         return None
@@ -210,7 +320,19 @@ def _unanswered(lab: Lab, node: Node, out: Interface, hop: Address, within: Reac
             evidence,
         )
     places = ", ".join(f"{i}" for n, i in holder.interfaces.items() if n != "lo") or "no interface"
-    return Diagnosis(f"{asked}: {holder.name!r} has it, but is not on that link ({places})", node.name, evidence)
+    wide = "" if gateway else _too_wide(node, out, hop, holder)
+    return Diagnosis(f"{asked}: {holder.name!r} has it, but is not on that link ({places}){wide}", node.name, evidence)
+
+
+def _too_wide(node: Node, out: Interface, address: Address, holder: Node) -> str:
+    """Whether a node takes somebody for a neighbour because its own prefix is wider than theirs."""
+    mine = next((a for a in out.addresses if a.version == address.version and address in a.network), None)
+    theirs = next((a for a in holder.addresses() if a.ip == address), None)
+    if mine is None or theirs is None or mine.network.prefixlen >= theirs.network.prefixlen:
+        return ""
+    return (
+        f"; {node.name!r} takes it for a neighbour because its own prefix is too wide: {mine} (the other is {theirs})"
+    )
 
 
 def link_fault(lab: Lab, node: Node, out: Interface, address: Address) -> Diagnosis | None:
@@ -252,6 +374,14 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Diagnosis
                     node.name,
                     evidence,
                 )
+    if destination.version == 6 and (disabled := _without_ipv6(lab, node)) is not None:
+        name = f"net/ipv6/conf/{disabled.name}/disable_ipv6"
+        return Diagnosis(
+            f"IPv6 is disabled on {disabled} ({name.replace('/', '.')} is 1): {node.name!r} has no route to "
+            f"{destination}",
+            node.name,
+            evidence,
+        )
     if not any(a.version == destination.version for a in own):
         return Diagnosis(f"{node.name!r} has no IPv{destination.version} address", node.name, evidence)
     holders = [other for other in lab if other is not node and has_address(other, destination)]
@@ -275,23 +405,28 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Diagnosis
     return Diagnosis(f"{node.name!r} has no route to {destination}", node.name, evidence)
 
 
-def _sysctl(node: Node, name: str) -> int:
-    try:
-        return int(node.sysctl[name])
-    except (KeyError, ValueError, NetnsError):
-        return 0
+def _without_ipv6(lab: Lab, node: Node) -> Interface | None:
+    """An interface on which IPv6 is switched off, and on whose link others have it."""
+    for name, interface in node.interfaces.items():
+        if name != "lo" and sysctl(node, f"net/ipv6/conf/{name}/disable_ipv6"):
+            members = reach(lab, interface).members
+            if any(a.version == 6 and not a.is_link_local for member in members for a in member.addresses):
+                return interface
+    return None
 
 
 def _forwarding_fault(node: Node, entered_by: Interface, flow: Flow) -> Diagnosis | None:
     version = flow.destination.version
     whole = "net.ipv4.ip_forward" if version == 4 else "net.ipv6.conf.all.forwarding"
     deciding = f"net/ipv4/conf/{entered_by.name}/forwarding" if version == 4 else whole
-    if not _sysctl(node, deciding):
+    if not sysctl(node, deciding):
+        partly = bool(sysctl(node, whole))
+        shown, what = (deciding, f" that comes in at {entered_by.name!r}") if partly else (whole, "")
         return Diagnosis(
-            f"{node.name!r} does not forward IPv{version}: {whole} is {_sysctl(node, whole)}",
+            f"{node.name!r} does not forward IPv{version}{what}: {shown.replace('/', '.')} is {sysctl(node, shown)}",
             node.name,
             [
-                f"{node.name}: sysctl {name.replace('/', '.')} = {_sysctl(node, name)}"
+                f"{node.name}: sysctl {name.replace('/', '.')} = {sysctl(node, name)}"
                 for name in dict.fromkeys((whole, deciding))
             ],
         )
@@ -302,8 +437,8 @@ def rp_filter_fault(node: Node, entered_by: Interface, flow: Flow) -> Diagnosis 
     """Whether a node drops a packet because it would send to its source by another interface (RFC 3704)."""
     if flow.destination.version != 4 or flow.source is None:
         return None
-    of_interface = _sysctl(node, f"net/ipv4/conf/{entered_by.name}/rp_filter")
-    value = max(_sysctl(node, "net.ipv4.conf.all.rp_filter"), of_interface)
+    of_interface = sysctl(node, f"net/ipv4/conf/{entered_by.name}/rp_filter")
+    value = max(sysctl(node, "net.ipv4.conf.all.rp_filter"), of_interface)
     if not value:
         return None
     try:

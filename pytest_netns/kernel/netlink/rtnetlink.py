@@ -319,6 +319,60 @@ def route_get(address: Address) -> Request:
     return Request(RTM_GETROUTE, 0, body, f"ip route get {address}")
 
 
+class Selector(NamedTuple):
+    """What of a packet decides about its route, beside the destination (ip-rule(8)).
+
+    Attributes:
+        source: its source address; None if none is chosen yet.
+        iif: index of the interface at which it comes in; 0 for an own packet.
+        mark: its firewall mark.
+        protocol: number of its IP protocol; the kernel knows TCP, UDP and ICMP here; else 0.
+        ports: source and destination port; 0: unknown.
+    """
+
+    source: Address | None = None
+    iif: int = 0
+    mark: int = 0
+    protocol: int = 0
+    ports: tuple[int, int] = (0, 0)
+
+
+_RTA_SRC, _RTA_IIF, _RTA_MARK, _RTA_IP_PROTO, _RTA_SPORT, _RTA_DPORT = 2, 3, 16, 27, 28, 29
+_RTM_F_LOOKUP_TABLE = 0x1000
+
+
+def route_verdict(address: Address, packet: Selector) -> Request:
+    """``ip route get ADDRESS from ... iif ... mark ... ipproto ... sport ... dport ...``: what becomes of a packet."""
+    bits = address.max_prefixlen
+    source = bits if packet.source is not None else 0
+    body = _ROUTE.pack(family_of(address), bits, source, 0, 0, 0, 0, 0, _RTM_F_LOOKUP_TABLE)
+    body += attribute(_RTA_DST, address.packed)
+    words = f"ip route get {address}"
+    if packet.source is not None:
+        body += attribute(_RTA_SRC, packet.source.packed)
+        words += f" from {packet.source}"
+    for kind, value, word in ((_RTA_IIF, packet.iif, "iif"), (_RTA_MARK, packet.mark, "mark")):
+        if value:
+            body += attribute(kind, _U32.pack(value))
+            words += f" {word} {value}"
+    if packet.protocol:
+        body += attribute(_RTA_IP_PROTO, bytes([packet.protocol]))
+        words += f" ipproto {packet.protocol}"
+    for kind, value, word in ((_RTA_SPORT, packet.ports[0], "sport"), (_RTA_DPORT, packet.ports[1], "dport")):
+        if value:
+            body += attribute(kind, struct.pack("!H", value))
+            words += f" {word} {value}"
+    return Request(RTM_GETROUTE, 0, body, words)
+
+
+def rule_dump(family: int) -> Request:
+    """``ip rule show``."""
+    return Request(_RTM_GETRULE, 0, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0), "ip rule show")
+
+
+_RTM_GETRULE = 34
+
+
 def route_dump(family: int) -> Request:
     """``ip route show table all``."""
     return Request(

@@ -1,0 +1,49 @@
+"""A firewall mark that a rule sets sends a packet to another routing table."""
+
+from __future__ import annotations
+
+import json
+import os
+from ipaddress import ip_address
+
+from pytest_netns.errors import KernelError, NetnsError
+from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.observation import Observation, last_of
+from pytest_netns.explain.routing import best_route, deciding_rule, marks, route_of
+from pytest_netns.kernel.netlink.rtnetlink import Selector
+from pytest_netns.lab.nodes import Node
+
+
+def check(observation: Observation) -> Diagnosis | None:
+    """At the node where the packet ends: with one of the marks that its rules set, it has no route there."""
+    if observation.answered or observation.stuck is None:
+        return None
+    role, node, place = observation.stuck
+    if any(stage.name in ("forward", "input") for stage in observation.stages(node, role)):
+        return None  # it was routed
+    last = last_of(observation.of_role(role))
+    source, destination = ip_address(last.source), ip_address(last.destination)
+    for mark in marks(node, destination.version):
+        if not _sets_marks(node):
+            return None
+        packet = Selector(source, place.index, mark, observation.protocol, last.ports)
+        try:
+            route_of(node, destination, packet)
+        except KernelError as error:
+            rule = deciding_rule(node, destination, packet, place.name)
+            route = best_route(node, rule.table, destination) if rule is not None and rule.action == "lookup" else None
+            where = f" by which it falls to {route} of table {rule.table}" if rule is not None and route else ""
+            return Diagnosis(
+                f"{node.name!r} marks {source} -> {destination} with {mark:#x}, and has an ip rule ({rule}){where}",
+                node.name,
+                [f"{node.name}: {error.operation}: {os.strerror(error.errno)}"],
+            )
+    return None
+
+
+def _sets_marks(node: Node) -> bool:
+    try:
+        rules = json.dumps(node.nft_ruleset())
+    except NetnsError:
+        return False
+    return '"mangle": {"key": {"meta": {"key": "mark"}}' in rules or '"ct": {"key": "mark"}' in rules

@@ -1,0 +1,81 @@
+"""A socket of the target is there, and does not take the packet: bound to a device, connected to a peer, not read."""
+
+from __future__ import annotations
+
+from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.observation import Observation
+from pytest_netns.explain.sighting import Sighting
+from pytest_netns.explain.sockets import SocketState, is_stopped, sockets
+from pytest_netns.explain.target import arrival
+from pytest_netns.lab.nodes import Node
+
+
+def takes_others(observation: Observation) -> Diagnosis | None:
+    """It is bound to another device, or connected to another peer."""
+    target, arrived = observation.target, _arrived(observation)
+    if target is None or arrived is None:
+        return None
+    kind, port = observation.question.kind, arrived.ports[1]
+    found = _on_port(observation, target, port)
+    place = target.interfaces.get(arrived.frame.interface)
+    index = place.index if place is not None else 0
+    waiting = [each for each in found if each.waits]
+    if waiting and all(each.device not in (0, index) for each in waiting):
+        name = next((i.name for i in target.interfaces.values() if i.index == waiting[0].device), "?")
+        came = place.name if place is not None else "elsewhere"
+        return Diagnosis(
+            f"the server on {kind} port {port} of {target.name!r} is bound to the device {name!r} "
+            f"(SO_BINDTODEVICE), and the request comes in at {came!r}",
+            target.name,
+            [f"{target.name}: ss: {each}" for each in waiting],
+        )
+    peers = [each.peer for each in found if each.peer is not None]
+    if kind != "udp" or waiting or not peers or any(peer[0].packed == arrived.source for peer in peers):
+        return None
+    shown = ", ".join(f"{peer[0]} port {peer[1]}" for peer in peers)
+    return Diagnosis(
+        f"the socket on udp port {port} of {target.name!r} is connected to {shown}: it takes datagrams only from there",
+        target.name,
+        [f"{target.name}: ss: {each}" for each in found],
+    )
+
+
+def is_not_read(observation: Observation) -> Diagnosis | None:
+    """Its process is stopped, or leaves what comes in in the queue."""
+    target, arrived = observation.target, _arrived(observation)
+    if target is None or arrived is None or observation.of_role("reply"):
+        return None
+    kind, port = observation.question.kind, arrived.ports[1]
+    waiting = [each for each in _on_port(observation, target, port) if each.waits]
+    for each in waiting:
+        for pid, name in each.owners(target):
+            if is_stopped(pid):
+                return Diagnosis(
+                    f"the process {name!r} ({pid}) of {target.name!r} that has {kind} port {port} is stopped "
+                    "(SIGSTOP, a "
+                    "debugger)",
+                    target.name,
+                    [f"{target.name}: /proc/{pid}/status: State: T (stopped)"],
+                    cures=[f"os.kill({pid}, signal.SIGCONT)"],
+                )
+    unread = next((each for each in waiting if each.queued), None)
+    if unread is None or kind != "udp":
+        return None
+    return Diagnosis(
+        f"the datagram arrives at {target.name!r}, and the server on udp port {port} does not read: {unread.queued} "
+        "bytes wait in its receive queue",
+        target.name,
+        [f"{target.name}: ss: {each}" for each in waiting],
+    )
+
+
+def _arrived(observation: Observation) -> Sighting | None:
+    target = observation.target
+    if observation.answered or target is None or observation.question.kind == "ping":
+        return None
+    return arrival(observation.seen, target)
+
+
+def _on_port(observation: Observation, target: Node, port: int) -> list[SocketState]:
+    found = sockets(target, observation.question.kind, observation.question.address.version)
+    return [each for each in found if each.port == port]

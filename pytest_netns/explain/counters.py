@@ -1,0 +1,177 @@
+"""Counters: what each node's kernel has counted before and after a probe; at an innocent node none of these moves."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pytest_netns.errors import NetnsError
+from pytest_netns.kernel.netlink import tc
+from pytest_netns.kernel.syscalls import entered
+from pytest_netns.lab.nodes import Node
+
+_IPTABLES = {"ip_tables_names": "iptables-legacy-save", "ip6_tables_names": "ip6tables-legacy-save"}
+_POLICY = re.compile(r":(\S+) (DROP) \[(\d+):")
+_RULE = re.compile(r"\[(\d+):\d+\] (-A .*-j (?:DROP|REJECT).*)")
+#: Counters that grow when a packet is not taken. Others count what is normal.
+_OF_TROUBLE = re.compile(
+    r"Drop|Overflow|NoRoutes|NoPorts|AddrErrors|HdrErrors|Discards|FragFails|ReasmFails|NotFound|MD5Unexpected"
+    r"|PathFilter|Truncated|Csum|MinTTL|Rcvbuf|MemErrors|UnknownProtos|NoMatch|InErrors|OutNoRoutes|TooBig|Failures"
+)
+# What hosts do unasked, or a consequence of what is counted already.
+_NOISE = re.compile(
+    r"Icmp6?(Msg)?Out|Icmp6?(Msg)?In(?!Csum|Err)|TCPRcvCoalesce|Mcast|Bcast|PFMemalloc|TCPBacklog|DSACK"
+)
+
+#: What a counter that grew says, by its name in snmp(7)'s files.
+WORDS: Mapping[str, str] = {
+    "TcpExt.ListenOverflows": "the accept queue (backlog) of a listener is full",
+    "TcpExt.ListenDrops": "a listener drops connections",
+    "TcpExt.TCPMD5NotFound": "a TCP-MD5 signature is expected, and there was none (RFC 2385)",
+    "TcpExt.TCPMD5Unexpected": "a TCP-MD5 signature came that was not expected (RFC 2385)",
+    "TcpExt.TCPMD5Failure": "the TCP-MD5 signature is wrong: the keys differ (RFC 2385)",
+    "TcpExt.TCPAOKeyNotFound": "a TCP-AO signature is expected, and there was none (RFC 5925)",
+    "TcpExt.TCPAORequired": "a TCP-AO signature is expected, and there was none (RFC 5925)",
+    "TcpExt.TCPMinTTLDrop": "its time to live is below IP_MINTTL of the socket (RFC 5082)",
+    "TcpExt.IPReversePathFilter": "rp_filter drops it: the way back to its source is by another interface (RFC 3704)",
+    "Udp.RcvbufErrors": "the receive queue of the socket is full: its program does not read",
+    "Udp6.RcvbufErrors": "the receive queue of the socket is full: its program does not read",
+    "Udp.MemErrors": "UDP has used up its memory (net.ipv4.udp_mem)",
+    "Udp.NoPorts": "no socket takes the datagram",
+    "Udp6.NoPorts": "no socket takes the datagram",
+    "Udp.InCsumErrors": "the UDP checksum is wrong",
+    "Udp6.InCsumErrors": "the UDP checksum is wrong",
+    "Tcp.InCsumErrors": "the TCP checksum is wrong",
+    "Icmp.InCsumErrors": "the ICMP checksum is wrong",
+    "Icmp6.InCsumErrors": "the ICMPv6 checksum is wrong",
+    "Ip.InHdrErrors": "its time to live is used up, or its header is damaged",
+    "Ip6.InHdrErrors": "its hop limit is used up, or its header is damaged",
+    "Ip.InAddrErrors": "its destination is not an address of this node, which does not forward it",
+    "Ip6.InAddrErrors": "its destination is not an address of this node, which does not forward it",
+    "Ip.OutNoRoutes": "it has no route for what it sends",
+    "Ip6.OutNoRoutes": "it has no route for what it sends",
+    "Ip6.InNoRoutes": "it has no route for what comes in (a rule, a table)",
+    "IpExt.InNoRoutes": "it has no route for what comes in (a rule, a table)",
+    "Ip.FragFails": "it is larger than the mtu and may not be fragmented",
+    "Ip6.FragFails": "it is larger than the mtu",
+    "Ip6.InTooBigErrors": "it is larger than the mtu",
+    "IpExt.InCsumErrors": "the checksum of the IP header is wrong",
+}
+
+#: Counters by name.
+Counters = Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A counter that has grown."""
+
+    node: str
+    name: str
+    by: int
+
+    def __str__(self) -> str:
+        words = WORDS.get(self.name)
+        return f"{self.name} +{self.by}" + (f" ({words})" if words else "")
+
+
+def counters(node: Node) -> Counters:
+    """Those of a node that tell of trouble."""
+    found: dict[str, int] = {}
+    with entered(node):
+        for file in ("snmp", "netstat"):
+            found.update(_pairs(_read(file)))
+        found.update(_columns(_read("snmp6")))
+        found.update(_interfaces(_read("dev")))
+        legacy = [program for file, program in _IPTABLES.items() if _read(file).strip()]
+    found.update(_queues(node))
+    for program in legacy:
+        found.update(_rules(node, program))
+    return found
+
+
+def can_read_legacy() -> bool:
+    """Whether this user may know which tables iptables-legacy has: rootless, nobody may."""
+    path = f"/proc/thread-self/net/{next(iter(_IPTABLES))}"
+    return not os.path.exists(path) or os.access(path, os.R_OK)
+
+
+def grown(node: str, before: Counters, after: Counters) -> list[Growth]:
+    """What has grown between two readings."""
+    return [
+        Growth(node, name, value - before.get(name, 0)) for name, value in after.items() if value > before.get(name, 0)
+    ]
+
+
+def _read(name: str) -> str:
+    try:
+        with open(f"/proc/thread-self/net/{name}", encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _is_of_trouble(name: str) -> bool:
+    return name in WORDS or (_OF_TROUBLE.search(name) is not None and _NOISE.search(name) is None)
+
+
+def _pairs(text: str) -> Iterator[tuple[str, int]]:
+    """/proc/net/snmp: a line of names, a line of values."""
+    lines = text.splitlines()
+    for names, values in zip(lines[::2], lines[1::2], strict=False):
+        group, *keys = names.split()
+        for key, value in zip(keys, values.split()[1:], strict=False):
+            name = f"{group.rstrip(':')}.{key}"
+            if _is_of_trouble(name):
+                yield name, int(value)
+
+
+def _columns(text: str) -> Iterator[tuple[str, int]]:
+    """/proc/net/snmp6: a name and a value a line."""
+    for line in text.splitlines():
+        key, value = line.split()
+        group, name = re.match(r"(Ip6|Icmp6|Udp6|UdpLite6)(.*)", key).groups() if key[:1] in "IU" else ("", key)  # type: ignore[union-attr]
+        name = f"{group}.{name}"
+        if _is_of_trouble(name):
+            yield name, int(value)
+
+
+def _interfaces(text: str) -> Iterator[tuple[str, int]]:
+    for line in text.splitlines()[2:]:
+        name, _, rest = line.partition(":")
+        numbers = rest.split()
+        for word, column in (("receive errors", 2), ("receive drops", 3), ("send errors", 10), ("send drops", 11)):
+            if len(numbers) > column:
+                yield f"{name.strip()}: {word}", int(numbers[column])
+
+
+def _queues(node: Node) -> Iterator[tuple[str, int]]:
+    try:
+        names = {index: name for name, index in ((i.name, i.index) for i in node.interfaces.values())}
+        for body in node.rtnl.dump(tc.qdisc_dump(0, "")):
+            qdisc = tc.decode_qdisc(body)
+            if qdisc.dropped:
+                yield f"tc qdisc {qdisc.kind} on {names.get(qdisc.index, qdisc.index)}: drops", qdisc.dropped
+    except NetnsError:
+        return
+
+
+def _rules(node: Node, program: str) -> Iterator[tuple[str, int]]:
+    """What the rules and policies of iptables-legacy have dropped. Two alike count as one."""
+    try:
+        listed = node.run([program, "-c"], check=False, timeout=5).stdout
+    except NetnsError:
+        return
+    name, table = program.removesuffix("-legacy-save"), ""
+    totals: dict[str, int] = {}
+    for line in listed.splitlines():
+        if line.startswith("*"):
+            table = line[1:]
+        elif policy := _POLICY.match(line):
+            totals[f"{name} -t {table}: policy {policy[2]} of {policy[1]}"] = int(policy[3])
+        elif rule := _RULE.match(line):
+            key = f"{name} -t {table}: {rule[2]}"
+            totals[key] = totals.get(key, 0) + int(rule[1])
+    yield from totals.items()

@@ -1,0 +1,234 @@
+"""Routing: what a node's kernel makes of a packet, as it comes in or goes out, and which ip rule decides it."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from pytest_netns.addresses import Address, Network
+from pytest_netns.errors import KernelError, NetnsError
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6, Selector, route_verdict, rule_dump
+from pytest_netns.kernel.netlink.socket import attributes
+from pytest_netns.kernel.netlink.tables import Route, decode_link, decode_route
+from pytest_netns.lab.nodes import Node
+
+_MAIN_TABLES = {0, 253, 254, 255}
+_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp"}
+# FR_ACT_... of <linux/fib_rules.h>
+_TO_TABLE = 1
+_ACTIONS = {_TO_TABLE: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+_INVERT = 2
+# FRA_... of <linux/fib_rules.h>
+_DST, _SRC, _IIFNAME, _PRIORITY, _FWMARK, _TABLE, _FWMASK, _OIFNAME = 1, 2, 3, 6, 10, 15, 16, 17
+_IP_PROTO, _SPORT, _DPORT = 22, 23, 24
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A line of ``ip rule show``.
+
+    Attributes:
+        priority: the lower, the sooner.
+        action: ``lookup``, ``blackhole``, ``unreachable``, ``prohibit``, ...
+        table: where it looks the route up.
+        source: of packets from there; None: of all.
+        destination: of packets to there.
+        iif: that come in there.
+        oif: that a socket bound to that interface sends.
+        mark: that have this firewall mark, under a mask; None: any.
+        protocol: of this IP protocol; 0: of all.
+        sport: the range of source ports.
+        dport: the range of destination ports.
+        inverted: of those that all of this is not true of.
+    """
+
+    priority: int
+    action: str
+    table: int
+    source: Network | None
+    destination: Network | None
+    iif: str
+    oif: str
+    mark: tuple[int, int] | None
+    protocol: int
+    sport: tuple[int, int] | None
+    dport: tuple[int, int] | None
+    inverted: bool
+
+    def matches(self, destination: Address, packet: Selector, iif: str) -> bool:
+        """Whether it is about a packet; what is not known of that does not match."""
+        fits = (
+            (self.source is None or (packet.source is not None and packet.source in self.source))
+            and (self.destination is None or destination in self.destination)
+            and (not self.iif or self.iif == (iif or "lo"))
+            and not self.oif
+            and (self.mark is None or packet.mark & self.mark[1] == self.mark[0])
+            and self.protocol in (0, packet.protocol)
+            and (self.sport is None or self.sport[0] <= packet.ports[0] <= self.sport[1])
+            and (self.dport is None or self.dport[0] <= packet.ports[1] <= self.dport[1])
+        )
+        return fits != self.inverted
+
+    def __str__(self) -> str:
+        words = ["not"] if self.inverted else []
+        words += ["from", str(self.source) if self.source is not None else "all"]
+        words += ["to", str(self.destination)] if self.destination is not None else []
+        words += ["fwmark", _mark(self.mark)] if self.mark is not None else []
+        words += ["iif", self.iif] if self.iif else []
+        words += ["oif", self.oif] if self.oif else []
+        words += ["ipproto", _PROTOCOLS.get(self.protocol, str(self.protocol))] if self.protocol else []
+        words += ["sport", _range(self.sport)] if self.sport else []
+        words += ["dport", _range(self.dport)] if self.dport else []
+        words += [self.action, str(self.table)] if self.action == "lookup" else [self.action]
+        return f"{self.priority}: {' '.join(words)}"
+
+
+def _mark(mark: tuple[int, int]) -> str:
+    return f"{mark[0]:#x}" if mark[1] == 0xFFFFFFFF else f"{mark[0]:#x}/{mark[1]:#x}"
+
+
+def _range(ports: tuple[int, int]) -> str:
+    return str(ports[0]) if ports[0] == ports[1] else f"{ports[0]}-{ports[1]}"
+
+
+def rules(node: Node, version: int) -> list[Rule]:
+    """The ip rules of a node, in their order."""
+    family = AF_INET if version == 4 else AF_INET6
+    found = [_decode(body) for body in node.rtnl.dump(rule_dump(family))]
+    return sorted(found, key=lambda rule: rule.priority)
+
+
+def _decode(body: bytes) -> Rule:
+    _, to_length, from_length, _, table, _, _, action, flags = struct.unpack_from("=BBBBBBBBI", body)
+    found = attributes(body, 12)
+
+    def number(kind: int, default: int = 0) -> int:
+        return int(struct.unpack("=I", found[kind])[0]) if kind in found else default
+
+    def network(kind: int, length: int) -> Network | None:
+        return ip_network((found[kind], length)) if kind in found else None
+
+    def ports(kind: int) -> tuple[int, int] | None:
+        low, high = struct.unpack("=HH", found[kind]) if kind in found else (0, 0)
+        return (low, high) if kind in found else None
+
+    mark = number(_FWMARK)
+    return Rule(
+        priority=number(_PRIORITY),
+        action=_ACTIONS.get(action, str(action)),
+        table=number(_TABLE, table),
+        source=network(_SRC, from_length),
+        destination=network(_DST, to_length),
+        iif=found.get(_IIFNAME, b"").rstrip(b"\0").decode(),
+        oif=found.get(_OIFNAME, b"").rstrip(b"\0").decode(),
+        mark=(mark, number(_FWMASK, 0xFFFFFFFF)) if _FWMARK in found else None,
+        protocol=found.get(_IP_PROTO, b"\0")[0],
+        sport=ports(_SPORT),
+        dport=ports(_DPORT),
+        inverted=bool(flags & _INVERT),
+    )
+
+
+def route_of(node: Node, destination: Address, packet: Selector) -> Route:
+    """What the kernel would do with a packet now.
+
+    Args:
+        node: whose kernel.
+        destination: of the packet, as it is when the route is looked up.
+        packet: what else decides.
+
+    Raises:
+        KernelError: it would refuse it, with its errno.
+    """
+    body = node.rtnl.get(route_verdict(destination, packet))
+    names = {link.index: link.name for link in map(decode_link, node.rtnl.dump(rtnetlink.link_dump()))}
+    return decode_route(body, names)[0]
+
+
+def deciding_rule(node: Node, destination: Address, packet: Selector, iif: str) -> Rule | None:
+    """The ip rule beside the usual three that decides about a packet; None if it is one of those."""
+    for rule in rules(node, destination.version):
+        if not rule.matches(destination, packet, iif) or rule.action in ("goto", "nop"):
+            continue
+        if rule.action != "lookup":
+            return rule
+        if rule.table in _MAIN_TABLES:
+            if has_route(node, rule.table, destination):
+                return None
+        elif has_route(node, rule.table, destination):
+            return rule
+    return None
+
+
+def has_route(node: Node, table: int, destination: Address) -> bool:
+    """Whether a routing table has anything for a destination."""
+    return any(
+        route.destination.version == destination.version and destination in route.destination and route.kind != "throw"
+        for route in node.routes(table=table or 254)
+    )
+
+
+def best_route(node: Node, table: int, destination: Address) -> Route | None:
+    """The most specific route of a table."""
+    fitting = [
+        r
+        for r in node.routes(table=table)
+        if r.destination.version == destination.version and destination in r.destination
+    ]
+    return max(fitting, key=lambda r: (r.destination.prefixlen, -r.metric), default=None)
+
+
+def marks(node: Node, version: int) -> list[int]:
+    """The firewall marks that its ip rules ask for."""
+    return [rule.mark[0] for rule in rules(node, version) if rule.mark is not None and not rule.inverted]
+
+
+def sysctl(node: Node, name: str) -> int:
+    """A sysctl as a number, 0 if there is none."""
+    try:
+        return int(node.sysctl[name])
+    except (KeyError, ValueError, NetnsError):
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the kernel refuses a packet.
+
+    Attributes:
+        reason: in words, to follow the node's name.
+        evidence: lines that show it.
+    """
+
+    reason: str
+    evidence: list[str]
+
+
+def why_refused(node: Node, destination: Address, packet: Selector, iif: str, error: KernelError) -> Refusal | None:
+    """What the kernel refuses a packet for, if the mere destination is not it."""
+    evidence = [f"{node.name}: {error.operation}: {error.detail or os.strerror(error.errno)}"]
+    rule = deciding_rule(node, destination, packet, iif)
+    if rule is not None:
+        evidence.append(f"{node.name}: ip rule: {rule}")
+        if rule.action != "lookup":
+            return Refusal(f"has an ip rule ({rule}) that makes it drop {_what(destination, packet)}", evidence)
+        route = best_route(node, rule.table, destination)
+        falls = f"{_what(destination, packet)} falls to {route or 'nothing'} of table {rule.table}"
+        return Refusal(f"has an ip rule ({rule}) by which {falls}", evidence)
+    if (iif and destination.is_loopback) or (packet.source is not None and packet.source.is_loopback and iif):
+        name = f"net.ipv4.conf.{iif}.route_localnet"
+        shown = f"{node.name}: sysctl {name} = {sysctl(node, f'net/ipv4/conf/{iif}/route_localnet')}"
+        reason = f"a loopback address comes in at {iif!r}, and route_localnet is 0"
+        return Refusal(f"drops {_what(destination, packet)} as a martian: {reason}", [*evidence, shown])
+    if iif and packet.source is not None and any(each.ip == packet.source for each in node.addresses()):
+        return Refusal(
+            f"drops {_what(destination, packet)} as a martian: the source {packet.source} is its own address", evidence
+        )
+    return None
+
+
+def _what(destination: Address, packet: Selector) -> str:
+    return f"{packet.source or 'its own packets'} -> {destination}"
