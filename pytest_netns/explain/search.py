@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from pytest_netns.explain.rules import RuleTrace
 from pytest_netns.explain.segment import reach
 from pytest_netns.explain.tunnel_ends import tunnel_fault
 from pytest_netns.explain.walk import Flow, not_local, rp_filter_fault
-from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.arp import arp
@@ -30,7 +28,6 @@ from pytest_netns.stack.interface import Interface
 
 #: Seconds to wait for the answer. Between its own questions a kernel waits for one.
 _PATIENCE = 0.1
-_TENTATIVE, _DAD_FAILED = 0x40, 0x08
 _MACVLAN_MODE, _MACVLAN_PRIVATE, _MACVLAN_VEPA = 1, 1, 2
 
 
@@ -152,7 +149,7 @@ def _not_answered(seen: Search) -> Diagnosis | None:
             [f"{node.name}: ip link show {owner.name}: NOARP"],
             cures=[f"{node.name}.run(['ip', 'link', 'set', '{owner.name}', 'arp', 'on'])"],
         )
-    if (fault := _tentative(node, owner, hop)) is not None:
+    if (fault := not_local(node, owner, hop)) is not None:
         return fault
     asker = next((a.ip for a in seen.out.addresses if a.version == hop.version and not a.is_link_local), None)
     if hop.version == 4 and asker is not None:
@@ -162,23 +159,7 @@ def _not_answered(seen: Search) -> Diagnosis | None:
             return fault
         if (fault := rp_filter_fault(node, owner, Flow(asker, hop))) is not None:
             return fault
-    if (fault := not_local(node, owner, hop)) is not None:
-        return fault
     return filtered(owner, "ingress") or filtered(owner, "egress")
-
-
-def _tentative(node: Node, owner: Interface, hop: Address) -> Diagnosis | None:
-    for body in node.rtnl.dump(rtnetlink.address_dump()):
-        _, _, flags, _, _ = struct.unpack_from("=BBBBI", body)
-        if hop.packed in body and flags & (_TENTATIVE | _DAD_FAILED):
-            word = "dadfailed" if flags & _DAD_FAILED else "tentative"
-            why = "somebody else has it (duplicate address detection)" if word == "dadfailed" else "not in use yet"
-            return Diagnosis(
-                f"{node.name!r} does not answer for {hop}: the address is {word} on {owner.name!r}: {why}",
-                node.name,
-                [f"{node.name}: ip address show {owner.name}: {hop} {word}"],
-            )
-    return None
 
 
 def _arp_ignore(node: Node, owner: Interface, hop: Address) -> Diagnosis | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +14,7 @@ from pytest_netns.errors import KernelError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.routing import has_route, route_of, sysctl, why_refused
 from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach
+from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import Selector
 from pytest_netns.kernel.netlink.tables import Route
 from pytest_netns.lab.host import Host
@@ -23,6 +25,7 @@ from pytest_netns.stack.interface import Interface
 _MOST_STEPS = 64
 _VLAN_TAG = 4
 _LOCAL_TABLE = 255
+_TENTATIVE, _DAD_FAILED = 0x40, 0x08
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +179,8 @@ def _not_taken(node: Node, entered_by: Interface, flow: Flow) -> Diagnosis | Non
 def not_local(node: Node, place: Interface, address: Address) -> Diagnosis | None:
     """Whether a node's local table lacks an address that it has: then it neither takes packets for it nor answers "
     "ARP."""
-    if has_route(node, _LOCAL_TABLE, address):
-        return None
+    if (fault := _tentative(node, place, address)) is not None or has_route(node, _LOCAL_TABLE, address):
+        return fault
     return Diagnosis(
         f"{node.name!r} has the address {address}, but does not take packets for it: its local table (ip route show "
         "table "
@@ -188,6 +191,20 @@ def not_local(node: Node, place: Interface, address: Address) -> Diagnosis | Non
             f"{node.name}.run(['ip', 'route', 'add', 'local', '{address}', 'dev', '{place.name}', 'table', 'local'])"
         ],
     )
+
+
+def _tentative(node: Node, place: Interface, address: Address) -> Diagnosis | None:
+    for body in node.rtnl.dump(rtnetlink.address_dump()):
+        _, _, flags, _, _ = struct.unpack_from("=BBBBI", body)
+        if address.packed in body and flags & (_TENTATIVE | _DAD_FAILED):
+            word = "dadfailed" if flags & _DAD_FAILED else "tentative"
+            why = "somebody else has it (duplicate address detection)" if word == "dadfailed" else "not in use yet"
+            return Diagnosis(
+                f"{node.name!r} does not answer for {address}: the address is {word} on {place.name!r}: {why}",
+                node.name,
+                [f"{node.name}: ip address show {place.name}: {address} {word}"],
+            )
+    return None
 
 
 def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[Node, Interface] | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pytest_netns.explain.checks import (
     counters,
     duplicate_address,
+    duplicate_mac,
     fault_in_force,
     fwmark,
     icmp_error,
@@ -55,6 +56,7 @@ CHECKS: Sequence[tuple[Check, str]] = (
     (socket_state.is_not_read, "a server that has no way back may have given up: that comes before"),
     (tc_filter.check, "filters say nothing of what they take: all that speaks for itself comes before"),
     (multipath.check, "it works now, and would not by another next hop"),
+    (duplicate_mac.check, "where the frame was seen to go astray is told above; it may come through now by chance"),
     (works_now.check, "nothing is wrong now; whatever follows is a guess about silence"),
     (impairment.loses_some, "chance explains silence only if nothing else does"),
     (target.is_silent, "it arrives and the way back is in order"),

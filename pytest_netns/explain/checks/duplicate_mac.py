@@ -1,0 +1,24 @@
+"""Two interfaces on one link have the same MAC address: a bridge sends its frames to whoever spoke last."""
+
+from __future__ import annotations
+
+from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.observation import Observation
+from pytest_netns.explain.segment import reach
+
+
+def check(observation: Observation) -> Diagnosis | None:
+    """Whether a next hop on the way there shares its MAC address with somebody else on that link."""
+    for _, out, hop in observation.there.hops:
+        within = reach(observation.lab, out)
+        for owner in within.owners(hop):
+            others = [each for each in within.members if each.mac == owner.mac and each.node.inode != owner.node.inode]
+            if others:
+                return Diagnosis(
+                    f"{others[0]} has the same MAC address as {owner} ({owner.mac}): what is sent to it goes to "
+                    "whoever "
+                    "spoke last",
+                    others[0].node.name,
+                    [f"{each}: {each.mac}" for each in (owner, *others)],
+                )
+    return None
