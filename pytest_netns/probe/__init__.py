@@ -3,3 +3,7 @@
 scapy's own sockets, routes, interfaces and ARP cache are global to the process and know one namespace only, the one
 in which scapy was imported. None of them is used here.
 """
+
+from pytest_netns.kernel.scapy_import import prepare_scapy
+
+prepare_scapy()

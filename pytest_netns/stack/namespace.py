@@ -23,10 +23,11 @@ from pytest_netns.kernel.netns import attach as foreign
 from pytest_netns.kernel.netns import publish as published
 from pytest_netns.kernel.netns import registry as directory
 from pytest_netns.kernel.netns.create import birth
+from pytest_netns.kernel.real_threads import check_threads
 from pytest_netns.kernel.syscalls import enter, entered, let_go
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack import current as inside
-from pytest_netns.stack import streams
+from pytest_netns.stack import scapy_state, streams
 from pytest_netns.stack.commands import Commands
 from pytest_netns.stack.views import Views
 
@@ -81,6 +82,7 @@ class Namespace(Views, Commands):
         lab_name: str = "",
         ahead: bool = False,
     ) -> None:
+        check_threads()
         if name is None:
             Namespace._counter += 1
             name = f"netns-{Namespace._counter}"
@@ -238,7 +240,7 @@ class Namespace(Views, Commands):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        inside.leave(self)
+        inside.leave(self, error)
 
     # ------------------------------------------------------------ code inside
 
@@ -274,6 +276,7 @@ class Namespace(Views, Commands):
         """Move the calling thread inside for good, with all that the namespace has of its own. Not the main thread."""
         self.before_entry()
         enter(self)
+        scapy_state.entered(os.stat("/proc/self/ns/net").st_ino, self._inode)
 
     def publish(self, name: str) -> str:
         """Make it visible to ``ip netns`` under a name, until it is closed; returns the path.

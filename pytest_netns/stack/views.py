@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, cast
 
@@ -23,6 +24,7 @@ from pytest_netns.kernel.netlink.tables import (
 from pytest_netns.kernel.nftables import Nftables
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.stack.interface import Interface, Interfaces
+from pytest_netns.stack.threaded_iproute import ThreadedIPRoute
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
@@ -43,6 +45,7 @@ class Views:
 
     def __init__(self) -> None:
         self._iproute: IPRoute | None = None
+        self._iproute_worker: ThreadedIPRoute | None = None
         self._nftables: Nftables | None = None
 
     @property
@@ -52,6 +55,9 @@ class Views:
 
     def close_views(self) -> None:
         """Let go of what the views have opened."""
+        worker, self._iproute_worker = self._iproute_worker, None
+        if worker is not None:
+            worker.close()
         iproute, self._iproute = self._iproute, None
         if iproute is not None:
             iproute.close()
@@ -63,25 +69,32 @@ class Views:
     def iproute(self) -> IPRoute:
         """A pyroute2 ``IPRoute`` that talks to this namespace from whatever thread uses it. Closed with it.
 
-        Inside a running event loop use a pyroute2 ``AsyncIPRoute(use_socket=...)`` instead.
+        Inside a running event loop its calls are made by a thread, and the loop waits: pyroute2 has a loop of its own.
         """
+        if "asyncio" in sys.modules and sys.modules["asyncio"]._get_running_loop() is not None:
+            if self._iproute_worker is None:
+                self._iproute_worker = ThreadedIPRoute(self._make_iproute)
+            return cast("IPRoute", self._iproute_worker)
         if self._iproute is None:
-            from pyroute2 import IPRoute
-
-            fd = self.fd
-            with entered(fd):
-                iproute = IPRoute()
-            # pyroute2 makes a socket for each thread that uses the object, at its first use there and in whatever
-            # namespace that thread happens to be.
-            original = iproute.asyncore.setup_socket
-
-            def setup_socket() -> object:
-                with entered(fd):
-                    return original()
-
-            iproute.asyncore.setup_socket = setup_socket
-            self._iproute = iproute
+            self._iproute = self._make_iproute()
         return self._iproute
+
+    def _make_iproute(self) -> IPRoute:
+        from pyroute2 import IPRoute
+
+        fd = self.fd
+        with entered(fd):
+            iproute = IPRoute()
+        # pyroute2 makes a socket for each thread that uses the object, at its first use there and in whatever
+        # namespace that thread happens to be.
+        original = iproute.asyncore.setup_socket
+
+        def setup_socket() -> object:
+            with entered(fd):
+                return original()
+
+        iproute.asyncore.setup_socket = setup_socket
+        return iproute
 
     def nft(self, ruleset: str) -> str:
         """Load an nftables ruleset, or run any nft(8) commands, as one transaction; returns what they print.

@@ -316,3 +316,30 @@ def test_it(veth_pair):
         assert result.ret == pytest.ExitCode.INTERRUPTED
         left: object = await_none(running.processes, seconds=5)
         assert not left
+
+
+def test_under_gevent_an_error_names_the_cure(project: Project, user: User) -> None:
+    project.write("conftest.py", "from gevent import monkey\nmonkey.patch_all()\n")
+    project.write("test_inside.py", "def test_it(lab):\n    lab.host('red')\n")
+    result = project.run("-W", "ignore", user=user)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*gevent.monkey.patch_all(thread=False)*"])
+
+
+def test_gevent_without_its_threads_is_a_friend(project: Project, user: User) -> None:
+    project.write("conftest.py", "from gevent import monkey\nmonkey.patch_all(thread=False)\n")
+    project.write(
+        "test_inside.py",
+        """
+import os
+
+def here():
+    return os.readlink("/proc/thread-self/ns/net")
+
+def test_it(lab):
+    red, before = lab.host("red"), here()
+    assert str(red.inode) in red.call(here)
+    assert here() == before
+""",
+    )
+    project.run("-W", "ignore", user=user).assert_outcomes(passed=1)

@@ -1,0 +1,170 @@
+"""Event loops, and scapy, which knows one namespace: ours works beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from pytest_netns import Host, Lab, Namespace, NetnsError
+
+
+def here() -> str:
+    return os.readlink("/proc/thread-self/ns/net")
+
+
+# -------------------------------------------------------------------- asyncio
+
+
+def test_iproute_in_a_coroutine(netns: Namespace) -> None:
+    async def names() -> list[str]:
+        return [link.get("ifname") for link in netns.iproute.get_links()]
+
+    assert asyncio.run(names()) == ["lo"]
+    assert [link.get("ifname") for link in netns.iproute.get_links()] == ["lo"]
+
+
+def test_an_error_of_iproute_in_a_coroutine_is_that_of_pyroute2(netns: Namespace) -> None:
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    async def delete() -> None:
+        netns.iproute.link("del", index=4711)
+
+    with pytest.raises(NetlinkError):
+        asyncio.run(delete())
+
+
+def test_a_block_across_an_await_is_refused_and_other_tasks_stay_where_they_were(netns: Namespace) -> None:
+    home, seen = here(), []
+
+    async def elsewhere() -> None:
+        for _ in range(3):
+            await asyncio.sleep(0)
+        seen.append(here())
+
+    async def main() -> None:
+        other = asyncio.create_task(elsewhere())
+        await asyncio.sleep(0)
+        with netns:
+            await other
+
+    with pytest.raises(NetnsError, match="an await stood in the block"):
+        asyncio.run(main())
+    assert seen == [home]
+    assert here() == home
+
+
+def test_what_a_block_across_an_await_raises_is_not_hidden(netns: Namespace) -> None:
+    async def main() -> None:
+        with netns:
+            await asyncio.sleep(0)
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine") as caught:
+        asyncio.run(main())
+    assert "an await stood in the block" in caught.value.__notes__[0]
+
+
+def test_a_block_without_an_await_is_fine_in_a_coroutine(netns: Namespace) -> None:
+    async def main() -> str:
+        with netns:
+            inside = here()
+        await asyncio.sleep(0)
+        return inside
+
+    assert asyncio.run(main()) == f"net:[{netns.inode}]"
+
+
+# ---------------------------------------------------------------------- scapy
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+def test_scapys_own_functions_in_a_namespace(lab: Lab, turn: int) -> None:
+    from scapy.config import conf
+    from scapy.layers.inet import ICMP, IP
+    from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+    from scapy.layers.l2 import ARP, Ether, getmacbyip
+    from scapy.sendrecv import sr1, srp1
+
+    red, blue = lab.host(f"red{turn}"), lab.host(f"blue{turn}")  # the same addresses at each turn, other MACs
+    lab.connect(red, blue, "10.9.0.0/24")
+    before, names = conf.iface, list(conf.ifaces)
+    with red:
+        assert sr1(IP(dst="10.9.0.2") / ICMP(), timeout=5, verbose=0).dst == "10.9.0.1"
+        assert sr1(IPv6(dst=str(blue.ip6)) / ICMPv6EchoRequest(), timeout=5, verbose=0) is not None
+        assert srp1(Ether(dst="ff:ff:ff:ff:ff:ff") / ARP(pdst="10.9.0.2"), timeout=5, verbose=0).hwsrc == blue.mac
+        assert getmacbyip("10.9.0.2") == blue.mac
+        assert list(conf.ifaces) == ["lo", "eth0"]
+        assert conf.iface.name == "eth0"
+    assert blue.call(sr1, IP(dst="10.9.0.1") / ICMP(), timeout=5, verbose=0).src == "10.9.0.1"
+    assert conf.iface is before
+    assert list(conf.ifaces) == names
+
+
+def test_scapy_sniffs_in_a_namespace(veth_pair: tuple[Host, Host]) -> None:
+    from scapy.layers.inet import ICMP
+    from scapy.sendrecv import AsyncSniffer
+
+    left, right = veth_pair
+    started = threading.Event()
+    with right:
+        sniffer = AsyncSniffer(count=1, lfilter=lambda packet: packet.haslayer(ICMP), started_callback=started.set)
+        sniffer.start()
+        assert started.wait(10)
+    assert left.ping(right)
+    sniffer.join(10)
+    assert len(sniffer.results) == 1
+
+
+def test_what_a_test_has_set_in_scapy_comes_back(netns: Namespace) -> None:
+    import scapy.route  # noqa: F401 - sets conf.route
+    from scapy.config import conf
+
+    route = conf.route.make_route(net="203.0.113.0/24", gw="192.0.2.1", dev="lo")
+    conf.route.routes.append(route)
+    try:
+        with netns:
+            assert route not in conf.route.routes
+        assert route in conf.route.routes
+    finally:
+        conf.route.routes.remove(route)
+
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from pytest_netns import enter_sandbox, Lab
+os.environ["XDG_CACHE_HOME"] = sys.argv[1]
+enter_sandbox()
+with Lab() as lab:
+    a, b = lab.host("a"), lab.host("b")
+    lab.connect(a, b)
+    assert a.ping(b)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a folder that is somebody else's")
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_a_cache_of_scapys_that_root_has_made(tmp_path: Path, mode: int) -> None:
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == 0 and folder != Path("/") and "pytest" in str(folder):
+            folder.chmod(0o755)
+    cache = tmp_path / "scapy"
+    cache.mkdir(mode=mode)
+    (cache / "services.pickle").write_bytes(b"stale")
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+    )
+    assert (done.returncode, done.stderr) == (0, "")
