@@ -11,6 +11,7 @@ from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
 from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.lab.breakable import Breakable
+from pytest_netns.lab.connections import Connections
 from pytest_netns.lab.devices import Devices
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology import routing
@@ -25,6 +26,17 @@ class Host(Devices, Breakable):
     """An end system with interfaces ``eth0``, ``eth1``, ... It does not forward. Made by ``Lab.host``."""
 
     born_with: ClassVar[Mapping[str, str]] = UNLIMITED_ICMP
+
+    @property
+    def connections(self) -> Connections:
+        """Its connection tracking table (``conntrack -L``): what its NAT and its stateful rules go by.
+
+        Example:
+            >>> print(router.connections)
+            >>> [each.reply.source for each in router.connections.filter(protocol="tcp", port=80)]
+            >>> router.connections.flush(source=red)
+        """
+        return Connections(self)
 
     def default_route(self, via: Via) -> None:
         """``ip route replace default via ...``, for each family in which the next hop is on a common subnet.

@@ -7,13 +7,17 @@ and filled anew, counters and established connections stay.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Literal
 
-from pytest_netns.addresses import Address
+from pytest_netns.addresses import Address, AddressWithPrefix
 from pytest_netns.checks import check_port
-from pytest_netns.errors import TopologyError
+from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.kernel.netlink.conntrack import Connection
+from pytest_netns.lab.connections import Match
 from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
 
@@ -65,12 +69,26 @@ class Rule:
         """How much matched so far. Raises TopologyError once it is removed."""
         return self._nat.count(self)
 
-    def remove(self) -> None:
-        """Take it away; connections that are established go on. Raises TopologyError if it was removed before."""
+    def remove(self, *, flush: bool = False) -> None:
+        """Take it away. Connections that are there go on as they are, unless they are flushed.
+
+        Args:
+            flush: forget the connections that it has translated (conntrack(8)); see ``Host.connections``.
+
+        Raises:
+            TopologyError: it was removed before.
+        """
+        is_mine = self.meant()
         self._nat.remove(self)
+        if flush:
+            self._nat.flush(is_mine)
 
     def lines(self) -> dict[str, list[str]]:
         """Its nft rules by chain."""
+        raise AssertionError("a rule says what it is")
+
+    def meant(self) -> Match:
+        """Tells which connections it has translated, or would if they began now."""
         raise AssertionError("a rule says what it is")
 
 
@@ -92,6 +110,12 @@ class MasqueradeRule(Rule):
     def lines(self) -> dict[str, list[str]]:
         """Its nft rules by chain."""
         return {"postrouting": [f'oifname "{self.out.name}" counter name {self.key} masquerade']}
+
+    def meant(self) -> Match:
+        """Tells which connections it has translated, or would if they began now: those that leave by its interface."""
+        own = {address.ip for address in self.out.addresses}
+        is_outside = self._nat.leads_out(self.out)
+        return lambda each: each.original.source not in own and is_outside(each.reply.source)
 
 
 class ForwardRule(Rule):
@@ -122,12 +146,19 @@ class ForwardRule(Rule):
             f"<forward {self.protocol} port {self.port}{where} to {', '.join(map(str, self.to))} port {self.to_port}>"
         )
 
-    def change(self, *, to: Node | Address | str | None = None, to_port: int | None = None) -> None:
-        """Send new connections elsewhere; established ones go on as they are.
+    def change(
+        self, *, to: Node | Address | str | None = None, to_port: int | None = None, flush: bool = False
+    ) -> None:
+        """Send new connections elsewhere. Those that are there go on as they are, unless they are flushed.
+
+        For the kernel a connection of UDP is there as long as packets come more often than its timeout (30 s, or 120 s
+        once both sides have sent several), from the same port to the same.
 
         Args:
             to: a node behind the router, or an address there; None leaves it as it is.
             to_port: the port there, 1 to 65535; None leaves it as it is.
+            flush: forget the connections that are there (conntrack(8)), so that their next packet goes to the new
+                target; see ``Host.connections``.
 
         Raises:
             TopologyError: the new target is not behind the router, or the rule was removed.
@@ -135,6 +166,18 @@ class ForwardRule(Rule):
         """
         targets = self.to if to is None else self._nat.behind(to)
         self._nat.change(self, targets, self.to_port if to_port is None else check_port(to_port))
+        if flush:
+            self._nat.flush(self.meant())
+
+    def meant(self) -> Match:
+        """Tells which connections it has translated, or would if they began now: those to its port of the router."""
+        own = {address.ip for address in self._nat.addresses(self.on)}
+
+        def match(each: Connection) -> bool:
+            to = each.original
+            return (each.protocol, to.destination_port) == (self.protocol, self.port) and to.destination in own
+
+        return match
 
     def lines(self) -> dict[str, list[str]]:
         """Its nft rules by chain."""
@@ -227,10 +270,32 @@ class Nat:
         """The router's own subnets that a target is in."""
         return [str(a.network) for a in self._router.addresses() if target in a.network]
 
-    def masquerade(self, out: str | Interface | Node) -> MasqueradeRule:
+    def addresses(self, on: Interface | None) -> list[AddressWithPrefix]:
+        """Those of an interface, or all of the router."""
+        return self._router.addresses() if on is None else on.addresses
+
+    def leads_out(self, out: Interface) -> Callable[[Address], bool]:
+        """Tells whether the router sends by an interface what is for an address."""
+
+        @cache
+        def is_outside(address: Address) -> bool:
+            try:
+                return self._router.route_to(address).interface == out.name
+            except KernelError:  # there is no way to it now
+                return False
+
+        return is_outside
+
+    def flush(self, *matches: Match) -> None:
+        """Have the kernel forget connections that match all of these."""
+        self._router.connections.flush_where(matches)
+
+    def masquerade(self, out: str | Interface | Node, flush: bool) -> MasqueradeRule:
         """See ``Router.masquerade``."""
         rule = MasqueradeRule(self, f"masquerade{next(self._keys)}", self.interface_of(out, "out"))
         self._apply([*self._rules, rule])
+        if flush:
+            self.flush(rule.meant(), lambda each: not each.source_nat)
         return rule
 
     def forward_port(
@@ -240,6 +305,7 @@ class Nat:
         to_port: int | None,
         protocol: Transport,
         on: str | Interface | Node | None,
+        flush: bool,
     ) -> ForwardRule:
         """See ``Router.forward_port``."""
         if protocol not in ("tcp", "udp"):
@@ -269,6 +335,8 @@ class Nat:
                 f"router {self._router.name!r}: {on!r} has no address of the family of {', '.join(map(str, rule.to))}"
             )
         self._apply([*self._rules, rule])
+        if flush:
+            self.flush(rule.meant())
         return rule
 
     def change(self, rule: ForwardRule, to: list[Address], to_port: int) -> None:

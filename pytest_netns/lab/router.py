@@ -38,11 +38,17 @@ class Router(Host):
         if "nat" in self.__dict__:
             self.nat.restore()
 
-    def masquerade(self, out: str | Interface | Node) -> MasqueradeRule:
+    def masquerade(self, out: str | Interface | Node, *, flush: bool = False) -> MasqueradeRule:
         """Give what leaves by an interface the router's own address there (source NAT), for IPv4 and IPv6.
+
+        The kernel asks the rules of NAT about the first packet of a connection only: one that the router tracks
+        already goes on untranslated, unless it is flushed. A router tracks connections once it has a rule of NAT, or
+        one that says ``ct``.
 
         Args:
             out: one of its interfaces, by object or name, or a node (a bridge, say) that it is linked to.
+            flush: forget the untranslated connections that leave there (conntrack(8)), so that their next packet is
+                translated; see ``Host.connections``.
 
         Returns:
             The rule; its counters can be read, and it can be removed.
@@ -51,7 +57,7 @@ class Router(Host):
             TopologyError: it has no such interface.
             UnsupportedError: neither libnftables nor the nft program is installed.
         """
-        return self.nat.masquerade(out)
+        return self.nat.masquerade(out, flush)
 
     def forward_port(
         self,
@@ -61,11 +67,15 @@ class Router(Host):
         *,
         protocol: Transport = "tcp",
         on: str | Interface | Node | None = None,
+        flush: bool = False,
     ) -> ForwardRule:
         """Send connections to a port of the router on to a node behind it (destination NAT), for IPv4 and IPv6.
 
         It works from outside, from the node's own LAN (the router then stands in as source, so that replies come
         back through it) and from the router itself.
+
+        The kernel asks the rules of NAT about the first packet of a connection only: one that the router tracks
+        already goes on to where it went, unless it is flushed.
 
         Args:
             port: 1 to 65535, on the router.
@@ -74,6 +84,8 @@ class Router(Host):
             protocol: ``"tcp"`` or ``"udp"``.
             on: count only connections to the addresses of this interface (or of the one towards this node); None:
                 to any address of the router.
+            flush: forget the connections to this port that are there (conntrack(8)), so that their next packet is sent
+                on; see ``Host.connections``.
 
         Returns:
             The rule; its counters can be read, and it can be changed and removed.
@@ -83,4 +95,4 @@ class Router(Host):
             ValueError: a port out of range or an unknown protocol.
             UnsupportedError: neither libnftables nor the nft program is installed.
         """
-        return self.nat.forward_port(port, to, to_port, protocol, on)
+        return self.nat.forward_port(port, to, to_port, protocol, on, flush)
