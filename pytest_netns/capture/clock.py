@@ -17,6 +17,7 @@ from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import WaitTimeout
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
+from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, unshare
 
 SO_TIMESTAMPNS = 35
@@ -66,7 +67,7 @@ def _made() -> socket.socket | BaseException:
             link.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
         finally:
             link.close()
-        keeper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        keeper = Socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         try:
             keeper.settimeout(_DEADLINE)
             keeper.bind(("127.0.0.1", 0))

@@ -20,6 +20,7 @@ from pytest_netns.capture.frame import ETH_CANARY, Frame
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.interface_names import is_detour
+from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Tap:
         try:
             with entered(node):
                 # Protocol 0 is deaf until bind(); see pytest_netns.probe.sockets.
-                self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+                self._socket = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
                 index = _index_of(interface) if interface else 0
         except OSError as error:
             raise KernelError(error.errno or 0, "packet socket", node.name) from error
@@ -167,7 +168,7 @@ class Tap:
                 return f"{self._name}:{name}: the link is down"
             try:
                 with entered(self.node):
-                    sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+                    sender = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
                 try:
                     mac = bytes.fromhex(self.node.interface(name).mac.replace(":", "") or "00" * 6)
                     # to itself: no host takes it, and a bridge does not learn from it what it does not know

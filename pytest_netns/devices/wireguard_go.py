@@ -21,6 +21,7 @@ from pytest_netns.devices.wireguard import WireGuard
 from pytest_netns.errors import KernelError, NetnsError, UnsupportedError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.wireguard_genl import Peer, PeerChange, Shown
+from pytest_netns.kernel.sockets import Socket
 from pytest_netns.process.process import Process
 
 #: What it takes, and the Debian package of each.
@@ -64,7 +65,7 @@ class WireGuardGo(WireGuard):
         """One question to the program. Raises KernelError with the errno that it answers."""
         assert self.process is not None
         data = b""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
+        with Socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
             sock.settimeout(_DEADLINE)
             try:
                 sock.connect(f"/proc/{self.process.pid}/root/run/wireguard/{self.name}.sock")

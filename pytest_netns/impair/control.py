@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.errors import NetnsError, ProcessDied, WaitTimeout
 from pytest_netns.kernel.netns.throwaway import throwaway
+from pytest_netns.kernel.sockets import socket_pair
 from pytest_netns.kernel.syscalls import open_namespace
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class RelayControl:
         self._lock = threading.Lock()
         self._owner = os.getpid()
         self._serials = itertools.count(1)
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        self._socket, theirs = socket_pair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         home = _empty_namespace()
         try:
             self.process: Process = supervisor.start_helper(

@@ -24,6 +24,7 @@ from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink import tc as traffic
 from pytest_netns.kernel.netlink.rtnetlink import RTM_GETLINK, RTM_NEWLINK
 from pytest_netns.kernel.netlink.socket import Request, attribute, attributes
+from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
 
 if TYPE_CHECKING:
@@ -273,7 +274,7 @@ def _write(path: str) -> None:
 
 def _open_out(detour: Detour) -> int:
     """A socket that sends by the interface, with the mark. Called inside the namespace."""
-    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    sock = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, detour.mark)
         sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)

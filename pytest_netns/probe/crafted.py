@@ -15,6 +15,7 @@ from pytest_netns.capture.frame import dissect
 from pytest_netns.checks import check_range
 from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
 from pytest_netns.probe.sockets import ETH_P_ALL, Waiter, close_later
 from pytest_netns.stack.interface import Interface
@@ -40,7 +41,7 @@ def _source_for(node: Namespace, destination: str) -> str:
     """The address that the kernel would send from."""
     version = ip_address(destination).version
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    with entered(node), socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
+    with entered(node), Socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
         try:
             probe.connect((destination, 9))  # sends nothing
         except OSError as error:
@@ -126,7 +127,7 @@ def _put_on_the_wire(node: Namespace, packet: Packet, interface: str | Interface
         out = _interface(node, interface, packet)
         data = _framed(packet, out)
         with entered(node):
-            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+            sock = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         try:
             sock.sendto(data, (out.name, int.from_bytes(data[12:14], "big")))
         finally:
@@ -134,7 +135,7 @@ def _put_on_the_wire(node: Namespace, packet: Packet, interface: str | Interface
         return
     version = 4 if isinstance(packet, IP) else 6
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    with entered(node), socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as raw:
+    with entered(node), Socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as raw:
         if version == 6:
             raw.setsockopt(socket.IPPROTO_IPV6, _IPV6_HDRINCL, 1)
         raw.sendto(bytes(packet), (str(packet.dst), 0))
@@ -152,7 +153,7 @@ def sr(
     check_range("timeout", timeout, 0, 3600)
     questions = _expanded(node, packet)
     with entered(node):
-        listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        listener = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:
         listener.setblocking(False)
         bind_packet_socket(listener.fileno(), ETH_P_ALL, 0)

@@ -8,6 +8,7 @@ import socket
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
+from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.stack.namespace import Namespace
 
@@ -31,7 +32,7 @@ def raw_socket(node: Namespace, version: int, protocol: int) -> socket.socket:
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     try:
         with entered(node):
-            sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            sock = Socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     except OSError as error:
         raise KernelError(error.errno or 0, f"raw IPv{version} socket", node.name) from error
     sock.setblocking(False)
@@ -52,7 +53,7 @@ def packet_socket(node: Namespace, interface: str, ethertype: int) -> socket.soc
         with entered(node):
             # Protocol 0 is deaf until bind(), which then costs microseconds; given here, bind() would have to wait for
             # an RCU grace period, 8 ms.
-            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+            sock = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     except OSError as error:
         raise KernelError(error.errno or 0, "packet socket", node.name) from error
     try:

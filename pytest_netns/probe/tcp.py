@@ -16,6 +16,7 @@ from scapy.packet import Packet
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
 from pytest_netns.clock import monotonic
+from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.probe import icmp
 from pytest_netns.probe.icmp import ProbeError
@@ -112,8 +113,8 @@ class _Scan:
         with entered(self._node):
             # A bound TCP socket keeps its port from everybody else. It does not listen and is not connected, so the
             # kernel answers the SYN-ACK with a RST: the half-open connection at the server ends at once.
-            holder = self._stack.enter_context(socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
-            router = self._stack.enter_context(socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
+            holder = self._stack.enter_context(Socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
+            router = self._stack.enter_context(Socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
         try:
             # connect() of a datagram socket sends nothing; it tells which source address the kernel would use.
             router.connect((self._to[0], self._port, *self._to[2:]))

@@ -11,6 +11,7 @@ from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError
+from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.probe import icmp
 from pytest_netns.probe.icmp import ProbeError
@@ -89,7 +90,7 @@ class _Question:
         family = socket.AF_INET if self._version == 4 else socket.AF_INET6
         try:
             with entered(node):
-                self._socket = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
+                self._socket = stack.enter_context(Socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
         except OSError as error:
             raise KernelError(error.errno or 0, "UDP socket", node.name) from error
         self._socket.setblocking(False)

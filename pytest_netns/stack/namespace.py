@@ -24,6 +24,7 @@ from pytest_netns.kernel.netns import publish as published
 from pytest_netns.kernel.netns import registry as directory
 from pytest_netns.kernel.netns.create import birth
 from pytest_netns.kernel.real_threads import check_threads
+from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import enter, entered, let_go
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack import current as inside
@@ -341,7 +342,7 @@ class Namespace(Views, Commands):
         """
         self.before_entry()
         with entered(self):
-            sock = _socket.socket(family, type, proto)
+            sock = Socket(family, type, proto)
         # Held here: a test's own reference is gone before its fixtures are, and Python would complain of the socket.
         self._sockets = [open_ for open_ in self._sockets if open_.fileno() >= 0] + [sock]
         return sock

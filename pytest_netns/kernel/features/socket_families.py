@@ -8,6 +8,7 @@ import socket
 import struct
 
 from pytest_netns.kernel.netns.throwaway import throwaway
+from pytest_netns.kernel.sockets import Socket
 
 _IPPROTO_MPTCP, _IPPROTO_SCTP = 262, 132
 TUN = "/dev/net/tun"
@@ -31,13 +32,13 @@ def why_no_socket(name: str) -> str:
         try:
             match name:
                 case "packet":
-                    socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+                    Socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
                 case "mptcp":
-                    socket.socket(socket.AF_INET, socket.SOCK_STREAM, _IPPROTO_MPTCP).close()
+                    Socket(socket.AF_INET, socket.SOCK_STREAM, _IPPROTO_MPTCP).close()
                 case "sctp":
-                    socket.socket(socket.AF_INET, socket.SOCK_STREAM, _IPPROTO_SCTP).close()
+                    Socket(socket.AF_INET, socket.SOCK_STREAM, _IPPROTO_SCTP).close()
                 case _:
-                    socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+                    Socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
                     with open("/proc/sys/net/ipv6/conf/default/disable_ipv6", encoding="ascii") as file:
                         return "it is disabled in new namespaces" if file.read().strip() != "0" else ""
         except OSError as error:

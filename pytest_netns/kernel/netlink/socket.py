@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pytest_netns.errors import KernelError, NetnsError, WaitTimeout
+from pytest_netns.kernel.sockets import Socket
 
 NETLINK_ROUTE = 0
 NETLINK_NETFILTER = 12
@@ -94,7 +95,7 @@ class NetlinkSocket:
         self.node = node
         self._lock = threading.RLock()
         self._sequence = 0
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket = Socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         # Not settimeout(): that adds a poll() to every call.

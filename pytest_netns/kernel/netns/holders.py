@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Container
 
+from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import THREAD_NETNS
 
 _SIOCGSKNS = 0x894C  # a socket's network namespace; netdevice(7), <linux/sockios.h>
@@ -46,7 +47,7 @@ def holders(known: Container[int]) -> dict[int, tuple[int, str]]:
 
 def _is_local(fd: int) -> bool:
     """Whether it is a UNIX socket. Every event loop has a pair of them to wake itself by, whoever has made the loop."""
-    sock = socket.socket(fileno=fd)
+    sock = Socket(fileno=fd)
     try:
         return sock.family == socket.AF_UNIX
     finally:

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pytest_netns.errors import PrivilegeError, TopologyError
 from pytest_netns.kernel.netns.attach import NAMED
 from pytest_netns.kernel.procfs import stat
+from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import MS_BIND, MS_REC, entered, mount, open_namespace, unmount
 
 #: Where the owners' records are; beside NAMED, as ``ip netns list`` would take them for namespaces there.
@@ -61,7 +62,7 @@ class _Identity:
 
 def _identity(fd: int) -> _Identity:
     """Of namespace ``fd``. Raises OSError: the caller may not enter it."""
-    with entered(fd), socket.socket(socket.AF_UNIX) as sock:
+    with entered(fd), Socket(socket.AF_UNIX) as sock:
         try:
             (cookie,) = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))
         except OSError as error:
