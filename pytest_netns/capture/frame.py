@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_netns.kernel.scapy_import import prepare_scapy
+
 if TYPE_CHECKING:
     from scapy.packet import Packet
 
@@ -63,6 +65,7 @@ class Frame:
 
 def dissect(data: bytes, ethernet: bool = True) -> Packet:
     """A frame as a scapy packet. Bytes that make no sense end up in a Raw layer; nothing is raised."""
+    prepare_scapy()
     from scapy.layers.inet import IP
     from scapy.layers.inet6 import IPv6
     from scapy.layers.l2 import Ether

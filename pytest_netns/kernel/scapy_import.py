@@ -1,15 +1,20 @@
-"""What may keep us from importing scapy: a cache of its that is somebody else's."""
+"""What may keep us from importing scapy: a cache of its that is somebody else's, sockets that a test has replaced."""
 
 from __future__ import annotations
 
 import os
 import sys
 
+from pytest_netns.kernel.sockets import are_replaced, standard_sockets
+
 
 def prepare_scapy() -> None:
     """Called before we import scapy: see to it that this works."""
     if "scapy.data" not in sys.modules:
         _spare_foreign_cache()
+    if "scapy.layers.inet6" not in sys.modules and are_replaced():
+        with standard_sockets():  # it asks the kernel for interfaces and routes when it is imported
+            import scapy.layers.inet6  # noqa: F401
 
 
 def _spare_foreign_cache() -> None:

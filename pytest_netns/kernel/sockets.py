@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import _socket
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +20,14 @@ else:
     _Standard = next(
         each for each in _socket.socket.__subclasses__() if (each.__module__, each.__name__) == ("socket", "socket")
     )
+
+#: ``socket.getaddrinfo`` with numbers for families and kinds.
+getaddrinfo = _socket.getaddrinfo
+
+_lock = threading.Lock()
+#: How many threads want the standard library's sockets now, and what the name stood for before the first of them did.
+_users = 0
+_replaced: type[socket.socket] = _Standard
 
 
 class Socket(_Standard):
@@ -40,3 +51,29 @@ def socket_pair(family: int, kind: int) -> tuple[Socket, Socket]:
     """See ``socket.socketpair``."""
     left, right = _socket.socketpair(family, kind)
     return Socket(family, kind, 0, left.detach()), Socket(family, kind, 0, right.detach())
+
+
+def are_replaced() -> bool:
+    """Whether ``socket.socket`` stands for something else now."""
+    return socket.socket is not _Standard
+
+
+@contextmanager
+def standard_sockets() -> Iterator[None]:
+    """``socket.socket`` is the standard library's for the duration of this block: for libraries that we call.
+
+    It is so for all threads, and short.
+    """
+    global _users, _replaced
+    with _lock:
+        if _users == 0:
+            _replaced = socket.socket
+            socket.socket = _Standard  # type: ignore[misc]
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                socket.socket = _replaced  # type: ignore[misc]

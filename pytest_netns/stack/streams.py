@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_netns.kernel.sockets import getaddrinfo
+
 if TYPE_CHECKING:
     from pytest_netns.stack.namespace import Namespace
 
@@ -72,6 +74,6 @@ async def _resolve(node: Namespace, host: StreamHost, port: int) -> list[tuple[i
     # getaddrinfo() asks its servers through sockets of the thread that it runs in, so that one must be inside; and it
     # blocks, so it is not the loop's.
     found = await asyncio.get_running_loop().run_in_executor(
-        None, lambda: node.call(socket.getaddrinfo, name, port, type=socket.SOCK_STREAM)
+        None, lambda: node.call(getaddrinfo, name, port, type=socket.SOCK_STREAM)
     )
     return [(family, kind, proto, address) for family, kind, proto, _, address in found]  # type: ignore[misc]

@@ -22,6 +22,7 @@ from pytest_netns.kernel.netlink.tables import (
     is_of_host,
 )
 from pytest_netns.kernel.nftables import Nftables
+from pytest_netns.kernel.sockets import standard_sockets
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.stack.interface import Interface, Interfaces
 from pytest_netns.stack.threaded_iproute import ThreadedIPRoute
@@ -80,20 +81,26 @@ class Views:
         return self._iproute
 
     def _make_iproute(self) -> IPRoute:
-        from pyroute2 import IPRoute
-
         fd = self.fd
-        with entered(fd):
-            iproute = IPRoute()
-        # pyroute2 makes a socket for each thread that uses the object, at its first use there and in whatever
-        # namespace that thread happens to be.
-        original = iproute.asyncore.setup_socket
+        with standard_sockets():
+            from pyroute2 import IPRoute
+
+            with entered(fd):
+                iproute = IPRoute()
+        # pyroute2 makes a socket, and an event loop, for each thread that uses the object, at its first use there, in
+        # whatever namespace that thread happens to be, and of whatever ``socket.socket`` happens to be.
+        socket_of_thread, loop_of_thread = iproute.asyncore.setup_socket, iproute.asyncore.setup_event_loop
 
         def setup_socket() -> object:
-            with entered(fd):
-                return original()
+            with standard_sockets(), entered(fd):
+                return socket_of_thread()
+
+        def setup_event_loop() -> object:
+            with standard_sockets():
+                return loop_of_thread()
 
         iproute.asyncore.setup_socket = setup_socket
+        iproute.asyncore.setup_event_loop = setup_event_loop
         return iproute
 
     def nft(self, ruleset: str) -> str:

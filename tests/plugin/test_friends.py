@@ -343,3 +343,33 @@ def test_it(lab):
 """,
     )
     project.run("-W", "ignore", user=user).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("option", ["--disable-socket", "--allow-hosts=203.0.113.1"])
+def test_pytest_socket_does_not_forbid_networks_that_reach_nobody(project: Project, user: User, option: str) -> None:
+    pytest.importorskip("pytest_socket")
+    # the first test imports scapy, the second one pyroute2: neither was there before sockets were refused
+    project.write(
+        "test_inside.py",
+        """
+import sys
+from pytest_netns import Capture, why
+
+def test_one(veth_pair):
+    left, right = veth_pair
+    right.spawn(["sleep", "1050"])
+    with left.capture() as capture:
+        left.run([sys.executable, "-c", f"import socket; socket.socket(2, 2).sendto(b'x', ('{right.ip4}', 9))"])
+        assert any(packet.haslayer("UDP") for packet in capture.packets)
+    assert left.ping(right)
+    right.block(protocol="icmp")
+    assert why(left.ping(right, timeout=0.2)).node == "right"
+
+def test_two(lab):
+    red = lab.host("red")
+    assert [link.get("ifname") for link in red.iproute.get_links()] == ["lo"]
+    red.nft("add table inet t")
+""",
+    )
+    result = project.run("-p", "pytest_socket", option, "-p", "no:randomly", user=user)
+    result.assert_outcomes(passed=2)
