@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Protocol
 
-from pytest_netns.kernel.netlink.sock_diag import WAITING, Transport, listeners
+from pytest_netns.kernel import procfs
+from pytest_netns.kernel.netlink.sock_diag import WAITING, Transport, listeners, listening_sockets
 
 
 class Candidate(Protocol):
@@ -25,6 +26,13 @@ class Candidate(Protocol):
     def output(self) -> str:
         """All it has written so far."""
 
+    def has_socket(self, inodes: Set[int]) -> bool:
+        """Whether it, or a process that it has started, has one of these sockets open."""
+
+
+def _nothing(_: Candidate) -> str:
+    return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -33,10 +41,12 @@ class Condition:
     Attributes:
         description: completes "ready when ..." in messages.
         check: called with the process until it returns something true.
+        obstacle: called with the process when that was in vain; says what is in the way, or nothing.
     """
 
     description: str
     check: Callable[[Candidate], object]
+    obstacle: Callable[[Candidate], str] = _nothing
 
     def __repr__(self) -> str:
         return f"ready when {self.description}"
@@ -53,7 +63,9 @@ def listening_ports(netns: int, protocol: Transport) -> set[int]:
 
 
 def listening(port: int, protocol: Transport = "tcp") -> Condition:
-    """A socket in the namespace listens on ``port`` (1-65535), on any address of either family.
+    """The process, or one that it has started, listens on ``port`` (1-65535), on any address of either family.
+
+    A socket of somebody else on this port does not count.
 
     Raises:
         ValueError: the port is out of range, or the protocol is neither ``"tcp"`` nor ``"udp"``.
@@ -62,10 +74,23 @@ def listening(port: int, protocol: Transport = "tcp") -> Condition:
         raise ValueError(f"protocol is {protocol!r}; it can be 'tcp' or 'udp'")
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
         raise ValueError(f"port is {port!r}; it can be 1 to 65535")
+
+    def taken(process: Candidate) -> str:
+        inodes = listening_sockets(process.netns, protocol, port)
+        return f"{protocol} port {port} is taken by {_holder(inodes)}" if inodes else ""
+
     return Condition(
         f"something listens on {protocol} port {port}",
-        lambda process: port in listening_ports(process.netns, protocol),
+        lambda process: process.has_socket(listening_sockets(process.netns, protocol, port)),
+        taken,
     )
+
+
+def _holder(inodes: Set[int]) -> str:
+    for pid in procfs.numbers():
+        if inodes & (procfs.sockets_of(pid) or set()):
+            return "this test itself" if pid == os.getpid() else f"process {pid} ({procfs.command_of(pid)[:80]!r})"
+    return "somebody else"
 
 
 def output(pattern: str | re.Pattern[str]) -> Condition:

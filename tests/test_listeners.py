@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from pytest_netns import Namespace
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.netlink import sock_diag as module
-from pytest_netns.kernel.netlink.sock_diag import Transport, by_diag, by_table, listeners
+from pytest_netns.kernel.netlink.sock_diag import Transport, by_diag, by_table, listeners, listening_sockets
 
 INET, INET6 = socket.AF_INET, socket.AF_INET6
 
@@ -48,6 +49,20 @@ def test_both_ways_see_the_same(busy: Namespace, protocol: Transport) -> None:
         f"{protocol} [::]:8082",
         f"{protocol} 127.0.0.2:8083",
     ]
+
+
+def test_sockets_that_share_a_port_are_told_apart_and_listed_once(netns: Namespace) -> None:
+    inodes = set()
+    for _ in range(2):
+        sock = netns.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(("127.0.0.1", 8080))
+        sock.listen()
+        inodes.add(os.fstat(sock.fileno()).st_ino)
+    assert listening_sockets(netns.fd, "tcp", 8080) == inodes
+    assert listening_sockets(netns.fd, "tcp", 8081) == set()
+    assert by_table(netns.fd, "tcp") == by_diag(netns.fd, "tcp")
+    assert [str(each) for each in listeners(netns.fd, "tcp")] == ["tcp 127.0.0.1:8080"]
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])

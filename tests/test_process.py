@@ -21,6 +21,8 @@ from pytest_netns import (
     eventually,
     ready,
 )
+from pytest_netns.kernel import procfs
+from pytest_netns.process.isolation import Kind
 
 pytestmark = pytest.mark.usefixtures("netns_factory")
 
@@ -212,6 +214,59 @@ def test_readiness_of_a_port_is_that_of_this_namespace(netns: Namespace) -> None
             netns.spawn(["sleep", "1000"], ready=8080, timeout=0.1)
     finally:
         other.close()
+
+
+def test_the_port_of_somebody_else_is_not_ours(netns: Namespace) -> None:
+    first = netns.spawn(python(SERVER, 8080), ready=8080)
+    with pytest.raises(ProcessDied) as caught:
+        netns.spawn(python(SERVER, 8080), ready=8080)
+    assert "Address already in use" in str(caught.value)
+    assert f"tcp port 8080 is taken by process {first.pid} ('{sys.executable} -c" in str(caught.value)
+
+
+def test_a_socket_of_the_test_makes_no_process_ready(netns: Namespace) -> None:
+    receiver = netns.socket(type=socket.SOCK_DGRAM)
+    receiver.bind(("127.0.0.1", 53))
+    with pytest.raises(WaitTimeout, match="still runs, but udp port 53 is taken by this test itself, TCP"):
+        netns.spawn(["sleep", "1000"], ready=ready.listening(53, "udp"), timeout=0.05)
+
+
+def test_the_same_port_on_another_address_is_its_own(netns: Namespace) -> None:
+    other = netns.socket()
+    other.bind(("127.0.0.2", 8080))
+    other.listen()
+    process = netns.spawn(python(SERVER, 8080), ready=8080)  # on 127.0.0.1
+    client = netns.socket()
+    client.connect(("127.0.0.1", 8080))
+    assert process.returncode is None
+
+
+LISTENS = 'import os, socket, signal; s = socket.create_server((str(), 8080)); signal.pause()'
+CHILDREN = {
+    "a child": f"{sys.executable} -c '{LISTENS}' & wait",
+    "a grandchild": f"sh -c \"{sys.executable} -c '{LISTENS}'; true\" & wait",
+    "an orphan in a session of its own": f"(setsid {sys.executable} -c '{LISTENS}' &); sleep 1000",
+}
+
+
+@pytest.mark.parametrize("isolate", [(), ("mount", "pid")], ids=["plain", "isolated"])
+@pytest.mark.parametrize("who", CHILDREN)
+def test_what_a_process_has_started_may_listen_for_it(lab: Lab, who: str, isolate: tuple[Kind, ...]) -> None:
+    host = lab.host("host", isolate=isolate)
+    host.spawn(["sh", "-c", CHILDREN[who]], ready=8080)
+    assert ready.listening_ports(host.fd, "tcp") == {8080}
+
+
+def test_an_orphan_of_an_earlier_process_is_not_taken_for_a_later_ones(netns: Namespace) -> None:
+    netns.spawn(["sh", "-c", CHILDREN["an orphan in a session of its own"]], ready=8080)
+    with pytest.raises(WaitTimeout, match=r"tcp port 8080 is taken by process \d+"):
+        netns.spawn(["sleep", "1000"], ready=8080, timeout=0.05)
+
+
+def test_a_process_that_may_not_be_looked_at_is_believed(netns: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    netns.spawn(python(SERVER, 8080), ready=8080)
+    monkeypatch.setattr(procfs, "sockets_of", lambda _: None)
+    netns.spawn(["sleep", "1000"], ready=8080)
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])

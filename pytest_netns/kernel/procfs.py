@@ -6,6 +6,9 @@ import os
 import signal
 from dataclasses import dataclass
 
+#: Bytes of a command line that are looked at: it may be as long as its process wants.
+_COMMAND = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Stat:
@@ -55,6 +58,59 @@ def namespace_of(pid: int, kind: str) -> str | None:
         return os.readlink(f"/proc/{pid}/ns/{kind}")
     except OSError:
         return None
+
+
+def sockets_of(pid: int) -> set[int] | None:
+    """The inodes of the sockets that a process has open; None if it may not be looked at."""
+    folder = f"/proc/{pid}/fd"
+    found = set()
+    try:
+        names = os.listdir(folder)
+    except PermissionError:
+        return None
+    except OSError:
+        return set()
+    for name in names:
+        try:
+            shown = os.readlink(f"{folder}/{name}")
+        except OSError:
+            continue  # closed in between
+        if shown.startswith("socket:["):
+            found.add(int(shown[8:-1]))
+    return found
+
+
+def command_of(pid: int) -> str:
+    """The beginning of a process's command line, of printable characters; empty if it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            raw = file.read(_COMMAND)
+    except OSError:
+        return ""
+    text = raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def tree(root: int, began: int, orphanage: int) -> list[int]:
+    """A process and all that it has started; it comes first, whether it is still there or not.
+
+    Args:
+        root: its number.
+        began: its start, in clock ticks since boot.
+        orphanage: process 1 of its PID namespace, to which its grandchildren go when their parents end. Those that are
+            older than ``root`` are not its own. (Of younger ones nobody can tell who started them.)
+    """
+    children: dict[int, list[int]] = {}
+    found = [root]
+    for number in numbers():
+        if number == root or (each := stat(number)) is None:
+            continue
+        children.setdefault(each.parent, []).append(number)
+        if each.parent == orphanage and (int(each.started), number) > (began, root):  # in one tick the numbers tell
+            found.append(number)
+    for number in found:
+        found += children.get(number, ())
+    return found
 
 
 def send(pid: int, number: signal.Signals) -> None:

@@ -7,13 +7,14 @@ import select
 import shlex
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from types import TracebackType
 from typing import Self
 
 from pytest_netns import ready as _ready
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import ProcessDied, WaitTimeout, tail
+from pytest_netns.kernel import procfs
 
 #: Seconds between two looks at a state that cannot announce itself. The death of the process is noticed at once.
 _LOOK = 0.002
@@ -80,8 +81,13 @@ class Process:
         node: name of the namespace that it was started in.
     """
 
-    def __init__(self, argv: list[str], node: str, netns: int, popen: subprocess.Popen[bytes], output: int) -> None:
+    def __init__(
+        self, argv: list[str], node: str, netns: int, popen: subprocess.Popen[bytes], output: int, init: int
+    ) -> None:
         self.argv = argv
+        self._init = init
+        began = procfs.stat(popen.pid)
+        self._began = 0 if began is None else int(began.started)
         self._owner = os.getpid()
         self.node = node
         self._netns = netns
@@ -113,6 +119,19 @@ class Process:
     def output(self) -> str:
         """All it has written to standard output and standard error so far, in the order of writing."""
         return text_of(self._output) if self._closed_output is None else self._closed_output
+
+    def has_socket(self, inodes: Set[int]) -> bool:
+        """Whether it, or a process that it has started, has one of these sockets open, daemons included.
+
+        A process that may not be looked at (as root without CAP_SYS_PTRACE, one that has become another user) is taken
+        for one that has.
+        """
+        if not inodes:
+            return False
+        if inodes & (procfs.sockets_of(self.pid) or set()):  # mostly; and to look for all others takes a while
+            return True
+        found = (procfs.sockets_of(pid) for pid in procfs.tree(self.pid, self._began, self._init))
+        return any(sockets is None or inodes & sockets for sockets in found)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until it ends by itself and return its exit status, negative for a signal.
@@ -167,22 +186,28 @@ class Process:
         condition = _ready.condition_of(ready)
         deadline = monotonic() + timeout
         while True:
+            began = monotonic()
             if condition.check(self):
                 return
-            if self._exit.wait(min(_LOOK, max(0.0, deadline - monotonic()))):
+            now = monotonic()
+            # What takes long to look at is not looked at all the time.
+            if self._exit.wait(min(max(_LOOK, now - began), max(0.0, deadline - now))):
                 if condition.check(self):  # it may have written the awaited words as its last ones
                     return
                 self._expected_to_end = True  # said here; not once more at teardown
+                obstacle = condition.obstacle(self)
                 raise ProcessDied(
                     f"{shlex.join(self.argv)!r} in namespace {self.node!r} ended ({exit_words(self.returncode)}) "
-                    f"before {condition.description}{tail('output', self.output) or '; it wrote nothing'}"
+                    f"before {condition.description}{obstacle and '; ' + obstacle}"
+                    f"{tail('output', self.output) or '; it wrote nothing'}"
                 )
             if monotonic() >= deadline:
+                obstacle = condition.obstacle(self)
                 ports = sorted(_ready.listening_ports(self._netns, "tcp"))
                 raise WaitTimeout(
                     f"{shlex.join(self.argv)!r} in namespace {self.node!r}: waited {timeout:g} s until "
-                    f"{condition.description}; it still runs, TCP ports listening there: {ports or 'none'}"
-                    f"{tail('output', self.output) or '; it wrote nothing'}"
+                    f"{condition.description}; it still runs{obstacle and ', but ' + obstacle}, TCP ports listening "
+                    f"there: {ports or 'none'}{tail('output', self.output) or '; it wrote nothing'}"
                 )
 
     def unexpected_end(self) -> ProcessDied | None:

@@ -153,7 +153,7 @@ class Supervisor:
         except BaseException:
             os.close(output)
             raise
-        process = Process(words, node, netns, popen, output)
+        process = Process(words, node, netns, popen, output, self.start())
         with self._lock:
             self._processes.append(process)
         open_resources.track(process)
@@ -180,7 +180,7 @@ class Supervisor:
         except BaseException:
             os.close(output)
             raise
-        process = Process(words, place, netns, popen, output)
+        process = Process(words, place, netns, popen, output, self.start())
         with self._lock:
             self._processes.append(process)
         return process

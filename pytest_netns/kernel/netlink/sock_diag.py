@@ -29,7 +29,7 @@ _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
 # struct inet_diag_req_v2 without the socket's identity, which stays zero; struct inet_diag_msg up to the source
 # address. See <linux/inet_diag.h>.
 _REQUEST, _IDENTITY = struct.Struct("=BBBxI"), bytes(48)
-_PORT, _SOURCE = 4, 8
+_PORT, _SOURCE, _INODE = 4, 8, 68
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +53,32 @@ class Listener:
 
 def listeners(netns: int, protocol: Transport) -> list[Listener]:
     """All sockets of a namespace that wait for peers, over IPv4 and IPv6, by port."""
+    return sorted(_sockets(netns, protocol), key=lambda listener: (listener.port, str(listener.address)))
+
+
+def listening_sockets(netns: int, protocol: Transport, port: int) -> set[int]:
+    """The sockets of a namespace that wait for peers on a port: their inodes, as /proc/PID/fd shows them."""
+    found = _sockets(netns, protocol).items()
+    return {inode for listener, inodes in found if listener.port == port for inode in inodes}
+
+
+def _sockets(netns: int, protocol: Transport) -> dict[Listener, set[int]]:
     try:
-        found = by_diag(netns, protocol)
+        return by_diag(netns, protocol)
     except KernelError as error:
         if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
             raise
-        found = by_table(netns, protocol)  # a kernel without inet_diag
+        return by_table(netns, protocol)  # a kernel without inet_diag
     except OSError:  # without netlink sockets for it, or not allowed (seccomp)
-        found = by_table(netns, protocol)
-    return sorted(found, key=lambda listener: (listener.port, str(listener.address)))
+        return by_table(netns, protocol)
 
 
-def by_diag(netns: int, protocol: Transport) -> set[Listener]:
-    """The same in no order, by sock_diag. Raises KernelError, OSError where the kernel lacks it."""
-    found = set()
+def by_diag(netns: int, protocol: Transport) -> dict[Listener, set[int]]:
+    """Who listens, and the inodes of the sockets, by sock_diag. Raises KernelError, OSError where the kernel lacks it.
+
+    Several sockets can listen alike, by SO_REUSEPORT.
+    """
+    found: dict[Listener, set[int]] = {}
     with entered(netns):
         socket = NetlinkSocket(f"net:[{netns}]", _NETLINK_SOCK_DIAG)
     try:
@@ -75,15 +87,16 @@ def by_diag(netns: int, protocol: Transport) -> set[Listener]:
             for answer in socket.dump(Request(_SOCK_DIAG_BY_FAMILY, 0, body, f"ss --listening --{protocol}")):
                 (port,) = struct.unpack_from("!H", answer, _PORT)
                 raw = answer[_SOURCE : _SOURCE + (4 if answer[0] == AF_INET else 16)]
-                found.add(Listener(_of_bytes(raw), port, protocol))
+                (inode,) = struct.unpack_from("=I", answer, _INODE)
+                found.setdefault(Listener(_of_bytes(raw), port, protocol), set()).add(inode)
     finally:
         socket.close()
     return found
 
 
-def by_table(netns: int, protocol: Transport) -> set[Listener]:
-    """The same in no order, by the tables in /proc/net."""
-    found = set()
+def by_table(netns: int, protocol: Transport) -> dict[Listener, set[int]]:
+    """The same, by the tables in /proc/net."""
+    found: dict[Listener, set[int]] = {}
     with entered(netns):
         for table in (protocol, protocol + "6"):
             try:
@@ -92,10 +105,11 @@ def by_table(netns: int, protocol: Transport) -> set[Listener]:
             except FileNotFoundError:  # a kernel without IPv6
                 continue
             for row in rows:
-                _, local, _, state, *_ = row.split()
+                _, local, _, state, _, _, _, _, _, inode, *_ = row.split()
                 if state == WAITING[protocol]:
                     address, _, port = local.partition(":")
-                    found.add(Listener(_address(address), int(port, 16), protocol))
+                    listener = Listener(_address(address), int(port, 16), protocol)
+                    found.setdefault(listener, set()).add(int(inode))
     return found
 
 
