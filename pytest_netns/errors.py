@@ -52,13 +52,20 @@ class CommandError(NetnsError):
     """
 
     def __init__(
-        self, message: str, argv: Sequence[str], returncode: int | None = None, stdout: str = "", stderr: str = ""
+        self,
+        message: str,
+        argv: Sequence[str],
+        returncode: int | None = None,
+        stdout: str = "",
+        stderr: str = "",
+        *,
+        hint: str = "",
     ) -> None:
         self.argv: list[str] = list(argv)
         self.returncode = returncode
         self.stdout = stdout
         self.stderr = stderr
-        super().__init__(message + tail("stdout", stdout) + tail("stderr", stderr))
+        super().__init__(message + tail("stdout", stdout) + tail("stderr", stderr) + (f"\n{hint}" if hint else ""))
 
 
 class ProcessDied(NetnsError):

@@ -27,11 +27,11 @@ class Candidate(Protocol):
         """All it has written so far."""
 
     def has_socket(self, inodes: Set[int]) -> bool:
-        """Whether it, or a process that it has started, has one of these sockets open."""
+        """Whether it, or a process that it has started, has one of these sockets open.
 
-
-def _nothing(_: Candidate) -> str:
-    return ""
+        Args:
+            inodes: of the sockets, as /proc/PID/fd shows them.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Condition:
 
     description: str
     check: Callable[[Candidate], object]
-    obstacle: Callable[[Candidate], str] = _nothing
+    obstacle: Callable[[Candidate], str] = lambda _: ""
 
     def __repr__(self) -> str:
         return f"ready when {self.description}"
@@ -77,20 +77,13 @@ def listening(port: int, protocol: Transport = "tcp") -> Condition:
 
     def taken(process: Candidate) -> str:
         inodes = listening_sockets(process.netns, protocol, port)
-        return f"{protocol} port {port} is taken by {_holder(inodes)}" if inodes else ""
+        return f"{protocol} port {port} is taken by {procfs.holder_of(inodes)}" if inodes else ""
 
     return Condition(
         f"something listens on {protocol} port {port}",
         lambda process: process.has_socket(listening_sockets(process.netns, protocol, port)),
         taken,
     )
-
-
-def _holder(inodes: Set[int]) -> str:
-    for pid in procfs.numbers():
-        if inodes & (procfs.sockets_of(pid) or set()):
-            return "this test itself" if pid == os.getpid() else f"process {pid} ({procfs.command_of(pid)[:80]!r})"
-    return "somebody else"
 
 
 def output(pattern: str | re.Pattern[str]) -> Condition:

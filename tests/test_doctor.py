@@ -59,5 +59,5 @@ def test_without_privileges_it_fails_and_names_the_cure(monkeypatch: pytest.Monk
 
 
 def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(doctor, "find_program", lambda _name: None)
     assert Finding("program", "program:bwrap", "missing", "sudo apt-get install bubblewrap") in doctor.examine()

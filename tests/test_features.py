@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from pytest_netns import Namespace
 from pytest_netns.kernel.features import features
 from pytest_netns.kernel.features import socket_families as protocols
-from pytest_netns.kernel.features.features import DEVICES, QDISCS, feature
+from pytest_netns.kernel.features.features import DEVICES, QDISCS, Feature, feature
 from pytest_netns.kernel.features.nft import NFT
 from pytest_netns.kernel.features.qdiscs import ACTIONS, CLASSIFIERS
 from pytest_netns.kernel.libpcap import libpcap
@@ -86,7 +87,7 @@ def test_asking_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", ""),
         ("program:", ""),
         ("program: ", ""),
-        ("program:/bin/sh", ""),
+        ("program:bin/sh", ""),
     ],
 )
 def test_an_unknown_name_lists_the_known_and_guesses(name: str, guess: str) -> None:
@@ -94,6 +95,17 @@ def test_an_unknown_name_lists_the_known_and_guesses(name: str, guess: str) -> N
         feature(name)
     assert str(raised.value).startswith(f"{name!r} is not known; {guess}known are bareudp, ")
     assert str(raised.value).endswith(", and program:NAME")
+
+
+def test_a_program_is_looked_for_at_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "tool"
+    assert feature(f"program:{file}") == Feature(f"program:{file}", False, f"the program '{file}' does not exist")
+    file.touch()
+    feature.cache_clear()
+    assert feature(f"program:{file}").reason == f"the program '{file}' is there, and cannot be executed"
+    file.chmod(0o755)
+    feature.cache_clear()
+    assert feature(f"program:{file}").present
 
 
 #: What tc(8) needs to make a filter or an action that does nothing much.

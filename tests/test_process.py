@@ -21,7 +21,8 @@ from pytest_netns import (
     eventually,
     ready,
 )
-from pytest_netns.kernel import procfs
+from pytest_netns.kernel import procfs, search_path
+from pytest_netns.kernel.search_path import find_program
 from pytest_netns.process.isolation import Kind
 
 pytestmark = pytest.mark.usefixtures("netns_factory")
@@ -147,6 +148,50 @@ def test_a_missing_program_is_looked_for_in_the_path_of_its_own_environment(netn
         netns.run(["ls"], env={"PATH": str(tmp_path)})
 
 
+@pytest.fixture
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program where those of root are, which is not in PATH."""
+    file = tmp_path / "sbin" / "netns-tool"
+    file.parent.mkdir()
+    file.write_text("#!/bin/sh\necho $PATH\n")
+    file.chmod(0o755)
+    monkeypatch.setattr(search_path, "SBIN", (str(file.parent),))
+    return file
+
+
+def test_the_programs_of_root_are_found_by_whoever_lacks_them_in_the_path(netns: Namespace, tool: Path) -> None:
+    assert netns.run(["netns-tool"]).stdout.strip() == f"{os.environ['PATH']}:{tool.parent}"
+    assert netns.run(["sh", "-c", "netns-tool"]).returncode == 0
+    assert netns.spawn(["netns-tool"]).wait(10) == 0
+    assert find_program("netns-tool") == str(tool)
+
+
+def test_they_are_found_by_a_given_environment_too_which_is_passed_on_as_it_is(netns: Namespace, tool: Path) -> None:
+    assert netns.run(["netns-tool"], env={"PATH": "/usr/bin:/bin"}).stdout == "/usr/bin:/bin\n"
+    tool.chmod(0o644)
+    with pytest.raises(CommandError, match=r"no such program in PATH=/usr/bin:/bin$"):
+        netns.run(["netns-tool"], env={"PATH": "/usr/bin:/bin"})
+
+
+def test_what_is_in_the_path_comes_first(netns: Namespace, tool: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "netns-tool"
+    mine.write_text("#!/bin/sh\necho mine\n")
+    mine.chmod(0o755)
+    assert netns.run(["netns-tool"], env={"PATH": f"{tmp_path}:/usr/bin"}).stdout == "mine\n"
+
+
+def test_a_bad_exit_says_how_to_allow_it(netns: Namespace) -> None:
+    with pytest.raises(CommandError, match=r"exit status 1\n\(if it may end so: run\(..., check=False\)"):
+        netns.run(["false"])
+
+
+@pytest.mark.parametrize("env", ["PATH=/bin", 5, {"SECRET": 5}, [("A", "B")]])
+def test_an_environment_that_is_none_is_refused(netns: Namespace, env: object) -> None:
+    for start in (netns.run, netns.spawn):
+        with pytest.raises(TypeError, match=r"^env(:| is .*;) .*expected"):
+            start(["true"], env=env)  # type: ignore[operator]
+
+
 def test_a_folder_of_the_path_that_may_not_be_searched_does_not_change_the_message(
     netns: Namespace, tmp_path: Path
 ) -> None:
@@ -241,7 +286,7 @@ def test_the_same_port_on_another_address_is_its_own(netns: Namespace) -> None:
     assert process.returncode is None
 
 
-LISTENS = 'import os, socket, signal; s = socket.create_server((str(), 8080)); signal.pause()'
+LISTENS = "import os, socket, signal; s = socket.create_server((str(), 8080)); signal.pause()"
 CHILDREN = {
     "a child": f"{sys.executable} -c '{LISTENS}' & wait",
     "a grandchild": f"sh -c \"{sys.executable} -c '{LISTENS}'; true\" & wait",

@@ -233,7 +233,10 @@ class Features(Written):
             (f"`{name}`", kinds.get(name, "other"), f"`{modules[name]}`" if name in modules else "")
             for name in features.known()
         ]
-        return table(("Name", "Kind", "Kernel module"), [*rows, ("`program:NAME`", "a program on `PATH`", "")])
+        return table(
+            ("Name", "Kind", "Kernel module"),
+            [*rows, ("`program:NAME`", "a program in `PATH` or `sbin`, or a path", "")],
+        )
 
 
 class Kinds(Written):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import Literal
 
 from pytest_netns.errors import PrivilegeError
 from pytest_netns.kernel import sandbox
+from pytest_netns.kernel.search_path import find_program
 
 State = Literal["ok", "missing", "unknown"]
 
@@ -58,7 +58,7 @@ def examine() -> list[Finding]:
     found += _kernel_features(possible)
     found += _libraries()
     for program, package in PROGRAMS.items():
-        path = shutil.which(program)
+        path = find_program(program)
         detail = path or f"sudo apt-get install {package}"
         found.append(Finding("program", f"program:{program}", "ok" if path else "missing", detail))
     return found

@@ -7,7 +7,6 @@ of the program's own root directory in /proc.
 
 from __future__ import annotations
 
-import shutil
 import socket
 from base64 import b64encode
 from collections.abc import Iterator
@@ -21,7 +20,9 @@ from pytest_netns.devices.wireguard import WireGuard
 from pytest_netns.errors import KernelError, NetnsError, UnsupportedError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.wireguard_genl import Peer, PeerChange, Shown
+from pytest_netns.kernel.search_path import find_program
 from pytest_netns.kernel.sockets import Socket
+from pytest_netns.process.environment import Environment
 from pytest_netns.process.process import Process
 
 #: What it takes, and the Debian package of each.
@@ -35,7 +36,7 @@ _DEADLINE = 10.0
 
 def lacking() -> list[str]:
     """The Debian packages that would have to be installed."""
-    return [package for program, package in PROGRAMS.items() if shutil.which(program) is None]
+    return [package for program, package in PROGRAMS.items() if find_program(program) is None]
 
 
 class WireGuardGo(WireGuard):
@@ -51,7 +52,7 @@ class WireGuardGo(WireGuard):
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", _START, self.name],
             ready=ready.output("UAPI listener started"),
             timeout=_DEADLINE,
-            env={**self.node.environment(), "LOG_LEVEL": "verbose"},
+            env=Environment(self.node.environment(), LOG_LEVEL="verbose"),
         )
         self.index: int = self.node.interface(self.name).index
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Set
 from dataclasses import dataclass
 
 #: Bytes of a command line that are looked at: it may be as long as its process wants.
@@ -78,6 +79,14 @@ def sockets_of(pid: int) -> set[int] | None:
         if shown.startswith("socket:["):
             found.add(int(shown[8:-1]))
     return found
+
+
+def holder_of(inodes: Set[int]) -> str:
+    """In words, the process that has one of these sockets open."""
+    for pid in numbers():
+        if inodes & (sockets_of(pid) or set()):
+            return "this test itself" if pid == os.getpid() else f"process {pid} ({command_of(pid)[:80]!r})"
+    return "somebody else"
 
 
 def command_of(pid: int) -> str:

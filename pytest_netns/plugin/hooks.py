@@ -132,6 +132,10 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Under a failed test, say why a ping failed that it asserted, show its lab, and write its artifacts."""
+    if call.excinfo is not None:
+        from pytest_netns.plugin import own_frames
+
+        own_frames.hide(item.config, call)
     report = yield
     _failed.tell(item, call, report)
     return report

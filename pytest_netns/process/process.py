@@ -125,6 +125,9 @@ class Process:
 
         A process that may not be looked at (as root without CAP_SYS_PTRACE, one that has become another user) is taken
         for one that has.
+
+        Args:
+            inodes: of the sockets, as /proc/PID/fd shows them.
         """
         if not inodes:
             return False

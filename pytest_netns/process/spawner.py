@@ -90,7 +90,7 @@ class Spawner:
             self._jobs.put(job)
         job.done.wait()
         if job.error is not None:
-            raise job.error
+            raise job.error.with_traceback(None)  # the frames of Popen have the environment in them
         assert job.process is not None
         with self._lock:
             self._children = [child for child in self._children if child.returncode is None]

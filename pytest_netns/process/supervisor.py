@@ -16,10 +16,13 @@ from pytest_netns import ready as _ready
 from pytest_netns.errors import CommandError, NetnsError, WaitTimeout, tail
 from pytest_netns.kernel import procfs as processes
 from pytest_netns.kernel.procfs import namespace_of
+from pytest_netns.kernel.search_path import find_in_sbin
 from pytest_netns.process import terminal
 from pytest_netns.process.isolation import Isolation
 from pytest_netns.process.process import Argv, Exit, Process, exit_words, memory_file, text_of
 from pytest_netns.process.spawner import Spawner
+
+_UNCHECKED = "(if it may end so: run(..., check=False), and look at returncode)"
 
 
 class Supervisor:
@@ -64,10 +67,11 @@ class Supervisor:
         words = [os.fspath(word) for word in argv]
         if self._isolation is not None and options.get("cwd") is None:
             options["cwd"] = self._isolation.working_directory()
+        options["executable"] = find_in_sbin(words[0], options.get("env") or os.environ)  # type: ignore[arg-type]
         try:
             return words, self._started().popen(words, netns, **{"start_new_session": True, **options})
         except OSError as error:
-            if error.filename is not None and os.fspath(error.filename) == words[0]:
+            if error.filename is not None and os.fspath(error.filename) in (words[0], options["executable"]):
                 env = options.get("env")
                 path = (os.environ if env is None else env).get("PATH", os.defpath)  # type: ignore[attr-defined]
                 by_name = "/" not in words[0]
@@ -122,7 +126,7 @@ class Supervisor:
             stdout, stderr = text_of(out), text_of(err)
         if check and popen.returncode != 0:
             message = f"{shlex.join(words)!r} in namespace {node!r}: {exit_words(popen.returncode)}"
-            raise CommandError(message, words, popen.returncode, stdout, stderr)
+            raise CommandError(message, words, popen.returncode, stdout, stderr, hint=_UNCHECKED)
         return subprocess.CompletedProcess(words, popen.returncode, stdout, stderr)
 
     def run_in_terminal(self, argv: Argv, node: str, netns: int, env: Mapping[str, str]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from subprocess import CompletedProcess
 from typing import TYPE_CHECKING
 
+from pytest_netns.process.environment import Environment, environment_of, ours
 from pytest_netns.process.process import Argv, Process
 from pytest_netns.process.supervisor import Supervisor
 
@@ -39,15 +40,19 @@ class Commands:
     def before_entry(self) -> None:
         """Called before a thread or a process of the test goes inside."""
 
-    def environment(self) -> dict[str, str]:
-        """The environment of its processes unless they are given another: ours, and a lock of its own for iptables.
+    def environment(self) -> Environment:
+        """The environment of its processes unless they are given another.
+
+        It is ours, with /usr/sbin and its like at the end of PATH, and a lock of its own for iptables.
 
         The iptables programs serialize on one lock file, though rulesets are per namespace; parallel tests would fail
         each other, and without root it cannot even be opened.
         """
         if self._xtables_lock < 0:
             self._xtables_lock = os.memfd_create("xtables.lock", os.MFD_CLOEXEC)
-        return {**os.environ, "XTABLES_LOCKFILE": f"/proc/{os.getpid()}/fd/{self._xtables_lock}"}
+        found = ours()
+        found["XTABLES_LOCKFILE"] = f"/proc/{os.getpid()}/fd/{self._xtables_lock}"
+        return found
 
     def run(
         self,
@@ -71,8 +76,10 @@ class Commands:
 
         Raises:
             CommandError: it does not exist, cannot be executed, or failed; with the tail of both its streams.
+            TypeError: ``argv`` is one text instead of a list of words, or ``env`` is no mapping of text to text.
             WaitTimeout: see ``timeout``.
         """
+        env = env if env is None else environment_of(env)
         self.before_entry()
         return self._supervisor.run(
             argv,
@@ -110,6 +117,7 @@ class Commands:
             ProcessDied: it ended before it was ready.
             WaitTimeout: it was not ready in time, and was killed.
         """
+        env = env if env is None else environment_of(env)
         self.before_entry()
         return self._supervisor.spawn(
             argv,
@@ -131,6 +139,7 @@ class Commands:
         Raises:
             CommandError: it does not exist or cannot be executed.
         """
+        env = env if env is None else environment_of(env)
         self.before_entry()
         return self._supervisor.run_in_terminal(argv, self.name, self.fd, self.environment() if env is None else env)
 

@@ -255,11 +255,13 @@ class Namespace(Views, Commands):
             args: its positional arguments.
             kwargs: its keyword arguments.
         """
+        __tracebackhide__ = True
         context = contextvars.copy_context()
         result: list[_R] = []
         failure: list[BaseException] = []
 
         def run_inside() -> None:
+            __tracebackhide__ = True
             try:
                 self.enter_thread()
                 result.append(context.run(func, *args, **kwargs))

@@ -12,6 +12,7 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.netns import registry as directory
+from pytest_netns.process.environment import Environment, ours
 from pytest_netns.process.isolation import Isolation, Kind
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack.interface import Interface
@@ -167,10 +168,10 @@ class BaseNode(Namespace):
         if self.isolation is not None:
             self.isolation.enter()
 
-    def environment(self) -> dict[str, str]:
+    def environment(self) -> Environment:
         """The environment of its processes unless they are given another."""
         if self.isolation is not None and "mount" in self.isolation.kinds:
-            return dict(os.environ)  # its /run is its own, and so are the locks in it
+            return ours()  # its /run is its own, and so are the locks in it
         return super().environment()
 
     @property

@@ -120,11 +120,16 @@ def test_present():
 @pytest.mark.netns_requires("veth", "program:no-such-program")
 def test_missing():
     raise AssertionError("this must not run")
+
+@pytest.mark.netns_requires("program:/opt/no-such/tool")
+def test_missing_at_its_path():
+    raise AssertionError("this must not run")
 """,
     )
     result = project.run("-rs", user=user)
-    result.assert_outcomes(passed=1, skipped=1)
+    result.assert_outcomes(passed=1, skipped=2)
     result.stdout.fnmatch_lines(["*netns_requires('program:no-such-program'): *'no-such-program' is not installed*"])
+    result.stdout.fnmatch_lines(["*netns_requires('program:/opt/*'): the program '/opt/no-such/tool' does not exist*"])
 
 
 MISTAKES = {

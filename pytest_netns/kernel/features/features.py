@@ -8,7 +8,7 @@ in a namespace made for the purpose.
 from __future__ import annotations
 
 import errno
-import shutil
+import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from pytest_netns.kernel.netlink.rtnetlink import IFLA_IFNAME, IFLA_INFO_KIND, I
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket, Request, attribute
 from pytest_netns.kernel.netns.throwaway import errno_of
 from pytest_netns.kernel.nftables import engine
+from pytest_netns.kernel.search_path import find_program
 
 #: Device kinds by name, with the module that brings each.
 DEVICES = {
@@ -154,7 +155,7 @@ def check_name(name: str) -> None:
     """Raise ValueError, which lists what is known, unless ``feature`` understands the name."""
     kind, _, program = name.partition(":")
     names = known()
-    if name in names or (kind == "program" and program.strip() and "/" not in program):
+    if name in names or (kind == "program" and program.strip() and ("/" not in program or os.path.isabs(program))):
         return
     close = get_close_matches(name.casefold(), names, 1) or [each for each in names if each.endswith(f":{name}")][:1]
     guess = f"did you mean {close[0]!r}? " if close else ""
@@ -168,7 +169,7 @@ def feature(name: str) -> Feature:
     Args:
         name: one of ``known()``: a device kind (``wireguard``), a queueing discipline (``netem``), a classifier or
             action of tc(8) (``tc:bpf``, ``tc:mirred``), ``nft`` or a feature of it (``nft:queue``), a kind of socket
-            (``ipv6``, ``sctp``), ``tun`` or ``tap``, ``libpcap``; or ``program:NAME``.
+            (``ipv6``, ``sctp``), ``tun`` or ``tap``, ``libpcap``; or ``program:NAME``, or ``program:/PATH``.
 
     Raises:
         ValueError: nothing of that name is known.
@@ -199,6 +200,9 @@ def feature(name: str) -> Feature:
 
 
 def _program(name: str) -> tuple[bool, str]:
-    if shutil.which(name) is not None:
+    if find_program(name) is not None:
         return True, ""
+    if "/" in name:
+        what = "is there, and cannot be executed" if os.path.exists(name) else "does not exist"
+        return False, f"the program {name!r} {what}"
     return False, f"the program {name!r} is not installed; look for it by: apt-file search bin/{name}"
