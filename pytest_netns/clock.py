@@ -9,6 +9,7 @@ far as the monotonic clock is asked.
 from __future__ import annotations
 
 import select
+import sys
 from functools import cache
 from time import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, clock_gettime_ns
 from typing import TYPE_CHECKING
@@ -29,7 +30,8 @@ def monotonic_ns() -> int:
 
 def wall_ns() -> int:
     """Nanoseconds since 1970 by the clock of the kernel, which stamps frames by it; not what a test says it is."""
-    return _kernel_clock()()
+    # time-machine answers for the wall clock wherever Python asks.
+    return _kernel_clock()() if "time_machine" in sys.modules else clock_gettime_ns(CLOCK_REALTIME)
 
 
 def sleep(seconds: float) -> None:
@@ -39,8 +41,7 @@ def sleep(seconds: float) -> None:
 
 @cache
 def _kernel_clock() -> Callable[[], int]:
-    # time-machine answers for the wall clock wherever Python asks, so C is asked: clock_gettime(2).
-    import ctypes
+    import ctypes  # C is asked: clock_gettime(2)
 
     class Timespec(ctypes.Structure):
         _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))

@@ -210,7 +210,7 @@ def test_views(netns: Namespace) -> None:
     assert_type(eth0.name, str)
     assert_type(eth0.index, int)
     assert_type(eth0.mac, str)
-    assert_type(eth0.node, Namespace)
+    assert_type(eth0.node.name, str)
     assert_type(eth0.ip4, IPv4Address | None)
     assert_type(eth0.ip6, IPv6Address | None)
     assert_type(eth0.addresses, list[AddressWithPrefix])

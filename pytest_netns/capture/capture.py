@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from pytest_netns import open_resources
 from pytest_netns.capture import bpf, pcapng
 from pytest_netns.capture.frame import CANARY, Frame, is_canary, is_chatter
 from pytest_netns.capture.pattern import Matcher, Pattern, describe, matcher, wants_chatter
@@ -19,6 +18,7 @@ from pytest_netns.capture.sequence_diagram import ladder
 from pytest_netns.capture.tap import Tap, pump
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import NetnsError, NetnsWarning, ProbeFailure, TopologyError
+from pytest_netns.events import ResourceOpened, everywhere
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
@@ -95,7 +95,7 @@ class Capture:
             self._close_taps()
             raise
         self._running = True
-        open_resources.track(self)
+        everywhere.publish(ResourceOpened, self)
         pump.add(self._taps)
         return self
 

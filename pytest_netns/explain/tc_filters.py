@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 from pytest_netns.errors import NetnsError
 from pytest_netns.kernel.netlink import tc
 from pytest_netns.kernel.netlink.socket import attributes
 from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.namespace import Namespace
 
 Side = Literal["ingress", "egress"]
 
 
 def filters(interface: Interface, side: Side) -> list[str]:
     """The filters of one side, a line each, in tc's words where that program is installed."""
-    node = interface.node
+    node = cast("Namespace", interface.node)
     try:
         bodies = node.rtnl.dump(tc.filter_dump(interface.index, interface.name, side))
     except NetnsError:  # without a place for filters

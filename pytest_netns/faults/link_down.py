@@ -146,29 +146,3 @@ class BreakableLink(Cable):
     def ask_frames(self, end: Interface) -> Callable[[], None]:
         """Have TCP cut its data into frames before these leave an end; returns what ends that. Raises KernelError."""
         return self._framing.ask(end)
-
-    def black_hole(self, mtu: int) -> Fault:
-        """Make it a path-MTU black hole (RFC 2923 2.1): packets of more than ``mtu`` bytes vanish without a word.
-
-        The routers and bridges at its ends get that mtu, and routers say nothing about packets that are too big, on
-        whichever interface. A host at one end goes on with the mtu that it has.
-
-        Below 1280 bytes a router has no IPv6 there, addresses and routes included, until that is over (RFC 8200
-        section 5).
-
-        Args:
-            mtu: bytes, 68 (RFC 791) to 65535, and less than what is there.
-
-        Returns:
-            The fault: as a context manager it ends with its block.
-
-        Raises:
-            TopologyError: both ends are hosts, or the mtu is no such number; the link was removed, or went with one of
-                its nodes.
-            UnsupportedError: neither libnftables nor the nft program is installed.
-        """
-        from pytest_netns.faults.black_hole import black_hole
-
-        self.check_mtu(mtu)
-        self._check_ends()
-        return black_hole(self, mtu)

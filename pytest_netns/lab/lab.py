@@ -8,8 +8,8 @@ from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from pytest_netns import open_resources
 from pytest_netns.errors import NetnsError, TopologyError
+from pytest_netns.events import ResourceOpened, everywhere
 from pytest_netns.impair.engine import Impairments
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.host import Host
@@ -28,8 +28,8 @@ from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.addressing import AddressPlan, AddressSpec, SubnetSpec
 from pytest_netns.topology.autoroute import Autoroutes
 from pytest_netns.topology.cable import Cable
+from pytest_netns.topology.events import LabClosing, LabFailing, LinkAdded, LinkRemoved
 from pytest_netns.topology.node import BaseNode
-from pytest_netns.witness import witnesses
 
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import Engine
@@ -84,7 +84,7 @@ class Lab(Observed, Troubled):
         self._members = Members(self, isolate)
         self._wiring = Wiring(self)
         self._autoroutes = Autoroutes()
-        open_resources.track(self)
+        everywhere.publish(ResourceOpened, self)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._members)} nodes, {len(self._links)} links"
@@ -118,8 +118,7 @@ class Lab(Observed, Troubled):
         with self._lock:
             if self._closed:
                 return
-            for witness in witnesses:
-                witness.closing(self)
+            self.events.publish(LabClosing, self)
             errors = self._end_faults()
             for link in self.links:
                 if not any(end.node in self._members.adopted for end in link.interfaces):
@@ -150,8 +149,7 @@ class Lab(Observed, Troubled):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is not None and not self._closed:
-            for witness in witnesses:
-                witness.failing(self, error)
+            self.events.publish(LabFailing, self, error)
         try:
             self.close()
         except ExceptionGroup as group:
@@ -323,12 +321,12 @@ class Lab(Observed, Troubled):
     def remember(self, cable: Cable) -> None:
         """Called when a cable was made."""
         self._links.append(cable)
-        self.dns.refresh()
+        self.events.publish(LinkAdded, cable)
 
     def forget(self, cable: Cable) -> None:
         """Called by a cable that was removed."""
         self._links.remove(cable)
-        self.dns.refresh()
+        self.events.publish(LinkRemoved, cable)
         for interface in cable.interfaces:
             if isinstance(interface.node, Bridge):
                 interface.node.free_port_name(interface.name)

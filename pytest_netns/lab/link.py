@@ -12,6 +12,8 @@ from pytest_netns.faults.link_down import BreakableLink
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.lab.impairable_link import ImpairableLink
 from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.events import CaptureOpened
+from pytest_netns.topology.fault import Fault
 
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
@@ -80,9 +82,35 @@ class Link(BreakableLink, ImpairableLink):
         from pytest_netns.capture.capture import Capture
 
         self._check()
-        capture = Capture(f"{self.a}--{self.b}", lambda: [(self.a.node, self.a.name)], filter, chatter)
-        self.lab.note_capture(capture)
+        capture = Capture(f"{self.a}--{self.b}", lambda: [(self.nodes[0], self.a.name)], filter, chatter)
+        self.lab.events.publish(CaptureOpened, self.lab, capture)
         return capture
+
+    def black_hole(self, mtu: int) -> Fault:
+        """Make it a path-MTU black hole (RFC 2923 2.1): packets of more than ``mtu`` bytes vanish without a word.
+
+        The routers and bridges at its ends get that mtu, and routers say nothing about packets that are too big, on
+        whichever interface. A host at one end goes on with the mtu that it has.
+
+        Below 1280 bytes a router has no IPv6 there, addresses and routes included, until that is over (RFC 8200
+        section 5).
+
+        Args:
+            mtu: bytes, 68 (RFC 791) to 65535, and less than what is there.
+
+        Returns:
+            The fault: as a context manager it ends with its block.
+
+        Raises:
+            TopologyError: both ends are hosts, or the mtu is no such number; the link was removed, or went with one of
+                its nodes.
+            UnsupportedError: neither libnftables nor the nft program is installed.
+        """
+        from pytest_netns.faults.black_hole import black_hole
+
+        self.check_mtu(mtu)
+        self._check_ends()
+        return black_hole(self, mtu)
 
     def remove(self) -> None:
         """Delete both ends: removing one removes the other. Takes some 15 ms (an RCU grace period)."""

@@ -6,10 +6,12 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
+from pytest_netns.events import Event
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.topology.events import CaptureOpened, ProbeFailed
 from pytest_netns.topology.failure import Failure
 from pytest_netns.topology.network import Network
 
@@ -37,6 +39,13 @@ class Observed(Network):
         self.failed: deque[Failure] = deque(maxlen=50)
         labs.add(self)
         self._captures: deque[weakref.ref[object]] = deque(maxlen=8)
+        self.events.subscribe(self._remember)
+
+    def _remember(self, event: Event) -> None:
+        if isinstance(event, ProbeFailed):
+            self.failed.append(event.failure)
+        elif isinstance(event, CaptureOpened):
+            self._captures.append(weakref.ref(event.capture))  # without keeping it
 
     def capture(
         self,
@@ -72,12 +81,8 @@ class Observed(Network):
 
         self.check_open()
         capture = Capture(f"lab {self.name}", places, filter, chatter, whole=True, switches=switches, owners=owners)
-        self.note_capture(capture)
+        self.events.publish(CaptureOpened, self, capture)
         return capture
-
-    def note_capture(self, capture: object) -> None:
-        """Remember a capture, without keeping it, should its test fail."""
-        self._captures.append(weakref.ref(capture))
 
     @property
     def captures(self) -> list[Capture]:

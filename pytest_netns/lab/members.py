@@ -13,9 +13,9 @@ from pytest_netns.lab.nodes import Node
 from pytest_netns.process.isolation import KINDS, Kind
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.addressing import AddressSpec
+from pytest_netns.topology.events import NodeAdded
 from pytest_netns.topology.interface_allocator import Slots
 from pytest_netns.topology.naming import check_node_name
-from pytest_netns.witness import witnesses
 
 if TYPE_CHECKING:
     from pytest_netns.topology.network import Network
@@ -83,8 +83,7 @@ class Members(Mapping[str, Node]):
     def add(self, node: _N) -> _N:
         """Take a node in."""
         self._nodes[node.name] = node
-        for witness in witnesses:
-            witness.added(node)
+        self._lab.events.publish(NodeAdded, node)
         return node
 
     def attached(self, node: _N, networks: Sequence[Bridge], address: HostAddresses, isolate: frozenset[Kind]) -> _N:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError, TopologyError
+from pytest_netns.events import Event
 from pytest_netns.lab.nodes import Node
+from pytest_netns.topology.events import DeviceAdded, DeviceRemoved, LinkAdded, LinkRemoved
 from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Names(MutableMapping[str, list[Address]]):
 
     def __init__(self, lab: Network) -> None:
         self._lab = lab
+        self._following = False
         self._entries: dict[str, list[Address] | Node] = {}
         self.nameservers: list[str | IPv4Address | IPv6Address] = []
 
@@ -86,8 +89,18 @@ class Names(MutableMapping[str, list[Address]]):
         servers = "".join(f"nameserver {server}\n" for server in self.nameservers)
         return servers + "options timeout:1 attempts:1\n"
 
+    def follow(self) -> None:
+        """Keep the files of isolated hosts as the lab is, from now on."""
+        if not self._following:
+            self._following = True
+            self._lab.events.subscribe(self._told)
+
+    def _told(self, event: Event) -> None:
+        if isinstance(event, LinkAdded | LinkRemoved | DeviceAdded | DeviceRemoved):
+            self.refresh()
+
     def refresh(self) -> None:
-        """Write the files of all isolated hosts anew, if something has changed. Called wherever that may be."""
+        """Write the files of all isolated hosts anew, if something has changed."""
         isolated = [node.isolation for node in self._lab if node.isolation is not None and not node.closed]
         if not isolated:
             return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from pytest_netns.addresses import Address
 from pytest_netns.lab.link import Link
 from pytest_netns.lab.prober import Prober
+from pytest_netns.topology.events import CaptureOpened, ProbeFailed
 from pytest_netns.topology.failure import Failure
 from pytest_netns.topology.network import Network
 from pytest_netns.topology.node import BaseNode
@@ -44,8 +45,8 @@ class Node(Prober, BaseNode):
             question: which method of a node, or of a lab, asked.
             details: what else it takes to ask again.
         """
-        self.lab.failed.append(Failure(self, result, question, details, self.lab.in_force()))
+        self.lab.events.publish(ProbeFailed, Failure(self, result, question, details, self.lab.in_force()))
 
     def note_capture(self, capture: Capture) -> None:
         """Have ``capture`` remembered by its lab, should its test fail."""
-        self.lab.note_capture(capture)
+        self.lab.events.publish(CaptureOpened, self.lab, capture)

@@ -16,9 +16,9 @@ from weakref import WeakSet
 import pytest
 
 from pytest_netns.clock import wall_ns
+from pytest_netns.events import Event, everywhere
 from pytest_netns.plugin import session as _session
 from pytest_netns.plugin.settings import Pcap, Settings
-from pytest_netns.witness import witnesses
 
 if TYPE_CHECKING:
     from pytest_netns.capture.frame import Frame
@@ -94,6 +94,7 @@ class _Watch:
         self.labs: WeakSet[Lab] = WeakSet()
         self.namespaces: WeakSet[Namespace] = WeakSet()
         self._recorder: Recorder | None = None
+        self.unsubscribe: Callable[[], None] | None = None
 
     @property
     def recorder(self) -> Recorder | None:
@@ -122,8 +123,20 @@ class _Watch:
 
     # ------------------------------------------------------- what it is told
 
-    def added(self, node: Node) -> None:
-        """A node was made."""
+    def told(self, event: Event) -> None:
+        """Something has happened in a lab, which has imported the module of these events."""
+        from pytest_netns.topology.events import LabClosing, LabFailing, NodeAdded
+
+        if isinstance(event, NodeAdded):
+            self._added(cast("Node", event.node))
+        elif isinstance(event, LabFailing):
+            # What the test fails with, perhaps: the lab is still as it was.
+            if isinstance(event.error, Exception | pytest.fail.Exception):
+                self._keep(cast("Lab", event.network), failing=True)
+        elif isinstance(event, LabClosing):
+            self._closing(cast("Lab", event.network))
+
+    def _added(self, node: Node) -> None:
         lab = cast("Lab", node.lab)
         self.labs.add(lab)
         self.case.labs.add(lab)
@@ -137,13 +150,8 @@ class _Watch:
         if (recorder := self.recorder) is not None:
             recorder.listen(namespace)
 
-    def failing(self, lab: Lab, error: BaseException) -> None:
-        """A lab closes because of an exception, which may be what the test fails with."""
-        if isinstance(error, Exception | pytest.fail.Exception):
-            self._keep(lab, failing=True)
-
-    def closing(self, lab: Lab) -> None:
-        """A lab closes. If the test fails later, its artifacts need what is there now."""
+    def _closing(self, lab: Lab) -> None:
+        """If the test fails later, its artifacts need what is there now."""
         if self.settings.artifacts is not None:
             self._keep(lab, failing=False)
         if self._recorder is not None:
@@ -166,14 +174,15 @@ _KEY = pytest.StashKey[_Watch]()
 def start(config: pytest.Config) -> None:
     """Begin to watch the labs of a session."""
     watch = config.stash[_KEY] = _Watch(_session.of(config).settings)
-    witnesses.append(watch)
+    watch.unsubscribe = everywhere.subscribe(watch.told)
 
 
 def stop(config: pytest.Config) -> None:
     """The session ends."""
     watch = config.stash.get(_KEY, None)
-    if watch in witnesses:
-        witnesses.remove(watch)
+    if watch is not None and watch.unsubscribe is not None:
+        watch.unsubscribe()
+        watch.unsubscribe = None
         watch.close()
 
 

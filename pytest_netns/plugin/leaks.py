@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_netns import open_resources
-from pytest_netns.open_resources import Location
+from pytest_netns.events import Location
 from pytest_netns.plugin import session as _session
 from pytest_netns.plugin.settings import Leaks
 
@@ -152,9 +152,9 @@ class Checker:
         return lines
 
     def _line(self, what: str, done: str, place: Location) -> str:
-        if place is None:
+        if place.file is None:
             return what
-        path, line = place
+        path, line = place.file, place.line
         if path.startswith(self._root + os.sep):
             path = path[len(self._root) + 1 :]
         return f"{what}, {done} at {path}:{line}"

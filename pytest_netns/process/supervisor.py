@@ -11,9 +11,9 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from pytest_netns import open_resources
 from pytest_netns import ready as _ready
 from pytest_netns.errors import CommandError, NetnsError, WaitTimeout, tail
+from pytest_netns.events import ResourceOpened, everywhere
 from pytest_netns.kernel import procfs as processes
 from pytest_netns.kernel.procfs import namespace_of
 from pytest_netns.kernel.search_path import find_in_sbin
@@ -160,7 +160,7 @@ class Supervisor:
         process = Process(words, node, netns, popen, output, self.start())
         with self._lock:
             self._processes.append(process)
-        open_resources.track(process)
+        everywhere.publish(ResourceOpened, process)
         if condition is not None:
             try:
                 process.wait_until(condition, timeout)

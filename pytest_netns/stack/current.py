@@ -17,14 +17,14 @@ from pytest_netns.stack import scapy_state
 if TYPE_CHECKING:
     import asyncio
 
-    from pytest_netns.stack.namespace import Namespace
+    from pytest_netns.stack.handle import Handle
 
 
 class _Inside(threading.local):
     """Where each thread came from, for every ``with ns:`` block it is in."""
 
     def __init__(self) -> None:
-        self.stack: list[tuple[Namespace, int, _Awaited | None]] = []
+        self.stack: list[tuple[Handle, int, _Awaited | None]] = []
 
 
 class _Awaited:
@@ -54,7 +54,7 @@ def _watch(previous: int) -> _Awaited | None:
 _inside = _Inside()
 
 
-def enter(namespace: Namespace) -> None:
+def enter(namespace: Handle) -> None:
     """Move the calling thread inside, until ``leave``. Raises NetnsError if it is closed, or has crashed."""
     previous = open_namespace()
     try:
@@ -67,7 +67,7 @@ def enter(namespace: Namespace) -> None:
     scapy_state.entered(os.fstat(previous).st_ino, namespace.inode)
 
 
-def leave(namespace: Namespace, error: BaseException | None = None) -> None:
+def leave(namespace: Handle, error: BaseException | None = None) -> None:
     """Move the calling thread back to where it was before.
 
     Args:
@@ -127,7 +127,7 @@ def leave_all() -> list[str]:
     return left
 
 
-def leave_down_to(namespace: Namespace) -> list[str]:
+def leave_down_to(namespace: Handle) -> list[str]:
     """Leave a namespace that the calling thread has entered, and all that it entered after; names those."""
     left: list[str] = []
     while any(each is namespace for each, *_ in _inside.stack):

@@ -20,7 +20,7 @@ from pytest_netns.kernel.netlink.tables import LinkState, decode_address, decode
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
     from pytest_netns.impair.options import ImpairOptions
-    from pytest_netns.stack.namespace import Namespace
+    from pytest_netns.stack.handle import Handle
     from pytest_netns.units import Quantity
 
 #: Seconds to wait for a carrier. It takes microseconds; this is for a machine that is stuck.
@@ -38,7 +38,7 @@ class Interface:
         index: its number there, as ``ip link`` shows it.
     """
 
-    def __init__(self, node: Namespace, name: str, index: int) -> None:
+    def __init__(self, node: Handle, name: str, index: int) -> None:
         self.node = node
         self.name = name
         self.index = index
@@ -309,7 +309,7 @@ class Interfaces(Mapping[str, Interface]):
     our relay, are found by name but not listed.
     """
 
-    def __init__(self, node: Namespace) -> None:
+    def __init__(self, node: Handle) -> None:
         self._node = node
         links = [decode_link(body) for body in node.rtnl.dump(rtnetlink.link_dump())]
         self._all = {link.name: Interface(node, link.name, link.index) for link in links}

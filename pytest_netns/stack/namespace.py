@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 from weakref import WeakValueDictionary
 
-from pytest_netns import open_resources
 from pytest_netns.errors import NetnsError, PrivilegeError, TopologyError
+from pytest_netns.events import ResourceOpened, everywhere
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request
 from pytest_netns.kernel.netns import attach as foreign
@@ -34,7 +34,7 @@ from pytest_netns.stack.views import Views
 
 if TYPE_CHECKING:
     from pytest_netns.impair.engine import Impairments
-    from pytest_netns.stack.interface import Interface
+    from pytest_netns.impair.target import Target
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -108,7 +108,7 @@ class Namespace(Views, Commands):
             directory.enter(self._fd, self._inode, lab_name, name)
             _open[next(_births)] = self
             if self._owns_supervisor:  # else it is a lab's
-                open_resources.track(self)
+                everywhere.publish(ResourceOpened, self)
             if existing is None:
                 self.rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
         except BaseException:
@@ -311,7 +311,7 @@ class Namespace(Views, Commands):
             self._impairments = Impairments(self._supervisor)
         return self._impairments
 
-    def impairment_words(self, interface: Interface) -> str:
+    def impairment_words(self, interface: Target) -> str:
         """What was set last for an interface and by which engine, for messages; empty if nothing was."""
         return "" if self._impairments is None else self._impairments.words(interface)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_netns.kernel.sockets import getaddrinfo
 
 if TYPE_CHECKING:
-    from pytest_netns.stack.namespace import Namespace
+    from pytest_netns.stack.handle import Handle
 
 
 class Addressed(Protocol):
@@ -29,7 +29,7 @@ ClientConnected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitab
 
 
 async def open_connection(
-    node: Namespace, host: StreamHost, port: int
+    node: Handle, host: StreamHost, port: int
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """See ``Namespace.open_connection``."""
     loop = asyncio.get_running_loop()
@@ -52,9 +52,7 @@ async def open_connection(
     raise last
 
 
-async def start_server(
-    node: Namespace, client_connected: ClientConnected, host: StreamHost, port: int
-) -> asyncio.Server:
+async def start_server(node: Handle, client_connected: ClientConnected, host: StreamHost, port: int) -> asyncio.Server:
     """See ``Namespace.start_server``."""
     family, kind, proto, address = (await _resolve(node, host, port))[0]
     sock = node.socket(family, kind, proto)
@@ -69,7 +67,7 @@ async def start_server(
         raise
 
 
-async def _resolve(node: Namespace, host: StreamHost, port: int) -> list[tuple[int, int, int, tuple[str, int]]]:
+async def _resolve(node: Handle, host: StreamHost, port: int) -> list[tuple[int, int, int, tuple[str, int]]]:
     name = str(getattr(host, "ip", host))
     # getaddrinfo() asks its servers through sockets of the thread that it runs in, so that one must be inside; and it
     # blocks, so it is not the loop's.

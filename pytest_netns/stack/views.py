@@ -30,7 +30,7 @@ from pytest_netns.stack.threaded_iproute import ThreadedIPRoute
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
 
-    from pytest_netns.stack.namespace import Namespace
+    from pytest_netns.stack.handle import Handle
 
 
 class Views:
@@ -151,7 +151,7 @@ class Views:
     @property
     def interfaces(self) -> Interfaces:
         """Its interfaces by name, in the order of their creation."""
-        return Interfaces(cast("Namespace", self))
+        return Interfaces(cast("Handle", self))
 
     def interface(self, name: str) -> Interface:
         """One interface, by name. Raises TopologyError, which lists those that there are."""

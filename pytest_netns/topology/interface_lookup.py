@@ -6,6 +6,7 @@ from typing import Protocol
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.events import DeviceAdded, DeviceRemoved
 from pytest_netns.topology.network import Network, cables_of
 from pytest_netns.topology.node import BaseNode
 
@@ -42,13 +43,13 @@ class DeviceOwner(BaseNode):
     def remember_device(self, device: OwnedDevice) -> None:
         """Called when a device was made."""
         self._devices += (device,)
-        self.lab.dns.refresh()
+        self.lab.events.publish(DeviceAdded, self, device)
 
     def forget_device(self, device: OwnedDevice) -> None:
         """Called by a device that was removed."""
         self._devices = tuple(each for each in self._devices if each is not device)
         self.slots.free_ethernet(device.name)
-        self.lab.dns.refresh()
+        self.lab.events.publish(DeviceRemoved, self, device)
 
     def close(self) -> None:
         """Kill its processes, let go of its devices and of itself; allowed more than once."""

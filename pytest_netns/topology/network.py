@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 from pytest_netns.errors import TopologyError
+from pytest_netns.events import Events, everywhere
 from pytest_netns.impair.engine import Impairments
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.topology.addressing import AddressPlan, AddressSpec
@@ -28,6 +29,7 @@ class Network(ABC):
         supervisor: of the processes of all its nodes.
         impairments: those in force on its interfaces.
         faults: those in force; iterating gives each.
+        events: what happens in it; see ``topology.events``.
         failed: the last probes that failed, to be explained.
         dns: names for isolated hosts.
         plan: which subnets are given out.
@@ -48,6 +50,7 @@ class Network(ABC):
         self._links: list[Cable] = []
         self._macs: set[bytes] = set()
         self.faults: Faults = Faults()
+        self.events: Events = Events(everywhere)
 
     @abstractmethod
     def __iter__(self) -> Iterator[BaseNode]:
@@ -123,10 +126,6 @@ class Network(ABC):
     @abstractmethod
     def forget(self, cable: Cable) -> None:
         """Called by a cable that was removed."""
-
-    @abstractmethod
-    def note_capture(self, capture: object) -> None:
-        """Called with every capture, should somebody want to see its last packets."""
 
 
 def cables_of(node: BaseNode) -> list[Cable]:

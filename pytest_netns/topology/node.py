@@ -51,6 +51,10 @@ class Names(Protocol):
         """Called when names or addresses may have changed."""
         ...
 
+    def follow(self) -> None:
+        """Called when a node shows them to its processes, which see all that changes from now on."""
+        ...
+
 
 class Surroundings(Protocol):
     """What a node knows of the network that it is part of.
@@ -153,6 +157,7 @@ class BaseNode(Namespace):
         self.isolation = Isolation(kinds, self.name, self.fd, self.lab.visible)
         self._supervisor = Supervisor(self.isolation)
         self._owns_supervisor = True
+        self.lab.dns.follow()
         directory.enter(self.fd, self.inode, self.lab.name, self.name, self._supervisor.start())
 
     def before_entry(self) -> None:
