@@ -74,12 +74,13 @@ class BreakableLink(Cable):
         self._check_ends()
         with self._lock:
             self._forget_cuts()
-            for end, node in zip(self.interfaces, self.nodes, strict=True):
-                if not node.defer_up(end):
-                    end.up()
-            self.settle()
-            for node in self.nodes:
-                node.losses.give_back()
+            with self.lab.faults.mending():
+                for end, node in zip(self.interfaces, self.nodes, strict=True):
+                    if not node.defer_up(end):
+                        end.up()
+                self.settle()
+                for node in self.nodes:
+                    node.losses.give_back()
 
     def _forget_cuts(self) -> None:
         for cut in self._cuts:

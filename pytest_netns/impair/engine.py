@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -87,6 +89,9 @@ class Impairments:
     Args:
         supervisor: starts the relay.
         default: the engine for those that are not told one.
+
+    Attributes:
+        mending: gives what stands around the end of an impairment; a lab has its nodes forget there what is over.
     """
 
     def __init__(self, supervisor: Supervisor, default: Engine = "auto") -> None:
@@ -97,6 +102,7 @@ class Impairments:
         self._draining: dict[int, list[_Engine]] = {}
         self._places: dict[_Key, Target] = {}  # where we have made one for filters
         self._control: RelayControl | None = None
+        self.mending: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def _relay(self) -> RelayControl:
         if self._control is None or not self._control.usable:
@@ -175,7 +181,7 @@ class Impairments:
 
     def heal(self, interface: Target) -> None:
         """Impair it no more. Raises KernelError."""
-        with self._lock:
+        with self.mending(), self._lock:
             engine = self._found(interface)
             if engine is not None:
                 del self._active[_key(interface)]
@@ -185,7 +191,7 @@ class Impairments:
     def heal_all(self) -> list[Exception]:
         """Impair nothing any more; returns what went wrong."""
         errors: list[Exception] = []
-        with self._lock:
+        with self.mending(), self._lock:
             for engine in list(self._active.values()):
                 try:
                     self.heal(engine.interface)

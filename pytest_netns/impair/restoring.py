@@ -42,7 +42,8 @@ def _restore(interface: ImpairableTarget, setting: tuple[Impairment, int | None,
     if setting is None:
         interface.heal()
     else:
-        interface.node.impairments.apply(interface, *setting)
+        with interface.node.impairments.mending():
+            interface.node.impairments.apply(interface, *setting)
 
 
 def _restore_end(end: Callable[[], ImpairableTarget], setting: tuple[Impairment, int | None, Engine] | None) -> None:

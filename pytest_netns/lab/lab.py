@@ -78,6 +78,7 @@ class Lab(Observed, Troubled):
         self.plan: AddressPlan = AddressPlan(name, ipv4, ipv6)
         self.supervisor: Supervisor = Supervisor()
         self.impairments: Impairments = Impairments(self.supervisor, impairments)
+        self.impairments.mending = self.faults.mending
         self.dns: Names = Names(self)
         self.visible = visible
         self._sysctls = dict(sysctls or {})

@@ -58,14 +58,20 @@ class Troubled(Network):
         """Undo every fault that is in force, and every impairment, of links and of devices.
 
         Partitions, blocks, links that are down, crashed and frozen hosts: all is as its author has built it. Who was
-        detached from a bridge is plugged in again; who has been attached to another one since then stays there.
+        detached from a bridge is plugged in again; who has been attached to another one since then stays there. No node
+        remembers anything of it: path MTUs, redirects and failed neighbours are forgotten, as by each ``undo()``.
 
         Raises:
             ExceptionGroup: what could not be undone; the others are.
         """
         self.check_open()
-        errors = self.faults.undo_all()
-        errors += self.impairments.heal_all()
+        errors: list[Exception] = []
+        try:
+            with self.faults.mending():
+                errors += self.faults.undo_all()
+                errors += self.impairments.heal_all()
+        except ExceptionGroup as error:
+            errors += error.exceptions
         if errors:
             raise ExceptionGroup(f"healing lab {self.name!r}", errors)
 

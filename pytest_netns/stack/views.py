@@ -19,6 +19,7 @@ from pytest_netns.kernel.netlink.tables import (
     decode_neighbour,
     decode_route,
     in_order,
+    is_cached,
     is_of_host,
 )
 from pytest_netns.kernel.nftables import Nftables
@@ -169,7 +170,7 @@ class Views:
         return {link.index: link.name for link in map(decode_link, self.rtnl.dump(rtnetlink.link_dump()))}
 
     def routes(self, *, table: int | None = 254) -> list[Route]:
-        """Its routes, IPv4 first, as ``ip route`` lists them.
+        """Its routes, IPv4 first, as ``ip route`` lists them: without the path MTUs and redirects that it has learnt.
 
         Args:
             table: number of a routing table, 254 for main (ip-route(8)); None gives those of all tables.
@@ -179,6 +180,7 @@ class Views:
             route
             for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6)
             for body in self.rtnl.dump(rtnetlink.route_dump(family))
+            if not is_cached(body)
             for route in decode_route(body, names)
         ]
         return [route for route in found if table is None or route.table == table]

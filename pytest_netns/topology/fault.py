@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -65,10 +66,11 @@ class Fault:
         """
         with self._mending:
             if self.in_force:
-                try:
-                    self._undo()
-                finally:
-                    self._register.drop(self)
+                with self._register.mending():
+                    try:
+                        self._undo()
+                    finally:
+                        self._register.drop(self)
 
     def restarted(self, host: BaseNode) -> None:
         """Called when a host has come back from a crash, which the network around it has not seen."""
@@ -99,10 +101,16 @@ class Fault:
 
 
 class Faults:
-    """The faults of a lab that are in force, in the order of their making."""
+    """The faults of a lab that are in force, in the order of their making.
 
-    def __init__(self) -> None:
+    Args:
+        forget: called after the mending of one or several: nothing that nodes remember of it must count any more.
+    """
+
+    def __init__(self, forget: Callable[[], None]) -> None:
         self._lock = threading.Lock()  # a schedule makes and mends them in its thread
+        self._forget = forget
+        self._mending = 0
         self._faults: list[Fault] = []
 
     def __iter__(self) -> Iterator[Fault]:
@@ -125,6 +133,20 @@ class Faults:
             before = len(self._faults)
             self._faults = [other for other in self._faults if other is not fault]
             return len(self._faults) < before
+
+    @contextmanager
+    def mending(self) -> Iterator[None]:
+        """Around whatever mends something: at the end of the outermost block, nodes forget what is over."""
+        with self._lock:
+            self._mending += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._mending -= 1
+                is_last = not self._mending
+            if is_last:
+                self._forget()
 
     def undo_all(self) -> list[Exception]:
         """Mend everything, the last fault first, and return what went wrong."""

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
-from pytest_netns.errors import TopologyError
+from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.events import Events, everywhere
 from pytest_netns.impair.engine import Impairments
 from pytest_netns.process.supervisor import Supervisor
@@ -19,6 +19,7 @@ from pytest_netns.topology.failure import Failure
 from pytest_netns.topology.fault import Faults
 from pytest_netns.topology.naming import mac_address
 from pytest_netns.topology.node import BaseNode, Names
+from pytest_netns.topology.stale_caches import flush_stale
 
 
 class Network(ABC):
@@ -49,8 +50,8 @@ class Network(ABC):
         self._closed = False
         self._links: list[Cable] = []
         self._macs: set[bytes] = set()
-        self.faults: Faults = Faults()
         self.events: Events = Events(everywhere)
+        self.faults: Faults = Faults(self.flush_stale)
 
     @abstractmethod
     def __iter__(self) -> Iterator[BaseNode]:
@@ -66,6 +67,22 @@ class Network(ABC):
         mac = mac_address(self.name, node, interface, self._macs)
         self._macs.add(mac)
         return mac
+
+    def flush_stale(self) -> None:
+        """Have all nodes forget path MTUs, redirects and failed neighbours: whatever has caused them is over.
+
+        Raises:
+            ExceptionGroup: what a kernel refused.
+        """
+        errors: list[Exception] = []
+        for node in {} if self._closed else {node.inode: node for node in self if not node.closed}.values():
+            try:
+                flush_stale(node)
+            except NetnsError as error:
+                if not node.closed:
+                    errors.append(error)
+        if errors:
+            raise ExceptionGroup(f"forgetting what is over in lab {self.name!r}", errors)
 
     def in_force(self) -> tuple[str, ...]:
         """The faults and impairments of now, in words."""

@@ -12,7 +12,7 @@ from pytest_netns.addresses import IPV6_MIN_MTU, AddressWithPrefix, Network
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
-from pytest_netns.kernel.netlink.tables import LinkState, decode_link
+from pytest_netns.kernel.netlink.tables import LinkState, decode_link, is_cached
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.saved_addresses import ConfiguredAddress, configured_addresses
@@ -75,7 +75,7 @@ class Losses:
             _revived(body)
             for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6)
             for body in self._node.rtnl.dump(rtnetlink.route_dump(family))
-            if body[5] not in _UNASKED
+            if body[5] not in _UNASKED and not is_cached(body)
         ]
 
     # -------------------------------------------------------------- addresses

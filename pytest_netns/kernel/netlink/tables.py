@@ -66,6 +66,7 @@ _NEIGHBOUR_STATES = {
 }
 _PROTOCOLS = {0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 9: "ra", 186: "bgp", 188: "ospf"}
 _RT_TABLE_MAIN = 254
+_RTM_F_CLONED = 0x200
 _IFLA_CARRIER = 33
 
 
@@ -294,6 +295,14 @@ def in_order(entries: Iterable[AddressEntry]) -> list[AddressWithPrefix]:
         place = rank.setdefault(entry.index, len(rank))
         rows.append((is_link_local(address), address.version, place, (5 - address.version) * position, address))
     return [row[-1] for row in sorted(rows, key=lambda row: row[:-1])]
+
+
+def is_cached(body: bytes) -> bool:
+    """Whether an RTM_NEWROUTE message is of an exception of a route, a path MTU or redirect that the kernel has learnt.
+
+    ``ip route`` leaves these out too; the kernel lists them among the others.
+    """
+    return bool(struct.unpack_from("=I", body, 8)[0] & _RTM_F_CLONED)
 
 
 def decode_route(body: bytes, names: dict[int, str]) -> list[Route]:
