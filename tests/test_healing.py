@@ -109,6 +109,7 @@ def test_a_packet_that_waits_for_its_neighbour_is_sent_and_not_refused(way: Way,
     listener.close()
 
 
+@pytest.mark.netns_requires("tap")  # that of the relay
 def test_a_lossy_link_leaves_nothing_behind(way: Way) -> None:
     with way.far.impaired(loss=1):
         way.red.ping(way.blue, timeout=0.05)

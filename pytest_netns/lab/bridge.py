@@ -130,7 +130,7 @@ class Bridge(Switching):
 
     # A class method of Namespace has this name too; both are the public names of what they do.
     def attach(  # type: ignore[override]
-        self, host: Node, address: AddressSpec | None = None
+        self, host: Node, address: AddressSpec | None = None, *, announce: bool = True
     ) -> Interface:
         """Plug a node in and return its interface; returns when the port forwards.
 
@@ -140,10 +140,16 @@ class Bridge(Switching):
         subnets that it has left are gone; new ones are up to you, or to ``Lab.autoroute``. Nobody waits where no frame
         can pass: the link is down, or the host has crashed and gets its addresses when it is restarted.
 
+        One that is plugged in again announces all its addresses there by gratuitous ARP (RFC 5227 section 3) and
+        unsolicited neighbour advertisements (RFC 4861 section 7.2.6), as a system does when its cable is put in:
+        switches and neighbours that knew it elsewhere learn where it is. Without that they send there until their
+        entries age.
+
         Args:
             host: a node of the same lab. Another bridge gets no address.
             address: which address of the subnet it gets, instead of the next one; ``"keep"``: the one that it has,
                 whether it is of this subnet or not; ``"renew"``: the next one in any case.
+            announce: whether one that is plugged in again announces itself.
 
         Raises:
             TopologyError: this bridge itself or another lab's node, or the address is outside the subnet or taken.
@@ -157,9 +163,9 @@ class Bridge(Switching):
                     continue
                 there = unplugged.link.other(port).node
                 if there is host:
-                    return self._take_in(bridge, port, address)
+                    return self._take_in(bridge, port, address, announce)
                 if there is self and bridge is host:  # a trunk that was unplugged at its other end
-                    bridge._plug_in(port, None)
+                    bridge._plug_in(port, None, announce)
                     return port
         return self.lab.attach(self, host, None if address in (KEEP, RENEW) else address).end(host)
 
@@ -203,12 +209,21 @@ class Bridge(Switching):
             to.impairments.apply(moved, *impaired)
         return moved
 
-    def _take_in(self, bridge: Bridge, port: Interface, address: AddressSpec | None) -> Interface:
+    def _take_in(
+        self, bridge: Bridge, port: Interface, address: AddressSpec | None, announce: bool = True
+    ) -> Interface:
         """Plug an unplugged ``port`` of ``bridge`` in here; returns the far end."""
         here = port if bridge is self else bridge.hand_over(port, self)
-        return self._plug_in(here, address)
+        return self._plug_in(here, address, announce)
 
-    def _plug_in(self, port: Interface, address: AddressSpec | None) -> Interface:
+    def _plug_in(self, port: Interface, address: AddressSpec | None, announce: bool) -> Interface:
+        with self.lab.faults.mending():
+            end = self._plugged_in(port, address)
+            if announce:
+                _announce(end)
+            return end
+
+    def _plugged_in(self, port: Interface, address: AddressSpec | None) -> Interface:
         unplugged = self._unplugged[port]
         link = unplugged.link
         end = link.other(port)
@@ -322,6 +337,25 @@ class Bridge(Switching):
         names = self._names()
         bodies = self.rtnl.dump(rtnetlink.neighbour_dump(rtnetlink.AF_BRIDGE))
         return [entry for body in bodies if (entry := decode_forwarding(body, names)) is not None]
+
+
+def _announce(end: Interface) -> None:
+    """Tell the link of the addresses of an interface, and of what lies upon it: VLANs, a bond, a bridge."""
+    from pytest_netns.probe.announce import announce
+
+    node = end.node
+    lower: dict[Interface, Interface | None] = {}
+    if isinstance(node, Host):
+        lower.update((device, device.lower) for device in node.devices)
+    waiting = [end] if end.is_up else []
+    for each in waiting:
+        master = each.state.master
+        waiting += [
+            other
+            for name, other in node.interfaces.items()
+            if name != "lo" and other not in waiting and (other.index == master or lower.get(other) == each)
+        ]
+        announce(each, router=node.sysctl["net.ipv6.conf.all.forwarding"] != "0")
 
 
 def _forget_gateways(host: Node, end: Interface, left: Collection[Subnet]) -> None:

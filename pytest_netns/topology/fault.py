@@ -61,6 +61,9 @@ class Fault:
     def undo(self) -> None:
         """Mend it; nothing happens if it was mended before. Raises what the mending raises.
 
+        No node of the lab goes by what it has learnt meanwhile: path MTUs and redirects are forgotten, and neighbours
+        that did not answer are asked again at once.
+
         It is in force until it is mended, so that nobody takes a half of it for the whole. Another thread that wants
         the same waits for that.
         """
