@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import sys
 
 import pytest
 
 from pytest_netns import KernelError, Lab, Namespace
 from pytest_netns.kernel import sysctl
+from pytest_netns.kernel.netns import create
 
 FORWARD = "net.ipv4.ip_forward"
 
@@ -75,6 +78,37 @@ def test_an_unknown_name_is_a_key_error_that_names_the_namespace(netns: Namespac
         netns.sysctl["net.ipv4.nonsense"] = 1
     assert "net.ipv4.nonsense" not in netns.sysctl
     assert FORWARD in netns.sysctl
+
+
+def test_an_interface_with_a_dot_in_its_name_gets_the_hint_to_write_a_slash(lab: Lab) -> None:
+    red, blue = lab.host("red"), lab.host("blue")
+    lab.connect(red, blue, names=("eth0.1.2", "eth0"))
+    for family, key in (("ipv4", "forwarding"), ("ipv6", "hop_limit")):
+        with pytest.raises(KeyError) as caught:
+            red.sysctl[f"net.{family}.conf.eth0.1.2.{key}"] = 1
+        right = f"net.{family}.conf.eth0/1/2.{key}"
+        assert f"of interface 'eth0.1.2' it is {right!r}" in str(caught.value)
+        red.sysctl[right] = 1
+        assert red.sysctl[right] == "1"
+    with pytest.raises(KeyError, match="'net.ipv4.conf.eth9.forwarding'\"$"):
+        red.sysctl["net.ipv4.conf.eth9.forwarding"]
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_every_group_may_open_icmp_sockets(netns: Namespace, family: socket.AddressFamily) -> None:
+    protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
+    code = f"import os, socket; os.setgid(os.getgid()); socket.socket({int(family)}, socket.SOCK_DGRAM, {protocol})"
+    netns.run([sys.executable, "-c", code])
+    netns.socket(family, socket.SOCK_DGRAM, protocol)
+
+
+def test_in_a_user_namespace_those_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(create, "_groups", "0 4294967295")  # the last one is nobody's anywhere
+    for name in ("first", "second"):
+        made = Namespace(name)
+        low, high = made.sysctl["net.ipv4.ping_group_range"].split()
+        assert int(low) <= os.getegid() <= int(high) <= 2147483647
+        made.close()
 
 
 @pytest.mark.parametrize("name", ["vm.swappiness", "kernel.hostname", "network", "netfoo.bar", "kernel/ostype"])

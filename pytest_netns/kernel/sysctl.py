@@ -7,6 +7,7 @@ from earlier does not help: openat() on it resolves in the caller's namespace. S
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from functools import cache
 from typing import Protocol
@@ -29,6 +30,8 @@ BASELINE: Mapping[str, str] = {
 }
 
 _ROOT = "/proc/sys"
+# That of an interface with a dot in its name, in which the dots were left as they are.
+_OF_INTERFACE = re.compile(r"(net\.\w+\.(?:conf|neigh))\.([^/]+\.[^/]+)\.(\w+)")
 
 
 @cache
@@ -85,6 +88,17 @@ def ensure(name: str, value: str) -> None:
         os.close(fd)
 
 
+def _unknown(node: str, name: str) -> str:
+    """What is said of a sysctl that is not there."""
+    found = _OF_INTERFACE.fullmatch(name)
+    hint = ""
+    if found is not None:
+        folder, interface, key = found.groups()
+        right = f"{folder}.{interface.replace('.', '/')}.{key}"
+        hint = f"; of interface {interface!r} it is {right!r}: a dot within a name is written as a slash, see sysctl(8)"
+    return f"namespace {node!r} has no sysctl {name!r}{hint}"
+
+
 class Owner(Protocol):
     """A namespace, as far as sysctls are concerned."""
 
@@ -108,7 +122,7 @@ class Sysctls(MutableMapping[str, str]):
             with entered(self._node):
                 return read(name)
         except FileNotFoundError:
-            raise KeyError(f"namespace {self._node.name!r} has no sysctl {name!r}") from None
+            raise KeyError(_unknown(self._node.name, name)) from None
         except OSError as error:
             raise KernelError(error.errno or 0, f"sysctl {name}", self._node.name) from error
 
@@ -118,7 +132,7 @@ class Sysctls(MutableMapping[str, str]):
             with entered(self._node):
                 write(name, str(value))
         except FileNotFoundError:
-            raise KeyError(f"namespace {self._node.name!r} has no sysctl {name!r}") from None
+            raise KeyError(_unknown(self._node.name, name)) from None
         except OSError as error:
             raise KernelError(error.errno or 0, f"sysctl -w {name}={value}", self._node.name) from error
 

@@ -44,7 +44,32 @@ def birth(name: str, sysctls: Mapping[str, str | int], *, ahead: bool = False) -
             raise
 
 
+_PING_GROUPS = "net.ipv4.ping_group_range"
+_groups = "0 2147483647"
+
+
+def _allow_ping_sockets(name: str) -> None:
+    """Let every group open ICMP datagram sockets (icmp(7)), as distributions do; a namespace is born without.
+
+    In a user namespace the range can only be of groups that it has.
+    """
+    global _groups
+    try:
+        sysctl.write(_PING_GROUPS, _groups)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise KernelError(error.errno or 0, f"sysctl -w {_PING_GROUPS}='{_groups}'", name) from error
+        with open("/proc/thread-self/gid_map", encoding="ascii") as file:
+            extents = [tuple(map(int, line.split())) for line in file]
+        # From the lowest to the highest as the kernel counts them, which is outside.
+        lowest = min(extents, key=lambda extent: extent[1])
+        highest = max(extents, key=lambda extent: extent[1])
+        _groups = f"{lowest[0]} {min(highest[0] + highest[2] - 1, 0x7FFFFFFF)}"
+        sysctl.write(_PING_GROUPS, _groups)
+
+
 def _set_at_birth(name: str, sysctls: Mapping[str, str | int]) -> None:
+    _allow_ping_sockets(name)
     for key, value in sysctl.BASELINE.items():
         try:
             sysctl.ensure(key, value)
