@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 from slowness import patient
 
-from pytest_netns import Bridge, KernelError, Lab, TopologyError
+from pytest_netns import Bridge, Host, KernelError, Lab, TopologyError
 
 
 def test_hosts_on_a_bridge_reach_each_other(bridge: Bridge) -> None:
@@ -69,6 +69,29 @@ def test_ports_are_called_like_what_is_behind_them(lab: Lab) -> None:
     assert [port[:2] for port in ports] == [name[:2] for name in names]
 
 
+def test_a_port_is_found_by_the_whole_name_of_what_is_behind_it(lab: Lab) -> None:
+    bridge = lab.bridge("br0")
+    long = "supervisor-of-rack-1"
+    host = bridge.host(long)
+    other = bridge.host("supervisor-of-rack-2")
+    second = bridge.attach(host)
+    ports = bridge.ports
+    assert long in ports
+    assert ports[long] == ports.get(long) == lab.links[0].end(bridge)
+    assert ports[ports[long].name] == ports[long]
+    assert ports[other.name] == lab.links[1].end(bridge)
+    assert len(ports) == 3
+    assert "rack-1" not in ports
+    assert ports.get("rack-1") is None
+    with pytest.raises(KeyError, match=r"no port of this bridge leads to 'rack-1'; there are: superviso"):
+        ports["rack-1"]
+    bridge.detach(host)  # the second one
+    assert bridge.ports[long] == ports[long]
+    bridge.detach(host)
+    assert long not in bridge.ports
+    assert second.node is host
+
+
 def test_ports_have_no_address_of_any_kind(bridge: Bridge) -> None:
     for number in range(10):
         bridge.host(f"h{number}")
@@ -111,6 +134,42 @@ def test_a_port_can_be_had_without_an_address(lab: Lab) -> None:
     lab.connect(red, bridge, subnet=False)
     with pytest.raises(TopologyError, match="'red' has no IPv4 address"):
         _ = red.ip4
+
+
+@pytest.mark.parametrize("where", ["host", "attach", "lab", "router"])
+def test_a_host_can_be_attached_without_an_address(lab: Lab, where: str) -> None:
+    lan = lab.bridge("lan", "192.168.7.0/24")
+    if where == "host":
+        client: Host = lan.host("client", address=False)
+    elif where == "lab":
+        client = lab.host("client", lan, address=False)
+    elif where == "router":
+        client = lab.router("client", lan, lab.bridge("wan"), address=[False, None])
+        assert str(client.ip4) == "10.0.0.1"
+        client.interfaces["eth1"].down()
+    else:
+        client = lab.host("client")
+        assert lan.attach(client, address=False) == client.interfaces["eth0"]
+    eth0 = client.interfaces["eth0"]
+    assert [address for address in eth0.addresses if not address.is_link_local] == []
+    assert eth0.is_up
+    server = lan.host("server")
+    assert str(server.ip4) == "192.168.7.1"  # none was taken
+    client.add_address("192.168.7.50/24", "eth0")  # as a client of DHCP does
+    assert client.ping(server)
+
+
+def test_no_address_on_any_of_several_bridges(lab: Lab) -> None:
+    host = lab.host("host", lab.bridge("one"), lab.bridge("two"), address=False)
+    assert [address for address in host.addresses() if not address.is_link_local and not address.is_loopback] == []
+
+
+def test_who_is_attached_again_without_an_address_keeps_what_it_has(lab: Lab) -> None:
+    home, away = lab.bridge("home", "192.168.7.0/24"), lab.bridge("away", "192.168.8.0/24")
+    host = home.host("host")
+    home.detach(host)
+    away.attach(host, address=False)
+    assert str(host.ip4) == "192.168.7.1"
 
 
 def test_bridges_can_be_joined_by_a_trunk(lab: Lab) -> None:

@@ -90,7 +90,7 @@ def test_an_interface_with_a_dot_in_its_name_gets_the_hint_to_write_a_slash(lab:
         assert f"of interface 'eth0.1.2' it is {right!r}" in str(caught.value)
         red.sysctl[right] = 1
         assert red.sysctl[right] == "1"
-    with pytest.raises(KeyError, match="'net.ipv4.conf.eth9.forwarding'\"$"):
+    with pytest.raises(KeyError, match=r"'net.ipv4.conf.eth9.forwarding'\"$"):
         red.sysctl["net.ipv4.conf.eth9.forwarding"]
 
 

@@ -19,7 +19,7 @@ from pytest_netns.lab.host import Host
 from pytest_netns.lab.nodes import Node
 from pytest_netns.lab.switching import Switching, SwitchSettings
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.addressing import AddressSpec, Segment
+from pytest_netns.topology.addressing import HostAddress, Segment
 from pytest_netns.topology.fault import Fault
 from pytest_netns.topology.naming import interface_name
 
@@ -44,7 +44,30 @@ class _Unplugged:
 class _HostMaker(Protocol):
     """What a bridge asks of its lab, which stands above it."""
 
-    def host(self, name: str, *networks: Bridge, address: AddressSpec | None) -> Host: ...
+    def host(self, name: str, *networks: Bridge, address: HostAddress) -> Host: ...
+
+
+class _Ports(dict[str, Interface]):
+    """Ports by the names of their interfaces, which may be short forms; found by the names of nodes too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: The name of the first port to each node.
+        self.behind: dict[str, str] = {}
+
+    def __missing__(self, name: str) -> Interface:
+        if name in self.behind:
+            return self[self.behind[name]]
+        raise KeyError(f"no port of this bridge leads to {name!r}; there are: {', '.join(self) or 'none'}")
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in self.behind
+
+    def get(self, name: str, default: object = None) -> object:  # type: ignore[override]
+        try:
+            return self[name]
+        except KeyError:
+            return default
 
 
 class Bridge(Switching):
@@ -99,11 +122,19 @@ class Bridge(Switching):
 
     @property
     def ports(self) -> dict[str, Interface]:
-        """The plugged-in ports by name."""
-        found = {}
+        """The plugged-in ports by name.
+
+        A port is called like the node behind it; where an interface cannot have that name, because it is too long for
+        one, it is found by it all the same: ``bridge.ports["supervisor-of-rack-1"]``.
+        """
+        found = _Ports()
         for name, interface in self.interfaces.items():
             if interface.state.master == self.device.index:
                 found[name] = interface
+        for link in self.links:
+            port = link.end(self)
+            if port.name in found:
+                found.behind.setdefault(link.other(port).node.name, port.name)
         return found
 
     def new_port_name(self, behind: str) -> str:
@@ -116,12 +147,13 @@ class Bridge(Switching):
         """Give a port's name back."""
         self._port_names.discard(name)
 
-    def host(self, name: str, address: AddressSpec | None = None) -> Host:
+    def host(self, name: str, address: HostAddress = None) -> Host:
         """A new host that is attached to this bridge by ``eth0`` and addressed.
 
         Args:
             name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``; unique in the lab.
-            address: which address of the subnet it gets, instead of the next free one.
+            address: which address of the subnet it gets, instead of the next free one; False: none, as a client of DHCP
+                has at first.
 
         Raises:
             TopologyError: a bad name, or the address is outside the subnet or taken. There is no such host then.
@@ -130,7 +162,7 @@ class Bridge(Switching):
 
     # A class method of Namespace has this name too; both are the public names of what they do.
     def attach(  # type: ignore[override]
-        self, host: Node, address: AddressSpec | None = None, *, announce: bool = True
+        self, host: Node, address: HostAddress = None, *, announce: bool = True
     ) -> Interface:
         """Plug a node in and return its interface; returns when the port forwards.
 
@@ -148,14 +180,15 @@ class Bridge(Switching):
         Args:
             host: a node of the same lab. Another bridge gets no address.
             address: which address of the subnet it gets, instead of the next one; ``"keep"``: the one that it has,
-                whether it is of this subnet or not; ``"renew"``: the next one in any case.
+                whether it is of this subnet or not; ``"renew"``: the next one in any case; False: none, and what it has
+                it keeps.
             announce: whether one that is plugged in again announces itself.
 
         Raises:
             TopologyError: this bridge itself or another lab's node, or the address is outside the subnet or taken.
         """
         self._check_other(host, "attach", "to")
-        if isinstance(host, Bridge) and address not in (None, KEEP, RENEW):
+        if isinstance(host, Bridge) and address is not False and address not in (None, KEEP, RENEW):
             raise TopologyError(f"bridge {host.name!r}: a trunk takes no address, and {address} was given")
         for bridge in self._bridges():
             for port, unplugged in list(bridge._unplugged.items()):
@@ -209,21 +242,19 @@ class Bridge(Switching):
             to.impairments.apply(moved, *impaired)
         return moved
 
-    def _take_in(
-        self, bridge: Bridge, port: Interface, address: AddressSpec | None, announce: bool = True
-    ) -> Interface:
+    def _take_in(self, bridge: Bridge, port: Interface, address: HostAddress, announce: bool = True) -> Interface:
         """Plug an unplugged ``port`` of ``bridge`` in here; returns the far end."""
         here = port if bridge is self else bridge.hand_over(port, self)
         return self._plug_in(here, address, announce)
 
-    def _plug_in(self, port: Interface, address: AddressSpec | None, announce: bool) -> Interface:
+    def _plug_in(self, port: Interface, address: HostAddress, announce: bool) -> Interface:
         with self.lab.faults.mending():
             end = self._plugged_in(port, address)
             if announce:
                 _announce(end)
             return end
 
-    def _plugged_in(self, port: Interface, address: AddressSpec | None) -> Interface:
+    def _plugged_in(self, port: Interface, address: HostAddress) -> Interface:
         unplugged = self._unplugged[port]
         link = unplugged.link
         end = link.other(port)
@@ -257,9 +288,9 @@ class Bridge(Switching):
             _forget_gateways(host, end, {each.network for each in old} - {each.network for each in renewed})
         return end
 
-    def _addresses_for(self, host: Node, end: Interface, address: AddressSpec | None) -> list[AddressWithPrefix]:
+    def _addresses_for(self, host: Node, end: Interface, address: HostAddress) -> list[AddressWithPrefix]:
         """The new addresses of a node that is plugged in; none for a family in which it keeps what it has."""
-        if address == KEEP or isinstance(host, Bridge):
+        if address is False or address == KEEP or isinstance(host, Bridge):
             return []
         if address is None or address == RENEW:
             wanted = None

@@ -25,7 +25,7 @@ from pytest_netns.lab.wiring import EndAddresses, Wiring
 from pytest_netns.process.isolation import Kind
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack.namespace import Namespace
-from pytest_netns.topology.addressing import AddressPlan, AddressSpec, SubnetSpec
+from pytest_netns.topology.addressing import AddressPlan, HostAddress, SubnetSpec
 from pytest_netns.topology.autoroute import Autoroutes
 from pytest_netns.topology.cable import Cable
 from pytest_netns.topology.events import LabClosing, LabFailing, LinkAdded, LinkRemoved
@@ -177,7 +177,7 @@ class Lab(Observed, Troubled):
             name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``; unique in the lab.
             networks: bridges of this lab.
             address: its address on the first of them, instead of the next free one; or a list, one for each of
-                them, None for the next free one.
+                them, None for the next free one, False for none; False alone: none on any, as a client of DHCP has.
             sysctls: what it is born with, on top of the lab's.
             shares: a node whose network namespace it lives in, instead of one of its own: the same interfaces,
                 addresses and ports, as containers of one pod have.
@@ -219,7 +219,7 @@ class Lab(Observed, Troubled):
             name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``; unique in the lab.
             networks: bridges of this lab, to which it is attached in order (``eth0``, ``eth1``, ...).
             address: its address on the first of them, instead of the next free one; or a list, one for each of
-                them, None for the next free one.
+                them, None for the next free one, False for none; False alone: none on any, as a client of DHCP has.
             sysctls: what it is born with, on top of the lab's.
             isolate: what it has of its own beside the network: ``"mount"``, ``"uts"``, ``"pid"``; the lab's default
                 if None.
@@ -374,13 +374,13 @@ class Lab(Observed, Troubled):
         """Whether a node's namespace is somebody else's."""
         return node in self._members.adopted
 
-    def attach(self, bridge: BaseNode, node: BaseNode, address: AddressSpec | None) -> Link:
+    def attach(self, bridge: BaseNode, node: BaseNode, address: HostAddress) -> Link:
         """Connect a node to a bridge, by the next free address of its subnet or by the one given.
 
         Args:
             bridge: of this lab.
             node: what is attached; a bridge gets no address.
-            address: of the bridge's subnet; None for the next free one.
+            address: of the bridge's subnet; None for the next free one, False for none.
 
         Raises:
             TopologyError: a node of another lab, closed or crashed, or an address outside the subnet or taken.
@@ -391,10 +391,10 @@ class Lab(Observed, Troubled):
             if not isinstance(bridge, Bridge) or not isinstance(node, Node):
                 raise TopologyError(f"cannot attach {node.name!r} to {bridge.name!r}: it is no bridge; see connect()")
             if isinstance(node, Bridge):
-                if address is not None:
+                if address:
                     raise TopologyError(f"bridge {node.name!r}: a trunk takes no address, and {address} was given")
                 return self.connect(node, bridge)
-            taken = bridge.segment.take(node.name, address)
+            taken = [] if address is False else bridge.segment.take(node.name, address)
             return self._wiring.join(node, bridge, bridge.segment, False, (taken, []), None, None)
 
 

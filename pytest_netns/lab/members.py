@@ -12,7 +12,7 @@ from pytest_netns.lab.host import Host
 from pytest_netns.lab.nodes import Node
 from pytest_netns.process.isolation import KINDS, Kind
 from pytest_netns.stack.namespace import Namespace
-from pytest_netns.topology.addressing import AddressSpec
+from pytest_netns.topology.addressing import HostAddress
 from pytest_netns.topology.events import NodeAdded
 from pytest_netns.topology.interface_allocator import Slots
 from pytest_netns.topology.naming import check_node_name
@@ -20,7 +20,7 @@ from pytest_netns.topology.naming import check_node_name
 if TYPE_CHECKING:
     from pytest_netns.topology.network import Network
 
-HostAddresses = AddressSpec | Sequence[AddressSpec | None] | None
+HostAddresses = HostAddress | Sequence[HostAddress]
 
 _N = TypeVar("_N", bound=Node)
 
@@ -68,8 +68,8 @@ class Members(Mapping[str, Node]):
             if not isinstance(network, Bridge):
                 raise TopologyError(f"{name!r} can be attached to bridges, and {network!r} is none; see connect()")
             self._lab.check_node(network, "attach to")
-        if len(_each(address)) > len(networks):
-            shown = ", ".join(str(each) for each in _each(address))
+        if len(given := _each(address, len(networks))) > len(networks):
+            shown = ", ".join(map(str, given))
             raise TopologyError(f"{name!r}: each address ({shown}) needs a bridge whose subnet it is in")
         return self._isolate if isolate is None else self._kinds(repr(name), isolate)
 
@@ -92,7 +92,7 @@ class Members(Mapping[str, Node]):
         try:
             if isolate:
                 node.isolate(isolate)
-            for network, wanted in zip_longest(networks, _each(address)):
+            for network, wanted in zip_longest(networks, _each(address, len(networks))):
                 self._lab.attach(network, node, wanted)
         except BaseException:
             for link in node.links:
@@ -122,7 +122,9 @@ class Members(Mapping[str, Node]):
         return host
 
 
-def _each(address: HostAddresses) -> list[AddressSpec | None]:
+def _each(address: HostAddresses, networks: int) -> list[HostAddress]:
     if isinstance(address, Sequence) and not isinstance(address, str):
         return list(address)
+    if address is False:
+        return [False] * networks
     return [] if address is None else [address]

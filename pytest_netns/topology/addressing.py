@@ -26,6 +26,8 @@ _POOL_PREFIX = {4: 24, 6: 64}
 
 SubnetSpec = str | Network | Sequence[str | Network] | Literal[False] | None
 AddressSpec = str | Address | AddressWithPrefix
+#: What a node gets on one bridge: None for the next free address, False for none.
+HostAddress = AddressSpec | Literal[False] | None
 
 
 class Subnet:

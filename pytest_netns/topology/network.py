@@ -13,7 +13,7 @@ from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.events import Events, everywhere
 from pytest_netns.impair.engine import Impairments
 from pytest_netns.process.supervisor import Supervisor
-from pytest_netns.topology.addressing import AddressPlan, AddressSpec
+from pytest_netns.topology.addressing import AddressPlan, HostAddress
 from pytest_netns.topology.cable import Cable
 from pytest_netns.topology.failure import Failure
 from pytest_netns.topology.fault import Faults
@@ -133,7 +133,7 @@ class Network(ABC):
         """Whether the namespace of ``node`` is somebody else's."""
 
     @abstractmethod
-    def attach(self, bridge: BaseNode, node: BaseNode, address: AddressSpec | None) -> Cable:
+    def attach(self, bridge: BaseNode, node: BaseNode, address: HostAddress) -> Cable:
         """Connect a node to a bridge, by the next free address of its subnet or by the one given."""
 
     @abstractmethod
