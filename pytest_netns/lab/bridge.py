@@ -25,6 +25,7 @@ from pytest_netns.topology.naming import interface_name
 
 if TYPE_CHECKING:
     from pytest_netns.lab.link import Link
+    from pytest_netns.stack.namespace import Namespace
     from pytest_netns.topology.network import Network
 
 
@@ -374,7 +375,7 @@ def _announce(end: Interface) -> None:
     """Tell the link of the addresses of an interface, and of what lies upon it: VLANs, a bond, a bridge."""
     from pytest_netns.probe.announce import announce
 
-    node = end.node
+    node = cast("Namespace", end.node)
     lower: dict[Interface, Interface | None] = {}
     if isinstance(node, Host):
         lower.update((device, device.lower) for device in node.devices)

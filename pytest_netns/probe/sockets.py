@@ -10,6 +10,7 @@ from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import entered
+from pytest_netns.stack.handle import Handle
 from pytest_netns.stack.namespace import Namespace
 
 ETH_P_ALL = 0x0003
@@ -47,7 +48,7 @@ def set_ttl(sock: socket.socket, version: int, ttl: int) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
 
 
-def packet_socket(node: Namespace, interface: str, ethertype: int) -> socket.socket:
+def packet_socket(node: Handle, interface: str, ethertype: int) -> socket.socket:
     """A socket for whole Ethernet frames on one interface (packet(7)). To be closed by ``close_later``."""
     try:
         with entered(node):
