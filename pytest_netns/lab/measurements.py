@@ -162,16 +162,26 @@ class Observed(Network):
         return result
 
     def ping_all(self, *, timeout: float = 1.0) -> PingMatrix:
-        """Every host and router pings every other, all at once. Falsy if any pair fails; prints as a table.
+        """Every host and router pings every other. Falsy if any pair fails; prints as a table.
+
+        All ask at once, or in groups in a lab of more than 16 nodes: the kernel's neighbour table is one for the whole
+        machine (see ``Lab`` on ``neighbours``), and a group needs a quarter of it at most. The entries that the pings
+        have made are removed afterwards; those that were there before stay. In groups, pairs whose ARP failed are asked
+        once more, because a busy kernel drops packets of large broadcasts.
 
         Args:
-            timeout: seconds to wait for all replies.
+            timeout: seconds to wait for replies, after the last request.
+
+        Example:
+            ``assert lab.ping_all()``
         """
         from pytest_netns.probe.matrix import ping_all
 
         self.check_open()
-        hosts = {node.name: node for node in self if isinstance(node, Host) and not node.closed}
-        result = ping_all(list(hosts.values()), timeout=timeout)
+        nodes = [node for node in self if not node.closed]
+        hosts = {node.name: node for node in nodes if isinstance(node, Host)}
+        others = [node for node in nodes if node.name not in hosts]
+        result = ping_all(list(hosts.values()), others, timeout=timeout)
         if failed := result.failed:
             hosts[failed[0].source].note_failure(result, "ping_all")
         return result

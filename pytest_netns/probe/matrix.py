@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
-from pytest_netns.clock import monotonic
 from pytest_netns.errors import TopologyError
+from pytest_netns.probe.all_pairs import AllPairs
 from pytest_netns.probe.icmp import ProbeError
-from pytest_netns.probe.ping import Exchange, PingResult, configure
-from pytest_netns.probe.sockets import Waiter, raw_socket
+from pytest_netns.probe.ping import PingResult
 from pytest_netns.stack.destination import Target, choose
 from pytest_netns.stack.namespace import Namespace
 
@@ -83,54 +80,36 @@ def _unresolved(source: Namespace, destination: Namespace, error: TopologyError)
 _NOWHERE: Address = IPv4Address(0)
 
 
-def ping_all(nodes: Sequence[Namespace], *, timeout: float = 1.0) -> PingMatrix:
-    """See ``Lab.ping_all``."""
+def ping_all(
+    nodes: Sequence[Namespace], others: Sequence[Namespace] = (), *, timeout: float = 1.0, grouped: bool = True
+) -> PingMatrix:
+    """See ``Lab.ping_all``.
+
+    Args:
+        nodes: who asks and is asked.
+        others: further nodes of the lab, which may be on the way.
+        timeout: seconds to wait for each reply.
+        grouped: ask in groups, whose neighbour entries leave room for others on this machine.
+    """
     check_range("timeout", timeout, 0, 3600)
     results: dict[tuple[str, str], PingResult] = {}
-    running: list[tuple[Namespace, Exchange]] = []
-    with ExitStack() as stack:
-        sockets: dict[tuple[str, int], socket.socket] = {}
-        addresses = {node.name: node.addresses() for node in nodes}
-        for source in nodes:
-            for destination in nodes:
-                if source is destination:
-                    continue
-                pair = (source.name, destination.name)
-                try:
-                    known = addresses[destination.name]
-                    target = choose(source, destination.name, known, addresses[source.name])
-                except TopologyError as error:
-                    results[pair] = _unresolved(source, destination, error)
-                    continue
-                sock = _socket_for(source, target, sockets, stack)
-                results[pair] = PingResult(source.name, target.label, target.address, 1, 0)  # keeps the order
-                running.append((destination, Exchange(source.name, sock, target, 56)))
-        _run(running, list(sockets.values()), timeout)
-        for destination, exchange in running:
-            results[exchange.source, destination.name] = exchange.result(1)
+    addresses = {node.name: node.addresses() for node in nodes}
+    targets: dict[tuple[int, int], Target] = {}
+    for row, source in enumerate(nodes):
+        for column, destination in enumerate(nodes):
+            if source is destination:
+                continue
+            pair = (source.name, destination.name)
+            try:
+                known = addresses[destination.name]
+                target = choose(source, destination.name, known, addresses[source.name])
+            except TopologyError as error:
+                results[pair] = _unresolved(source, destination, error)
+                continue
+            results[pair] = PingResult(source.name, target.label, target.address, 1, 0)  # keeps the order
+            targets[row, column] = target
+    if targets:
+        exchanges = AllPairs(nodes, others, targets, timeout).run(grouped=grouped)
+        for (row, column), exchange in exchanges.items():
+            results[nodes[row].name, nodes[column].name] = exchange.result(1)
     return PingMatrix(tuple(node.name for node in nodes), results)
-
-
-def _socket_for(
-    source: Namespace, target: Target, sockets: dict[tuple[str, int], socket.socket], stack: ExitStack
-) -> socket.socket:
-    version = target.address.version
-    key = (source.name, version)
-    if key not in sockets:
-        protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
-        sockets[key] = stack.enter_context(raw_socket(source, version, protocol))
-        configure(sockets[key], version, 64, False)
-    return sockets[key]
-
-
-def _run(running: list[tuple[Namespace, Exchange]], sockets: list[socket.socket], timeout: float) -> None:
-    by_socket: dict[socket.socket, dict[int, Exchange]] = {sock: {} for sock in sockets}
-    for _, exchange in running:
-        by_socket[exchange.socket][exchange.identifier] = exchange
-        exchange.send(1)
-        Exchange.receive_all(exchange.socket, by_socket[exchange.socket])  # a veth answers before send() returns
-    waiter = Waiter(*sockets)
-    deadline = monotonic() + timeout
-    while not all(exchange.settled for _, exchange in running) and (readable := waiter.wait(deadline)):
-        for sock in readable:
-            Exchange.receive_all(sock, by_socket[sock])

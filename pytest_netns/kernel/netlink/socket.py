@@ -47,6 +47,8 @@ _RECEIVE = 1 << 16
 #: Seconds after which a silent kernel is reported instead of awaited. Answers take microseconds, or some tens of
 #: milliseconds while another namespace is being dismantled under the same lock.
 DEADLINE = 30.0
+#: Requests of one batch at most, where there may be hundreds: the answers to more do not fit into the socket's buffer.
+MOST_AT_ONCE = 100
 
 
 class Request(NamedTuple):

@@ -1,0 +1,146 @@
+"""The kernel's neighbour tables, one for ARP and one for IPv6 neighbour discovery: how full they are, and entries.
+
+Each is one table for the whole machine: its limit is for the entries of all network namespaces together, and only the
+initial namespace can raise it. Entries that are permanent or marked ``extern_learn`` do not count towards the limit
+(``neigh_alloc()`` in net/core/neighbour.c, since Linux 5.0).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
+
+from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6, neighbour_dump
+from pytest_netns.kernel.netlink.socket import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NetlinkSocket,
+    Request,
+    attribute,
+    attributes,
+)
+
+RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
+_RTM_GETNEIGHTBL = 66
+
+#: The state (NUD) of an entry that waits for an answer.
+INCOMPLETE = 0x01
+# From <linux/neighbour.h>.
+_NUD_REACHABLE, _NUD_NOARP, _NUD_PERMANENT = 0x02, 0x40, 0x80
+_NTF_USE, _NTF_EXT_LEARNED = 0x01, 0x10
+_NDA_DST, _NDA_LLADDR = 1, 2
+_NDTA_NAME, _NDTA_THRESH3, _NDTA_CONFIG, _NDTA_STATS = 1, 4, 5, 7
+_NDMSG = struct.Struct("=BxxxiHBB")  # family, interface, state, flags, type
+_TABLE_FULLS = 10  # which of the counters in struct ndt_stats
+
+_FAMILIES = {AF_INET: 4, AF_INET6: 6}
+
+
+class NeighbourTable(NamedTuple):
+    """How full one of the two tables is.
+
+    Attributes:
+        version: 4 for ARP, 6 for neighbour discovery.
+        entries: of all namespaces together; those that do not count towards the limit are among them.
+        limit: how many entries that count there can be (``gc_thresh3``).
+        fulls: how often there was no room for another one, since the machine was started.
+    """
+
+    version: int
+    entries: int
+    limit: int
+    fulls: int
+
+    @property
+    def is_above_half(self) -> bool:
+        """Whether more than half of the limit is used."""
+        return 2 * self.entries > self.limit
+
+    def __str__(self) -> str:
+        kind = "ARP" if self.version == 4 else "IPv6 neighbour discovery"
+        return (
+            f"the kernel's {kind} table holds {self.entries} of at most {self.limit} entries, "
+            "those of all network namespaces of this machine together"
+        )
+
+
+def neighbour_tables(rtnl: NetlinkSocket) -> dict[int, NeighbourTable]:
+    """The two tables by version of IP; from whichever namespace it is asked, the answer is about all.
+
+    Args:
+        rtnl: a netlink socket of any namespace.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    request = Request(_RTM_GETNEIGHTBL, 0, bytes(4), "ip ntable show")
+    found: dict[int, NeighbourTable] = {}
+    for body in rtnl.dump(request):
+        parts = attributes(body, 4)
+        if body[0] in _FAMILIES and _NDTA_STATS in parts:  # further messages are about single interfaces
+            version = _FAMILIES[body[0]]
+            entries = struct.unpack_from("=HHI", parts[_NDTA_CONFIG])[2]
+            limit = struct.unpack("=I", parts[_NDTA_THRESH3])[0]
+            fulls = struct.unpack_from(f"={_TABLE_FULLS + 1}Q", parts[_NDTA_STATS])[-1]
+            found[version] = NeighbourTable(version, entries, limit, fulls)
+    return found
+
+
+class Entry(NamedTuple):
+    """Which entry of a namespace.
+
+    Attributes:
+        interface: its index.
+        packed: the neighbour's address in the order of the wire.
+    """
+
+    interface: int
+    packed: bytes
+
+
+def counted_entries(rtnl: NetlinkSocket, families: Iterable[int]) -> dict[Entry, int]:
+    """The entries of a namespace that traffic has made, and their states (NUD).
+
+    Permanent ones, those marked ``extern_learn`` and those of multicast are left out.
+
+    Args:
+        rtnl: a netlink socket inside.
+        families: AF_INET, AF_INET6.
+
+    Raises:
+        KernelError: the kernel refused.
+    """
+    found: dict[Entry, int] = {}
+    for family in families:
+        for body in rtnl.dump(neighbour_dump(family)):
+            _, index, state, flags, _ = _NDMSG.unpack_from(body)
+            if state & (_NUD_NOARP | _NUD_PERMANENT) or flags & _NTF_EXT_LEARNED:
+                continue
+            size, kind = struct.unpack_from("=HH", body, 12)
+            if kind == _NDA_DST:  # it comes first, and the rest is not wanted here
+                found[Entry(index, body[16 : 12 + size])] = state
+    return found
+
+
+def _request(kind: int, verb: int, entry: Entry, words: str, flags: int = 0) -> Request:
+    family, address = (AF_INET, IPv4Address) if len(entry.packed) == 4 else (AF_INET6, IPv6Address)
+    body = _NDMSG.pack(family, entry.interface, 0, flags, 0) + attribute(_NDA_DST, entry.packed)
+    return Request(kind, verb, body, f"ip neighbour {words.format(address(entry.packed))}")
+
+
+def neighbour_delete(entry: Entry) -> Request:
+    """``ip neighbour delete ADDRESS``."""
+    return _request(RTM_DELNEIGH, 0, entry, "delete {}")
+
+
+def neighbour_listen(entry: Entry) -> Request:
+    """``ip neighbour add ADDRESS nud none``: its MAC address is taken from whatever it sends, or asked for on use."""
+    return _request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, entry, "add {} nud none")
+
+
+def neighbour_uncount(entry: Entry) -> Request:
+    """``ip neighbour replace ADDRESS extern_learn use``: it does not count any more; its state stays as it is."""
+    return _request(RTM_NEWNEIGH, NLM_F_REPLACE, entry, "replace {} extern_learn use", _NTF_EXT_LEARNED | _NTF_USE)
