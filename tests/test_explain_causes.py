@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from conversation import address_of, listen
 from explaining import Chain, at, chain_in, why_no_datagram, why_no_ping, why_not_open
 
 from pytest_netns import Bridge, Host, Lab, Link, Namespace, Process, eventually
+from pytest_netns.explain.checks import neighbour_table
 from pytest_netns.explain.explain import explain
+from pytest_netns.explain.observation import observe
 from pytest_netns.explain.questions import Question, ping_question
+from pytest_netns.kernel.netlink.neighbour_table import neighbour_tables
 
 versions = pytest.mark.parametrize("version", [4, 6])
 
@@ -869,3 +873,54 @@ def test_an_mtu_that_takes_ipv6_away(chain: Chain) -> None:
     found = why_no_ping(chain.red, there)
     assert found.cause == "r1:eth1 has no IPv6: its mtu is 1279, and IPv6 needs 1280 bytes (RFC 8200 section 5)"
     assert found.node == "r1"
+
+
+# ------------------------------------------------------------ neighbour table
+
+
+@versions
+def test_a_neighbour_table_without_room(pair: tuple[Host, Host, Link], version: int) -> None:
+    red, blue, _ = pair
+    question = silenced(red, blue, version)
+    seen = observe(red.lab, question)
+    for node in (red, blue):
+        node.run(["ip", f"-{version}", "neighbour", "flush", "all"])
+    assert neighbour_table.check(seen) is None  # the kernel has refused nothing
+    found = neighbour_table.check(replace(seen, refusals=2))
+    assert found is not None
+    assert found.node == "red"
+    assert found.cause.startswith(f"'red' has no entry for its neighbour {at(blue, version)} because there was no room")
+    assert f"of at most {neighbour_tables(red.rtnl)[version].limit} entries" in found.cause
+    assert "table_fulls has grown by 2" in str(found.evidence)
+    assert any('neighbours="known"' in cure for cure in found.cures)
+
+
+@versions
+def test_no_room_at_the_node_that_replies(pair: tuple[Host, Host, Link], version: int) -> None:
+    red, blue, _ = pair
+    question = silenced(red, blue, version)
+    seen = observe(red.lab, question)
+    blue.run(["ip", f"-{version}", "neighbour", "flush", "all"])
+    found = neighbour_table.check(replace(seen, refusals=1))
+    assert found is not None
+    assert found.node == "blue"
+    assert at(red, version) in found.cause
+
+
+def test_what_others_were_refused_is_no_cause(pair: tuple[Host, Host, Link]) -> None:
+    red, blue, _ = pair
+    question = silenced(red, blue, 4)
+    seen = observe(red.lab, question)
+    assert neighbour_table.check(replace(seen, refusals=5)) is None
+    assert neighbour_table.check(replace(seen, refusals=5, answered=True)) is None
+
+
+def silenced(red: Host, blue: Host, version: int) -> Question:
+    """A ping that is resolved both ways, and not answered."""
+    target = address_of(blue, version)
+    assert red.ping(target)
+    protocol = "icmp" if version == 4 else "icmpv6"
+    blue.nft(
+        f"table inet silence {{ chain c {{ type filter hook input priority 0; {protocol} type echo-request drop; }}; }}"
+    )
+    return ping_question(red, red.ping(target, timeout=0.05), {})

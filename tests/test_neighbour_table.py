@@ -58,7 +58,7 @@ def test_the_tables_are_the_same_from_every_namespace(netns: Namespace, lab: Lab
     for version, table in neighbour_tables(netns.rtnl).items():
         assert (table.version, table.limit) == (version, there[version].limit)
         assert table.limit >= 1024
-        assert table.fulls >= 0
+        assert table.refusals >= 0
 
 
 def test_an_entry_counts_in_the_table(lab: Lab) -> None:

@@ -14,7 +14,7 @@ from pytest_netns.errors import PrivilegeError
 from pytest_netns.kernel import sandbox
 from pytest_netns.kernel.search_path import find_program
 
-State = Literal["ok", "missing", "unknown"]
+State = Literal["ok", "low", "missing", "unknown"]
 
 #: Programs that tests like to run, and the Debian package of each.
 PROGRAMS = {
@@ -34,10 +34,10 @@ class Finding:
     """A line of the doctor's table.
 
     Attributes:
-        section: ``privileges``, ``device``, ``qdisc``, ``classifier``, ``action``, ``nftables``, ``socket``,
+        section: ``privileges``, ``limit``, ``device``, ``qdisc``, ``classifier``, ``action``, ``nftables``, ``socket``,
             ``library`` or ``program``.
         name: what was looked at; those of the kernel and programs are as in ``netns_requires``.
-        state: whether it is there.
+        state: whether it is there; ``low``: more than half of it is used up.
         detail: more about it, or how to get it.
     """
 
@@ -55,6 +55,7 @@ def examine() -> list[Finding]:
     """
     found = [_privileges()]
     possible = found[0].state == "ok"
+    found += _limits()
     found += _kernel_features(possible)
     found += _libraries()
     for program, package in PROGRAMS.items():
@@ -71,6 +72,22 @@ def _privileges() -> Finding:
         return Finding("privileges", "networks", "missing", str(error))
     detail = "as root" if access.mode == "root" else f"rootless, as user {os.geteuid()} in a user namespace"
     return Finding("privileges", "networks", "ok", detail)
+
+
+def _limits() -> list[Finding]:
+    from pytest_netns.kernel.netlink.neighbour_table import neighbour_tables
+    from pytest_netns.kernel.netlink.socket import NetlinkSocket
+
+    found = []
+    rtnl = NetlinkSocket("this one")
+    try:
+        for table in neighbour_tables(rtnl).values():
+            name = "arp-table" if table.version == 4 else "ndisc-table"
+            detail = str(table) if not table.is_above_half else f"{table}; {table.consequence}"
+            found.append(Finding("limit", name, "low" if table.is_above_half else "ok", detail))
+    finally:
+        rtnl.close()
+    return found
 
 
 def _kernel_features(possible: bool) -> list[Finding]:

@@ -22,6 +22,7 @@ from pytest_netns.explain.segment import has_address
 from pytest_netns.explain.sighting import Role, Sighting, sightings
 from pytest_netns.explain.target import arrival
 from pytest_netns.explain.walk import Flow, Walk, walk
+from pytest_netns.kernel.netlink.neighbour_table import NeighbourTable, neighbour_tables
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.icmp import ProbeError
@@ -52,6 +53,8 @@ class Observation:
         error: the ICMP error that the probe has brought back, or what its own kernel said; None if neither.
         grown: the counters of trouble that have grown meanwhile, by node.
         names: what captures call the namespaces, by inode: nodes that share one have one name.
+        table: how full the kernel's neighbour table was then; None if it could not be asked.
+        refusals: how many entries it had no room for meanwhile, those of others on this machine included.
     """
 
     lab: Lab
@@ -64,6 +67,8 @@ class Observation:
     error: ProbeError | None = None
     grown: Mapping[str, list[Growth]] = field(default_factory=dict)
     names: Mapping[int, str] = field(default_factory=dict)
+    table: NeighbourTable | None = None
+    refusals: int = 0
 
     # ---------------------------------------------------------- on the wire
 
@@ -302,6 +307,8 @@ def observe(lab: Lab, question: Question) -> Observation:
         capture.internal = True
         trace = RuleTrace(lab, {number_of(question), *protocols(lab)}, _ports(lab, question))
         before = {inode: counters(node) for inode, node in by_namespace.items()}
+        version = question.address.version
+        table_before = neighbour_tables(question.node.rtnl).get(version)
         with trace, capture:
             try:
                 result = question.again(PATIENCE + extra_patience(lab))
@@ -309,6 +316,7 @@ def observe(lab: Lab, question: Question) -> Observation:
                 error = ProbeError(os.strerror(refused.errno), errno=refused.errno)
             except NetnsError:
                 pass
+            table = neighbour_tables(question.node.rtnl).get(version)
             trace.read()
         grown_by = {node.name: grown(node.name, before[inode], counters(node)) for inode, node in by_namespace.items()}
     frames = capture.frames
@@ -332,6 +340,8 @@ def observe(lab: Lab, question: Question) -> Observation:
         error,
         {name: each for name, each in grown_by.items() if each},
         names,
+        table,
+        table.refusals - table_before.refusals if table is not None and table_before is not None else 0,
     )
 
 

@@ -77,8 +77,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     return status
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say so if the host's network is out of reach from the start."""
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say so if the host's network is out of reach from the start, or a table of the kernel is almost full."""
     return _session.header(config)
 
 
@@ -88,7 +88,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     _session.enter_for(session)
 
 
-def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """Say where the tests run, if any of them is ours."""
     return _session.collection_line(config)
 

@@ -167,18 +167,36 @@ def _line(found: Access) -> str:
     return "netns: root"
 
 
-def header(config: pytest.Config) -> str | None:
-    """A line for the head of the report if the sandbox was entered, or tried, at start-up."""
-    state = of(config)
-    return _line(state.access) if state.access is not None else None
+def header(config: pytest.Config) -> list[str]:
+    """Lines for the head of the report if the sandbox was entered, or tried, at start-up."""
+    access = of(config).access
+    return [] if access is None else [_line(access), *_crowded(access)]
 
 
-def collection_line(config: pytest.Config) -> str | None:
-    """A line after collection, if some collected test is ours and the head of the report has not said it."""
+def collection_line(config: pytest.Config) -> list[str]:
+    """Lines after collection, if some collected test is ours and the head of the report has not said it."""
     state = of(config)
     if not state.needed or state.access is None or state.entered_early:
-        return None
-    return _line(state.access)
+        return []
+    return [_line(state.access), *_crowded(state.access)]
+
+
+def _crowded(access: Access) -> list[str]:
+    """Which of the kernel's neighbour tables are more than half full. They are one for the whole machine."""
+    if not access.available:
+        return []
+    from pytest_netns.errors import NetnsError
+    from pytest_netns.kernel.netlink.neighbour_table import neighbour_tables
+    from pytest_netns.kernel.netlink.socket import NetlinkSocket
+
+    rtnl = NetlinkSocket("this one")
+    try:
+        tables = neighbour_tables(rtnl).values()
+    except NetnsError as error:
+        return [f"netns: the neighbour tables cannot be read: {error}"]
+    finally:
+        rtnl.close()
+    return [f"netns: {table}; {table.consequence}" for table in tables if table.is_above_half]
 
 
 def come_home() -> None:

@@ -46,18 +46,27 @@ class NeighbourTable(NamedTuple):
         version: 4 for ARP, 6 for neighbour discovery.
         entries: of all namespaces together; those that do not count towards the limit are among them.
         limit: how many entries that count there can be (``gc_thresh3``).
-        fulls: how often there was no room for another one, since the machine was started.
+        refusals: how often there was no room for another one since the machine was started (``table_fulls``).
     """
 
     version: int
     entries: int
     limit: int
-    fulls: int
+    refusals: int
 
     @property
     def is_above_half(self) -> bool:
         """Whether more than half of the limit is used."""
         return 2 * self.entries > self.limit
+
+    @property
+    def consequence(self) -> str:
+        """What follows when it is full, and what to do."""
+        return (
+            "when it is full, new neighbours cannot be reached from anywhere on this machine: end labs and containers "
+            "that are not needed, or raise the limit as root of the machine: "
+            f"sysctl -w net.ipv{self.version}.neigh.default.gc_thresh3={8 * self.limit}"
+        )
 
     def __str__(self) -> str:
         kind = "ARP" if self.version == 4 else "IPv6 neighbour discovery"
@@ -84,8 +93,8 @@ def neighbour_tables(rtnl: NetlinkSocket) -> dict[int, NeighbourTable]:
             version = _FAMILIES[body[0]]
             entries = struct.unpack_from("=HHI", parts[_NDTA_CONFIG])[2]
             limit = struct.unpack("=I", parts[_NDTA_THRESH3])[0]
-            fulls = struct.unpack_from(f"={_TABLE_FULLS + 1}Q", parts[_NDTA_STATS])[-1]
-            found[version] = NeighbourTable(version, entries, limit, fulls)
+            refusals = struct.unpack_from(f"={_TABLE_FULLS + 1}Q", parts[_NDTA_STATS])[-1]
+            found[version] = NeighbourTable(version, entries, limit, refusals)
     return found
 
 
