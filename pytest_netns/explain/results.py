@@ -8,6 +8,7 @@ from typing import cast
 
 from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError
+from pytest_netns.explain.checks import neighbour_table
 from pytest_netns.explain.checks.works_now import WORKS_NOW
 from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.explain import explain
@@ -206,7 +207,8 @@ def explain_result(node: Node, result: object, *details: object) -> Explanation:
 def explain_failure(failure: Failure) -> Explanation:
     """Why a probe failed that a node has kept. Never raises: what went wrong with explaining is told instead."""
     try:
-        return _with_undone(failure, explain_result(cast("Node", failure.node), failure.result, *failure.details))
+        found = explain_result(cast("Node", failure.node), failure.result, *failure.details)
+        return _with_undone(failure, _with_crowded(failure, found))
     except Exception as trouble:  # a bug of ours must not take the place of what the test fails with
         return unexplained(failure.result, trouble)
 
@@ -214,6 +216,20 @@ def explain_failure(failure: Failure) -> Explanation:
 def unexplained(result: object, trouble: Exception) -> Explanation:
     """What is told of a result when explaining it went wrong."""
     return Explanation(words(result), ruled_out=[f"nothing was looked at: explaining it failed: {trouble!r}"])
+
+
+def _with_crowded(failure: Failure, found: Explanation) -> Explanation:
+    """What the kernel's neighbour table was like when it failed, if that may be why."""
+    address = getattr(failure.result, "address", None)
+    words = failure.crowded.get(getattr(address, "version", 0)) or next(iter(failure.crowded.values()), None)
+    if words is not None and (found.cause is None or found.cause.startswith(WORKS_NOW)):
+        now = f"{found.cause}; " if found.cause is not None else ""
+        found.cause, found.node = f"{now}when it was asked before, {words}", None
+        found.cures = list(neighbour_table.CURES)
+        found.ruled_out.clear()
+    elif words is not None:
+        found.evidence.append(f"when it was asked, {words}")
+    return found
 
 
 def _with_undone(failure: Failure, found: Explanation) -> Explanation:

@@ -7,6 +7,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_netns.errors import TopologyError
+from pytest_netns.kernel.netlink.neighbour_table import refusal_log
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.nodes import Node
@@ -82,6 +83,7 @@ class Members(Mapping[str, Node]):
 
     def add(self, node: _N) -> _N:
         """Take a node in."""
+        refusal_log.begin(node.rtnl)
         self._nodes[node.name] = node
         self._lab.events.publish(NodeAdded, node)
         return node

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from pytest_netns.addresses import Address
+from pytest_netns.errors import NetnsError
+from pytest_netns.kernel.netlink.neighbour_table import refusal_log
 from pytest_netns.lab.link import Link
 from pytest_netns.lab.prober import Prober
 from pytest_netns.topology.events import CaptureOpened, ProbeFailed
@@ -45,7 +47,11 @@ class Node(Prober, BaseNode):
             question: which method of a node, or of a lab, asked.
             details: what else it takes to ask again.
         """
-        self.lab.events.publish(ProbeFailed, Failure(self, result, question, details, self.lab.in_force()))
+        try:
+            crowded = refusal_log.crowded(self.rtnl)
+        except NetnsError:  # it was closed meanwhile
+            crowded = {}
+        self.lab.events.publish(ProbeFailed, Failure(self, result, question, details, self.lab.in_force(), crowded))
 
     def note_capture(self, capture: Capture) -> None:
         """Have ``capture`` remembered by its lab, should its test fail."""

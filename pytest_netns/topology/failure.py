@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pytest_netns.clock import monotonic_ns
@@ -18,6 +19,7 @@ class Failure:
         question: which method of a node, or of a lab, asked.
         details: what else it takes to ask again.
         in_force: the faults and impairments of its lab at that time.
+        crowded: by version of IP, in words: the kernel's neighbour table, if it had no room for new entries.
         at: when, in nanoseconds of ``monotonic_ns``.
     """
 
@@ -26,4 +28,5 @@ class Failure:
     question: str
     details: tuple[object, ...]
     in_force: tuple[str, ...] = ()
+    crowded: Mapping[int, str] = field(default_factory=dict)
     at: int = field(default_factory=monotonic_ns)

@@ -5,6 +5,13 @@ from __future__ import annotations
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.observation import Observation
 
+#: What helps against a full table.
+CURES = (
+    'Lab(neighbours="known"), whose entries do not count towards the limit',
+    "fewer hosts that talk to each other at the same time on this machine; or, as root of it: "
+    "sysctl -w net.ipv4.neigh.default.gc_thresh3=8192 net.ipv6.neigh.default.gc_thresh3=8192",
+)
+
 
 def check(observation: Observation) -> Diagnosis | None:
     """The first next hop, there or back, without an entry, if the table had no room for one meanwhile."""
@@ -21,10 +28,6 @@ def check(observation: Observation) -> Diagnosis | None:
                 f"{node.name}: ip neighbour show {hop}: nothing",
                 f"ip -s ntable show: table_fulls has grown by {observation.refusals} while it was asked again",
             ],
-            [
-                'Lab(neighbours="known"), whose entries do not count towards the limit',
-                "fewer hosts that talk to each other at the same time on this machine, or, as root of it: "
-                f"sysctl -w net.ipv{table.version}.neigh.default.gc_thresh3={8 * table.limit}",
-            ],
+            list(CURES),
         )
     return None

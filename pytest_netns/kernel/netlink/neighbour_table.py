@@ -98,6 +98,46 @@ def neighbour_tables(rtnl: NetlinkSocket) -> dict[int, NeighbourTable]:
     return found
 
 
+class RefusalLog:
+    """Tells how many entries the kernel has refused, on the whole machine, since it was asked last."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, int] = {}
+
+    def begin(self, rtnl: NetlinkSocket) -> None:
+        """Count from now on, unless that was begun before.
+
+        Args:
+            rtnl: a netlink socket of any namespace.
+
+        Raises:
+            KernelError: the kernel refused to tell.
+        """
+        if not self._seen:
+            self._seen = {version: table.refusals for version, table in neighbour_tables(rtnl).items()}
+
+    def crowded(self, rtnl: NetlinkSocket) -> dict[int, str]:
+        """The tables, by version of IP and in words, that have refused entries since, and are not empty again.
+
+        Args:
+            rtnl: a netlink socket of any namespace.
+
+        Raises:
+            KernelError: the kernel refused to tell.
+        """
+        found: dict[int, str] = {}
+        for version, table in neighbour_tables(rtnl).items():
+            before, self._seen[version] = self._seen.get(version, table.refusals), table.refusals
+            # A full table is shrunk to half of the limit as soon as entries are older than 5 s (neigh_forced_gc()).
+            if 4 * table.entries > table.limit and table.refusals > before:
+                found[version] = f"{table}, and {table.refusals - before} new neighbours had no room"
+        return found
+
+
+#: That of this process.
+refusal_log: RefusalLog = RefusalLog()
+
+
 class Entry(NamedTuple):
     """Which entry of a namespace.
 
