@@ -204,7 +204,7 @@ def test_an_explanation_tells_of_refusals_where_it_works_now(lab: Lab) -> None:
 
 @pytest.mark.skipif(
     not os.environ.get("NETNS_TEST_FILLS_THE_NEIGHBOUR_TABLE"),
-    reason="nothing else on this machine can reach new neighbours meanwhile; set NETNS_TEST_FILLS_THE_NEIGHBOUR_TABLE=1",
+    reason="it disturbs everything else on this machine; to run it, set NETNS_TEST_FILLS_THE_NEIGHBOUR_TABLE=1",
 )
 def test_a_full_table_is_named_and_known_neighbours_do_not_need_it() -> None:
     with Lab("full") as full, Lab("poor") as poor, Lab("rich", neighbours="known") as rich:
