@@ -226,6 +226,6 @@ def test_a_full_table_is_named_and_known_neighbours_do_not_need_it() -> None:
         eater.close()
     assert not poor_ping
     assert found.cause is not None
-    assert found.cause.startswith("'red' has no entry for its neighbour")
+    assert "no room" in found.cause  # it may have room again, as others end
     assert f"of at most {limit} entries" in found.cause
     assert rich_ping

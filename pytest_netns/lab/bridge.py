@@ -217,6 +217,10 @@ class Bridge(Switching):
         """An ``end`` that was detached is set up when it is attached again."""
         return end in self._unplugged or super().defer_up(end)
 
+    def is_plugged(self, port: Interface) -> bool:
+        """Whether a ``port`` was not detached."""
+        return port not in self._unplugged
+
     def forget_end(self, end: Interface) -> None:
         """Called when the link was removed of which ``end`` was here."""
         super().forget_end(end)
@@ -282,6 +286,7 @@ class Bridge(Switching):
             undo.pop_all()
         del self._unplugged[port]
         unplugged.fault.forget()
+        self.lab.interface_changed(end)
         if renewed:
             for bridge in self._bridges():
                 bridge.segment.release(set(old) - set(renewed))
@@ -330,6 +335,7 @@ class Bridge(Switching):
                 what = f"{host.name!r} is detached from bridge {self.name!r}"
                 fault = Fault(self.lab.faults, what, partial(self._plug_back, link, host), [])
                 self._unplugged[port] = _Unplugged(link, self, fault)
+                self.lab.disconnected(*link.interfaces)
                 return fault
         attached = ", ".join(p.name for p in ports) or "none"
         raise TopologyError(f"{host.name!r} is not attached to bridge {self.name!r}; attached: {attached}")

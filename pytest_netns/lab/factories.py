@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import Engine
-    from pytest_netns.lab.lab import Lab
+    from pytest_netns.lab.lab import Lab, Neighbours
     from pytest_netns.process.isolation import Kind
     from pytest_netns.stack.namespace import Namespace
 
@@ -41,6 +41,7 @@ class LabFactory(Protocol):
         isolate: Iterable[Kind] = (),
         visible: Callable[[], Iterable[str | os.PathLike[str]]] = ...,
         impairments: Engine = "auto",
+        neighbours: Neighbours = "learned",
     ) -> Lab:
         """A new lab, closed when the session ends.
 
@@ -54,6 +55,9 @@ class LabFactory(Protocol):
                 temporary files if left out.
             impairments: who impairs links unless told otherwise: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a
                 rate alone), ``"relay"`` (a process of ours), or ``"auto"``: the first of them that is there and can.
+            neighbours: ``"learned"``: nodes ask for each other's MAC addresses by ARP and neighbour discovery.
+                ``"known"``: they are entered in advance, marked ``extern_learn``, and do not count towards the limit of
+                the kernel's neighbour table.
 
         Raises:
             TopologyError: a pool is no network, ``isolate`` names something unknown, or there is no such engine.

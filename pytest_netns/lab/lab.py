@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Literal, Self, cast, get_args
 
 from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.events import ResourceOpened, everywhere
@@ -29,10 +29,14 @@ from pytest_netns.topology.addressing import AddressPlan, HostAddress, SubnetSpe
 from pytest_netns.topology.autoroute import Autoroutes
 from pytest_netns.topology.cable import Cable
 from pytest_netns.topology.events import LabClosing, LabFailing, LinkAdded, LinkRemoved
+from pytest_netns.topology.known_neighbours import KnownNeighbours
 from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import Engine
+
+#: Whether the nodes of a lab find each other's MAC addresses themselves, or know them.
+Neighbours = Literal["learned", "known"]
 
 
 class Lab(Observed, Troubled):
@@ -47,6 +51,10 @@ class Lab(Observed, Troubled):
         visible: gives directories under /run and /tmp that isolated hosts still see.
         impairments: who impairs links unless told otherwise: ``"netem"``, ``"tbf"``, ``"relay"``, or
             ``"auto"``; see ``Interface.impair``.
+        neighbours: ``"learned"``: nodes ask for each other's MAC addresses by ARP and neighbour discovery. ``"known"``:
+            those of all ends of links and of bridges are entered in advance (``extern_learn``, see ip-neighbour(8)).
+            The kernel's table of neighbours has room for some 1,000 on the whole machine; known ones do not count. Use
+            it for labs of dozens of hosts that all talk to each other, and where others on the machine fill the table.
 
     Attributes:
         name: what messages call it.
@@ -59,7 +67,13 @@ class Lab(Observed, Troubled):
         visible: as given.
 
     Raises:
-        TopologyError: a pool is no network, or there is no such engine.
+        TopologyError: a pool is no network, or there is no such engine, or no such choice of ``neighbours``.
+
+    Example:
+        >>> with Lab(neighbours="known") as lab:
+        ...     red, blue = lab.host("red"), lab.host("blue")
+        ...     link = lab.connect(red, blue)
+        ...     assert red.ping(blue)
     """
 
     def __init__(
@@ -72,9 +86,14 @@ class Lab(Observed, Troubled):
         isolate: Iterable[Kind] = (),
         visible: Callable[[], Iterable[str | os.PathLike[str]]] = tuple,
         impairments: Engine = "auto",
+        neighbours: Neighbours = "learned",
     ) -> None:
         super().__init__()
         self.name = name
+        if neighbours not in get_args(Neighbours):
+            raise TopologyError(f"lab {name!r}: neighbours={neighbours!r}: expected 'learned' or 'known'")
+        if neighbours == "known":
+            self.known_neighbours = KnownNeighbours(self)
         self.plan: AddressPlan = AddressPlan(name, ipv4, ipv6)
         self.supervisor: Supervisor = Supervisor()
         self.impairments: Impairments = Impairments(self.supervisor, impairments)
@@ -322,11 +341,13 @@ class Lab(Observed, Troubled):
     def remember(self, cable: Cable) -> None:
         """Called when a cable was made."""
         self._links.append(cable)
+        self.interface_changed(cable.a)
         self.events.publish(LinkAdded, cable)
 
     def forget(self, cable: Cable) -> None:
         """Called by a cable that was removed."""
         self._links.remove(cable)
+        self.disconnected(*cable.interfaces)
         self.events.publish(LinkRemoved, cable)
         for interface in cable.interfaces:
             if isinstance(interface.node, Bridge):

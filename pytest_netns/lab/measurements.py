@@ -181,7 +181,7 @@ class Observed(Network):
         nodes = [node for node in self if not node.closed]
         hosts = {node.name: node for node in nodes if isinstance(node, Host)}
         others = [node for node in nodes if node.name not in hosts]
-        result = ping_all(list(hosts.values()), others, timeout=timeout)
+        result = ping_all(list(hosts.values()), others, timeout=timeout, grouped=self.known_neighbours is None)
         if failed := result.failed:
             hosts[failed[0].source].note_failure(result, "ping_all")
         return result

@@ -320,6 +320,9 @@ class Namespace(Views, Commands):
             return []
         return self._impairments.leave(self._inode, alive=self._foreign)
 
+    def interface_changed(self, interface: Interface) -> None:
+        """Called when an interface was set up, or was given or has lost an address."""
+
     def next_index(self) -> int:
         """An interface index that is free; 0 lets the kernel choose."""
         return 0

@@ -13,10 +13,12 @@ from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.events import Events, everywhere
 from pytest_netns.impair.engine import Impairments
 from pytest_netns.process.supervisor import Supervisor
+from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.addressing import AddressPlan, HostAddress
 from pytest_netns.topology.cable import Cable
 from pytest_netns.topology.failure import Failure
 from pytest_netns.topology.fault import Faults
+from pytest_netns.topology.known_neighbours import KnownNeighbours
 from pytest_netns.topology.naming import mac_address
 from pytest_netns.topology.node import BaseNode, Names
 from pytest_netns.topology.stale_caches import flush_stale
@@ -35,6 +37,7 @@ class Network(ABC):
         dns: names for isolated hosts.
         plan: which subnets are given out.
         visible: gives directories under /run and /tmp that isolated hosts still see.
+        known_neighbours: those entered in the neighbour tables of its nodes; None if nodes find them themselves.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Network(ABC):
         self._macs: set[bytes] = set()
         self.events: Events = Events(everywhere)
         self.faults: Faults = Faults(self.flush_stale)
+        self.known_neighbours: KnownNeighbours | None = None
 
     @abstractmethod
     def __iter__(self) -> Iterator[BaseNode]:
@@ -83,6 +87,26 @@ class Network(ABC):
                     errors.append(error)
         if errors:
             raise ExceptionGroup(f"forgetting what is over in lab {self.name!r}", errors)
+
+    def interface_changed(self, interface: Interface) -> None:
+        """Called when an interface was set up or connected, or its addresses have changed."""
+        if self.known_neighbours is not None and not self._closed:
+            self.known_neighbours.changed(interface)
+
+    def disconnected(self, a: Interface, b: Interface) -> None:
+        """Called when a cable was removed or unplugged.
+
+        Args:
+            a: one of its ends.
+            b: the other one.
+        """
+        if self.known_neighbours is not None and not self._closed:
+            self.known_neighbours.disconnected(a, b)
+
+    def node_closed(self, node: BaseNode) -> None:
+        """Called when a node was closed."""
+        if self.known_neighbours is not None and not self._closed:
+            self.known_neighbours.closed(node)
 
     def in_force(self) -> tuple[str, ...]:
         """The faults and impairments of now, in words."""

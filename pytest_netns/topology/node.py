@@ -90,6 +90,14 @@ class Surroundings(Protocol):
         """Whether a node's namespace is somebody else's."""
         ...
 
+    def interface_changed(self, interface: Interface) -> None:
+        """Called when an interface was set up or connected, or its addresses have changed."""
+        ...
+
+    def node_closed(self, node: BaseNode) -> None:
+        """Called when a node was closed."""
+        ...
+
 
 class CrashState(Protocol):
     """What a node knows of its crash."""
@@ -137,11 +145,11 @@ class BaseNode(Namespace):
         existing: int | None = None,
         slots: Slots | None = None,
     ) -> None:
+        self.lab = lab
         self.sysctls_at_birth: dict[str, str | int] = {**self.born_with, **sysctls}
         super().__init__(
             name, sysctls=self.sysctls_at_birth, supervisor=lab.supervisor, existing=existing, lab_name=lab.name
         )
-        self.lab = lab
         self.slots: Slots = slots or Slots()
         self.losses: Losses = Losses(self)
         self.isolation: Isolation | None = None
@@ -159,6 +167,15 @@ class BaseNode(Namespace):
         self._owns_supervisor = True
         self.lab.dns.follow()
         directory.enter(self.fd, self.inode, self.lab.name, self.name, self._supervisor.start())
+
+    def close(self) -> None:
+        """Kill its processes, close its sockets and let go of it; allowed more than once.
+
+        Raises:
+            ExceptionGroup: of ProcessDied, for background processes that had ended unasked.
+        """
+        super().close()
+        self.lab.node_closed(self)
 
     def before_entry(self) -> None:
         """Called before a thread or a process of the test goes inside. Raises TopologyError if it has crashed."""
@@ -247,6 +264,15 @@ class BaseNode(Namespace):
     def forget_end(self, end: Interface) -> None:
         """Called when the link was removed of which ``end`` was here."""
         self.losses.forget(end)
+
+    def interface_changed(self, interface: Interface) -> None:
+        """Called when an interface was set up, or was given or has lost an address."""
+        self.lab.interface_changed(interface)
+
+    def is_plugged(self, port: Interface) -> bool:
+        """Whether frames go in and out at a port of a bridge, as far as that is for the bridge to say."""
+        del port
+        return True
 
     def next_index(self) -> int:
         """An interface index that is free."""

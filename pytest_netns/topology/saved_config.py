@@ -167,7 +167,9 @@ class Losses:
             given.add(each.index)
         self._addresses = later
         for index in given:
-            Interface(self._node, states[index].name, index).wait_addresses()
+            interface = Interface(self._node, states[index].name, index)
+            interface.wait_addresses()
+            self._node.interface_changed(interface)
         return refused
 
     def _give_back_routes(self, states: dict[int, LinkState]) -> list[KernelError]:

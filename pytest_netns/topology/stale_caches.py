@@ -22,7 +22,7 @@ _RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
 _NDMSG = struct.Struct("=BxxxiHBB")  # family, interface, state, flags, type
 _NDA_DST = 1
 _NUD_INCOMPLETE, _NUD_FAILED = 0x01, 0x20
-_NTF_USE = 0x01
+_NTF_USE, _NTF_EXT_LEARNED = 0x01, 0x10
 #: The entry, its interface, or the way to it went meanwhile.
 _GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EINVAL)
 
@@ -59,13 +59,16 @@ def _cached_routes(node: Namespace) -> Iterator[Request]:
 def _neighbours(node: Namespace) -> Iterator[Request]:
     for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6):
         for body in node.rtnl.dump(rtnetlink.neighbour_dump(family)):
-            state = _NDMSG.unpack_from(body)[2]
+            _, _, state, flags, _ = _NDMSG.unpack_from(body)
+            kept = flags & _NTF_EXT_LEARNED  # one of ``Lab(neighbours="known")`` is still not to count as others do
             if state & _NUD_FAILED:
-                yield _about(body, _RTM_DELNEIGH, "delete")
+                yield _about(body, _RTM_NEWNEIGH, "replace nud none", kept) if kept else _about(
+                    body, _RTM_DELNEIGH, "delete"
+                )
             elif state & _NUD_INCOMPLETE:
                 # Deleting it would refuse the packets that wait for it. Set back, it is asked for by the next use.
-                yield _about(body, _RTM_NEWNEIGH, "replace nud none")
-                yield _about(body, _RTM_NEWNEIGH, "replace use", _NTF_USE)
+                yield _about(body, _RTM_NEWNEIGH, "replace nud none", kept)
+                yield _about(body, _RTM_NEWNEIGH, "replace use", kept | _NTF_USE)
 
 
 def _about(body: bytes, kind: int, what: str, flags: int = 0) -> Request:

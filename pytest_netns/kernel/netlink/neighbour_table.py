@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address
+from socket import inet_ntop
 from typing import NamedTuple
 
 from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6, neighbour_dump
@@ -174,10 +174,10 @@ def counted_entries(rtnl: NetlinkSocket, families: Iterable[int]) -> dict[Entry,
     return found
 
 
-def _request(kind: int, verb: int, entry: Entry, words: str, flags: int = 0) -> Request:
-    family, address = (AF_INET, IPv4Address) if len(entry.packed) == 4 else (AF_INET6, IPv6Address)
-    body = _NDMSG.pack(family, entry.interface, 0, flags, 0) + attribute(_NDA_DST, entry.packed)
-    return Request(kind, verb, body, f"ip neighbour {words.format(address(entry.packed))}")
+def _request(kind: int, verb: int, entry: Entry, words: str, flags: int = 0, state: int = 0) -> Request:
+    family = AF_INET if len(entry.packed) == 4 else AF_INET6
+    body = _NDMSG.pack(family, entry.interface, state, flags, 0) + attribute(_NDA_DST, entry.packed)
+    return Request(kind, verb, body, f"ip neighbour {words.format(inet_ntop(family, entry.packed))}")
 
 
 def neighbour_delete(entry: Entry) -> Request:
@@ -188,6 +188,13 @@ def neighbour_delete(entry: Entry) -> Request:
 def neighbour_listen(entry: Entry) -> Request:
     """``ip neighbour add ADDRESS nud none``: its MAC address is taken from whatever it sends, or asked for on use."""
     return _request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, entry, "add {} nud none")
+
+
+def neighbour_known(entry: Entry, mac: bytes) -> Request:
+    """``ip neighbour replace ADDRESS lladdr MAC extern_learn``: it does not count, and is asked as any other."""
+    words = f"replace {{}} lladdr {mac.hex(':')} extern_learn"
+    request = _request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, entry, words, _NTF_EXT_LEARNED, _NUD_REACHABLE)
+    return request._replace(body=request.body + attribute(_NDA_LLADDR, mac))
 
 
 def neighbour_uncount(entry: Entry) -> Request:
