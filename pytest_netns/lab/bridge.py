@@ -286,7 +286,7 @@ class Bridge(Switching):
             undo.pop_all()
         del self._unplugged[port]
         unplugged.fault.forget()
-        self.lab.interface_changed(end)
+        self.lab.interface_changed(host, end.index)
         if renewed:
             for bridge in self._bridges():
                 bridge.segment.release(set(old) - set(renewed))

@@ -341,7 +341,7 @@ class Lab(Observed, Troubled):
     def remember(self, cable: Cable) -> None:
         """Called when a cable was made."""
         self._links.append(cable)
-        self.interface_changed(cable.a)
+        self.interface_changed(cable.nodes[0], cable.a.index)
         self.events.publish(LinkAdded, cable)
 
     def forget(self, cable: Cable) -> None:

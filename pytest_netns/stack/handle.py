@@ -55,6 +55,10 @@ class Handle(Protocol):
         """An interface index that is free; 0 lets the kernel choose."""
         ...
 
+    def interface_changed(self, index: int) -> None:
+        """Called when an interface was set up, or was given or has lost an address."""
+        ...
+
     def before_entry(self) -> None:
         """Called before a thread or a process of the test goes inside."""
         ...

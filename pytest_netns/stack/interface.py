@@ -122,7 +122,7 @@ class Interface:
         self.node.rtnl.batch([rtnetlink.address_add(self.index, self.name, parsed)])
         if parsed.version == 6:
             self.wait_addresses()
-        self.node.interface_changed(self)
+        self.node.interface_changed(self.index)
 
     def remove_address(self, address: str | AddressWithPrefix) -> None:
         """``ip address delete``.
@@ -136,7 +136,7 @@ class Interface:
         """
         parsed = parse_address(address, f"interface {self.name!r} of {self.node.name!r}")
         self.node.rtnl.batch([rtnetlink.address_delete(self.index, self.name, parsed)])
-        self.node.interface_changed(self)
+        self.node.interface_changed(self.index)
 
     @property
     def is_set_up(self) -> bool:
@@ -146,7 +146,7 @@ class Interface:
     def up(self) -> None:
         """``ip link set up``. Does not wait for a carrier: the far end may be down."""
         self.node.rtnl.batch([rtnetlink.link_up(self.index, self.name)])
-        self.node.interface_changed(self)
+        self.node.interface_changed(self.index)
 
     def down(self) -> None:
         """``ip link set down``. The kernel forgets the routes through it."""

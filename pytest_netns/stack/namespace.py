@@ -320,8 +320,12 @@ class Namespace(Views, Commands):
             return []
         return self._impairments.leave(self._inode, alive=self._foreign)
 
-    def interface_changed(self, interface: Interface) -> None:
-        """Called when an interface was set up, or was given or has lost an address."""
+    def interface_changed(self, index: int) -> None:
+        """Called when an interface was set up, or was given or has lost an address.
+
+        Args:
+            index: of the interface.
+        """
 
     def next_index(self) -> int:
         """An interface index that is free; 0 lets the kernel choose."""

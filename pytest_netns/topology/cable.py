@@ -87,4 +87,4 @@ class Cable:
         for end, node in zip(self.interfaces, self.nodes, strict=True):
             end.wait_up(port=bool(end.state.port_state) and not node.waits_for_stp)
             end.wait_addresses()
-        self.lab.interface_changed(self.a)
+        self.lab.interface_changed(self.nodes[0], self.a.index)

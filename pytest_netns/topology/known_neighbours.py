@@ -46,20 +46,26 @@ class KnownNeighbours:
         self._facts: dict[Interface, _Facts] = {}
         self._entered: dict[tuple[Interface, Interface], dict[bytes, bytes]] = {}  # in whose table, about whom
 
-    def changed(self, interface: Interface) -> None:
-        """An interface was connected or set up, or its addresses have changed. Raises KernelError."""
+    def changed(self, node: BaseNode, index: int) -> None:
+        """Called when an interface was connected or set up, or its addresses have changed. Raises KernelError.
+
+        Args:
+            node: where it is.
+            index: of the interface.
+        """
         with self._lock:
-            cable = self._cable(interface)
-            if cable is None and not (_node(interface).is_switch and interface == _node(interface).primary):
-                return  # a device upon another one, or one that this lab has not made
-            ends = (interface,) if cable is None else (cable.a, cable.b)
-            if all(_is_port(end) for end in ends):  # a trunk: each side comes to know the other
-                for end in ends:
+            cable = self._cable(node, index)
+            if cable is not None and all(_is_port(end) for end in (cable.a, cable.b)):
+                # A trunk: each side comes to know the other.
+                for end in (cable.a, cable.b):
                     for member in list(self._across(_node(end), set())):
                         self._enter(member)
-            for end in ends:
-                if not _is_port(end):
-                    self._enter(end)
+            elif cable is not None:
+                for end in (cable.a, cable.b):
+                    if not _is_port(end):
+                        self._enter(end)
+            elif node.is_switch and node.primary.index == index:
+                self._enter(node.primary)
 
     def disconnected(self, a: Interface, b: Interface) -> None:
         """Called when a cable was removed or unplugged. Raises KernelError.
@@ -142,8 +148,8 @@ class KnownNeighbours:
 
     # --------------------------------------------------------------- segments
 
-    def _cable(self, interface: Interface) -> CableEnds | None:
-        place = interface.node.inode, interface.index  # several nodes may share a namespace
+    def _cable(self, node: BaseNode, index: int) -> CableEnds | None:
+        place = node.inode, index  # several nodes may share a namespace
         return next(
             (
                 cable
@@ -155,10 +161,11 @@ class KnownNeighbours:
 
     def _on_the_link_of(self, interface: Interface) -> Iterator[Interface]:
         """Whoever gets its frames without a router, whether up or down."""
-        cable = self._cable(interface)
+        node = _node(interface)
+        cable = self._cable(node, interface.index)
         if cable is not None:
             yield from self._behind(cable, cable.other(interface), set())
-        elif (node := _node(interface)).is_switch and interface == node.primary:
+        elif node.is_switch and interface == node.primary:
             yield from self._across(node, set())
 
     def _behind(self, cable: CableEnds, far: Interface, seen: set[int]) -> Iterator[Interface]:

@@ -88,10 +88,15 @@ class Network(ABC):
         if errors:
             raise ExceptionGroup(f"forgetting what is over in lab {self.name!r}", errors)
 
-    def interface_changed(self, interface: Interface) -> None:
-        """Called when an interface was set up or connected, or its addresses have changed."""
+    def interface_changed(self, node: BaseNode, index: int) -> None:
+        """Called when an interface was set up or connected, or its addresses have changed.
+
+        Args:
+            node: where it is.
+            index: of the interface.
+        """
         if self.known_neighbours is not None and not self._closed:
-            self.known_neighbours.changed(interface)
+            self.known_neighbours.changed(node, index)
 
     def disconnected(self, a: Interface, b: Interface) -> None:
         """Called when a cable was removed or unplugged.

@@ -90,7 +90,7 @@ class Surroundings(Protocol):
         """Whether a node's namespace is somebody else's."""
         ...
 
-    def interface_changed(self, interface: Interface) -> None:
+    def interface_changed(self, node: BaseNode, index: int) -> None:
         """Called when an interface was set up or connected, or its addresses have changed."""
         ...
 
@@ -265,9 +265,13 @@ class BaseNode(Namespace):
         """Called when the link was removed of which ``end`` was here."""
         self.losses.forget(end)
 
-    def interface_changed(self, interface: Interface) -> None:
-        """Called when an interface was set up, or was given or has lost an address."""
-        self.lab.interface_changed(interface)
+    def interface_changed(self, index: int) -> None:
+        """Called when an interface was set up, or was given or has lost an address.
+
+        Args:
+            index: of the interface.
+        """
+        self.lab.interface_changed(self, index)
 
     def is_plugged(self, port: Interface) -> bool:
         """Whether frames go in and out at a port of a bridge, as far as that is for the bridge to say."""

@@ -167,9 +167,8 @@ class Losses:
             given.add(each.index)
         self._addresses = later
         for index in given:
-            interface = Interface(self._node, states[index].name, index)
-            interface.wait_addresses()
-            self._node.interface_changed(interface)
+            Interface(self._node, states[index].name, index).wait_addresses()
+            self._node.interface_changed(index)
         return refused
 
     def _give_back_routes(self, states: dict[int, LinkState]) -> list[KernelError]:

@@ -62,8 +62,10 @@ def _neighbours(node: Namespace) -> Iterator[Request]:
             _, _, state, flags, _ = _NDMSG.unpack_from(body)
             kept = flags & _NTF_EXT_LEARNED  # one of ``Lab(neighbours="known")`` is still not to count as others do
             if state & _NUD_FAILED:
-                yield _about(body, _RTM_NEWNEIGH, "replace nud none", kept) if kept else _about(
-                    body, _RTM_DELNEIGH, "delete"
+                yield (
+                    _about(body, _RTM_NEWNEIGH, "replace nud none", kept)
+                    if kept
+                    else _about(body, _RTM_DELNEIGH, "delete")
                 )
             elif state & _NUD_INCOMPLETE:
                 # Deleting it would refuse the packets that wait for it. Set back, it is asked for by the next use.
