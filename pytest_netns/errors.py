@@ -18,6 +18,13 @@ class PrivilegeError(NetnsError):
     """This process may not create network namespaces; the message names the cause and the cure."""
 
 
+#: What is to be done about limits that the kernel does not name.
+_LIMITS = {
+    _errno.EMFILE: "close what is not needed, or raise the limit of open files (ulimit -n)",
+    _errno.ENFILE: "the whole machine has too many files open; raise the limit (sysctl fs.file-max)",
+}
+
+
 class KernelError(NetnsError):
     """The kernel refused a request.
 
@@ -25,14 +32,14 @@ class KernelError(NetnsError):
         errno: the kernel's errno, e.g. ``errno.EEXIST``.
         operation: what was asked, in the words of ip(8), tc(8) or nft(8).
         node: name of the namespace it was asked of.
-        detail: what the kernel or we can say beyond the errno; often empty.
+        detail: what the kernel or we can say beyond the errno, e.g. which limit was met; often empty.
     """
 
     def __init__(self, errno: int, operation: str, node: str, detail: str = "") -> None:
         self.errno = errno
         self.operation = operation
         self.node = node
-        self.detail = detail
+        self.detail = detail = "; ".join(filter(None, (detail, _LIMITS.get(errno))))
         said = f"{os.strerror(errno)} ({_errno.errorcode.get(errno, errno)})"
         super().__init__(f"{operation!r} in namespace {node!r}: {said}" + (f": {detail}" if detail else ""))
 
@@ -98,3 +105,9 @@ def tail(label: str, text: str, lines: int = 20) -> str:
         return ""
     cut = f" (last {lines} of {len(rows)} lines)" if len(rows) > lines else ""
     return f"\n--- {label}{cut}:\n" + "\n".join(rows[-lines:])
+
+
+def limit_hint(error: OSError) -> str:
+    """Which limit was met and how to raise it, to append to a message; empty if it was none."""
+    hint = _LIMITS.get(error.errno or 0)
+    return f"; {hint}" if hint else ""

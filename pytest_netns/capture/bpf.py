@@ -6,16 +6,16 @@ import ctypes
 import re
 import socket
 import struct
-import threading
 from functools import cache
 
 from pytest_netns.kernel.libpcap import Instruction, Program, libpcap
+from pytest_netns.kernel.locks import Lock
 
 _DLT_EN10MB = 1
 _SNAPLEN = 0x40000
 _SO_ATTACH_FILTER = 26
 
-_lock = threading.Lock()  # older libpcaps compile with global state
+_lock = Lock("compiling a capture filter")  # older libpcaps compile with global state
 
 
 @cache

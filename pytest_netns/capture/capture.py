@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import select
-import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -19,6 +18,8 @@ from pytest_netns.capture.tap import Tap, pump
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import NetnsError, NetnsWarning, ProbeFailure, TopologyError
 from pytest_netns.events import ResourceOpened, everywhere
+from pytest_netns.kernel.interrupts import uninterrupted
+from pytest_netns.kernel.locks import Lock
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
@@ -79,7 +80,7 @@ class Capture:
         self._taps: list[Tap] = []
         self._frames: list[Frame] = []
         self._seen_canaries: set[tuple[str, bytes]] = set()
-        self._lock = threading.Lock()
+        self._lock = Lock("adding captured frames")
         self._running = False
 
     # ------------------------------------------------------------------- life
@@ -89,25 +90,22 @@ class Capture:
         if self._running or self._taps:
             raise NetnsError(f"{self!r} was started already")
         try:
-            for node, interface in self._places():
-                self._taps.append(Tap(node, interface, self._code, self._deliver))
-        except BaseException:
-            self._close_taps()
+            with uninterrupted:
+                for node, interface in self._places():
+                    self._taps.append(Tap(node, interface, self._code, self._deliver))
+                self._running = True
+                everywhere.publish(ResourceOpened, self)
+                pump.add(self._taps)
+        except BaseException:  # of the block, or what has waited for its end
+            self._end()
             raise
-        self._running = True
-        everywhere.publish(ResourceOpened, self)
-        pump.add(self._taps)
         return self
 
     def stop(self) -> None:
         """End; everything sent before is captured. Warns if the kernel had to drop frames. Allowed more than once."""
         if not self._running:
             return
-        self._running = False
-        pump.remove(self._taps)
-        for tap in self._taps:
-            tap.drain()
-        self._close_taps()
+        self._end()
         if self.drops:
             warnings.warn(f"{self!r}: the kernel dropped {self.drops} frames", NetnsWarning, stacklevel=2)
 
@@ -116,9 +114,13 @@ class Capture:
         """Whether it was started and not stopped."""
         return self._running
 
-    def _close_taps(self) -> None:
-        for tap in self._taps:
-            tap.close()
+    def _end(self) -> None:
+        with uninterrupted:
+            self._running = False
+            pump.remove(self._taps)
+            for tap in self._taps:
+                tap.drain()
+                tap.close()
 
     def __enter__(self) -> Self:
         return self.start()

@@ -15,6 +15,7 @@ import threading
 
 from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import WaitTimeout
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.sockets import Socket
@@ -23,7 +24,7 @@ from pytest_netns.kernel.syscalls import CLONE_NEWNET, unshare
 SO_TIMESTAMPNS = 35
 _DEADLINE = 5.0
 
-_lock = threading.Lock()
+_lock = Lock("switching on the stamps of frames")
 _keeper: socket.socket | None = None
 
 
@@ -47,7 +48,9 @@ def start() -> None:
         # A thread, because it stays in the namespace that it makes; the socket keeps that alive.
         thread = threading.Thread(target=lambda: made.append(_made()), name="netns-clock", daemon=True)
         thread.start()
-        thread.join()
+        thread.join(2 * _DEADLINE)
+        if not made:
+            raise WaitTimeout(f"a namespace for the clock of captures was not ready within {2 * _DEADLINE:g} s")
         if isinstance(made[0], BaseException):
             raise made[0]
         _keeper = made[0]

@@ -20,8 +20,9 @@ from pytest_netns.capture.frame import ETH_CANARY, Frame
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.interface_names import is_detour
-from pytest_netns.kernel.sockets import Socket
-from pytest_netns.kernel.syscalls import bind_packet_socket, entered
+from pytest_netns.kernel.locks import Lock
+from pytest_netns.kernel.open_socket import open_socket
+from pytest_netns.kernel.syscalls import bind_packet_socket
 
 if TYPE_CHECKING:
     from pytest_netns.stack.namespace import Namespace
@@ -69,35 +70,32 @@ class Tap:
         self.interface = interface
         self._name = node.name
         self._deliver = deliver
-        self._lock = threading.Lock()
+        self._lock = Lock("reading captured frames")
         self._drops = 0
         self._closed = False
+        self._owner = os.getpid()
+        self.pause: float = _PAUSE
         clock.start()
-        try:
-            with entered(node):
-                # Protocol 0 is deaf until bind(); see pytest_netns.probe.sockets.
-                self._socket = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-                index = _index_of(interface) if interface else 0
-        except OSError as error:
-            raise KernelError(error.errno or 0, "packet socket", node.name) from error
-        if index < 0:
-            self._socket.close()
-            node.interface(interface or "")  # a clear error
-        try:
+        index = 0 if interface is None else node.interface(interface).index  # raises a clear error
+
+        def configure(sock: socket.socket) -> None:
             try:
-                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
+                sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
             except PermissionError:  # rootless: as much as the machine allows anybody
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-            self._socket.setsockopt(socket.SOL_SOCKET, clock.SO_TIMESTAMPNS, 1)
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
-            self._socket.setblocking(False)
-            granted = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-            self.pause: float = min(_PAUSE, granted / _FILL_RATE)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, clock.SO_TIMESTAMPNS, 1)
+            sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+            sock.setblocking(False)
+            granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            self.pause = min(_PAUSE, granted / _FILL_RATE)
             if filter_code is not None:
-                bpf.attach(self._socket, filter_code)
-            bind_packet_socket(self._socket.fileno(), _ETH_P_ALL, index)
+                bpf.attach(sock, filter_code)
+            bind_packet_socket(sock.fileno(), _ETH_P_ALL, index)
+
+        try:
+            # Protocol 0 is deaf until bind(); see pytest_netns.probe.sockets.
+            self._socket = open_socket(node, socket.AF_PACKET, socket.SOCK_RAW, 0, configure)
         except OSError as error:
-            self._socket.close()
             raise KernelError(error.errno or 0, f"capture on {interface or 'all interfaces'}", node.name) from error
 
     def fileno(self) -> int:
@@ -108,7 +106,7 @@ class Tap:
     def drops(self) -> int:
         """Frames that the kernel had to throw away because the queue was full."""
         with self._lock:
-            if not self._closed:
+            if not self._closed and self._owner == os.getpid():
                 self._count_drops()
             return self._drops
 
@@ -119,6 +117,8 @@ class Tap:
     def drain(self) -> int:
         """Deliver what is queued now; returns how many frames that were."""
         total = 0
+        if self._owner != os.getpid():
+            return 0
         with self._lock:
             if self._closed:
                 return 0
@@ -167,8 +167,7 @@ class Tap:
             if not self.node.interface(name).is_up:
                 return f"{self._name}:{name}: the link is down"
             try:
-                with entered(self.node):
-                    sender = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+                sender = open_socket(self.node, socket.AF_PACKET, socket.SOCK_RAW)
                 try:
                     mac = bytes.fromhex(self.node.interface(name).mac.replace(":", "") or "00" * 6)
                     # to itself: no host takes it, and a bridge does not learn from it what it does not know
@@ -186,18 +185,15 @@ class Tap:
 
     def close(self) -> None:
         """Stop listening; allowed more than once."""
+        if self._owner != os.getpid():  # its frames, and their count, are the parent's
+            self._closed = True
+            self._socket.close()
+            return
         with self._lock:
             if not self._closed:
                 self._count_drops()
                 self._closed = True
                 reaper.later(self._socket.close)
-
-
-def _index_of(interface: str) -> int:
-    try:
-        return socket.if_nametoindex(interface)
-    except OSError:
-        return -1
 
 
 def _with_tag(data: bytes, auxiliary: bytes) -> bytes:
@@ -217,7 +213,7 @@ class _Pump:
 
     def _begin(self) -> None:
         """Also in a forked child: threads do not survive, the parent's taps are not ours, and locks may be held."""
-        self._lock = threading.Lock()
+        self._lock = Lock("beginning or ending a capture")
         self._taps: set[Tap] = set()
         self._wake = threading.Event()
         self._never = threading.Event()

@@ -16,6 +16,7 @@ from pytest_netns.addresses import IPV6_MIN_MTU, Address, AddressWithPrefix, par
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, NetnsError, TopologyError, UnsupportedError, WaitTimeout
 from pytest_netns.kernel.features.features import feature
+from pytest_netns.kernel.interrupts import checkpoint
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
 from pytest_netns.kernel.netlink.linkinfo import Born, Value
 from pytest_netns.kernel.netlink.tables import decode_link
@@ -110,6 +111,7 @@ class Device(Interface):
                     f"{self._kind} {self.name!r} of {self.node.name!r}: waited {timeout:g} s until it is up; it is "
                     f"{state.operstate}; is what it lies upon up?"
                 )
+            checkpoint()
             os.sched_yield()
 
 

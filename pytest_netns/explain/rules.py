@@ -17,8 +17,7 @@ from pytest_netns.addresses import Address
 from pytest_netns.capture.bpf import attach as attach_filter
 from pytest_netns.errors import NetnsError
 from pytest_netns.kernel.netlink.socket import NETLINK_NETFILTER, attributes
-from pytest_netns.kernel.sockets import Socket
-from pytest_netns.kernel.syscalls import entered
+from pytest_netns.kernel.open_socket import open_socket
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 
@@ -182,8 +181,7 @@ class RuleTrace:
         except NetnsError as error:
             self.skipped.append(f"{node.name}: cannot look at its rules: {str(error).splitlines()[0]}")
             return
-        with entered(node):
-            sock = Socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+        sock = open_socket(node, socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
         self._traced.append((node, sock))
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)

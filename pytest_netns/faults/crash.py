@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.kernel.interrupts import uninterrupted
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.netns.create import birth
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_netns.topology.interface_lookup import DeviceOwner
 
 
-_one_at_a_time = threading.Lock()
+_one_at_a_time = Lock("crashing or restarting a host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,30 +50,31 @@ class Crash(Fault):
 
     def __init__(self, host: DeviceOwner) -> None:
         self._host = host
-        with _one_at_a_time:
-            self._begin(host)
-        ends = [port.interface for port in self._ports]
-        try:
-            fd, rtnl = _new_namespace(host)
+        with uninterrupted:  # half a crash is nothing that anybody could undo
+            with _one_at_a_time:
+                self._begin(host)
+            ends = [port.interface for port in self._ports]
             try:
-                # First the cables, so that nothing that dies can say good-bye.
-                if ends:
-                    host.rtnl.batch([rtnetlink.link_down(end.index, end.name) for end in ends])
-                _delete_others(host, ends)
-                host.kill_processes()
+                fd, rtnl = _new_namespace(host)
+                try:
+                    # First the cables, so that nothing that dies can say good-bye.
+                    if ends:
+                        host.rtnl.batch([rtnetlink.link_down(end.index, end.name) for end in ends])
+                    _delete_others(host, ends)
+                    host.kill_processes()
+                except BaseException:
+                    rtnl.close()
+                    os.close(fd)
+                    raise
             except BaseException:
-                rtnl.close()
-                os.close(fd)
+                host.losses.release()
+                self.forget()
                 raise
-        except BaseException:
-            host.losses.release()
-            self.forget()
-            raise
-        host._lose_devices()
-        for fault in host.lab.faults:
-            if fault.ends_with_crash and fault.nodes == (host,):
-                fault.forget()
-        host.move_to(fd, rtnl, ends)
+            host._lose_devices()
+            for fault in host.lab.faults:
+                if fault.ends_with_crash and fault.nodes == (host,):
+                    fault.forget()
+            host.move_to(fd, rtnl, ends)
 
     def _begin(self, host: DeviceOwner) -> None:
         """From here on the host is what it will be again, for all other threads."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import WaitTimeout
+from pytest_netns.kernel.interrupts import checkpoint
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.procfs import send, stat
 from pytest_netns.topology.fault import Fault, Faults
 from pytest_netns.topology.node import BaseNode
 
 #: Seconds until everything must have stopped; a process in an uninterruptible sleep does not.
 _DEADLINE = 5.0
-_one_at_a_time = threading.RLock()
+_one_at_a_time = Lock("freezing a host")
 
 
 class Freeze(Fault):
@@ -75,11 +76,20 @@ def stop_all(host: BaseNode) -> None:
                 send(pid, signal.SIGSTOP)
                 stopped.add(pid)
         if monotonic() > deadline:
-            for pid in stopped:
-                send(pid, signal.SIGCONT)
+            _let_go_on(stopped)
             shown = ", ".join(f"{pid} ({_command(pid)})" for pid in waiting)
             raise WaitTimeout(f"freezing {host.name!r}: processes did not stop within {_DEADLINE:g} s: {shown}")
+        try:
+            checkpoint()
+        except BaseException:
+            _let_go_on(stopped)
+            raise
         os.sched_yield()
+
+
+def _let_go_on(pids: Iterable[int]) -> None:
+    for pid in pids:
+        send(pid, signal.SIGCONT)
 
 
 def _runs(pid: int) -> bool:

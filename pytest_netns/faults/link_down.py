@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.faults.mtu_overrides import Mtus
 from pytest_netns.faults.schedule import pause_until
 from pytest_netns.faults.segmentation import Framing
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.cable import Cable
 from pytest_netns.topology.fault import Fault
@@ -29,7 +29,7 @@ class BreakableLink(Cable):
         super().__init__(lab, a, b)
         self._mtus = Mtus(self)
         self._framing = Framing(self)
-        self._lock = threading.RLock()  # a schedule cuts and mends in its thread
+        self._lock = Lock("cutting a link")  # a schedule cuts and mends in its thread
         self._cuts: list[Fault] = []
 
     def down(self) -> Fault:

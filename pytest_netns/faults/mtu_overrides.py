@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from pytest_netns.kernel.locks import Lock
 
 if TYPE_CHECKING:
     from pytest_netns.stack.interface import Interface
@@ -29,7 +30,7 @@ class Mtus:
 
     def __init__(self, link: Cable) -> None:
         self._link = link
-        self._lock = threading.Lock()  # a schedule changes them in its thread
+        self._lock = Lock("changing an mtu")  # a schedule changes them in its thread
         self._sides = _Side(), _Side()
 
     def ask(self, end: Interface, mtu: int) -> Callable[[], None]:

@@ -24,6 +24,9 @@ def pause_until(moment: float) -> bool:
     return True
 
 
+#: Seconds in which an action that is under way has to end.
+_DEADLINE = 60.0
+
 Event = tuple[float, Callable[[], object]]
 
 
@@ -88,10 +91,17 @@ class Schedule:
             raise self._error
 
     def cancel(self) -> None:
-        """Carry out nothing more. Returns when the action that is under way has ended."""
+        """Carry out nothing more. Returns when the action that is under way has ended.
+
+        Raises:
+            WaitTimeout: that takes longer than a minute. It is the last one all the same.
+        """
         self._stop.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        if self._thread is threading.current_thread():
+            return
+        self._thread.join(_DEADLINE)
+        if self._thread.is_alive():
+            raise WaitTimeout(f"{self!r}: {self._log[-1].action!r} is still under way after {_DEADLINE:g} s")
 
     def untold(self) -> Exception | None:
         """What an action raised, if nobody has been told yet.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import struct
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import KernelError
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import attributes
 
@@ -40,7 +40,7 @@ class Framing:
 
     def __init__(self, link: Cable) -> None:
         self._link = link
-        self._lock = threading.Lock()
+        self._lock = Lock("changing the segmentation of an interface")
         self._sides = _Side(), _Side()
 
     def ask(self, end: Interface) -> Callable[[], None]:

@@ -7,12 +7,13 @@ import json
 import os
 import socket
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_netns.errors import NetnsError, ProcessDied, WaitTimeout
+from pytest_netns.errors import KernelError, NetnsError, ProcessDied, WaitTimeout
+from pytest_netns.kernel.interrupts import readable
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netns.throwaway import throwaway
 from pytest_netns.kernel.sockets import socket_pair
 from pytest_netns.kernel.syscalls import open_namespace
@@ -33,7 +34,7 @@ class RelayControl:
     """The one relay of a lab, and the only one who talks to it."""
 
     def __init__(self, supervisor: Supervisor) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock("asking the relay of impairments")
         self._owner = os.getpid()
         self._serials = itertools.count(1)
         self._socket, theirs = socket_pair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
@@ -54,6 +55,11 @@ class RelayControl:
     def usable(self) -> bool:
         """False in a forked child of the process that made it, and once it is dead."""
         return self._owner == os.getpid() and self.process.returncode is None
+
+    def check_alive(self) -> None:
+        """Raise ProcessDied if it is dead and nobody has been told yet. Once told, another one can take its place."""
+        if self._owner == os.getpid() and self.process.unexpected_end() is not None:
+            raise self.death()
 
     def ask(
         self, do: str, number: int, descriptors: Sequence[int] = (), details: Mapping[str, object] | None = None
@@ -88,18 +94,24 @@ class RelayControl:
 
     def _answer(self, serial: int) -> dict[str, object] | None:
         """The answer to a command, None if there is none any more. One that nobody has waited for may come before."""
-        while answer := self._socket.recv(1 << 16):
+        while True:
+            if not readable(self._socket.fileno(), self._socket.gettimeout() or DEADLINE):
+                raise TimeoutError
+            if not (answer := self._socket.recv(1 << 16)):
+                return None
             found: dict[str, object] = json.loads(answer)
             if found.pop("serial") == serial:
                 return found
-        return None
 
     def death(self) -> ProcessDied:
         """The error that tells of its end."""
-        self.process.wait(timeout=DEADLINE)  # and so it is not told once more when the lab is closed
+        from pytest_netns.process.process import exit_words
+
+        ended = exit_words(self.process.wait(timeout=DEADLINE))  # and so it is not told again when the lab is closed
         return ProcessDied(
-            "the relay that impairs links has ended unasked, and what it impaired carries nothing any more; heal() "
-            f"restores it\n--- output:\n{self.process.output or '(none)'}"
+            f"the relay that impairs links has ended unasked ({ended}), and what it impaired carries nothing any more; "
+            "heal() restores it, and so does impair(), by another relay\n"
+            f"--- output:\n{self.process.output or '(none)'}"
         )
 
     def close(self) -> None:
@@ -109,5 +121,8 @@ class RelayControl:
 
 def _empty_namespace() -> int:
     """A network namespace for the relay to be in. In any other one it would keep alive what is in there."""
-    with throwaway():
-        return open_namespace()
+    try:
+        with throwaway():
+            return open_namespace()
+    except OSError as error:
+        raise KernelError(error.errno or 0, "ip netns add", PLACE) from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_netns.errors import NetnsError, TopologyError
+from pytest_netns.kernel.locks import Lock
 
 # The engines are imported on use: every lab has an object of this module's, and few impair anything.
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Impairments:
     def __init__(self, supervisor: Supervisor, default: Engine = "auto") -> None:
         self._supervisor = supervisor
         self._default = check_engine(default)
-        self._lock = threading.RLock()
+        self._lock = Lock("changing an impairment")
         self._active: dict[_Key, _Engine] = {}
         self._draining: dict[int, list[_Engine]] = {}
         self._places: dict[_Key, Target] = {}  # where we have made one for filters
@@ -144,11 +144,13 @@ class Impairments:
             if not interface.state.mac:
                 raise TopologyError(f"{interface} carries no Ethernet frames; only such can be impaired")
             before = self._found(interface)
+            if "relay" in (chosen, before and before.engine) and self._control is not None:
+                self._control.check_alive()
             if before is not None and before.engine == chosen and before.usable:
                 return before.apply(impairment, seed)
             new = self._new(interface, chosen, before)
             if before is not None and before.engine == chosen:
-                before.heal()  # its relay is dead
+                before.heal()  # its relay is dead, which has been told
             drained = self._make_way(interface, before, new)
             try:
                 found = new.apply(impairment, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Protocol
@@ -61,10 +62,15 @@ def restored(ends: Sequence[Callable[[], ImpairableTarget]]) -> Iterator[None]:
     Args:
         ends: give each, at the beginning and at the end: a port may be another interface by then, of another bridge.
     """
+    owner = os.getpid()
     with ExitStack() as undo:
         for end in ends:
             undo.callback(_restore_end, end, _setting(end()))
-        yield
+        try:
+            yield
+        finally:
+            if os.getpid() != owner:  # a forked child leaves the block too, and the network is its parent's
+                undo.pop_all()
 
 
 @contextmanager

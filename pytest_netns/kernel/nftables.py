@@ -9,20 +9,22 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import shutil
 import subprocess
-import threading
+from contextlib import ExitStack
 from functools import cache
 
-from pytest_netns.errors import CommandError, NetnsError, UnsupportedError
+from pytest_netns.errors import CommandError, KernelError, NetnsError, UnsupportedError, WaitTimeout
 from pytest_netns.kernel import reaper
-from pytest_netns.kernel.syscalls import entered
+from pytest_netns.kernel.locks import Lock
+from pytest_netns.kernel.syscalls import entered, visiting
 
 _NFT_CTX_OUTPUT_HANDLE, _NFT_CTX_OUTPUT_JSON = 1 << 3, 1 << 4  # from <nftables/libnftables.h>
 _CTX_DEFAULT = 0
 
 # The library parses with global state in places (flex, gmp); one call at a time.
-_lock = threading.Lock()
+_lock = Lock("running nft")
 
 
 @cache
@@ -63,7 +65,23 @@ def engine() -> str:
     )
 
 
+#: Comments and quoted text of a ruleset.
+_INERT = re.compile(r'#[^\n]*|"[^"\n]*"')
+#: A command begins a line, or follows a semicolon. (It is a keyword: nothing can be called so.)
+_MONITORS = re.compile(r"(?:^|[;\n])\s*monitor\b")
+#: Descriptors that the library uses at once: its sockets, the ruleset, tables of names in /etc.
+_NEEDED = 4
+#: Seconds for a ruleset; a hundred thousand rules take some.
+_DEADLINE = 60.0
+
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
+
+
+def _check_descriptors() -> None:
+    """Raise OSError unless the library can open what it needs. It ends the process where it cannot (exit(3))."""
+    with ExitStack() as stack:
+        for _ in range(_NEEDED):
+            stack.callback(os.close, os.open("/", os.O_PATH | os.O_CLOEXEC))
 
 
 class Nftables:
@@ -84,10 +102,14 @@ class Nftables:
         if engine() == "libnftables":
             library = _library()
             assert library is not None
-            with _lock, entered(netns):  # its netlink socket belongs to the namespace of this moment
-                self._context = library.nft_ctx_new(_CTX_DEFAULT)
-                library.nft_ctx_buffer_output(self._context)
-                library.nft_ctx_buffer_error(self._context)
+            try:
+                with _lock, entered(netns):  # its netlink socket belongs to the namespace of this moment
+                    _check_descriptors()
+                    self._context = library.nft_ctx_new(_CTX_DEFAULT)
+                    library.nft_ctx_buffer_output(self._context)
+                    library.nft_ctx_buffer_error(self._context)
+            except OSError as error:
+                raise KernelError(error.errno or 0, "nft", node) from error
 
     def run(self, text: str) -> str:
         """Run nft commands as one transaction and return what they print.
@@ -107,25 +129,40 @@ class Nftables:
         return [item for item in listed if "metainfo" not in item]
 
     def _run(self, text: str, flags: int) -> str:
+        try:
+            return self._run_here(text, flags)
+        except OSError as error:  # of our own descriptors
+            raise KernelError(error.errno or 0, "nft -f -", self._node) from error
+
+    def _run_here(self, text: str, flags: int) -> str:
+        if _MONITORS.search(_INERT.sub("", text)):
+            raise CommandError(
+                f"nft in namespace {self._node!r}: 'monitor' never ends, and would keep this process from doing "
+                "anything else; start it as a process of its own: spawn(['nft', 'monitor'])",
+                ["nft", "monitor"],
+            )
         if self._context is None:
             return self._by_program(text, flags)
         library = _library()
         assert library is not None
-        # From a file, in memory: of a buffer its messages name no line, and quote the first one whichever it was.
-        file = os.memfd_create("ruleset", os.MFD_CLOEXEC)
-        try:
+        with (
+            _lock,
+            entered(self._netns),
+            ExitStack() as stack,
+        ):  # names of interfaces are looked up by a socket made now
+            if self._context is None:  # closed by another thread
+                raise NetnsError(f"nft in namespace {self._node!r}: it was closed, or its host has crashed")
+            # From a file, in memory: of a buffer its messages name no line, and quote the first one whichever it was.
+            file = os.memfd_create("ruleset", os.MFD_CLOEXEC)
+            stack.callback(os.close, file)
             with open(file, "wb", closefd=False) as writer:
                 writer.write(text.encode())
             path = f"/proc/self/fd/{file}"
-            with _lock, entered(self._netns):  # names of interfaces are looked up through a socket made now
-                if self._context is None:  # closed by another thread
-                    raise NetnsError(f"nft in namespace {self._node!r}: it was closed, or its host has crashed")
-                library.nft_ctx_output_set_flags(self._context, flags)
-                failed = library.nft_run_cmd_from_filename(self._context, path.encode())
-                output = library.nft_ctx_get_output_buffer(self._context).decode()
-                errors = library.nft_ctx_get_error_buffer(self._context).decode()
-        finally:
-            os.close(file)
+            _check_descriptors()
+            library.nft_ctx_output_set_flags(self._context, flags)
+            failed = library.nft_run_cmd_from_filename(self._context, path.encode())
+            output = library.nft_ctx_get_output_buffer(self._context).decode()
+            errors = library.nft_ctx_get_error_buffer(self._context).decode()
         if failed:
             self._refused(text, errors.replace(path + ":", "line "))
         return str(output)
@@ -134,11 +171,20 @@ class Nftables:
         # From a file, "nft -j" prints nothing.
         switch = {_NFT_CTX_OUTPUT_JSON: "-j", _NFT_CTX_OUTPUT_HANDLE: "-a"}.get(flags)
         argv = ["nft", switch, *text.split()] if switch else ["nft", "-f", "-"]
-        with entered(self._netns):
-            done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False, env={"PATH": _PATH})
+        with visiting(self._netns):
+            done = self._ended(argv, text)
         if done.returncode:
             self._refused(text, done.stderr.replace("/dev/stdin:", "line "))
         return done.stdout
+
+    def _ended(self, argv: list[str], text: str) -> subprocess.CompletedProcess[str]:
+        env = {"PATH": _PATH}
+        try:
+            return subprocess.run(
+                argv, input=text, capture_output=True, text=True, check=False, env=env, timeout=_DEADLINE
+            )
+        except subprocess.TimeoutExpired:
+            raise WaitTimeout(f"nft in namespace {self._node!r} has not ended within {_DEADLINE:g} s") from None
 
     def _refused(self, text: str, errors: str) -> None:
         numbered = "\n".join(f"{number:4} {line}" for number, line in enumerate(text.splitlines(), 1))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 #: Bytes of a command line that are looked at: it may be as long as its process wants.
 _COMMAND = 4096
+_PF_EXITING = 0x4
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Stat:
         state: one letter, ``R`` for running.
         parent: its number.
         session: number of the process that leads its session.
+        flags: PF_... of the kernel's <linux/sched.h>.
         started: when, in clock ticks since boot; with its number that makes a process unique.
     """
 
@@ -27,12 +29,18 @@ class Stat:
     state: str
     parent: int
     session: int
+    flags: int
     started: str
 
     @property
     def runs(self) -> bool:
         """Whether it is neither stopped (T), nor traced (t), nor dead (Z, X)."""
         return self.state not in "TtZX"
+
+    @property
+    def ending(self) -> bool:
+        """Whether it is dead, or about to be: process 1 of a PID namespace waits for all others to be reaped first."""
+        return self.state in "ZX" or bool(self.flags & _PF_EXITING)
 
 
 def numbers() -> list[int]:
@@ -50,7 +58,7 @@ def stat(pid: int) -> Stat | None:
     fields = after.split()
     if len(fields) < 20:  # it ended while it was read
         return None
-    return Stat(before.partition("(")[2], fields[0], int(fields[1]), int(fields[3]), fields[19])
+    return Stat(before.partition("(")[2], fields[0], int(fields[1]), int(fields[3]), int(fields[6]), fields[19])
 
 
 def namespace_of(pid: int, kind: str) -> str | None:

@@ -12,13 +12,18 @@ import sys
 import threading
 from collections.abc import Callable
 
+from pytest_netns.errors import WaitTimeout
+from pytest_netns.kernel.locks import Lock
+
 #: Descriptors are few: 1,024 is a usual limit.
 _MANY = 100
+#: Seconds in which what was handed over is closed.
+_DEADLINE = 30.0
 
 _doomed: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
 _thread: threading.Thread | None = None
 _owner = 0
-_lock = threading.Lock()
+_lock = Lock("closing sockets in a thread")
 
 
 def _reap() -> None:
@@ -32,11 +37,12 @@ def waiting() -> int:
 
 
 def settle() -> None:
-    """Return when all that was handed over before is closed."""
+    """Return when all that was handed over before is closed. Raises WaitTimeout."""
     if _thread is not None and _thread.is_alive() and _owner == os.getpid():
         closed = threading.Event()
         _doomed.put(closed.set)
-        closed.wait()
+        if not closed.wait(_DEADLINE):
+            raise WaitTimeout(f"sockets that were left to a thread to close are still open after {_DEADLINE:g} s")
 
 
 def later(close: Callable[[], object]) -> None:

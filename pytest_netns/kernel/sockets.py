@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import _socket
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from pytest_netns.kernel.locks import Lock
 
 if TYPE_CHECKING:
     _Standard = socket.socket
@@ -24,7 +25,7 @@ else:
 #: ``socket.getaddrinfo`` with numbers for families and kinds.
 getaddrinfo = _socket.getaddrinfo
 
-_lock = threading.Lock()
+_lock = Lock("putting the sockets of the standard library in their place")
 #: How many threads want the standard library's sockets now, and what the name stood for before the first of them did.
 _users = 0
 _replaced: type[socket.socket] = _Standard

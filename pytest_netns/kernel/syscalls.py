@@ -11,13 +11,12 @@ import os
 import socket
 import struct
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Protocol
 
 from pytest_netns.errors import UnsupportedError
+from pytest_netns.kernel.interrupts import uninterrupted
+from pytest_netns.kernel.locks import Lock
 
 # From <linux/sched.h>; see namespaces(7).
 CLONE_NEWNS = 0x00020000
@@ -124,17 +123,27 @@ def open_namespace(path: str = THREAD_NETNS) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
-@contextmanager
-def returning() -> Iterator[None]:
-    """The calling thread may go to other network namespaces, and is back where it was after the ``with`` block."""
-    previous = open_namespace()
-    try:
+class returning:  # noqa: N801 - used like the functions of contextlib
+    """The calling thread may go to other network namespaces, and is back where it was after the ``with`` block.
+
+    Nothing interrupts the block (``interrupts.uninterrupted``): the thread would be left somewhere.
+    """
+
+    __slots__ = ("_previous",)
+
+    def __enter__(self) -> None:
+        uninterrupted.__enter__()
         try:
-            yield
+            self._previous = open_namespace()
+        except BaseException:
+            uninterrupted.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            return_to(self._previous)
         finally:
-            setns(previous)
-    finally:
-        os.close(previous)
+            uninterrupted.__exit__()
 
 
 class Holder(Protocol):
@@ -147,7 +156,7 @@ class Holder(Protocol):
 
 # The lowest free number is given again at once, and ``returning()`` opens the namespace of its caller, the host's own
 # as a rule, by such a number. So nobody may close a holder's descriptor between its being asked for and its use.
-_gate = threading.Lock()
+_gate = Lock("entering a namespace, or closing one")
 
 
 def enter(holder: Holder) -> None:
@@ -162,28 +171,77 @@ def let_go(fd: int) -> None:
         os.close(fd)
 
 
-@contextmanager
-def entered(place: Holder | int) -> Iterator[None]:
+class entered(returning):  # noqa: N801 - likewise
     """The calling thread is inside a network namespace for the duration of the ``with`` block.
 
-    Returns to wherever the thread was before, so blocks nest. Never hold one across an ``await``: another task of
-    the same thread would run inside too.
+    Returns to wherever the thread was before, so blocks nest. Nothing interrupts the block, so it must be short. Never
+    hold one across an ``await``: another task of the same thread would run inside too.
 
     Args:
         place: who keeps the namespace alive; or its descriptor, if nobody can close that meanwhile.
     """
-    with returning():
-        if isinstance(place, int):
-            setns(place)
-        else:
-            enter(place)
-        yield
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: Holder | int) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        try:
+            if isinstance(self._place, int):
+                setns(self._place)
+            else:
+                enter(self._place)
+        except BaseException:
+            self.__exit__()
+            raise
 
 
-def _open_gate_in_child() -> None:
-    global _gate
-    _gate = threading.Lock()  # another thread may have held it, and is not in the child
+class visiting:  # noqa: N801 - likewise
+    """As ``entered``, for a block of code that is not ours: it may be interrupted, and may take long.
+
+    Args:
+        place: descriptor of the namespace.
+    """
+
+    __slots__ = ("_place", "_previous")
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+        self._previous = -1
+
+    def __enter__(self) -> None:
+        try:
+            with uninterrupted:
+                self._previous = open_namespace()
+                setns(self._place)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        came: BaseException | None = None
+        while True:
+            try:
+                uninterrupted.__enter__()
+            except BaseException as interruption:  # the thread goes back all the same
+                came = interruption
+            else:
+                break
+        try:
+            previous, self._previous = self._previous, -1
+            if previous >= 0:
+                return_to(previous)
+        finally:
+            uninterrupted.__exit__()
+        if came is not None:
+            raise came
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_open_gate_in_child)
+def return_to(previous: int) -> None:
+    """Move the calling thread back into a namespace, and close the descriptor."""
+    try:
+        setns(previous)
+    finally:
+        os.close(previous)

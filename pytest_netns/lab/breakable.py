@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.lab.nodes import Node
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Breakable(Node):
         from pytest_netns.faults.block import block
 
         self.lab.check_running(self, "block packets of")
-        return block(self.lab.faults, self, src, dst, protocol, port, reject)
+        with uninterrupted:  # the rules, and the fault that knows of them
+            return block(self.lab.faults, self, src, dst, protocol, port, reject)
 
     def unblock(self) -> None:
         """Undo every ``block`` of this host."""

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, cast, get_args
 
-from pytest_netns.errors import NetnsError, TopologyError
+from pytest_netns.errors import NetnsError, TopologyError, WaitTimeout
 from pytest_netns.events import ResourceOpened, everywhere
 from pytest_netns.impair.engine import Impairments
 from pytest_netns.lab.bridge import Bridge
@@ -95,7 +95,7 @@ class Lab(Observed, Troubled):
         if neighbours == "known":
             self.known_neighbours = KnownNeighbours(self)
         self.plan: AddressPlan = AddressPlan(name, ipv4, ipv6)
-        self.supervisor: Supervisor = Supervisor()
+        self.supervisor: Supervisor = Supervisor(f"lab {name!r}")
         self.impairments: Impairments = Impairments(self.supervisor, impairments)
         self.impairments.mending = self.faults.mending
         self.dns: Names = Names(self)
@@ -104,6 +104,7 @@ class Lab(Observed, Troubled):
         self._members = Members(self, isolate)
         self._wiring = Wiring(self)
         self._autoroutes = Autoroutes()
+        self._let_go = False
         everywhere.publish(ResourceOpened, self)
 
     def __repr__(self) -> str:
@@ -130,25 +131,42 @@ class Lab(Observed, Troubled):
     def close(self) -> None:
         """Kill all processes and let go of all nodes; allowed more than once.
 
+        Captures that are still running are stopped. Where an exception has interrupted it, call it again. In a forked
+        child of the process that made the lab only the child's copies are closed, and nothing of the parent's goes.
+
         Raises:
             ExceptionGroup: everything that went wrong, e.g. ProcessDied for processes that had ended unasked.
         """
+        if self._owner != os.getpid():
+            self._close_copies()
+            return
+        try:
+            self._close()
+        except BaseException as error:
+            # It was interrupted before it had begun, or while it was waiting for something.
+            if not self._let_go and not isinstance(error, WaitTimeout):
+                self._close()
+            raise
+
+    def _close(self) -> None:
         # Not under the lock, which their actions may wait for.
-        self._cancel_schedules()
+        errors = self._cancel_schedules()
         with self._lock:
-            if self._closed:
+            if self._let_go:
                 return
-            self.events.publish(LabClosing, self)
-            errors = self._end_faults()
-            for link in self.links:
-                if not any(end.node in self._members.adopted for end in link.interfaces):
-                    continue
-                try:
-                    link.remove()  # its end in a namespace that lives on would go some time later: now is better
-                except NetnsError as error:  # reported below, with all others
-                    errors.append(error)
-            for node in self._members.adopted:
-                errors += self.impairments.leave(node.inode, alive=True)
+            if not self._closed:
+                self.events.publish(LabClosing, self)
+                errors += self._end_faults()
+                errors += self._stop_captures()
+                for link in self.links:
+                    if not any(end.node in self._members.adopted for end in link.interfaces):
+                        continue
+                    try:
+                        link.remove()  # its end in a namespace that lives on would go some time later: now is better
+                    except NetnsError as error:  # reported below, with all others
+                        errors.append(error)
+                for node in self._members.adopted:
+                    errors += self.impairments.leave(node.inode, alive=True)
             self._closed = True
             errors += self.supervisor.close()
             self.impairments.close()
@@ -159,8 +177,18 @@ class Lab(Observed, Troubled):
                     errors += group.exceptions
                 except Exception as error:  # reported below, with all others
                     errors.append(error)
+            self._let_go = True
         if errors:
             raise ExceptionGroup(f"closing lab {self.name!r}", errors)
+
+    def _close_copies(self) -> None:
+        """Close what a forked child has got of its parent's lab. What is in the kernel is the parent's to undo."""
+        self._closed = True
+        self._stop_captures()
+        self.supervisor.close()
+        self.impairments.close()
+        for node in self:
+            node.close()
 
     def __enter__(self) -> Self:
         return self

@@ -14,6 +14,7 @@ from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.events import CaptureOpened, ProbeFailed
 from pytest_netns.topology.failure import Failure
 from pytest_netns.topology.network import Network
+from pytest_netns.weak_list import WeakList
 
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_netns.units import Quantity
 
 #: All that somebody has still: which of them a result is from is asked when it is to be explained.
-labs: weakref.WeakSet[Observed] = weakref.WeakSet()
+labs: WeakList[Observed] = WeakList()
 
 
 class Observed(Network):
@@ -39,6 +40,7 @@ class Observed(Network):
         self.failed: deque[Failure] = deque(maxlen=50)
         labs.add(self)
         self._captures: deque[weakref.ref[object]] = deque(maxlen=8)
+        self._begun: WeakList[object] = WeakList()
         self.events.subscribe(self._remember)
 
     def _remember(self, event: Event) -> None:
@@ -46,6 +48,17 @@ class Observed(Network):
             self.failed.append(event.failure)
         elif isinstance(event, CaptureOpened):
             self._captures.append(weakref.ref(event.capture))  # without keeping it
+            self._begun.add(event.capture)
+
+    def _stop_captures(self) -> list[Exception]:
+        """Stop those that nobody has stopped, which would keep the namespaces alive; returns what went wrong."""
+        errors: list[Exception] = []
+        for capture in self._begun:
+            try:
+                cast("Capture", capture).stop()
+            except Exception as error:  # a warning of lost frames, where warnings are errors; raised by close()
+                errors.append(error)
+        return errors
 
     def capture(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from pytest_netns.errors import NetnsError
+from pytest_netns.errors import NetnsError, WaitTimeout
 from pytest_netns.faults.schedule import Event, Schedule
 from pytest_netns.topology.network import Network
 
@@ -95,10 +95,15 @@ class Troubled(Network):
             self._schedules.append(schedule)
             return schedule
 
-    def _cancel_schedules(self) -> None:
-        """Let no schedule carry out anything more, and wait for the actions that are under way."""
+    def _cancel_schedules(self) -> list[Exception]:
+        """Let no schedule carry out anything more, and wait for the actions under way; returns what went wrong."""
+        errors: list[Exception] = []
         for schedule in self._schedules:  # an action may add one meanwhile, and it is met here too
-            schedule.cancel()
+            try:
+                schedule.cancel()
+            except WaitTimeout as error:  # raised by close(), with all others
+                errors.append(error)
+        return errors
 
     def _end_faults(self) -> list[Exception]:
         """Tell what schedules could not do, and mend what outlives the lab: faults in namespaces that were adopted."""

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
-from weakref import WeakSet
 
 import pytest
 
@@ -19,6 +18,7 @@ from pytest_netns.clock import wall_ns
 from pytest_netns.events import Event, everywhere
 from pytest_netns.plugin import session as _session
 from pytest_netns.plugin.settings import Pcap, Settings
+from pytest_netns.weak_list import WeakList
 
 if TYPE_CHECKING:
     from pytest_netns.capture.frame import Frame
@@ -76,8 +76,8 @@ class _Case:
 
     nodeid: str = ""
     begun: int = field(default_factory=wall_ns)
-    labs: WeakSet[Lab] = field(default_factory=WeakSet)
-    namespaces: WeakSet[Namespace] = field(default_factory=WeakSet)
+    labs: WeakList[Lab] = field(default_factory=WeakList)
+    namespaces: WeakList[Namespace] = field(default_factory=WeakList)
     remains: list[_Remains] = field(default_factory=list)
     seen: list[_Seen] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
@@ -91,8 +91,8 @@ class _Watch:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.case = _Case()
-        self.labs: WeakSet[Lab] = WeakSet()
-        self.namespaces: WeakSet[Namespace] = WeakSet()
+        self.labs: WeakList[Lab] = WeakList()
+        self.namespaces: WeakList[Namespace] = WeakList()
         self._recorder: Recorder | None = None
         self.unsubscribe: Callable[[], None] | None = None
 

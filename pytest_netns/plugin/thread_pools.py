@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from pytest_netns.kernel.syscalls import THREAD_NETNS, entered, open_namespace
+from pytest_netns.kernel.syscalls import THREAD_NETNS, open_namespace, visiting
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -40,7 +40,7 @@ def carried(work: Callable[_P, _R]) -> Callable[_P, _R]:
     def inside(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         if os.stat(THREAD_NETNS).st_ino == place.inode:
             return work(*args, **kwargs)
-        with entered(place.fd):
+        with visiting(place.fd):
             return work(*args, **kwargs)
 
     return inside

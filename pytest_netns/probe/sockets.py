@@ -8,8 +8,7 @@ import socket
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
-from pytest_netns.kernel.sockets import Socket
-from pytest_netns.kernel.syscalls import entered
+from pytest_netns.kernel.open_socket import open_socket
 from pytest_netns.stack.handle import Handle
 from pytest_netns.stack.namespace import Namespace
 
@@ -32,12 +31,9 @@ def raw_socket(node: Namespace, version: int, protocol: int) -> socket.socket:
     """
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     try:
-        with entered(node):
-            sock = Socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        return open_socket(node, family, socket.SOCK_RAW, protocol, lambda sock: sock.setblocking(False))
     except OSError as error:
         raise KernelError(error.errno or 0, f"raw IPv{version} socket", node.name) from error
-    sock.setblocking(False)
-    return sock
 
 
 def set_ttl(sock: socket.socket, version: int, ttl: int) -> None:
@@ -50,21 +46,18 @@ def set_ttl(sock: socket.socket, version: int, ttl: int) -> None:
 
 def packet_socket(node: Handle, interface: str, ethertype: int) -> socket.socket:
     """A socket for whole Ethernet frames on one interface (packet(7)). To be closed by ``close_later``."""
-    try:
-        with entered(node):
-            # Protocol 0 is deaf until bind(), which then costs microseconds; given here, bind() would have to wait for
-            # an RCU grace period, 8 ms.
-            sock = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-    except OSError as error:
-        raise KernelError(error.errno or 0, "packet socket", node.name) from error
-    try:
+
+    def configure(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         sock.setblocking(False)
         sock.bind((interface, ethertype))
+
+    try:
+        # Protocol 0 is deaf until bind(), which then costs microseconds; given here, bind() would have to wait for an
+        # RCU grace period, 8 ms.
+        return open_socket(node, socket.AF_PACKET, socket.SOCK_RAW, 0, configure)
     except OSError as error:
-        sock.close()
         raise KernelError(error.errno or 0, f"packet socket on {interface}", node.name) from error
-    return sock
 
 
 def close_later(sock: socket.socket) -> None:

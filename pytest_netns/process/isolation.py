@@ -67,9 +67,16 @@ class Isolation:
         self._written: dict[str, bytes] = {}
 
     def prepare(self) -> None:
-        """Called once in the thread that will start the host's processes. Raises KernelError."""
+        """Called in the thread that will start the host's processes. Raises KernelError.
+
+        A second time, in another thread, when process 1 of the PID namespace was killed: all that is on files is as
+        before.
+        """
         try:
-            self._prepare()
+            if self._namespaces:
+                self._prepare_again()
+            else:
+                self._prepare()
         except OSError as error:
             step = str(error.filename or "unshare")
             raise KernelError(error.errno or 0, step, self._hostname, "while isolating the host") from error
@@ -90,6 +97,13 @@ class Isolation:
             # The processes' /proc comes into a copy: a thread of the test that enters by call() needs the one that
             # it is in itself, or /proc/self would be nobody there.
             unshare(CLONE_NEWNS)
+
+    def _prepare_again(self) -> None:
+        setns(self._netns)
+        self.enter()
+        if "pid" in self.kinds or "mount" not in self.kinds:
+            unshare(CLONE_NEWNS)
+            mount("none", "/", None, MS_REC | MS_SLAVE)
 
     def _mount_sys(self) -> None:
         groups = os.open("/sys/fs/cgroup", os.O_PATH | os.O_CLOEXEC) if os.path.isdir("/sys/fs/cgroup") else -1

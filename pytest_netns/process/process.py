@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import select
 import shlex
 import signal
-import subprocess
 from collections.abc import Sequence, Set
 from types import TracebackType
 from typing import Self
@@ -15,6 +13,7 @@ from pytest_netns import ready as _ready
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import ProcessDied, WaitTimeout, tail
 from pytest_netns.kernel import procfs
+from pytest_netns.process.child import DEATH, Child
 
 #: Seconds between two looks at a state that cannot announce itself. The death of the process is noticed at once.
 _LOOK = 0.002
@@ -45,30 +44,6 @@ def text_of(fd: int) -> str:
     return os.pread(fd, size, 0).decode("utf-8", "replace")
 
 
-class Exit:
-    """Waits for the end of a child without polling (pidfd_open(2))."""
-
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
-        self._popen = popen
-        self._fd = os.pidfd_open(popen.pid)
-
-    def wait(self, timeout: float | None) -> bool:
-        """True if the child has ended; waits up to ``timeout`` seconds, None for ever."""
-        if self._popen.returncode is None:
-            poll = select.poll()
-            poll.register(self._fd, select.POLLIN)
-            if not poll.poll(None if timeout is None else max(0.0, timeout) * 1000):
-                return False
-            self._popen.wait()
-        return True
-
-    def close(self) -> None:
-        """Let go of the descriptor; allowed more than once."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-
 class Process:
     """A supervised background process, made by ``Namespace.spawn``.
 
@@ -81,11 +56,9 @@ class Process:
         node: name of the namespace that it was started in.
     """
 
-    def __init__(
-        self, argv: list[str], node: str, netns: int, popen: subprocess.Popen[bytes], output: int, init: int
-    ) -> None:
+    def __init__(self, argv: list[str], node: str, netns: int, popen: Child, output: int) -> None:
         self.argv = argv
-        self._init = init
+        self._init = popen.init
         began = procfs.stat(popen.pid)
         self._began = 0 if began is None else int(began.started)
         self._owner = os.getpid()
@@ -93,7 +66,6 @@ class Process:
         self._netns = netns
         self._popen = popen
         self._output = output
-        self._exit = Exit(popen)
         self._closed_output: str | None = None
         self._expected_to_end = False
 
@@ -146,7 +118,7 @@ class Process:
             WaitTimeout: it still runs after ``timeout`` seconds.
         """
         self._expected_to_end = True
-        if not self._exit.wait(timeout):
+        if not self._popen.await_end(timeout):
             self._expected_to_end = False
             raise WaitTimeout(f"{self!r} did not end within {timeout:g} s{tail('output', self.output)}")
         return self._popen.wait()
@@ -157,7 +129,7 @@ class Process:
 
     def kill(self) -> int:
         """End it at once (SIGKILL); returns its exit status."""
-        return self._end(signal.SIGKILL, None)
+        return self._end(signal.SIGKILL, DEATH)
 
     def send_signal(self, number: int) -> None:
         """Send it a signal. One that ends it counts as unasked unless ``wait()`` follows.
@@ -170,9 +142,13 @@ class Process:
     def _end(self, number: signal.Signals, timeout: float | None) -> int:
         self._expected_to_end = True
         self._popen.send_signal(number)  # nothing happens if it has ended: Popen looks first
-        if not self._exit.wait(timeout):
+        if not self._popen.await_end(timeout):
             self._popen.kill()
-            self._exit.wait(None)
+            if not self._popen.await_end(DEATH):
+                raise WaitTimeout(
+                    f"{self!r} has not ended {DEATH:g} s after SIGKILL: it waits in the kernel for something (cat "
+                    f"/proc/{self.pid}/stack)"
+                )
         return self._popen.wait()
 
     def wait_until(self, ready: _ready.Ready, timeout: float = 10.0) -> None:
@@ -194,7 +170,7 @@ class Process:
                 return
             now = monotonic()
             # What takes long to look at is not looked at all the time.
-            if self._exit.wait(min(max(_LOOK, now - began), max(0.0, deadline - now))):
+            if self._popen.await_end(min(max(_LOOK, now - began), max(0.0, deadline - now))):
                 if condition.check(self):  # it may have written the awaited words as its last ones
                     return
                 self._expected_to_end = True  # said here; not once more at teardown
@@ -235,7 +211,7 @@ class Process:
         if self._closed_output is None:
             self._closed_output = text_of(self._output)
             os.close(self._output)
-            self._exit.close()
+            self._popen.release()
 
     def __enter__(self) -> Self:
         return self

@@ -11,17 +11,21 @@ the outer namespace, so one thread is given to it for good. Such a thread may fo
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import subprocess
 import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from pytest_netns.errors import NetnsError, UnsupportedError
-from pytest_netns.kernel.syscalls import CLONE_NEWPID, setns, unshare
+from pytest_netns.errors import NetnsError, UnsupportedError, WaitTimeout
+from pytest_netns.kernel import procfs
+from pytest_netns.kernel.interrupts import readable, uninterrupted
+from pytest_netns.kernel.locks import Lock
+from pytest_netns.kernel.syscalls import CLONE_NEWPID, Holder, enter, setns, unshare
+from pytest_netns.process.child import DEATH, Child
 
 # A shell that waits for a subshell reaps the orphans that are handed to process 1 too, so no zombies gather. (It must
 # not read the pipe itself under "trap '' CHLD": dash's read fails when an orphan ends.) The loop is for kill(-1, ...),
@@ -32,19 +36,29 @@ _INIT = "while (read -r _); test $? -gt 128; do :; done"
 _MOUNT_PROC = "mount -n -t proc -o nosuid,nodev,noexec proc /proc 2>&1 || exit 1; echo mounted; "
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
+#: Seconds for what takes milliseconds: to start a process, to mount /proc.
+DEADLINE = 30.0
+
+
+class InitDied(NetnsError):
+    """Process 1 of the PID namespace has ended, and with it everything in there."""
+
 
 @dataclass(slots=True)
 class _Job:
     argv: Sequence[str]
-    netns: int
+    netns: Holder | int
     options: Mapping[str, object]
     done: threading.Event = field(default_factory=threading.Event)
-    process: subprocess.Popen[bytes] | None = None
+    process: Child | None = None
     error: BaseException | None = None
+    given_up: bool = False
 
 
 class Spawner:
     """One PID namespace and the thread that starts processes in it.
+
+    Every child is the spawner's as soon as it is there, whatever becomes of who asked for it: ``kill`` reaps it.
 
     Args:
         prepare: called once in the spawning thread before anything is started, to enter further namespaces.
@@ -58,17 +72,23 @@ class Spawner:
         self._prepare = prepare
         self._own_proc = own_proc
         self._lifeline = -1
-        self._init: subprocess.Popen[bytes] | None = None
-        self._children: list[subprocess.Popen[bytes]] = []
+        self._init: Child | None = None
+        self._children: list[Child] = []
         self._owner = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = Lock("starting a process")
+        self._given_up = False
         self._thread = threading.Thread(target=self._serve, daemon=True, name="netns-spawner")
-        self._thread.start()
-        failure = self._ready.get()
-        if failure is not None:
-            self._thread.join()
-            raise failure
-        _alive.add(self)
+        with uninterrupted:
+            self._thread.start()
+            try:
+                failure = self._ready.get(timeout=DEADLINE)
+            except queue.Empty:
+                with self._lock:
+                    self._given_up = True
+                failure = WaitTimeout(f"a PID namespace for processes was not ready within {DEADLINE:g} s")
+            if failure is not None:
+                raise failure
+            _alive.add(self)
 
     @property
     def usable(self) -> bool:
@@ -76,46 +96,89 @@ class Spawner:
         return self._lifeline >= 0 and self._owner == os.getpid()
 
     @property
-    def init_pid(self) -> int:
+    def init(self) -> Child:
         """Process 1 of the PID namespace, as seen from outside."""
         assert self._init is not None
-        return self._init.pid
+        return self._init
 
-    def popen(self, argv: Sequence[str], netns: int, **options: object) -> subprocess.Popen[bytes]:
-        """``subprocess.Popen`` inside network namespace ``netns``; raises what it raises."""
+    @property
+    def init_pid(self) -> int:
+        """Its number, as seen from outside."""
+        return self.init.pid
+
+    @property
+    def lost(self) -> bool:
+        """Whether process 1 has ended without ``kill()``: nothing can be started any more, and nothing lives there."""
+        return self.usable and self._init_ended
+
+    @property
+    def _init_ended(self) -> bool:
+        if self.init.returncode is not None:
+            return True
+        found = procfs.stat(self.init.pid)
+        return found is None or found.ending
+
+    def popen(self, argv: Sequence[str], netns: Holder | int, **options: object) -> Child:
+        """``subprocess.Popen`` inside a network namespace; raises what it raises.
+
+        Args:
+            argv: the program and its arguments.
+            netns: who keeps the namespace alive; or its descriptor, if nobody can close that meanwhile.
+            options: of ``Popen``. Descriptors among them are used before this returns, and not afterwards.
+
+        Raises:
+            NetnsError: this was killed, or ``netns`` is closed.
+            InitDied: process 1 has ended.
+        """
         job = _Job(argv, netns, options)
-        with self._lock:  # or kill() could let the thread end between the question and the job
-            if not self.usable:
-                raise NetnsError(f"cannot start {argv[0]!r}: the lab that would own it is closed")
-            self._jobs.put(job)
-        job.done.wait()
-        if job.error is not None:
-            raise job.error.with_traceback(None)  # the frames of Popen have the environment in them
-        assert job.process is not None
-        with self._lock:
-            self._children = [child for child in self._children if child.returncode is None]
-            self._children.append(job.process)
-        return job.process
+        with uninterrupted:
+            with self._lock:  # or kill() could let the thread end between the question and the job
+                if not self.usable:
+                    raise NetnsError(f"cannot start {argv[0]!r}: the lab that would own it is closed")
+                self._jobs.put(job)
+            if not job.done.wait(DEADLINE):
+                with self._lock:
+                    job.given_up = True
+                if not job.done.is_set():
+                    raise WaitTimeout(f"{argv[0]!r} was not started within {DEADLINE:g} s; is its file system there?")
+            if job.error is not None:
+                raise job.error.with_traceback(None)  # the frames of Popen have the environment in them
+            assert job.process is not None
+            return job.process
 
     def kill(self) -> None:
-        """Kill every process and wait until they are gone; allowed more than once."""
-        with self._lock:
-            lifeline, self._lifeline = self._lifeline, -1
-        if lifeline < 0 or self._owner != os.getpid() or self._init is None:
-            return
-        _alive.discard(self)
-        self._init.kill()
-        os.close(lifeline)
-        # Process 1 is reaped only after all others are, and our own children are ours to reap: they come first.
-        for child in self._children:
-            child.wait()
-        self._init.wait()
-        self._jobs.put(None)
-        self._thread.join()
+        """Kill every process and wait until they are gone; allowed more than once.
 
-    def _start_init(self, lifeline: int) -> subprocess.Popen[bytes]:
+        Raises:
+            WaitTimeout: one does not die. It may be called again.
+        """
+        if self._init is None or self._owner != os.getpid() or self not in _alive:
+            return
+        with self._lock:  # no job comes after this
+            lifeline, self._lifeline = self._lifeline, -1
+            if lifeline >= 0:
+                self._init.kill()
+                os.close(lifeline)
+                self._jobs.put(None)
+        # Jobs that were waiting fail now, for nothing can be started where process 1 is dead. After them there are no
+        # further children.
+        self._thread.join(DEADLINE)
+        if self._thread.is_alive():
+            raise WaitTimeout(f"the thread that starts processes did not end within {DEADLINE:g} s")
+        # Process 1 is reaped only after all others are, and our own children are ours to reap: they come first.
+        for child in [*self._children, self._init]:
+            if not child.await_end(DEATH):
+                raise WaitTimeout(
+                    f"process {child.pid} ({child.args!r}) has not ended {DEATH:g} s after SIGKILL: "
+                    f"it waits in the kernel for something (cat /proc/{child.pid}/stack)"
+                )
+        for child in [*self._children, self._init]:
+            child.release()
+        _alive.discard(self)
+
+    def _start_init(self, lifeline: int) -> Child:
         script = _MOUNT_PROC + _INIT if self._own_proc else _INIT
-        init = subprocess.Popen(
+        init = Child(
             ("/bin/sh", "-c", script),
             stdin=lifeline,
             stdout=subprocess.PIPE if self._own_proc else subprocess.DEVNULL,
@@ -126,10 +189,12 @@ class Spawner:
         )
         if init.stdout is not None:
             with init.stdout as answers:
-                said = answers.readline().decode("utf-8", "replace").strip()
+                heard = readable(answers.fileno(), DEADLINE)
+                said = answers.readline().decode("utf-8", "replace").strip() if heard else "mount(8) does not end"
             if said != "mounted":
                 init.kill()
-                init.wait()
+                init.await_end(DEATH)
+                init.release()
                 raise UnsupportedError(
                     f"cannot mount a /proc of its own for an isolated host: {said or 'no mount program'}; in a "
                     "container, start it with --security-opt systempaths=unconfined"
@@ -144,31 +209,49 @@ class Spawner:
                 unshare(CLONE_NEWPID)
                 end, lifeline = os.pipe2(os.O_CLOEXEC)
                 undo.callback(os.close, end)
-                try:
+                with ExitStack() as on_error:
+                    on_error.callback(os.close, lifeline)
                     self._init = self._start_init(end)
-                except BaseException:
-                    os.close(lifeline)
-                    raise
-                self._lifeline = lifeline
+                    with self._lock:
+                        if self._given_up:  # process 1 ends when it sees the end of the pipe
+                            return
+                        self._lifeline = lifeline
+                        on_error.pop_all()
         except BaseException as error:  # handed to the constructor, which raises it
             self._ready.put(error)
             return
         self._ready.put(None)
         while (job := self._jobs.get()) is not None:
-            try:
-                setns(job.netns)  # and stays there until the next one: nothing else happens in this thread
-                job.process = subprocess.Popen(job.argv, **job.options)  # type: ignore[call-overload]
-            except BaseException as error:  # handed to the caller, who raises it
-                job.error = error
-            job.done.set()
+            self._do(job)
+
+    def _do(self, job: _Job) -> None:
+        try:
+            # It stays there until the next one: nothing else happens in this thread.
+            if isinstance(job.netns, int):
+                setns(job.netns)
+            else:
+                enter(job.netns)
+            child = Child(job.argv, **job.options)
+        except BaseException as error:  # handed to the caller, who raises it
+            dead = isinstance(error, OSError) and error.errno == errno.ENOMEM and self._init_ended
+            job.error = InitDied(f"cannot start {job.argv[0]!r}: process 1 has ended") if dead else error
+        else:
+            child.init = self.init_pid
+            with self._lock:
+                self._children = [child for child in self._children if not child.released]
+                self._children.append(child)
+                if job.given_up:
+                    child.kill()
+            job.process = child
+        job.done.set()
 
 
-_alive: weakref.WeakSet[Spawner] = weakref.WeakSet()
+_alive: set[Spawner] = set()
 
 
 def living() -> list[Spawner]:
     """Those that have not been killed."""
-    return [spawner for spawner in _alive if spawner.usable]
+    return [spawner for spawner in list(_alive) if spawner.usable]
 
 
 def _release_in_child() -> None:
@@ -178,10 +261,9 @@ def _release_in_child() -> None:
         if spawner._lifeline >= 0:
             os.close(spawner._lifeline)
             spawner._lifeline = -1
-        if spawner._init is not None:
-            spawner._init.returncode = 0  # not our child: Popen must not complain that it was never awaited
-        for child in spawner._children:
+        for child in [*spawner._children, spawner.init]:  # not our children
             child.returncode = 0 if child.returncode is None else child.returncode
+            child.release()
     _alive.clear()
 
 

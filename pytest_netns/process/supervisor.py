@@ -7,20 +7,24 @@ import shlex
 import shutil
 import signal
 import subprocess
-import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 
 from pytest_netns import ready as _ready
-from pytest_netns.errors import CommandError, NetnsError, WaitTimeout, tail
+from pytest_netns.clock import monotonic
+from pytest_netns.errors import CommandError, KernelError, NetnsError, ProcessDied, WaitTimeout, limit_hint, tail
 from pytest_netns.events import ResourceOpened, everywhere
 from pytest_netns.kernel import procfs as processes
+from pytest_netns.kernel.interrupts import checkpoint, uninterrupted
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.procfs import namespace_of
 from pytest_netns.kernel.search_path import find_in_sbin
+from pytest_netns.kernel.syscalls import Holder
 from pytest_netns.process import terminal
+from pytest_netns.process.child import DEATH, Child
 from pytest_netns.process.isolation import Isolation
-from pytest_netns.process.process import Argv, Exit, Process, exit_words, memory_file, text_of
-from pytest_netns.process.spawner import Spawner
+from pytest_netns.process.process import Argv, Process, exit_words, memory_file, text_of
+from pytest_netns.process.spawner import InitDied, Spawner
 
 _UNCHECKED = "(if it may end so: run(..., check=False), and look at returncode)"
 
@@ -29,15 +33,18 @@ class Supervisor:
     """The processes of one lab, or of one namespace that stands alone, in a PID namespace made at the first of them.
 
     Args:
+        whose: for messages, e.g. ``"lab 'red'"``.
         isolation: what its processes have of their own beside the network.
     """
 
-    def __init__(self, isolation: Isolation | None = None) -> None:
+    def __init__(self, whose: str, isolation: Isolation | None = None) -> None:
+        self._whose = whose
         self._isolation = isolation
-        self._lock = threading.Lock()
+        self._lock = Lock(f"starting the first process of {whose}")
         self._spawner: Spawner | None = None
         self._processes: list[Process] = []
         self._closed = False
+        self._unasked: list[Exception] = []  # what close() has to tell
 
     @property
     def processes(self) -> tuple[Process, ...]:
@@ -59,38 +66,59 @@ class Supervisor:
 
     def start(self) -> int:
         """Make the PID namespace now, which otherwise the first process does; its process 1 as seen from outside."""
-        return self._started().init_pid
+        try:
+            return self._started().init_pid
+        except OSError as error:
+            raise KernelError(error.errno or 0, "unshare --pid --fork", self._whose) from error
 
-    def _popen(self, argv: Argv, node: str, netns: int, **options: object) -> tuple[list[str], subprocess.Popen[bytes]]:
-        if isinstance(argv, str | bytes) or not argv:
-            raise TypeError(f"argv is {argv!r}; expected a list of words, e.g. ['ip', 'route']")
-        words = [os.fspath(word) for word in argv]
+    def _popen(self, words: list[str], node: str, netns: Holder | int, **options: object) -> Child:
+        if not isinstance(netns, int):
+            _ = netns.fd  # raises if it is closed
         if self._isolation is not None and options.get("cwd") is None:
             options["cwd"] = self._isolation.working_directory()
         options["executable"] = find_in_sbin(words[0], options.get("env") or os.environ)  # type: ignore[arg-type]
+        spawner: Spawner | None = None
         try:
-            return words, self._started().popen(words, netns, **{"start_new_session": True, **options})
+            spawner = self._started()
+            return spawner.popen(words, netns, **{"start_new_session": True, **options})
+        except InitDied as error:
+            assert spawner is not None
+            raise self._lost(spawner) from error
         except OSError as error:
-            if error.filename is not None and os.fspath(error.filename) in (words[0], options["executable"]):
-                env = options.get("env")
-                path = (os.environ if env is None else env).get("PATH", os.defpath)  # type: ignore[attr-defined]
-                by_name = "/" not in words[0]
-                # A folder of PATH that may not be searched gives EACCES, whatever is asked for.
-                missing = isinstance(error, FileNotFoundError) or (
-                    by_name and shutil.which(words[0], os.F_OK, path) is None
-                )
-                what = "no such program" if missing else str(error.strerror)
-                hint = f" in PATH={path}" if by_name else ""
-                message = f"cannot run {words[0]!r} in namespace {node!r}: {what}{hint}"
-            else:
-                message = f"cannot run {words[0]!r} in namespace {node!r}: {error}"
+            if error.filename is None or os.fspath(error.filename) not in (words[0], options["executable"]):
+                raise _not_run(words, node, error) from error
+            env = options.get("env")
+            path = (os.environ if env is None else env).get("PATH", os.defpath)  # type: ignore[attr-defined]
+            by_name = "/" not in words[0]
+            # A folder of PATH that may not be searched gives EACCES, whatever is asked for.
+            missing = isinstance(error, FileNotFoundError) or (
+                by_name and shutil.which(words[0], os.F_OK, path) is None
+            )
+            what = "no such program" if missing else str(error.strerror)
+            hint = f" in PATH={path}" if by_name else ""
+            message = f"cannot run {words[0]!r} in namespace {node!r}: {what}{hint}"
             raise CommandError(message, words) from error
+
+    def _lost(self, spawner: Spawner) -> ProcessDied:
+        """The error to raise when process 1 has died. What is started afterwards is in a new PID namespace."""
+        with self._lock:
+            if self._spawner is spawner:
+                self._spawner = None
+        spawner.kill()
+        with_it = [process for process in self._processes if process.unexpected_end() is not None]
+        names = ", ".join(f"{shlex.join(process.argv)!r} in {process.node!r}" for process in with_it)
+        return ProcessDied(
+            f"process 1 (a shell of ours, pid {spawner.init_pid}) of the PID namespace of {self._whose} has ended "
+            f"({exit_words(spawner.init.returncode)}), which was not by us, and the kernel has killed all that ran in "
+            f"there: {names or 'no background process of yours'}. What is started from now on is in a new one; was it "
+            "the OOM killer (dmesg), or a kill that was meant for others?"
+        )
 
     def run(
         self,
         argv: Argv,
         node: str,
-        netns: int,
+        netns: Holder | int,
         *,
         check: bool,
         timeout: float | None,
@@ -99,48 +127,66 @@ class Supervisor:
         cwd: str | os.PathLike[str] | None,
     ) -> subprocess.CompletedProcess[str]:
         """See ``Namespace.run``."""
-        with ExitStack() as stack:
-            out, err = memory_file("stdout"), memory_file("stderr")
-            stack.callback(os.close, out)
-            stack.callback(os.close, err)
+        # What interrupts it is raised where the child is waited for, so that the child is ended then.
+        with uninterrupted, ExitStack() as stack:
+            words = _words(argv)
             stdin = subprocess.DEVNULL
-            if input is not None:
-                stdin = memory_file("stdin")
-                stack.callback(os.close, stdin)
-                with open(stdin, "wb", closefd=False) as file:
-                    file.write(input.encode())
-                os.lseek(stdin, 0, os.SEEK_SET)
-            words, popen = self._popen(argv, node, netns, stdin=stdin, stdout=out, stderr=err, env=env, cwd=cwd)
-            if timeout is None:
-                popen.wait()
-            else:
-                exit_ = Exit(popen)
-                stack.callback(exit_.close)
-                if not exit_.wait(timeout):
-                    os.killpg(popen.pid, signal.SIGKILL)
-                    popen.wait()
-                    raise WaitTimeout(
-                        f"{shlex.join(words)!r} in namespace {node!r} did not end within {timeout:g} s and was killed"
-                        f"{tail('stdout', text_of(out))}{tail('stderr', text_of(err))}"
-                    )
+            try:
+                out = memory_file("stdout")
+                stack.callback(os.close, out)
+                err = memory_file("stderr")
+                stack.callback(os.close, err)
+                if input is not None:
+                    stdin = memory_file("stdin")
+                    stack.callback(os.close, stdin)
+                    with open(stdin, "wb", closefd=False) as file:
+                        file.write(input.encode())
+                    os.lseek(stdin, 0, os.SEEK_SET)
+            except OSError as error:
+                raise _not_run(words, node, error) from error
+            child = self._popen(words, node, netns, stdin=stdin, stdout=out, stderr=err, env=env, cwd=cwd)
+            stack.callback(child.release)
+            try:
+                ended = child.await_end(timeout)
+            except BaseException:
+                _end_group(child)
+                raise
+            if not ended:
+                _end_group(child)
+                raise WaitTimeout(
+                    f"{shlex.join(words)!r} in namespace {node!r} did not end within {timeout:g} s and was killed"
+                    f"{tail('stdout', text_of(out))}{tail('stderr', text_of(err))}"
+                )
             stdout, stderr = text_of(out), text_of(err)
-        if check and popen.returncode != 0:
-            message = f"{shlex.join(words)!r} in namespace {node!r}: {exit_words(popen.returncode)}"
-            raise CommandError(message, words, popen.returncode, stdout, stderr, hint=_UNCHECKED)
-        return subprocess.CompletedProcess(words, popen.returncode, stdout, stderr)
+            spawner = self._spawner
+            if child.returncode == -signal.SIGKILL and spawner is not None and spawner.lost:
+                raise self._lost(spawner)
+        if check and child.returncode != 0:
+            message = f"{shlex.join(words)!r} in namespace {node!r}: {exit_words(child.returncode)}"
+            raise CommandError(message, words, child.returncode, stdout, stderr, hint=_UNCHECKED)
+        return subprocess.CompletedProcess(words, child.returncode, stdout, stderr)
 
-    def run_in_terminal(self, argv: Argv, node: str, netns: int, env: Mapping[str, str]) -> int:
+    def run_in_terminal(self, argv: Argv, node: str, netns: Holder | int, env: Mapping[str, str]) -> int:
         """See ``Namespace.run_in_terminal``."""
-        _, popen = self._popen(
-            argv, node, netns, env=env, cwd=None, start_new_session=False, process_group=terminal.process_group()
+        child = self._popen(
+            _words(argv),
+            node,
+            netns,
+            env=env,
+            cwd=None,
+            start_new_session=False,
+            process_group=terminal.process_group(),
         )
-        return terminal.attend(popen)
+        try:
+            return terminal.attend(child)
+        finally:
+            child.release()
 
     def spawn(
         self,
         argv: Argv,
         node: str,
-        netns: int,
+        netns: Holder | int,
         *,
         ready: _ready.Ready | None,
         timeout: float,
@@ -149,25 +195,39 @@ class Supervisor:
     ) -> Process:
         """See ``Namespace.spawn``."""
         condition = None if ready is None else _ready.condition_of(ready)
-        output = memory_file("output")
+        process: Process | None = None
         try:
-            words, popen = self._popen(
-                argv, node, netns, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd
-            )
+            with uninterrupted:
+                process = self._background(argv, node, netns, stdin=subprocess.DEVNULL, env=env, cwd=cwd)
+                everywhere.publish(ResourceOpened, process)
+            if condition is not None:
+                process.wait_until(condition, timeout)
+        except BaseException:
+            if process is not None:
+                process.kill()
+            raise
+        return process
+
+    def _background(self, argv: Argv, node: str, netns: Holder | int, **options: object) -> Process:
+        fd = netns if isinstance(netns, int) else netns.fd
+        words = _words(argv)
+        try:
+            output = memory_file("output")
+        except OSError as error:
+            raise _not_run(words, node, error) from error
+        try:
+            child = self._popen(words, node, netns, stdout=output, stderr=output, **options)
         except BaseException:
             os.close(output)
             raise
-        process = Process(words, node, netns, popen, output, self.start())
+        process = Process(words, node, fd, child, output)
         with self._lock:
-            self._processes.append(process)
-        everywhere.publish(ResourceOpened, process)
-        if condition is not None:
-            try:
-                process.wait_until(condition, timeout)
-            except BaseException:
-                process.kill()
-                raise
-        return process
+            if not self._closed:
+                self._processes.append(process)
+                return process
+        child.await_end(DEATH)
+        process.release()
+        raise NetnsError(f"{shlex.join(words)!r} in namespace {node!r}: {self._whose} was closed meanwhile")
 
     def start_helper(self, argv: Argv, place: str, netns: int, stdin: int) -> Process:
         """A process of ours beside those of the nodes; if it ends unasked, that is told like theirs.
@@ -178,16 +238,7 @@ class Supervisor:
             netns: descriptor of the network namespace it is in.
             stdin: descriptor that it gets as standard input.
         """
-        output = memory_file("output")
-        try:
-            words, popen = self._popen(argv, place, netns, stdin=stdin, stdout=output, stderr=output, cwd="/")
-        except BaseException:
-            os.close(output)
-            raise
-        process = Process(words, place, netns, popen, output, self.start())
-        with self._lock:
-            self._processes.append(process)
-        return process
+        return self._background(argv, place, netns, stdin=stdin, cwd="/")
 
     def end(self, node: str) -> list[Exception]:
         """Kill the background processes of one node, and return an error for each that had ended unasked."""
@@ -235,26 +286,64 @@ class Supervisor:
             self._processes = [process for process in self._processes if process.node != node]
         for process in mine:
             process.expect_end()
+        deadline = monotonic() + DEATH
         while pids := self.pids(*inodes):  # until nothing forks any more
+            if monotonic() > deadline:
+                raise WaitTimeout(f"{node!r}: processes {pids} have not ended {DEATH:g} s after SIGKILL")
             for pid in pids:
                 processes.send(pid, signal.SIGKILL)
             for process in mine:
                 process.kill()
+            checkpoint()
             os.sched_yield()
         for process in mine:
             process.kill()
             process.release()
 
     def close(self) -> list[Exception]:
-        """Kill all processes, daemons included, and return an error for each that had ended unasked."""
+        """Kill all processes, daemons included, and return what went wrong: an error for each that had ended unasked.
+
+        Where an exception has interrupted it, it may be called again, and goes on.
+        """
         with self._lock:
             self._closed = True
-            spawner, self._spawner = self._spawner, None
-        errors: list[Exception] = [error for process in self._processes if (error := process.unexpected_end())]
+            spawner = self._spawner
+        if spawner is not None and spawner.lost:
+            self._unasked.append(self._lost(spawner))
+        for process in self._processes:
+            if (error := process.unexpected_end()) is not None:
+                self._unasked.append(error)
+            process.expect_end()
         if spawner is not None:
-            spawner.kill()
+            try:
+                spawner.kill()
+            except WaitTimeout as stuck:
+                self._unasked.append(stuck)
+        self._spawner = None
         for process in self._processes:
             process.release()
         if self._isolation is not None:
             self._isolation.close()
+        errors, self._unasked = self._unasked, []
         return errors
+
+
+def _words(argv: Argv) -> list[str]:
+    if isinstance(argv, str | bytes) or not argv:
+        raise TypeError(f"argv is {argv!r}; expected a list of words, e.g. ['ip', 'route']")
+    return [os.fspath(word) for word in argv]
+
+
+def _not_run(words: list[str], node: str, error: OSError) -> CommandError:
+    return CommandError(f"cannot run {words[0]!r} in namespace {node!r}: {error}{limit_hint(error)}", words)
+
+
+def _end_group(child: Child) -> None:
+    """Kill a child, which leads a process group, and those of its own children that are still in it."""
+    if child.returncode is not None:
+        return
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # it is somebody else by now (su): the lab's end is its own too
+        return
+    child.await_end(DEATH)

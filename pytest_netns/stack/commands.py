@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from subprocess import CompletedProcess
 from typing import TYPE_CHECKING
 
+from pytest_netns.errors import KernelError
 from pytest_netns.process.environment import Environment, environment_of, ours
 from pytest_netns.process.process import Argv, Process
 from pytest_netns.process.supervisor import Supervisor
@@ -19,6 +20,7 @@ class Commands:
     """What a ``Namespace`` runs.
 
     Args:
+        name: what messages call it.
         supervisor: of its processes, if it shares one with others.
 
     Attributes:
@@ -27,8 +29,9 @@ class Commands:
 
     name: str
 
-    def __init__(self, supervisor: Supervisor | None) -> None:
-        self._supervisor = supervisor or Supervisor()
+    def __init__(self, name: str, supervisor: Supervisor | None) -> None:
+        self.name = name
+        self._supervisor = supervisor or Supervisor(f"namespace {name!r}")
         self._owns_supervisor = supervisor is None
         self._xtables_lock = -1
 
@@ -49,7 +52,10 @@ class Commands:
         each other, and without root it cannot even be opened.
         """
         if self._xtables_lock < 0:
-            self._xtables_lock = os.memfd_create("xtables.lock", os.MFD_CLOEXEC)
+            try:
+                self._xtables_lock = os.memfd_create("xtables.lock", os.MFD_CLOEXEC)
+            except OSError as error:
+                raise KernelError(error.errno or 0, "memfd_create for the lock of iptables", self.name) from error
         found = ours()
         found["XTABLES_LOCKFILE"] = f"/proc/{os.getpid()}/fd/{self._xtables_lock}"
         return found
@@ -84,7 +90,7 @@ class Commands:
         return self._supervisor.run(
             argv,
             self.name,
-            self.fd,
+            self,
             check=check,
             timeout=timeout,
             input=input,
@@ -122,7 +128,7 @@ class Commands:
         return self._supervisor.spawn(
             argv,
             self.name,
-            self.fd,
+            self,
             ready=ready,
             timeout=timeout,
             env=self.environment() if env is None else env,
@@ -141,7 +147,7 @@ class Commands:
         """
         env = env if env is None else environment_of(env)
         self.before_entry()
-        return self._supervisor.run_in_terminal(argv, self.name, self.fd, self.environment() if env is None else env)
+        return self._supervisor.run_in_terminal(argv, self.name, self, self.environment() if env is None else env)
 
     @property
     def processes(self) -> list[Process]:

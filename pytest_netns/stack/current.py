@@ -5,26 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_netns.errors import NetnsError
+from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.kernel import syscalls
-from pytest_netns.kernel.syscalls import entered, open_namespace, setns
+from pytest_netns.kernel.interrupts import uninterrupted
+from pytest_netns.kernel.syscalls import THREAD_NETNS, open_namespace, return_to, setns, visiting
 from pytest_netns.stack import scapy_state
 
 if TYPE_CHECKING:
     import asyncio
 
     from pytest_netns.stack.handle import Handle
-
-
-class _Inside(threading.local):
-    """Where each thread came from, for every ``with ns:`` block it is in."""
-
-    def __init__(self) -> None:
-        self.stack: list[tuple[Handle, int, _Awaited | None]] = []
 
 
 class _Awaited:
@@ -51,20 +45,62 @@ def _watch(previous: int) -> _Awaited | None:
     return None if loop is None else _Awaited(loop, previous)
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A ``with ns:`` block that a thread is in, and where it came from."""
+
+    namespace: Handle
+    previous: int
+    awaited: _Awaited | None
+
+
+class _Inside(threading.local):
+    """The ``with ns:`` blocks that each thread is in."""
+
+    def __init__(self) -> None:
+        self.stack: list[_Block] = []
+        #: Left by whoever closed them, and how many blocks were around each.
+        self.closed: list[tuple[Handle, int]] = []
+
+    def forget_closed(self, depth: int) -> None:
+        """A block begins, or ends, that has so many around it: no block inside of it goes on."""
+        self.closed = [each for each in self.closed if each[1] < depth]
+
+
 _inside = _Inside()
 
 
 def enter(namespace: Handle) -> None:
     """Move the calling thread inside, until ``leave``. Raises NetnsError if it is closed, or has crashed."""
-    previous = open_namespace()
+    depth = len(_inside.stack)
     try:
-        namespace.before_entry()
-        syscalls.enter(namespace)
-    except BaseException:
-        os.close(previous)
+        with uninterrupted:
+            try:
+                previous = open_namespace()
+            except OSError as error:
+                raise KernelError(error.errno or 0, f"open {THREAD_NETNS}", namespace.name) from error
+            try:
+                namespace.before_entry()
+                syscalls.enter(namespace)
+            except BaseException:
+                return_to(previous)
+                raise
+            _inside.forget_closed(depth)
+            _inside.stack.append(_Block(namespace, previous, _watch(previous)))
+            scapy_state.entered(os.fstat(previous).st_ino, namespace.inode)
+    except BaseException:  # of the block, or what has waited for its end
+        if len(_inside.stack) > depth:
+            _go_back()
         raise
-    _inside.stack.append((namespace, previous, _watch(previous)))
-    scapy_state.entered(os.fstat(previous).st_ino, namespace.inode)
+
+
+def _go_back() -> tuple[Handle, bool]:
+    """Leave the innermost namespace; returns it, and whether an await stood in the block."""
+    with uninterrupted:
+        block = _inside.stack.pop()
+        return_to(block.previous)
+        scapy_state.left(block.namespace.inode)
+        return block.namespace, block.awaited is not None and block.awaited.done()
 
 
 def leave(namespace: Handle, error: BaseException | None = None) -> None:
@@ -72,24 +108,28 @@ def leave(namespace: Handle, error: BaseException | None = None) -> None:
 
     Args:
         namespace: that it leaves.
-        error: what ends the block; what is wrong with the block is then told by a note of it.
+        error: what ends the block; what is wrong with the block is then told by a note of it, and namespaces that were
+            entered inside of it may have been left otherwise.
 
     Raises:
         NetnsError: it has entered another one since, or an event loop got its turn meanwhile.
     """
-    if not _inside.stack or _inside.stack[-1][0] is not namespace:
-        innermost = _inside.stack[-1][0].name if _inside.stack else "none"
-        raise NetnsError(
-            f"leaving namespace {namespace.name!r}, but the innermost one of this thread is {innermost!r}; "
-            "a 'with' block must not be held across an await or a yield"
-        )
-    _, previous, awaited = _inside.stack.pop()
-    try:
-        setns(previous)
-    finally:
-        os.close(previous)
-    scapy_state.left(namespace.inode)
-    if awaited is None or not awaited.done():
+    with uninterrupted:
+        for closed, depth in _inside.closed:
+            if closed is namespace:
+                _inside.forget_closed(depth)
+                return
+        within = [closed for closed, depth in _inside.closed if depth >= len(_inside.stack)]
+        innermost = _inside.stack[-1].namespace if _inside.stack else None
+        if innermost is not namespace or (within and error is None):
+            shown = within[-1].name if within else "none" if innermost is None else innermost.name
+            raise NetnsError(
+                f"leaving namespace {namespace.name!r}, but the innermost one of this thread is {shown!r}; "
+                "a 'with' block must not be held across an await or a yield"
+            )
+        _, awaited = _go_back()
+        _inside.forget_closed(len(_inside.stack))
+    if not awaited:
         return
     trouble = (
         f"an await stood in the block 'with {namespace.name}:'; a namespace is that of the thread, so other tasks of "
@@ -101,38 +141,34 @@ def leave(namespace: Handle, error: BaseException | None = None) -> None:
     error.add_note(trouble)
 
 
-@contextmanager
-def at_home() -> Iterator[None]:
+def leave_closed() -> None:
+    """Leave the innermost namespaces as far as they are closed: nobody has an interface in there any more.
+
+    An exception at the very end of a ``with ns:`` block can come before the block has moved the thread back.
+    """
+    while _inside.stack and _inside.stack[-1].namespace.closed:
+        closed, _ = _go_back()
+        _inside.closed.append((closed, len(_inside.stack)))
+
+
+def at_home() -> AbstractContextManager[None]:
     """The calling thread is where it was before all its ``with`` blocks, for the duration of this one."""
-    if not _inside.stack:
-        yield
-        return
-    with entered(_inside.stack[0][1]):
-        yield
+    return visiting(_inside.stack[0].previous) if _inside.stack else nullcontext()
 
 
 def leave_all() -> list[str]:
     """Bring the calling thread back to where it was before all ``with`` blocks; names those it was still in."""
-    left = []
-    while _inside.stack:
-        namespace, previous, awaited = _inside.stack.pop()
-        if awaited is not None:
-            awaited.done()
-        left.append(namespace.name)
-        try:
-            setns(previous)
-        finally:
-            os.close(previous)
-        scapy_state.left(namespace.inode)
+    left = [_go_back()[0].name for _ in list(_inside.stack)]
+    left += [namespace.name for namespace, _ in _inside.closed]
+    _inside.forget_closed(0)
     return left
 
 
 def leave_down_to(namespace: Handle) -> list[str]:
     """Leave a namespace that the calling thread has entered, and all that it entered after; names those."""
     left: list[str] = []
-    while any(each is namespace for each, *_ in _inside.stack):
-        innermost = _inside.stack[-1][0]
-        if innermost is not namespace:
-            left.append(innermost.name)
-        leave(innermost)
+    while any(block.namespace is namespace for block in _inside.stack):
+        found, _ = _go_back()
+        if found is not namespace:
+            left.append(found.name)
     return left

@@ -14,6 +14,7 @@ from pytest_netns.addresses import AddressWithPrefix, parse_address
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, TopologyError, WaitTimeout
 from pytest_netns.kernel.interface_names import is_hidden
+from pytest_netns.kernel.interrupts import checkpoint
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.tables import LinkState, decode_address, decode_link, in_order, is_tentative
 
@@ -276,6 +277,7 @@ class Interface:
                     f"interface {self.name!r} of {self.node.name!r}: waited {timeout:g} s until it is "
                     f"UP{' and forwarding' if port else ''}; it is {seen}; is the other end up?"
                 )
+            checkpoint()
             os.sched_yield()
 
     def wait_addresses(self, *, timeout: float = CARRIER_DEADLINE) -> None:
@@ -302,6 +304,7 @@ class Interface:
                     f"interface {self.name!r} of {self.node.name!r}: waited {timeout:g} s for Duplicate Address "
                     f"Detection of {shown}; do the sysctls accept_dad and dad_transmits differ from 0?"
                 )
+            checkpoint()
             os.sched_yield()  # the kernel's worker is often queued on this very processor
 
 

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import itertools
 import os
 import socket as _socket
 import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
-from weakref import WeakValueDictionary
 
-from pytest_netns.errors import NetnsError, PrivilegeError, TopologyError
+from pytest_netns.errors import KernelError, NetnsError, PrivilegeError, TopologyError
 from pytest_netns.events import ResourceOpened, everywhere
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request
 from pytest_netns.kernel.netns import attach as foreign
 from pytest_netns.kernel.netns import publish as published
 from pytest_netns.kernel.netns import registry as directory
 from pytest_netns.kernel.netns.create import birth
+from pytest_netns.kernel.open_socket import open_socket
 from pytest_netns.kernel.real_threads import check_threads
-from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import enter, entered, let_go
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack import current as inside
@@ -41,12 +43,49 @@ _R = TypeVar("_R")
 
 
 _births = itertools.count()
-_open: WeakValueDictionary[int, Namespace] = WeakValueDictionary()
+# Without callbacks, as a WeakValueDictionary has them: what a signal handler raises in one of them is lost.
+_open: dict[int, weakref.ref[Namespace]] = {}
 
 
 def open_namespaces() -> list[Namespace]:
     """The namespaces of this process that are not closed, in the order of their birth."""
-    return [each for each in _open.values() if not each.closed]
+    return [each for reference in list(_open.values()) if (each := reference()) is not None and not each.closed]
+
+
+class _Unclosed:
+    """Part of an open namespace: it complains when that is collected without having been closed.
+
+    An object of its own, because a closed namespace has nothing to say when it is collected, and shall run no code of
+    ours then: what a signal handler raises in a destructor is lost.
+    """
+
+    __slots__ = ("fd", "number", "owner", "rtnl", "shown", "sockets")
+
+    def __init__(self, namespace: Namespace) -> None:
+        self.owner = os.getpid()
+        self.shown = repr(namespace)
+        self.rtnl, self.sockets = namespace.rtnl, namespace._sockets
+        self.number = next(_births)
+        self.fd = namespace.fd
+        _open[self.number] = weakref.ref(namespace)
+
+    def let_go(self) -> None:
+        """Close what keeps the namespace alive."""
+        with uninterrupted:
+            fd, self.fd = self.fd, -1
+            _open.pop(self.number, None)
+            for sock in self.sockets:
+                sock.close()
+            self.rtnl.close()
+            directory.leave(fd)
+            let_go(fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0 and not sys.is_finalizing():
+            self.let_go()
+            if self.owner == os.getpid():  # in a forked child it is its parent's to close
+                # last, because it raises where warnings are errors
+                warnings.warn(f"unclosed {self.shown}", ResourceWarning, source=self, stacklevel=2)
 
 
 class Namespace(Views, Commands):
@@ -88,8 +127,7 @@ class Namespace(Views, Commands):
             Namespace._counter += 1
             name = f"netns-{Namespace._counter}"
         Views.__init__(self)
-        Commands.__init__(self, supervisor)
-        self.name = name
+        Commands.__init__(self, name, supervisor)
         self._lab_name = lab_name
         self._sockets: list[_socket.socket] = []
         self._published: published.Publication | None = None
@@ -97,22 +135,28 @@ class Namespace(Views, Commands):
         self._owns_impairments = True
         self._foreign = existing is not None
         self._fd = -1
-        if existing is not None:
-            with entered(existing):
-                self.rtnl = NetlinkSocket(name)
-            self._fd = os.dup(existing)
-        else:
-            self._fd, self.rtnl = birth(name, sysctls or {}, ahead=ahead)
+        self._unclosed: _Unclosed | None = None
         try:
-            self._inode = os.fstat(self._fd).st_ino
-            directory.enter(self._fd, self._inode, lab_name, name)
-            _open[next(_births)] = self
-            if self._owns_supervisor:  # else it is a lab's
-                everywhere.publish(ResourceOpened, self)
-            if existing is None:
-                self.rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
-        except BaseException:
-            self.close()
+            with uninterrupted:
+                if existing is not None:
+                    with entered(existing):
+                        self.rtnl = NetlinkSocket(name)
+                    try:
+                        self._fd = os.dup(existing)
+                    except OSError:
+                        self.rtnl.close()
+                        raise
+                else:
+                    self._fd, self.rtnl = birth(name, sysctls or {}, ahead=ahead)
+                self._inode = os.fstat(self._fd).st_ino
+                self._unclosed = _Unclosed(self)
+                directory.enter(self._fd, self._inode, lab_name, name)
+                if self._owns_supervisor:  # else it is a lab's
+                    everywhere.publish(ResourceOpened, self)
+                if existing is None:
+                    self.rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
+        except BaseException:  # of the block, or what has waited for its end
+            self._let_go()
             raise
 
     @classmethod
@@ -133,6 +177,8 @@ class Namespace(Views, Commands):
         try:
             return Namespace(name or shown, existing=fd)
         except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise KernelError(error.errno, f"nsenter --net={target}", shown) from error
             raise PrivilegeError(f"cannot enter network namespace {shown!r}: {error.strerror}") from error
         finally:
             os.close(fd)
@@ -140,19 +186,6 @@ class Namespace(Views, Commands):
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"net:[{self._inode}]"
         return f"<{type(self).__name__} {self.name!r} {state}>"
-
-    def __del__(self) -> None:
-        fd = getattr(self, "_fd", -1)
-        if fd >= 0 and not sys.is_finalizing():
-            shown = repr(self)
-            self._fd = -1
-            self.rtnl.close()
-            for sock in self._sockets:
-                sock.close()
-            directory.leave(fd)
-            let_go(fd)
-            # last, because it raises where warnings are errors
-            warnings.warn(f"unclosed {shown}", ResourceWarning, source=self, stacklevel=2)
 
     @property
     def closed(self) -> bool:
@@ -181,26 +214,35 @@ class Namespace(Views, Commands):
     def close(self) -> None:
         """Kill its processes, close its sockets and let go of it; allowed more than once.
 
+        The calling thread leaves it, if it is the innermost one that the thread has entered. In a forked child of the
+        process that made it only the child's copies are closed: what it does to the namespace is up to its parent.
+
         Raises:
             ExceptionGroup: of ProcessDied, for background processes that had ended unasked.
         """
-        if self._fd < 0:
-            return
-        errors = self._leave_impairments()
-        errors += self.end_processes()
-        if self._owns_impairments and self._impairments is not None:
-            self._impairments.close()
-        for sock in self._sockets:
-            sock.close()
-        self.close_views()
-        if self._published is not None:
-            self._published.withdraw()
-        self.rtnl.close()
-        fd, self._fd = self._fd, -1
-        directory.leave(fd)
-        let_go(fd)
+        with uninterrupted:
+            if self._fd < 0:
+                return
+            errors: list[Exception] = []
+            if self._unclosed is not None and self._unclosed.owner == os.getpid():
+                errors += self._leave_impairments()
+                errors += self.end_processes()
+                if self._owns_impairments and self._impairments is not None:
+                    self._impairments.close()
+                if self._published is not None:
+                    self._published.withdraw()
+            self.close_views()
+            self._let_go()
+            inside.leave_closed()
         if errors:
             raise ExceptionGroup(f"closing namespace {self.name!r}", errors)
+
+    def _let_go(self) -> None:
+        """Close what keeps the namespace alive; nothing happens if that was done, or if there was none yet."""
+        self._fd = -1
+        unclosed, self._unclosed = self._unclosed, None
+        if unclosed is not None:
+            unclosed.let_go()
 
     def replace(self, fd: int, rtnl: NetlinkSocket, taken: Sequence[Request] = ()) -> None:
         """Become another network namespace. What is open in the one before is closed.
@@ -226,9 +268,9 @@ class Namespace(Views, Commands):
         os.close(fd)
         self._inode = os.fstat(self._fd).st_ino
         directory.enter(self._fd, self._inode, self._lab_name, self.name)
-        sockets, self._sockets = self._sockets, []
-        for sock in sockets:
+        for sock in self._sockets:
             sock.close()
+        self._sockets.clear()
         self.close_views()
         if self._published is not None:
             self._published.withdraw()
@@ -241,7 +283,21 @@ class Namespace(Views, Commands):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        inside.leave(self, error)
+        # All in this function, because at the entry into another one that could be interrupted before it has begun.
+        came: BaseException | None = None
+        while True:
+            try:
+                uninterrupted.__enter__()
+            except BaseException as interruption:
+                came = interruption
+            else:
+                break
+        try:
+            inside.leave(self, error or came)
+        finally:
+            uninterrupted.__exit__()
+        if came is not None:
+            raise came
 
     # ------------------------------------------------------------ code inside
 
@@ -269,8 +325,9 @@ class Namespace(Views, Commands):
                 failure.append(error)
 
         thread = threading.Thread(target=run_inside, name=f"netns-{self.name}", daemon=True)
-        thread.start()
-        thread.join()
+        with uninterrupted:  # start() waits for the thread to run
+            thread.start()
+        thread.join()  # for as long as the function takes, as if it was called here
         if failure:
             raise failure[0]
         return result[0]
@@ -296,7 +353,8 @@ class Namespace(Views, Commands):
         """
         if self._published is not None:
             raise TopologyError(f"namespace {self.name!r} is published already, as {self._published.name!r}")
-        self._published = published.publish(self.fd, name)
+        with uninterrupted:  # the file, and who removes it
+            self._published = published.publish(self.fd, name)
         return self._published.path
 
     # ------------------------------------------------------------ impairments
@@ -350,11 +408,11 @@ class Namespace(Views, Commands):
             OSError: as ``socket.socket`` does.
         """
         self.before_entry()
-        with entered(self):
-            sock = Socket(family, type, proto)
         # Held here: a test's own reference is gone before its fixtures are, and Python would complain of the socket.
-        self._sockets = [open_ for open_ in self._sockets if open_.fileno() >= 0] + [sock]
-        return sock
+        return open_socket(self, family, type, proto, self._hold)
+
+    def _hold(self, sock: _socket.socket) -> None:
+        self._sockets[:] = [open_ for open_ in self._sockets if open_.fileno() >= 0] + [sock]
 
     async def open_connection(
         self, host: streams.StreamHost, port: int

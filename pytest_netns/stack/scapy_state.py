@@ -15,7 +15,9 @@ import sys
 import threading
 from typing import Any
 
-_lock = threading.RLock()
+from pytest_netns.kernel.locks import Lock
+
+_lock = Lock("reading what scapy knows of a namespace")
 _states: dict[int, _State] = {}
 _installed = False
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import ClassVar, Self
 
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.topology.node import BaseNode
 
 
@@ -44,7 +45,8 @@ class Fault:
         self._register = register
         self._undo = undo
         self._on_restart = on_restart
-        self._mending = threading.RLock()  # mending may ask for just that: Link.up() for one
+        self._owner = os.getpid()
+        self._mending = Lock("undoing a fault")  # mending may ask for just that: Link.up() for one
         register.add(self)
 
     def __repr__(self) -> str:
@@ -62,11 +64,14 @@ class Fault:
         """Mend it; nothing happens if it was mended before. Raises what the mending raises.
 
         No node of the lab goes by what it has learnt meanwhile: path MTUs and redirects are forgotten, and neighbours
-        that did not answer are asked again at once.
+        that did not answer are asked again at once. Nothing happens in a forked child of the process that has broken
+        it: that leaves the ``with`` blocks that it was forked in, and the network is its parent's.
 
         It is in force until it is mended, so that nobody takes a half of it for the whole. Another thread that wants
         the same waits for that.
         """
+        if self._owner != os.getpid():
+            return
         with self._mending:
             if self.in_force:
                 with self._register.mending():
@@ -111,7 +116,7 @@ class Faults:
     """
 
     def __init__(self, forget: Callable[[], None]) -> None:
-        self._lock = threading.Lock()  # a schedule makes and mends them in its thread
+        self._lock = Lock("counting faults")  # a schedule makes and mends them in its thread
         self._forget = forget
         self._mending = 0
         self._faults: list[Fault] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import cast
 from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.events import Events, everywhere
 from pytest_netns.impair.engine import Impairments
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.addressing import AddressPlan, HostAddress
@@ -49,8 +49,9 @@ class Network(ABC):
     visible: Callable[[], Iterable[str | os.PathLike[str]]]
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = Lock("changing a lab, or closing it")
         self._closed = False
+        self._owner = os.getpid()
         self._links: list[Cable] = []
         self._macs: set[bytes] = set()
         self.events: Events = Events(everywhere)

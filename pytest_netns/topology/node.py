@@ -147,6 +147,7 @@ class BaseNode(Namespace):
     ) -> None:
         self.lab = lab
         self.sysctls_at_birth: dict[str, str | int] = {**self.born_with, **sysctls}
+        self.lab = lab  # first: what goes wrong below is told by methods that ask for it
         super().__init__(
             name, sysctls=self.sysctls_at_birth, supervisor=lab.supervisor, existing=existing, lab_name=lab.name
         )
@@ -163,7 +164,7 @@ class BaseNode(Namespace):
             kinds: of ``"mount"``, ``"uts"`` and ``"pid"``.
         """
         self.isolation = Isolation(kinds, self.name, self.fd, self.lab.visible)
-        self._supervisor = Supervisor(self.isolation)
+        self._supervisor = Supervisor(f"host {self.name!r}", self.isolation)
         self._owns_supervisor = True
         self.lab.dns.follow()
         directory.enter(self.fd, self.inode, self.lab.name, self.name, self._supervisor.start())

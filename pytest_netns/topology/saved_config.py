@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import struct
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from pytest_netns.addresses import IPV6_MIN_MTU, AddressWithPrefix, Network
 from pytest_netns.errors import KernelError
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
 from pytest_netns.kernel.netlink.tables import LinkState, decode_link, is_cached
@@ -38,7 +38,7 @@ class Losses:
 
     def __init__(self, node: Namespace) -> None:
         self._node = node
-        self._lock = threading.RLock()  # a schedule breaks and mends in its thread
+        self._lock = Lock("saving the configuration of a node")  # a schedule breaks and mends in its thread
         self._held = False
         self._addresses: list[ConfiguredAddress] = []
         self._routes: list[bytes] = []

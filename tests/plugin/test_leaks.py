@@ -299,7 +299,7 @@ def test_it_comes_beside_other_errors(project: Project) -> None:
         def test_died(netns_factory):
             keep.append(Lab("third"))
             process = keep[-1].host("red").spawn(["sh", "-c", "echo a lemon; exit 3"])
-            process._exit.wait(10)
+            process._popen.await_end(10)
         """,
     )
     result = project.run()

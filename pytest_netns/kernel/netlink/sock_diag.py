@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import struct
+from contextlib import ExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 from pytest_netns.addresses import Address
 from pytest_netns.errors import KernelError
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6
 from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request
 from pytest_netns.kernel.syscalls import entered
@@ -79,9 +81,11 @@ def by_diag(netns: int, protocol: Transport) -> dict[Listener, set[int]]:
     Several sockets can listen alike, by SO_REUSEPORT.
     """
     found: dict[Listener, set[int]] = {}
-    with entered(netns):
-        socket = NetlinkSocket(f"net:[{netns}]", _NETLINK_SOCK_DIAG)
-    try:
+    # Not interrupted in between: the kernel answers at once.
+    with uninterrupted, ExitStack() as stack:
+        with entered(netns):
+            socket = NetlinkSocket(f"net:[{netns}]", _NETLINK_SOCK_DIAG)
+        stack.callback(socket.close)
         for family in (AF_INET, AF_INET6):
             body = _REQUEST.pack(family, _NUMBERS[protocol], 0, 1 << int(WAITING[protocol], 16)) + _IDENTITY
             for answer in socket.dump(Request(_SOCK_DIAG_BY_FAMILY, 0, body, f"ss --listening --{protocol}")):
@@ -89,8 +93,6 @@ def by_diag(netns: int, protocol: Transport) -> dict[Listener, set[int]]:
                 raw = answer[_SOURCE : _SOURCE + (4 if answer[0] == AF_INET else 16)]
                 (inode,) = struct.unpack_from("=I", answer, _INODE)
                 found.setdefault(Listener(_of_bytes(raw), port, protocol), set()).add(inode)
-    finally:
-        socket.close()
     return found
 
 

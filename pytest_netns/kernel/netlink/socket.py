@@ -10,11 +10,11 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pytest_netns.errors import KernelError, NetnsError, WaitTimeout
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.sockets import Socket
 
 NETLINK_ROUTE = 0
@@ -95,9 +95,15 @@ class NetlinkSocket:
 
     def __init__(self, node: str, protocol: int = NETLINK_ROUTE) -> None:
         self.node = node
-        self._lock = threading.RLock()
+        self._lock = Lock(f"talking to the kernel of namespace {node!r}")
         self._sequence = 0
-        self._socket = Socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._asked = False  # whether answers may be queued that nobody has read
+        try:
+            self._socket = Socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise KernelError(error.errno, "netlink socket", node) from error
+            raise
         for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         # Not settimeout(): that adds a poll() to every call.
@@ -144,12 +150,13 @@ class NetlinkSocket:
             while pending:
                 for kind, flags, sequence, data in self._receive(requests[0].operation):
                     index = sequence - first
-                    if kind != _NLMSG_ERROR or index < 0:
+                    if kind != _NLMSG_ERROR or not 0 <= index < len(requests):
                         continue
                     pending -= 1
                     number = -struct.unpack_from("=i", data)[0]
                     if number and failure is None:
                         failure = KernelError(number, requests[index].operation, self.node, _detail(data, flags))
+            self._asked = False
         if failure is not None:
             raise failure
 
@@ -165,6 +172,7 @@ class NetlinkSocket:
                 for kind, flags, sequence, data in self._receive(request.operation):
                     if sequence != self._sequence:
                         continue
+                    self._asked = False
                     if kind == _NLMSG_ERROR:
                         number = -struct.unpack_from("=i", data)[0]
                         raise KernelError(number, request.operation, self.node, _detail(data, flags))
@@ -196,6 +204,7 @@ class NetlinkSocket:
                     if sequence != self._sequence:
                         continue
                     interrupted = interrupted or bool(reply_flags & _NLM_F_DUMP_INTR)
+                    self._asked = kind not in (_NLMSG_ERROR, _NLMSG_DONE)
                     if kind == _NLMSG_ERROR:
                         number = -struct.unpack_from("=i", data)[0]
                         raise KernelError(number, request.operation, self.node, _detail(data, reply_flags))
@@ -205,11 +214,25 @@ class NetlinkSocket:
 
     def _send(self, data: bytes, operation: str) -> None:
         try:
+            if self._asked:
+                self._drain()
+            self._asked = True
             self._socket.send(data)
         except OSError as error:
             if error.errno == errno.EBADF:
                 raise NetnsError(f"{operation!r}: namespace {self.node!r} is closed") from None
             raise KernelError(error.errno or 0, operation, self.node, "on sending the request") from error
+
+    def _drain(self) -> None:
+        """Read what is left of the answers to a question whose asker was interrupted.
+
+        A dump goes on only as it is read, and until it has come to its end the kernel refuses the next one (EBUSY).
+        """
+        try:
+            while self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT):
+                pass
+        except BlockingIOError:
+            pass
 
     def _receive(self, operation: str) -> list[tuple[int, int, int, bytes]]:
         try:

@@ -21,27 +21,27 @@ def birth(name: str, sysctls: Mapping[str, str | int], *, ahead: bool = False) -
         sysctls: set on top of the baseline.
         ahead: take the one that was ordered from the nursery, if one was.
     """
-    with returning():
-        try:
+    try:
+        with returning():
             fd = nursery.take() if ahead else -1
             if fd < 0:
                 unshare(CLONE_NEWNET)
                 fd = open_namespace()
             else:
                 setns(fd)
-        except OSError as error:
-            if error.errno == errno.EPERM:
-                raise PrivilegeError(
-                    f"cannot create namespace {name!r}: {error.strerror}; run as root, or let the plugin enter its "
-                    "sandbox (--netns-sandbox=always), or call pytest_netns.enter_sandbox() first"
-                ) from None
-            raise KernelError(error.errno or 0, "ip netns add", name) from error
-        try:
-            _set_at_birth(name, sysctls)
-            return fd, NetlinkSocket(name)
-        except BaseException:
-            os.close(fd)
-            raise
+            try:
+                _set_at_birth(name, sysctls)
+                return fd, NetlinkSocket(name)
+            except BaseException:
+                os.close(fd)
+                raise
+    except OSError as error:
+        if error.errno == errno.EPERM:
+            raise PrivilegeError(
+                f"cannot create namespace {name!r}: {error.strerror}; run as root, or let the plugin enter its "
+                "sandbox (--netns-sandbox=always), or call pytest_netns.enter_sandbox() first"
+            ) from None
+        raise KernelError(error.errno or 0, "ip netns add", name) from error
 
 
 _PING_GROUPS = "net.ipv4.ping_group_range"
@@ -73,9 +73,10 @@ def _set_at_birth(name: str, sysctls: Mapping[str, str | int]) -> None:
     for key, value in sysctl.BASELINE.items():
         try:
             sysctl.ensure(key, value)
-        except FileNotFoundError:
-            if not key.startswith("net.ipv6."):  # a kernel without IPv6 has none of its sysctls
-                raise
+        except OSError as error:
+            # A kernel without IPv6 has none of its sysctls.
+            if not (error.errno == errno.ENOENT and key.startswith("net.ipv6.")):
+                raise KernelError(error.errno or 0, f"sysctl -w {key}={value}", name) from error
     for key, given in sysctls.items():
         sysctl.check_owned(key)
         try:

@@ -10,7 +10,13 @@ import os
 import queue
 import threading
 
+from pytest_netns.errors import WaitTimeout
+from pytest_netns.kernel.interrupts import uninterrupted
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, setns, unshare
+
+#: Seconds in which a namespace is made. The kernel makes and dismantles one at a time.
+_DEADLINE = 60.0
 
 
 class Nursery:
@@ -22,7 +28,7 @@ class Nursery:
         self._thread: threading.Thread | None = None
         self._owner = os.getpid()
         self._due = False
-        self._lock = threading.Lock()
+        self._lock = Lock("making a namespace ahead")
         self._inode = 0
 
     def holds(self, inode: int) -> bool:
@@ -34,45 +40,59 @@ class Nursery:
         """Have one ready for the next ``take()``. The calling thread is not moved, and waits for nothing."""
         if self._due or self._owner != os.getpid():  # a forked child has no such thread
             return
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name="netns-nursery", daemon=True)
-            self._thread.start()
-        self._due = True
-        self._orders.put(True)
+        with uninterrupted:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="netns-nursery", daemon=True)
+                self._thread.start()
+            self._due = True
+            self._orders.put(True)
 
     def take(self) -> int:
         """Descriptor of the one that was ordered, which is the caller's now; -1 if none was.
 
         Raises:
             OSError: the kernel refused.
+            WaitTimeout: it takes too long.
         """
-        if not self._due or self._owner != os.getpid():
-            return -1
-        self._due = False
-        found = self._born.get()
-        if isinstance(found, OSError):
-            raise found
-        self._inode = 0  # the next one is not ordered yet, so the thread is idle
-        return found
+        with uninterrupted:
+            if not self._due or self._owner != os.getpid():
+                return -1
+            try:
+                found = self._born.get(timeout=_DEADLINE)
+            except queue.Empty:
+                raise WaitTimeout(
+                    f"the network namespace that is made ahead was not ready within {_DEADLINE:g} s; look for tasks "
+                    "that hold up the kernel (dmesg, /proc/*/stack)"
+                ) from None
+            self._due = False
+            if isinstance(found, OSError):
+                raise found
+            self._inode = 0  # the next one is not ordered yet, so the thread is idle
+            return found
 
     def close(self) -> None:
         """Let go of the one in store; allowed more than once, and another one can be ordered."""
-        try:
-            fd = self.take()
-        except OSError:
-            return  # it was never born, and nobody needs it
-        if fd >= 0:
-            os.close(fd)
+        with uninterrupted:
+            try:
+                fd = self.take()
+            except (OSError, WaitTimeout):
+                return  # it was never born, and nobody needs it
+            if fd >= 0:
+                os.close(fd)
 
     def _serve(self) -> None:
-        home = open_namespace()
+        home = -1
         while self._orders.get():
             try:
+                if home < 0:
+                    home = open_namespace()
                 unshare(CLONE_NEWNET)
-                with self._lock:
-                    fd = open_namespace()
-                    self._inode = os.fstat(fd).st_ino
-                setns(home)  # or this thread would keep it alive
+                try:
+                    with self._lock:
+                        fd = open_namespace()
+                        self._inode = os.fstat(fd).st_ino
+                finally:
+                    setns(home)  # or this thread would keep it alive
             except OSError as error:  # raised by take()
                 self._born.put(error)
                 continue

@@ -10,12 +10,12 @@ left the file begins anew.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pytest_netns.errors import PrivilegeError, TopologyError
 from pytest_netns.kernel import procfs as processes
+from pytest_netns.kernel.locks import Lock
 
 _NAME = "pytest-netns:nodes"
 #: What /proc/PID/fd shows for it (memfd_create(2)).
@@ -23,7 +23,7 @@ _LINK = f"/memfd:{_NAME} (deleted)"
 #: What is behind it is left over from before. (Truncating the file would take longer than all else here.)
 _STOP = b"\0"
 
-_lock = threading.RLock()  # a namespace may be collected, and leave, while another one enters in the same thread
+_lock = Lock("listing a namespace")
 _file = -1
 _end = 0
 _listed: set[int] = set()
@@ -63,8 +63,7 @@ def _plain(name: str) -> str:
 
 def _begin_in_child() -> None:
     # The child has copies of the descriptors, and the very same file: what it makes is not its parent's.
-    global _file, _end, _lock
-    _lock = threading.RLock()
+    global _file, _end
     if _file >= 0:
         os.close(_file)
         _file = -1

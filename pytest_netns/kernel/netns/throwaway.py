@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, returning, unshare
 
 
-@contextmanager
-def throwaway() -> Iterator[None]:
+class throwaway(returning):  # noqa: N801 - used like the functions of contextlib
     """The calling thread is in a new namespace, in which nothing is set up, for the duration of the ``with`` block."""
-    with returning():
-        unshare(CLONE_NEWNET)
-        yield
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        try:
+            unshare(CLONE_NEWNET)
+        except BaseException:
+            self.__exit__()
+            raise
 
 
 def errno_of(ask: Callable[[NetlinkSocket], None]) -> int:
