@@ -381,7 +381,8 @@ def _announce(end: Interface) -> None:
     """Tell the link of the addresses of an interface, and of what lies upon it: VLANs, a bond, a bridge."""
     from pytest_netns.probe.announce import announce
 
-    node = cast("Namespace", end.node)
+    node = end.node
+    assert isinstance(node, Node)
     lower: dict[Interface, Interface | None] = {}
     if isinstance(node, Host):
         lower.update((device, device.lower) for device in node.devices)
@@ -393,7 +394,7 @@ def _announce(end: Interface) -> None:
             for name, other in node.interfaces.items()
             if name != "lo" and other not in waiting and (other.index == master or lower.get(other) == each)
         ]
-        announce(each, router=node.sysctl["net.ipv6.conf.all.forwarding"] != "0")
+        announce(node, each, router=node.sysctl["net.ipv6.conf.all.forwarding"] != "0")
 
 
 def _forget_gateways(host: Node, end: Interface, left: Collection[Subnet]) -> None:

@@ -12,6 +12,7 @@ from pytest_netns.errors import KernelError
 from pytest_netns.probe.icmp import checksum
 from pytest_netns.probe.sockets import close_later, packet_socket
 from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.namespace import Namespace
 
 _BROADCAST, _ALL_NODES_MAC = b"\xff" * 6, bytes.fromhex("333300000001")
 _ALL_NODES = IPv6Address("ff02::1").packed
@@ -19,13 +20,14 @@ _ICMPV6 = 58
 _ROUTER, _OVERRIDE = 0x80000000, 0x20000000
 
 
-def announce(interface: Interface, *, router: bool = False) -> None:
+def announce(node: Namespace, interface: Interface, *, router: bool = False) -> None:
     """Announce every address of an interface to its link, once; nothing happens if no frame can leave.
 
     By a gratuitous ARP request (RFC 5227 section 3), and an unsolicited neighbour advertisement to all nodes
     (RFC 4861 section 7.2.6).
 
     Args:
+        node: whose the interface is.
         interface: whose addresses, all of them, link-local ones too.
         router: whether its node forwards IPv6, which the advertisement says.
 
@@ -36,7 +38,7 @@ def announce(interface: Interface, *, router: bool = False) -> None:
     if not frames:
         return
     try:
-        sock = packet_socket(interface.node, interface.name, 0)  # deaf: it has no protocol
+        sock = packet_socket(node, interface.name, 0)  # deaf: it has no protocol
     except KernelError as error:
         if error.errno in (errno.ENETDOWN, errno.ENODEV):
             return
@@ -46,7 +48,7 @@ def announce(interface: Interface, *, router: bool = False) -> None:
             sock.send(frame)
     except OSError as error:
         if error.errno not in (errno.ENETDOWN, errno.ENXIO, errno.ENODEV, errno.ENOBUFS):
-            raise KernelError(error.errno or 0, f"announcing {interface}", interface.node.name) from error
+            raise KernelError(error.errno or 0, f"announcing {interface}", node.name) from error
     finally:
         close_later(sock)
 
