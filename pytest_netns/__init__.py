@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_netns import ready
     from pytest_netns.assertions import (
         assert_arp,
+        assert_blocked,
         assert_loss,
         assert_no_arp,
         assert_no_ping,
@@ -134,6 +135,7 @@ _HOME = {
     "WaitTimeout": "pytest_netns.errors",
     "WireGuard": "pytest_netns.devices.wireguard",
     "assert_arp": "pytest_netns.assertions",
+    "assert_blocked": "pytest_netns.assertions",
     "assert_loss": "pytest_netns.assertions",
     "assert_no_arp": "pytest_netns.assertions",
     "assert_no_ping": "pytest_netns.assertions",
@@ -210,6 +212,7 @@ __all__ = [
     "WaitTimeout",
     "WireGuard",
     "assert_arp",
+    "assert_blocked",
     "assert_loss",
     "assert_no_arp",
     "assert_no_ping",

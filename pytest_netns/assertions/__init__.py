@@ -3,6 +3,7 @@
 A negative assertion first proves that its instrument works: no answer is not evidence.
 """
 
+from pytest_netns.assertions.blocked import assert_blocked
 from pytest_netns.assertions.conditions import assert_loss, assert_rate, assert_rtt
 from pytest_netns.assertions.path import assert_not_path, assert_path
 from pytest_netns.assertions.ports import (
@@ -18,6 +19,7 @@ from pytest_netns.assertions.retry import eventually
 
 __all__ = [
     "assert_arp",
+    "assert_blocked",
     "assert_loss",
     "assert_no_arp",
     "assert_no_ping",

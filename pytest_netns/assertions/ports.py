@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
+from pytest_netns.assertions.blocked import check_by
 from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
 from pytest_netns.errors import ProbeFailure
 from pytest_netns.lab.nodes import Node
@@ -23,6 +24,7 @@ def _assert_tcp(
     wanted: Sequence[str],
     within: float | None,
     probe: TcpOptions,
+    by: Node | None = None,
 ) -> TcpResult:
     __tracebackhide__ = True
     check_node(source)
@@ -39,6 +41,7 @@ def _assert_tcp(
         raise ProbeFailure(f"{head}\n{why(source, lambda q: q.tcp_question(source, result))}")
     if result.state != "open":
         silence.prove(result.error, "SYN", lambda f, d: d.has_left(f, "tcp", source, result.address, port))
+    check_by(source, result, by)
     return result
 
 
@@ -71,6 +74,7 @@ def assert_tcp_not_open(
     destination: Destination,
     port: int,
     *,
+    by: Node | None = None,
     within: float | None = None,
     **probe: Unpack[TcpOptions],
 ) -> TcpResult:
@@ -80,6 +84,7 @@ def assert_tcp_not_open(
         source: a node.
         destination: a node, an interface or an address.
         port: 1 to 65535.
+        by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
         within: retry for so many seconds; None: ask once.
         **probe: timeout (seconds): keyword of ``Node.tcp``.
 
@@ -87,7 +92,7 @@ def assert_tcp_not_open(
         ProbeFailure: it is open; or nothing was sent, so that silence proves nothing.
     """
     __tracebackhide__ = True
-    return _assert_tcp(source, destination, port, ["closed", "filtered", "unreachable"], within, probe)
+    return _assert_tcp(source, destination, port, ["closed", "filtered", "unreachable"], within, probe, by)
 
 
 def assert_tcp_closed(
@@ -95,6 +100,7 @@ def assert_tcp_closed(
     destination: Destination,
     port: int,
     *,
+    by: Node | None = None,
     within: float | None = None,
     **probe: Unpack[TcpOptions],
 ) -> TcpResult:
@@ -104,6 +110,7 @@ def assert_tcp_closed(
         source: a node.
         destination: a node, an interface or an address.
         port: 1 to 65535.
+        by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
         within: retry for so many seconds; None: ask once.
         **probe: timeout (seconds): keyword of ``Node.tcp``.
 
@@ -111,7 +118,7 @@ def assert_tcp_closed(
         ProbeFailure: it is not, with the cause.
     """
     __tracebackhide__ = True
-    return _assert_tcp(source, destination, port, ["closed"], within, probe)
+    return _assert_tcp(source, destination, port, ["closed"], within, probe, by)
 
 
 def assert_tcp_filtered(
@@ -119,6 +126,7 @@ def assert_tcp_filtered(
     destination: Destination,
     port: int,
     *,
+    by: Node | None = None,
     within: float | None = None,
     **probe: Unpack[TcpOptions],
 ) -> TcpResult:
@@ -128,6 +136,7 @@ def assert_tcp_filtered(
         source: a node.
         destination: a node, an interface or an address.
         port: 1 to 65535.
+        by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
         within: retry for so many seconds; None: ask once.
         **probe: timeout (seconds): keyword of ``Node.tcp``.
 
@@ -135,7 +144,7 @@ def assert_tcp_filtered(
         ProbeFailure: it was answered; or nothing was sent, so that silence proves nothing.
     """
     __tracebackhide__ = True
-    return _assert_tcp(source, destination, port, ["filtered"], within, probe)
+    return _assert_tcp(source, destination, port, ["filtered"], within, probe, by)
 
 
 def assert_udp(
@@ -174,6 +183,7 @@ def assert_no_udp(
     port: int,
     payload: bytes = b"",
     *,
+    by: Node | None = None,
     within: float | None = None,
     **probe: Unpack[UdpOptions],
 ) -> UdpResult:
@@ -184,6 +194,7 @@ def assert_no_udp(
         destination: a node, an interface or an address.
         port: 1 to 65535.
         payload: bytes to send.
+        by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
         within: retry for so many seconds; None: ask once.
         **probe: timeout (seconds), ttl: keywords of ``Node.udp``.
 
@@ -198,4 +209,5 @@ def assert_no_udp(
     if result:
         raise ProbeFailure(f"expected no answer, and there was one{tries}: {asked(result)}\n{way(source, result)}")
     silence.prove(result.error, "datagram", lambda f, d: d.has_left(f, "udp", source, result.address, port))
+    check_by(source, result, by, payload)
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
+from pytest_netns.assertions.blocked import check_arp_by, check_by
 from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
 from pytest_netns.errors import ProbeFailure
 from pytest_netns.lab.nodes import Node
@@ -38,13 +39,19 @@ def assert_ping(
 
 
 def assert_no_ping(
-    source: Node, destination: Destination, *, within: float | None = None, **probe: Unpack[PingOptions]
+    source: Node,
+    destination: Destination,
+    *,
+    by: Node | None = None,
+    within: float | None = None,
+    **probe: Unpack[PingOptions],
 ) -> PingResult:
     """``destination`` answers no echo request of ``source``, though something was sent; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
+        by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
         within: seconds to retry until no answer comes; None: ask once.
         **probe: count, interval, timeout (seconds), size (bytes), ttl, df: keywords of ``Node.ping``.
 
@@ -59,6 +66,7 @@ def assert_no_ping(
     if result.received:
         raise ProbeFailure(f"expected no answer, and there was one{tries}: {asked(result)}\n{way(source, result)}")
     silence.prove(result.error, "echo request", lambda f, d: d.has_left(f, "ping", source, result.address))
+    check_by(source, result, by, probe=probe)
     return result
 
 
@@ -87,13 +95,19 @@ def assert_arp(
 
 
 def assert_no_arp(
-    source: Node, destination: Destination, *, within: float | None = None, **probe: Unpack[ArpOptions]
+    source: Node,
+    destination: Destination,
+    *,
+    by: Node | None = None,
+    within: float | None = None,
+    **probe: Unpack[ArpOptions],
 ) -> ArpResult:
     """Nobody answers ARP, or neighbour discovery, for an address, though the question was sent; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
+        by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
         within: seconds to retry until nobody answers; None: ask once.
         **probe: timeout (seconds), dad: keywords of ``Node.arp``.
 
@@ -107,4 +121,5 @@ def assert_no_arp(
     if result:
         raise ProbeFailure(f"expected that nobody answers, and somebody does{tries}: {asked(result)}")
     silence.prove(result.error, "question", lambda f, d: d.has_asked(f, result.address))
+    check_arp_by(source, destination, result.address, by)
     return result

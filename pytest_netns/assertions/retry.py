@@ -81,6 +81,11 @@ def until(ask: Callable[[], _R], good: Callable[[_R], bool], within: float | Non
     return result, f" (tried {tries} times in {within:g} s)" if within else ""
 
 
+def pause(seconds: float) -> None:
+    """Wait between two tries."""
+    _never.wait(seconds)
+
+
 def why(source: Node, question: Callable[[ModuleType], Question]) -> str:
     """The explanation of a failed probe, asked again by a function of ``pytest_netns.explain.questions``."""
     # Imported on use, as the probes are: it needs scapy.
@@ -151,18 +156,24 @@ class Silence:
         return noted
 
     def prove(self, error: object, what: str, left: Callable[[Sequence[Frame], ModuleType], bool]) -> None:
-        """Silence counts only if the question, or the search for the next hop, has left the node."""
+        """Silence counts only if the question, or the search for its target, has left the node.
+
+        So does what somebody else has said of it, and the refusal of the node's own firewall (EPERM). That its own
+        kernel has nowhere to send it to does not: no route, a link that is down, a next hop that is not there.
+        """
         __tracebackhide__ = True
-        # Somebody has spoken, be it the node's own kernel. ENOBUFS is what it says if a device's queue, or a rule
-        # there, throws away what it was to send.
-        if error is not None and getattr(error, "errno", None) != errno.ENOBUFS:
+        number, sender = getattr(error, "errno", None), getattr(error, "sender", None)
+        own = [address.ip for address in self._source.addresses()]
+        if number == errno.EPERM or (sender is not None and sender not in own):
             return
         from pytest_netns.explain import departure
 
         if _lost(self._source) > self._lost:
             return  # it was lost on the wire, as the link was told to, before a capture sees it
         if not left([frame for frame in self._capture.frames if frame.time >= self._since], departure):
+            said = f" (its own kernel: {error})" if error is not None else ""
             raise ProbeFailure(
-                f"nothing answered {self._source.name!r}, but no {what} has left it either: that proves nothing. Is "
-                "its traffic dropped on the way out, or its capture deaf?"
+                f"nothing was sent: nothing answered {self._source.name!r}, but no {what} has left it either{said}: "
+                "that proves nothing. Has it a route, a link that is up, a next hop that answers? Is its traffic "
+                "dropped on the way out?"
             )

@@ -1,0 +1,89 @@
+"""Blocked: whether a packet reached a node, and a rule of that node dropped or rejected it."""
+
+from __future__ import annotations
+
+from pytest_netns.addresses import Address
+from pytest_netns.explain.departure import sought
+from pytest_netns.explain.diagnosis import Explanation
+from pytest_netns.explain.explain import conclude
+from pytest_netns.explain.observation import Observation, last_of, observe
+from pytest_netns.explain.questions import Question
+from pytest_netns.explain.rules import Drop, RuleTrace
+from pytest_netns.lab.lab import Lab, lab_of
+from pytest_netns.lab.nodes import Node
+from pytest_netns.probe.arp import arp
+from pytest_netns.stack.destination import Destination
+
+
+def blocked(lab: Lab, question: Question, by: Node) -> tuple[bool, Explanation]:
+    """Send a probe again under observation.
+
+    Args:
+        lab: where.
+        question: the probe.
+        by: the node that should stop its request.
+
+    Returns:
+        Whether a rule of that node did, and what has been seen: which rule, or what stopped the packet instead.
+    """
+    observation = observe(lab, question)
+    cause = None if observation.answered else _rule_of(observation, by)
+    if cause is None:
+        return False, conclude(observation)
+    return True, Explanation(observation.observed, cause, by.name, ladder=observation.drawing)
+
+
+def _rule_of(observation: Observation, by: Node) -> str | None:
+    """The rule of a node that has stopped the request, in a sentence."""
+    is_sender = by.inode == observation.question.node.inode
+    is_reached = is_sender or observation.name_of(by) in observation.reached
+    for drop, what in observation.drops:
+        if what == "the request" and drop.node.inode == by.inode and (is_reached or drop.packet is not None):
+            return drop.cause(what)
+    # iptables-legacy tells of no single packet: its counter has grown where this one was seen last.
+    requests = observation.of_role("request")
+    if requests:
+        last = last_of(requests).frame
+        ends_here = last.node == observation.name_of(by) and not last.outgoing
+    else:
+        ends_here = is_sender
+    if ends_here:
+        for growth in observation.grown.get(observation.name_of(by), ()):
+            if growth.name.startswith(("iptables", "ip6tables")):
+                return f"iptables (legacy) on {by.name!r} drops the request: {growth.name}"
+    return None
+
+
+def arp_blocked(source: Node, destination: Destination, address: Address, by: Node) -> tuple[bool, str]:
+    """Ask for an address again by ARP or neighbour discovery.
+
+    Args:
+        source: who asks.
+        destination: for whom.
+        address: its address.
+        by: the node that should stop the question.
+
+    Returns:
+        Whether a rule of that node did, and which; or what has been seen instead.
+    """
+    lab = lab_of(source)
+    capture = lab.capture(chatter=True)
+    capture.internal = True
+    with RuleTrace(lab, ()) as trace, capture:
+        result = arp(source, destination, timeout=0.15)
+        trace.read()
+    at = {frame.node for frame in capture.frames if sought(frame) == address.packed}
+    if result:
+        return False, f"nothing: it was answered: {result!r}"
+    drops = [drop for drop in trace.drops if drop.packet is not None and drop.packet.neighbour]
+    mine = [drop for drop in drops if drop.node.inode == by.inode]
+    sharing = {node.name for node in lab if not node.closed and node.inode == by.inode}
+    if mine and (sharing & at or by.inode == source.inode):
+        return True, _words(mine[0])
+    others = [_words(drop) for drop in drops if drop not in mine]
+    seen = f"the question was seen at {', '.join(sorted(at))}" if at else "the question has left nowhere"
+    return False, "; ".join([*others, seen, *([str(result.error)] if result.error else [])])
+
+
+def _words(drop: Drop) -> str:
+    return drop.cause("the question")
