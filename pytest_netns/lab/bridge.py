@@ -25,7 +25,6 @@ from pytest_netns.topology.naming import interface_name
 
 if TYPE_CHECKING:
     from pytest_netns.lab.link import Link
-    from pytest_netns.stack.namespace import Namespace
     from pytest_netns.topology.network import Network
 
 
