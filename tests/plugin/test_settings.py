@@ -3,12 +3,52 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 
-from pytest_netns.plugin.settings import OPTIONS
+from pytest_netns.plugin import settings
+from pytest_netns.plugin.settings import OPTIONS, Sandbox, Settings
 
 from .inner import Project
+
+PLACES = ("ini", "environment", "command line")
+
+
+class Declared:
+    """Our options, without the hooks that act upon them."""
+
+    pytest_addoption = staticmethod(settings.add_options)
+
+
+class Configuration:
+    """What an option is in each place, read in this process as a session reads it."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self._pytester = pytester
+        pytester.plugins = [Declared()]
+
+    def read(self, name: str, values: dict[str, str], *arguments: str) -> Settings:
+        """The settings of a session in which an option has these values in these places."""
+        if "ini" in values:
+            self._pytester.makefile(".ini", pytest=f"[pytest]\nnetns_{name} = {values['ini']}\n")
+        environ = {f"PYTEST_NETNS_{name.upper()}": values["environment"]} if "environment" in values else {}
+        line = [f"--netns-{name}={values['command line']}"] if "command line" in values else []
+        return self.read_as_it_is(*line, *arguments, environ=environ)
+
+    def read_as_it_is(self, *arguments: str, environ: dict[str, str] | None = None) -> Settings:
+        """The same, from an ini file that is there."""
+        config = self._pytester.parseconfig("-p", "no:netns", *arguments)
+        return settings.read(config, config.option, environ or {})
+
+
+@pytest.fixture
+def configuration(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Configuration:
+    """Nothing is set."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    monkeypatch.delenv("PYTEST_PLUGINS", raising=False)
+    return Configuration(pytester)
+
 
 SHOW = """
 from pytest_netns.plugin import session
@@ -18,90 +58,95 @@ def pytest_report_header(config):
     return f"settings: sandbox={settings.sandbox.value} require={settings.require} asked={settings.asked}"
 """
 
-PLACES = ("ini", "environment", "command line")
+
+def test_defaults(configuration: Configuration) -> None:
+    assert configuration.read("sandbox", {}) == Settings()
 
 
-def shown(project: Project, name: str, values: dict[str, str], *arguments: str) -> str:
-    """The settings of a session in which an option has these values in these places."""
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ((), "sandbox=auto require=False asked=False"),
+        (("-p", "netns"), "sandbox=auto require=False asked=True"),
+        (("--netns-sandbox=never", "--netns-require"), "sandbox=never require=True asked=True"),
+    ],
+    ids=["installed", "named", "options"],
+)
+def test_a_session_has_them_and_to_name_the_plugin_asks_for_it(
+    project: Project, arguments: tuple[str, ...], shown: str
+) -> None:
     project.write("conftest.py", SHOW)
     project.write("test_inside.py", "def test_one():\n    pass\n")
-    project.ini(*([f"netns_{name} = {values['ini']}"] if "ini" in values else []))
-    env = {f"PYTEST_NETNS_{name.upper()}": values["environment"]} if "environment" in values else {}
-    line = [f"--netns-{name}={values['command line']}"] if "command line" in values else []
-    result = project.run(*line, *arguments, env=env)
+    result = project.run(*arguments)
     result.assert_outcomes(passed=1)
-    return next(row for row in result.outlines if row.startswith("settings: "))
-
-
-def test_defaults(project: Project) -> None:
-    assert shown(project, "sandbox", {}) == "settings: sandbox=auto require=False asked=False"
-
-
-def test_naming_the_plugin_asks_for_it(project: Project) -> None:
-    assert shown(project, "sandbox", {}, "-p", "netns") == "settings: sandbox=auto require=False asked=True"
+    assert f"settings: {shown}" in result.outlines
 
 
 @pytest.mark.parametrize("places", [p for n in (1, 2, 3) for p in itertools.combinations(PLACES, n)], ids=" and ".join)
 def test_the_command_line_beats_the_environment_which_beats_the_ini_file(
-    project: Project, places: tuple[str, ...]
+    configuration: Configuration, places: tuple[str, ...]
 ) -> None:
     # Every place but the winning one says "auto", which is not what is expected.
     values = dict.fromkeys(places, "auto") | {places[-1]: "never"}
-    assert shown(project, "sandbox", values) == "settings: sandbox=never require=False asked=True"
+    assert configuration.read("sandbox", values) == Settings(sandbox=Sandbox.NEVER, asked=True)
 
 
 @pytest.mark.parametrize(
     ("text", "meant"),
     [("1", True), ("true", True), ("Yes", True), ("on", True), ("0", False), ("false", False), ("NO", False)],
 )
-def test_a_switch_understands_the_usual_words(project: Project, text: str, meant: bool) -> None:
-    found = shown(project, "require", {"environment": text})
-    assert found == f"settings: sandbox=auto require={meant} asked=True"
+def test_a_switch_understands_the_usual_words(configuration: Configuration, text: str, meant: bool) -> None:
+    assert configuration.read("require", {"environment": text}) == Settings(require=meant, asked=True)
 
 
-def test_the_switch_on_the_command_line_beats_a_no_elsewhere(project: Project) -> None:
-    found = shown(project, "require", {"ini": "false", "environment": "no"}, "--netns-require")
-    assert found == "settings: sandbox=auto require=True asked=True"
+def test_the_switch_on_the_command_line_beats_a_no_elsewhere(configuration: Configuration) -> None:
+    found = configuration.read("require", {"ini": "false", "environment": "no"}, "--netns-require")
+    assert found == Settings(require=True, asked=True)
 
 
-@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "distributed"])
 @pytest.mark.parametrize(
-    ("name", "values", "origin", "allowed"),
+    ("name", "values", "said"),
     [
-        ("sandbox", {"ini": "sometimes"}, "ini key netns_sandbox: invalid value 'sometimes'", "auto, always, never"),
+        (
+            "sandbox",
+            {"ini": "sometimes"},
+            "ini key netns_sandbox: invalid value 'sometimes'; allowed: auto, always, never",
+        ),
         (
             "sandbox",
             {"environment": "ALWAYS"},
-            "environment variable PYTEST_NETNS_SANDBOX: invalid value 'ALWAYS'",
-            "auto, always, never",
+            "environment variable PYTEST_NETNS_SANDBOX: invalid value 'ALWAYS'; allowed: auto, always, never",
         ),
-        ("sandbox", {"command line": ""}, "option --netns-sandbox: invalid value ''", "auto, always, never"),
-        ("require", {"ini": "perhaps"}, "ini key netns_require: invalid truth value 'perhaps'", "true or false"),
+        ("sandbox", {"command line": ""}, "option --netns-sandbox: invalid value ''; allowed: auto, always, never"),
+        ("require", {"ini": "perhaps"}, "ini key netns_require: invalid truth value 'perhaps'; allowed: true or false"),
         (
             "require",
             {"environment": "2"},
-            "environment variable PYTEST_NETNS_REQUIRE: invalid value '2'",
-            "true or false",
+            "environment variable PYTEST_NETNS_REQUIRE: invalid value '2'; allowed: true or false",
         ),
         # A bad value is not excused by a good one that beats it: it would come out on the day that goes.
         (
             "sandbox",
             {"ini": "sometimes", "command line": "auto"},
-            "ini key netns_sandbox: invalid value 'sometimes'",
-            "auto, always, never",
+            "ini key netns_sandbox: invalid value 'sometimes'; allowed: auto, always, never",
         ),
     ],
 )
 def test_a_bad_value_is_a_usage_error_that_says_where_it_stands(
-    project: Project, name: str, values: dict[str, str], origin: str, allowed: str, workers: tuple[str, ...]
+    configuration: Configuration, name: str, values: dict[str, str], said: str
 ) -> None:
+    with pytest.raises(pytest.UsageError) as raised:
+        configuration.read(name, values)
+    assert str(raised.value) == said
+
+
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")], ids=["alone", "distributed"])
+def test_a_usage_error_is_all_that_a_session_says(project: Project, workers: tuple[str, ...]) -> None:
     project.write("test_inside.py", "def test_one():\n    pass\n")
-    project.ini(*([f"netns_{name} = {values['ini']}"] if "ini" in values else []))
-    env = {f"PYTEST_NETNS_{name.upper()}": values["environment"]} if "environment" in values else {}
-    line = [f"--netns-{name}={values['command line']}"] if "command line" in values else []
-    result = project.run(*workers, *line, env=env)
+    result = project.run(*workers, "--netns-sandbox=sometimes")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    assert [row for row in result.outlines if row] == [f"ERROR: {origin}; allowed: {allowed}"]
+    said = "ERROR: option --netns-sandbox: invalid value 'sometimes'; allowed: auto, always, never"
+    assert [row for row in result.outlines if row] == [said]
 
 
 @pytest.mark.parametrize(
@@ -117,22 +162,20 @@ def test_a_bad_value_is_a_usage_error_that_says_where_it_stands(
         ("keep", "perhaps", "true or false"),
     ],
 )
-def test_every_option_is_validated_in_every_place(project: Project, name: str, bad: str, allowed: str) -> None:
-    project.write("test_inside.py", "def test_one():\n    pass\n")
-    variable = f"PYTEST_NETNS_{name.upper()}"
-    result = project.run(env={variable: bad})
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stdout.fnmatch_lines([f"ERROR: environment variable {variable}: invalid value '{bad}'; allowed: {allowed}"])
+def test_every_option_is_validated_in_every_place(
+    configuration: Configuration, name: str, bad: str, allowed: str
+) -> None:
+    Path("pytest.ini").write_text("[pytest]")  # a file, for one of the bad values
+    invalid = f"invalid value '{bad}'; allowed: {allowed}"
+    with pytest.raises(pytest.UsageError, match=f"^environment variable PYTEST_NETNS_{name.upper()}: {invalid}$"):
+        configuration.read(name, {"environment": bad})
     if allowed != "true or false":
-        result = project.run(f"--netns-{name}={bad}")
-        assert result.ret == pytest.ExitCode.USAGE_ERROR
-        result.stdout.fnmatch_lines([f"ERROR: option --netns-{name}: invalid value '{bad}'; allowed: {allowed}"])
-        result = project.run(f"--netns-{name}=")
-        assert result.ret == pytest.ExitCode.USAGE_ERROR
-    project.ini(f"netns_{name} = {bad}")
-    result = project.run()
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stdout.fnmatch_lines([f"ERROR: ini key netns_{name}: invalid *'{bad}'; allowed: {allowed}"])
+        for value in (bad, ""):
+            invalid = f"invalid value '{value}'; allowed: {allowed}"
+            with pytest.raises(pytest.UsageError, match=f"^option --netns-{name}: {invalid}$"):
+                configuration.read(name, {"command line": value})
+    with pytest.raises(pytest.UsageError, match=f"^ini key netns_{name}: invalid .*'{bad}'; allowed: {allowed}$"):
+        configuration.read(name, {"ini": bad})
 
 
 def test_every_option_is_among_those_that_are_validated_here() -> None:
@@ -147,39 +190,29 @@ def test_every_option_is_among_those_that_are_validated_here() -> None:
     [
         ("tool.pytest.ini_options", "netns_require = true", None),
         ("tool.pytest.ini_options", 'netns_require = "yes"', None),
-        (
-            "tool.pytest.ini_options",
-            "netns_require = 7",
-            "ini key netns_require: invalid truth value '7'*true or false",
-        ),
-        ("tool.pytest.ini_options", "netns_require = [true]", "ini key netns_require: *true or false"),
-        ("tool.pytest.ini_options", "netns_sandbox = true", "ini key netns_sandbox: *auto, always, never"),
-        ("tool.pytest.ini_options", 'netns_sandbox = ["auto"]', "ini key netns_sandbox: *auto, always, never"),
+        ("tool.pytest.ini_options", "netns_require = 7", "netns_require: invalid truth value '7'.*true or false"),
+        ("tool.pytest.ini_options", "netns_require = [true]", "netns_require: .*true or false"),
+        ("tool.pytest.ini_options", "netns_sandbox = true", "netns_sandbox: .*auto, always, never"),
+        ("tool.pytest.ini_options", 'netns_sandbox = ["auto"]', "netns_sandbox: .*auto, always, never"),
         ("tool.pytest", "netns_require = true", None),
-        (
-            "tool.pytest",
-            'netns_require = "yes"',
-            "ini key netns_require: *expects a bool*'yes'; allowed: true or false",
-        ),
-        ("tool.pytest", "netns_require = 7", "ini key netns_require: *expects a bool*7; allowed: true or false"),
-        ("tool.pytest", "netns_sandbox = true", "ini key netns_sandbox: *expects a string*True; allowed: *always*"),
-        ("tool.pytest", 'netns_sandbox = ["auto"]', "ini key netns_sandbox: *expects a string*; allowed: *always*"),
+        ("tool.pytest", 'netns_require = "yes"', "netns_require: .*expects a bool.*'yes'; allowed: true or false"),
+        ("tool.pytest", "netns_require = 7", "netns_require: .*expects a bool.*7; allowed: true or false"),
+        ("tool.pytest", "netns_sandbox = true", "netns_sandbox: .*expects a string.*True; allowed: .*always.*"),
+        ("tool.pytest", 'netns_sandbox = ["auto"]', "netns_sandbox: .*expects a string.*; allowed: .*always.*"),
     ],
 )
-def test_values_of_toml_are_validated_too(project: Project, table: str, line: str, said: str | None) -> None:
+@pytest.mark.filterwarnings("ignore:Passing a value that is not a string")  # pytest's word on one of them
+def test_values_of_toml_are_validated_too(
+    configuration: Configuration, pytester: pytest.Pytester, table: str, line: str, said: str | None
+) -> None:
     if table == "tool.pytest" and pytest.version_tuple < (9,):
         pytest.skip("pytest has this table from version 9 on")
-    (project.folder / "pytest.ini").unlink()
-    project.write("pyproject.toml", f"[{table}]\n{line}\n")
-    project.write("conftest.py", SHOW)
-    project.write("test_inside.py", "def test_one():\n    pass\n")
-    result = project.run()
+    pytester.makepyprojecttoml(f"[{table}]\n{line}\n")
     if said is None:
-        result.assert_outcomes(passed=1)
-        result.stdout.fnmatch_lines(["settings: *require=True*"])
+        assert configuration.read_as_it_is() == Settings(require=True, asked=True)
     else:
-        assert result.ret == pytest.ExitCode.USAGE_ERROR
-        result.stdout.fnmatch_lines([f"ERROR: {said}"])
+        with pytest.raises(pytest.UsageError, match=f"^ini key {said}$"):
+            configuration.read_as_it_is()
 
 
 def test_an_unknown_variable_is_a_usage_error_as_an_unknown_option_is(project: Project) -> None:
