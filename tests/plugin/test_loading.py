@@ -71,7 +71,7 @@ def pytest_unconfigure():
 def test_a_session_that_does_not_use_it_imports_next_to_nothing(project: Project, arguments: tuple[str, ...]) -> None:
     project.write("conftest.py", UNUSED)
     project.write("test_inside.py", "def test_one():\n    pass\n")
-    result = project.run("-s", *arguments)
+    result = project.run("-s", *arguments, fresh=True)
     assert result.ret == 0
     loaded = {row.split(":")[0]: row.split()[1:] for row in result.outlines if row.startswith(("OURS", "HEAVY"))}
     assert loaded["OURS"] == [
@@ -94,7 +94,7 @@ def test_a_session_that_does_not_use_it_imports_next_to_nothing(project: Project
 def test_a_session_that_uses_namespaces_only_needs_neither_pyroute2_nor_scapy(project: Project) -> None:
     project.write("conftest.py", UNUSED)
     project.write("test_inside.py", "def test_one(lab):\n    lab.connect(lab.host('red'), lab.host('blue'))\n")
-    result = project.run("-s")
+    result = project.run("-s", fresh=True)
     result.assert_outcomes(passed=1)
     heavy = next(row for row in result.outlines if row.startswith("HEAVY:"))
     assert not {"pyroute2", "scapy"} & set(heavy.split())
