@@ -1,8 +1,8 @@
 """Sessions of pytest that start at once: a process that has imported pytest and scapy forks for each of them.
 
-Importing is most of what a short session costs. Each is a process of its own all the same, with the environment, the folder,
-the output and the exit of ``python -m pytest``. What it has imported before it starts is the only difference, so a test of
-just that wants a session of its own making.
+Importing is most of what a short session costs. Each is a process of its own all the same, with the environment, the
+folder, the output and the exit of ``python -m pytest``. All that differs is what it has imported before it starts, so a
+test of just that wants an interpreter of its own.
 """
 
 from __future__ import annotations

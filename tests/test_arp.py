@@ -39,6 +39,7 @@ def test_nobody_answers_for_a_free_address(veth_pair: tuple[Host, Host]) -> None
         assert "nobody answers" in repr(result)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_the_kernels_own_cache_is_neither_used_nor_changed(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     assert left.arp(right.ip4)
@@ -142,6 +143,7 @@ def test_duplicate_address_detection_asks_as_one_who_has_no_address_yet(
 
 
 @pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.netns_requires("program:ip")
 def test_an_address_of_ones_own_is_no_duplicate_unless_another_has_it(
     veth_pair: tuple[Host, Host], version: int
 ) -> None:

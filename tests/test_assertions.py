@@ -88,6 +88,7 @@ def test_an_answered_ping_passes(pair: tuple[Host, Host]) -> None:
     assert assert_ping(red, blue.ip6).address == blue.ip6
 
 
+@pytest.mark.netns_requires("nft")
 def test_an_unanswered_ping_fails_with_what_came_back_and_why(pair: tuple[Host, Host]) -> None:
     red, blue = pair
     drop(blue, "icmp type echo-request")
@@ -105,6 +106,7 @@ def test_the_probe_is_explained_with_its_own_size(pair: tuple[Host, Host]) -> No
     assert "cause: the packet has 1628 bytes and may not be fragmented" in text
 
 
+@pytest.mark.netns_requires("nft")
 def test_no_ping_passes_where_nothing_answers(pair: tuple[Host, Host]) -> None:
     red, blue = pair
     drop(blue, "icmp type echo-request")
@@ -155,6 +157,7 @@ SILENT = 'chain out {{ type filter hook egress device "eth0" priority 0; {} drop
 
 
 @NEGATIVE
+@pytest.mark.netns_requires("nft")
 def test_silence_proves_nothing_if_the_question_has_not_left(pair: tuple[Host, Host], ask: Ask, what: str) -> None:
     red, blue = pair
     assert red.ping(blue)
@@ -168,6 +171,7 @@ def test_silence_proves_nothing_if_the_question_has_not_left(pair: tuple[Host, H
     )
 
 
+@pytest.mark.netns_requires("nft")
 def test_what_else_leaves_is_no_proof(pair: tuple[Host, Host]) -> None:
     red, blue = pair
     red.nft("table netdev fw { " + SILENT.format("icmp type echo-request") + " }")
@@ -177,6 +181,7 @@ def test_what_else_leaves_is_no_proof(pair: tuple[Host, Host]) -> None:
     assert any(frame.outgoing for frame in capture.frames), "the ARP request that was answered has left"
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_question_that_left_at_an_earlier_try_is_no_proof(
     pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,12 +197,14 @@ def test_a_search_in_vain_is_a_proof_each_time(pair: tuple[Host, Host]) -> None:
         assert_no_ping(pair[0], "192.168.15.77", timeout=SHORT)
 
 
+@pytest.mark.netns_requires("nft")
 def test_no_arp_without_a_question_proves_nothing(pair: tuple[Host, Host]) -> None:
     red, _ = pair
     red.nft("table netdev fw { " + SILENT.format("ether type arp") + " }")
     assert "no question has left it" in failure(lambda: assert_no_arp(red, "192.168.15.77", timeout=SHORT))
 
 
+@pytest.mark.netns_requires("nft")
 def test_what_the_own_firewall_refuses_is_no_silence(pair: tuple[Host, Host]) -> None:
     red, blue = pair
     red.nft("table inet fw { chain output { type filter hook output priority 0; policy drop; }; }")
@@ -234,6 +241,7 @@ def test_arp_towards_a_far_end_that_is_down_names_it(pair: tuple[Host, Host]) ->
     assert "cause: interface 'eth0' of 'blue' is down (ip link set eth0 up)" in text
 
 
+@pytest.mark.netns_requires("nft")
 def test_arp_that_a_rule_drops_names_the_rule(pair: tuple[Host, Host]) -> None:
     red, blue = pair
     blue.nft("table arp fw { chain input { type filter hook input priority 0; arp operation request drop; }; }")
@@ -255,6 +263,7 @@ def test_no_arp_fails_where_somebody_answers(pair: tuple[Host, Host]) -> None:
 # ------------------------------------------------------------------------- tcp
 
 
+@pytest.mark.netns_requires("nft")
 def test_the_states_of_a_port(pair: tuple[Host, Host]) -> None:
     red, blue = pair
     server = listen(blue, 80)
@@ -369,6 +378,7 @@ def test_a_hop_that_is_nothing_is_an_error(chain: Chain) -> None:
 # ---------------------------------------------------------------------- within
 
 
+@pytest.mark.netns_requires("nft")
 def test_within_asks_until_it_is_answered(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
     red, blue = pair
     drop(blue, "icmp type echo-request")
@@ -376,6 +386,7 @@ def test_within_asks_until_it_is_answered(pair: tuple[Host, Host], monkeypatch: 
         assert assert_ping(red, blue, within=60, timeout=patient(0.05))
 
 
+@pytest.mark.netns_requires("nft")
 def test_within_asks_until_it_is_not_answered(pair: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch) -> None:
     red, blue = pair
     with at_the_third_try(monkeypatch, "ping", lambda: drop(blue, "icmp type echo-request")):

@@ -84,6 +84,7 @@ def test_nothing_in_it_is_changed(pid: int) -> None:
     attached.close()
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_closing_lets_go_and_kills_what_was_started_in_it_by_us_alone(pid: int) -> None:
     attached = Namespace.attach(pid)
     attached.run(["ip", "link", "add", "theirs", "type", "bridge"])
@@ -144,6 +145,7 @@ def test_addresses_of_an_adopted_node_stay_when_a_link_goes_down(lab: Lab, pid: 
     assert box.ping(far.ip6)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_interfaces_that_are_there_keep_their_names_and_numbers(lab: Lab, pid: int) -> None:
     attached = Namespace.attach(pid)
     attached.run(["ip", "link", "add", "eth0", "index", "1000", "type", "bridge"])
@@ -156,6 +158,7 @@ def test_interfaces_that_are_there_keep_their_names_and_numbers(lab: Lab, pid: i
     assert red.ping(box)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_closing_the_lab_takes_its_links_away_and_leaves_the_rest(pid: int) -> None:
     with Lab() as lab:
         attached = Namespace.attach(pid)

@@ -6,6 +6,8 @@ from explaining import why_no_ping
 
 from pytest_netns import Host, Lab, TopologyError
 
+pytestmark = pytest.mark.netns_requires("nft")
+
 SHORT = 0.05
 
 

@@ -61,6 +61,7 @@ def test_the_kernel_accepts_what_the_expression_means(text: str, accepted: Packe
         assert not judge(code, ETHER / refused)
 
 
+@pytest.mark.netns_requires("libpcap")
 def test_a_syntax_error_is_a_value_error_with_the_text_and_libpcaps_words(fresh: None) -> None:
     with pytest.raises(ValueError, match=r"filter 'tcp prot 80': .*(syntax|parse) error.*; see pcap-filter\(7\)"):
         bpf.compile_filter("tcp prot 80")
@@ -76,6 +77,7 @@ def test_without_libpcap_it_says_what_to_install(fresh: None, monkeypatch: pytes
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40))
+@pytest.mark.netns_requires("libpcap")
 def test_any_text_compiles_or_is_a_value_error(text: str) -> None:
     try:
         code = bpf.compile_filter(text)
@@ -85,6 +87,7 @@ def test_any_text_compiles_or_is_a_value_error(text: str) -> None:
     assert len(code) % struct.calcsize("HBBI") == 0
 
 
+@pytest.mark.netns_requires("libpcap")
 def test_filters_are_compiled_by_many_threads_at_once(fresh: None) -> None:
     expected = [bpf.compile_filter(f"tcp port {port}") for port in range(1, 21)]
     bpf.compile_filter.cache_clear()
@@ -102,5 +105,6 @@ def test_filters_are_compiled_by_many_threads_at_once(fresh: None) -> None:
 
 
 @given(st.binary(max_size=80), st.sampled_from(["vlan 5 and tcp", "ip6 and udp port 53", "arp", "ether[70] = 1"]))
+@pytest.mark.netns_requires("libpcap")
 def test_anything_is_accepted_or_not_without_an_error(data: bytes, text: str) -> None:
     assert bpf.accepts(bpf.compile_filter(text), data) in (True, False)

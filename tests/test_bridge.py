@@ -172,6 +172,7 @@ def test_who_is_attached_again_without_an_address_keeps_what_it_has(lab: Lab) ->
     assert str(host.ip4) == "192.168.7.1"
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_bridges_can_be_joined_by_a_trunk(lab: Lab) -> None:
     one = lab.bridge("one")
     two = lab.bridge("two", one)
@@ -248,6 +249,7 @@ def test_a_long_bridge_name_is_shortened_too(lab: Lab) -> None:
     assert bridge.host("red").ping(bridge.host("blue"))
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_an_address_the_kernel_has_already_stays_with_the_bridge(lab: Lab) -> None:
     bridge = lab.bridge("br0", "192.168.15.0/24")
     bridge.run(["ip", "address", "add", "192.168.15.5/24", "dev", "br0"])

@@ -271,6 +271,7 @@ def test_silence_is_proved_on_every_kind_of_capture(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("filter", ["tcp", TCP, lambda _packet: False])
+@pytest.mark.netns_requires("libpcap")
 def test_the_canary_gets_through_any_filter(pair: tuple[Host, Host], filter: str) -> None:
     with pair[0].capture("eth0", filter) as capture:
         capture.expect_none(TCP, within=0)
@@ -359,6 +360,7 @@ def test_silence_is_asked_of_a_running_capture_only(pair: tuple[Host, Host]) -> 
 # ------------------------------------------------------------------ drops
 
 
+@pytest.mark.netns_requires("libpcap")
 def test_dropped_frames_are_counted_warned_of_and_no_evidence(
     pair: tuple[Host, Host], still_pump: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,6 +404,7 @@ def test_the_file_says_that_frames_are_missing(
     ["udp port 9", UDP(dport=9), UDP, lambda packet: packet.haslayer(UDP)],
     ids=["text", "packet", "class", "function"],
 )
+@pytest.mark.netns_requires("libpcap")
 def test_every_kind_of_filter_keeps_what_it_means(pair: tuple[Host, Host], filter: str) -> None:
     left, right = pair
     with left.capture("eth0", filter) as capture:
@@ -414,6 +417,7 @@ def test_every_kind_of_filter_keeps_what_it_means(pair: tuple[Host, Host], filte
     ("filter", "found"),
     [("vlan", 1), ("vlan 42 and udp port 7", 1), ("vlan 43", 0), ("not vlan", 0), ("ether proto 0x8100", 1)],
 )
+@pytest.mark.netns_requires("libpcap")
 def test_a_text_about_vlan_tags_means_the_same_at_both_ends(pair: tuple[Host, Host], filter: str, found: int) -> None:
     left, right = pair
     frame = Ether(src=left.mac, dst=right.mac) / Dot1Q(vlan=42) / IP(src="10.9.0.1", dst="10.9.0.2") / UDP(dport=7)
@@ -423,6 +427,7 @@ def test_a_text_about_vlan_tags_means_the_same_at_both_ends(pair: tuple[Host, Ho
     assert (len(sent), len(received)) == (found, found)
 
 
+@pytest.mark.netns_requires("libpcap")
 def test_a_filter_of_blanks_keeps_all(pair: tuple[Host, Host]) -> None:
     left, right = pair
     with left.capture("eth0", "  ") as capture:
@@ -430,11 +435,13 @@ def test_a_filter_of_blanks_keeps_all(pair: tuple[Host, Host]) -> None:
     assert len(capture) == 1
 
 
+@pytest.mark.netns_requires("libpcap")
 def test_a_syntax_error_quotes_what_was_written(pair: tuple[Host, Host]) -> None:
     with pytest.raises(ValueError, match=r"^filter 'udp prot 9': .*error"):
         pair[0].capture(filter="udp prot 9")
 
 
+@pytest.mark.netns_requires("libpcap")
 def test_a_filter_cannot_be_closed_by_a_bracket(pair: tuple[Host, Host]) -> None:
     with pytest.raises(ValueError, match=r"^filter 'udp\) or \(tcp'"):
         pair[0].capture(filter="udp) or (tcp")
@@ -629,6 +636,7 @@ def test_vlan_tags_are_kept_at_both_ends(pair: tuple[Host, Host], version: int) 
         assert [each.data for each in capture.frames] == [bytes(frame)]
 
 
+@pytest.mark.netns_requires("libpcap")
 def test_a_file_is_read_back_with_names_and_times(pair: tuple[Host, Host], tmp_path: Path) -> None:
     left, right = pair
     with left.capture("eth0", "udp or icmp") as capture:

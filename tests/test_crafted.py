@@ -96,6 +96,7 @@ def test_an_icmp_error_is_an_answer(veth_pair: tuple[Host, Host]) -> None:
     assert (answer[ICMP].type, answer[ICMP].code) == (3, 3)
 
 
+@pytest.mark.netns_requires("nft")
 def test_who_does_not_answer_is_among_the_unanswered(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     right.nft("table ip wall { chain c { type filter hook input priority 0; tcp dport 80 drop; }; }")

@@ -23,6 +23,7 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(1000)"]
 DAEMON = [sys.executable, "-c", "import os, time\nif os.fork() == 0:\n os.setsid()\n os.fork() or time.sleep(1000)"]
 
 
+@pytest.mark.netns_requires("libpcap")
 def test_nothing_of_it_is_left_and_nobody_hears_good_bye(lab: Lab) -> None:
     lan = lab.bridge("lan")
     red, blue = lan.host("red"), lan.host("blue")
@@ -48,6 +49,7 @@ def test_nothing_of_it_is_left_and_nobody_hears_good_bye(lab: Lab) -> None:
     assert not [packet for packet in capture.packets if packet["TCP"].sport == 80 and packet["TCP"].flags & "RF"]
 
 
+@pytest.mark.netns_requires("nft")
 def test_it_comes_back_with_addresses_routes_sysctls_and_nat(lab: Lab) -> None:
     lan, wan = lab.bridge("lan", "192.168.15.0/24"), lab.bridge("wan", "203.0.113.0/24")
     red, outside = lan.host("red"), wan.host("outside")
@@ -72,6 +74,7 @@ def shown_addresses(host: Host) -> list[str]:
     return sorted(" ".join(line.split()) for line in text.splitlines())
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_addresses_come_back_as_they_were_given(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     for words in (
@@ -105,6 +108,7 @@ def test_an_address_that_came_meanwhile_does_not_keep_the_rest_away(veth_pair: t
     assert left.ping(right.ip6)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_what_cannot_be_restored_does_not_keep_the_rest_away(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     left.add_route("198.51.100.0/24", via=right)
@@ -184,6 +188,7 @@ def test_a_device_upon_a_link_of_another_host_falls_silent_at_once(lab: Lab) -> 
     copy.close()
 
 
+@pytest.mark.netns_requires("tap")
 def test_a_bad_link_is_as_bad_afterwards(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     link = left.links[0]
@@ -206,6 +211,7 @@ def test_a_bad_link_is_as_bad_afterwards(veth_pair: tuple[Host, Host]) -> None:
     assert left.ping(right)
 
 
+@pytest.mark.netns_requires("nft")
 def test_restart_alone_is_a_reboot(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     process = right.spawn(SLEEP)

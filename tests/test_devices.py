@@ -279,6 +279,7 @@ def test_two_vrfs_route_the_same_addresses_apart(lab: Lab) -> None:
 
 
 @pytest.mark.netns_requires("vxlan")
+@pytest.mark.netns_requires("libpcap")
 def test_vxlan_carries_ethernet(pair: tuple[Host, Host]) -> None:
     red, blue = pair
     one = red.add_vxlan("vx0", vni=42, remote=blue, address=["10.42.0.1/24", "fd42::1/64"])

@@ -66,6 +66,7 @@ def chain(lab: Lab) -> Chain:
     ],
     ids=["ping", "ping6", "no-route", "tcp", "udp", "mtu"],
 )
+@pytest.mark.netns_requires("nft")
 def test_it_changes_nothing_in_the_lab(chain: Chain, ask: Callable[[Chain], Explanation]) -> None:
     chain.r1.nft(RULES)
     chain.red.nft("table inet fw { chain output { type filter hook output priority 0; }; }")
@@ -82,6 +83,7 @@ def test_it_changes_nothing_in_the_lab(chain: Chain, ask: Callable[[Chain], Expl
     eventually(lambda: descriptors() <= open_files)  # sockets of captures are closed in the background
 
 
+@pytest.mark.netns_requires("nft")
 def test_the_trace_is_switched_off_though_the_probe_raises(chain: Chain) -> None:
     chain.r1.nft(RULES)
     before = chain.r1.nft_with_handles()
@@ -105,6 +107,7 @@ def test_the_trace_is_switched_off_though_it_could_not_be_switched_on_everywhere
     assert chain.r1.nft_with_handles() == before
 
 
+@pytest.mark.netns_requires("nft")
 def test_nodes_without_rules_get_none(chain: Chain) -> None:
     with RuleTrace(chain.lab, [IPPROTO_ICMP]):
         assert [node.nft_ruleset() for node in chain.lab] == [[]] * 4
@@ -137,6 +140,7 @@ def test_no_line_of_evidence_comes_twice() -> None:
     ]
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_reply_that_is_lost_is_observed_too(chain: Chain) -> None:
     chain.r1.nft("table inet fw { chain forward { type filter hook forward priority 0; icmp type echo-reply drop; }; }")
     found = why_no_ping(chain.red, chain.blue)

@@ -357,6 +357,7 @@ def test_an_mtu_of_the_source_that_is_too_small(pair: tuple[Host, Host, Link]) -
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_a_large_ping_that_may_be_fragmented_is_not_blamed_on_the_mtu(chain: Chain, version: int) -> None:
     chain.blue.nft(
         "table inet t { chain input { type filter hook input priority 0; policy drop; icmpv6 type 135-136 accept; }; }"
@@ -413,6 +414,7 @@ def test_a_port_that_is_down(lan: tuple[Bridge, Host, Host], version: int) -> No
 
 
 @versions
+@pytest.mark.netns_requires("program:ip")
 def test_a_port_that_spanning_tree_holds_back(lan: tuple[Bridge, Host, Host], version: int) -> None:
     bridge, red, blue = lan
     target = at(blue, version)
@@ -479,6 +481,7 @@ def test_two_bridges_without_a_trunk(lab: Lab) -> None:
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_a_rule_of_a_bridge(lan: tuple[Bridge, Host, Host], version: int) -> None:
     bridge, red, blue = lan
     kind = "ip protocol icmp" if version == 4 else "icmpv6 type echo-request"
@@ -499,6 +502,7 @@ def _filter(hook: str, rule: str, policy: str = "accept") -> str:
 @pytest.mark.parametrize(
     ("name", "hook"), [("red", "output"), ("r1", "forward"), ("blue", "input"), ("blue", "output"), ("red", "input")]
 )
+@pytest.mark.netns_requires("nft")
 def test_a_rule_that_drops(chain: Chain, version: int, name: str, hook: str) -> None:
     kind = {
         (4, False): "icmp type echo-request",
@@ -514,6 +518,7 @@ def test_a_rule_that_drops(chain: Chain, version: int, name: str, hook: str) -> 
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_a_policy_that_drops(chain: Chain, version: int) -> None:
     chain.r2.nft(_filter("forward", "tcp dport 80 accept", "drop"))
     found = why_no_ping(chain.red, at(chain.blue, version))
@@ -522,6 +527,7 @@ def test_a_policy_that_drops(chain: Chain, version: int) -> None:
 
 @versions
 @pytest.mark.parametrize("counter", ["counter packets 0 bytes 0 ", ""], ids=["counted", "uncounted"])
+@pytest.mark.netns_requires("nft")
 def test_a_rule_that_drops_tcp_in_a_chain_of_its_own(chain: Chain, version: int, counter: str) -> None:
     server = listen(chain.blue, 80)
     chain.r1.nft(
@@ -535,6 +541,7 @@ def test_a_rule_that_drops_tcp_in_a_chain_of_its_own(chain: Chain, version: int,
     server.close()
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_rule_that_rejects(chain: Chain) -> None:
     server = listen(chain.blue, 80)
     chain.r1.nft(_filter("forward", "tcp dport 80 reject with icmp port-unreachable"))
@@ -546,12 +553,14 @@ def test_a_rule_that_rejects(chain: Chain) -> None:
     server.close()
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_rule_of_ip_family_that_drops_udp(chain: Chain) -> None:
     chain.blue.nft("table ip fw { chain input { type filter hook input priority 0; udp dport 53 drop; }; }")
     found = why_no_datagram(chain.red, chain.blue, 53)
     assert found.cause == "a netfilter rule on 'blue' drops the request: ip fw input: udp dport 53 drop"
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_rule_against_arp(pair: tuple[Host, Host, Link]) -> None:
     red, blue, _ = pair
     blue.nft("table arp fw { chain input { type filter hook input priority 0; arp operation request drop; }; }")
@@ -559,6 +568,7 @@ def test_a_rule_against_arp(pair: tuple[Host, Host, Link]) -> None:
     assert found.cause == "a netfilter rule on 'blue' drops ARP: arp fw input: arp operation request drop"
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_rule_against_neighbour_discovery_stops_tcp(pair: tuple[Host, Host, Link]) -> None:
     red, blue, _ = pair
     server = listen(blue, 80)
@@ -582,6 +592,7 @@ def test_a_neighbour_that_does_not_answer(pair: tuple[Host, Host, Link]) -> None
     )
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_rule_at_the_ingress_of_a_device(pair: tuple[Host, Host, Link]) -> None:
     red, blue, _ = pair
     blue.nft(
@@ -591,6 +602,7 @@ def test_a_rule_at_the_ingress_of_a_device(pair: tuple[Host, Host, Link]) -> Non
     assert found.cause == "a netfilter rule on 'blue' drops the request: netdev fw gate: ip protocol icmp drop"
 
 
+@pytest.mark.netns_requires("nft")
 def test_what_is_dropped_of_others_is_not_blamed(chain: Chain) -> None:
     red, blue = chain.red, chain.blue
     blue.nft(_filter("input", "tcp dport 9 drop"))
@@ -684,6 +696,7 @@ def test_a_host_that_ignores_echo_requests(chain: Chain, version: int) -> None:
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_a_request_through_masquerade_is_followed_to_who_drops_it(chain: Chain, version: int) -> None:
     chain.r1.masquerade("eth1")
     kind = "icmp" if version == 4 else "icmpv6"
@@ -693,6 +706,7 @@ def test_a_request_through_masquerade_is_followed_to_who_drops_it(chain: Chain, 
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_the_reply_to_a_masqueraded_request_needs_a_way_to_the_router(chain: Chain, version: int) -> None:
     chain.r1.masquerade("eth1")
     outer = address_of(chain.r1.interface("eth1"), version)
@@ -703,6 +717,7 @@ def test_the_reply_to_a_masqueraded_request_needs_a_way_to_the_router(chain: Cha
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_a_forwarded_port_with_nobody_behind_it(chain: Chain, version: int) -> None:
     chain.r1.forward_port(80, chain.blue, 8080)
     found = why_not_open(chain.red, at(chain.r1, version), 80)
@@ -711,6 +726,7 @@ def test_a_forwarded_port_with_nobody_behind_it(chain: Chain, version: int) -> N
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_a_forwarded_port_to_a_host_that_is_down(chain: Chain, version: int) -> None:
     chain.r1.forward_port(80, chain.blue, 8080)
     chain.links[2].b.down()
@@ -723,6 +739,7 @@ def test_a_forwarded_port_to_a_host_that_is_down(chain: Chain, version: int) -> 
 
 
 @pytest.mark.parametrize("asker", ["web", "sidecar"])
+@pytest.mark.netns_requires("nft")
 def test_a_sidecar_asks(lab: Lab, asker: str) -> None:
     bridge = lab.bridge("br0")
     web = lab.host("web", bridge)
@@ -753,6 +770,7 @@ def test_the_dead_process_of_a_sidecar(lab: Lab) -> None:
     assert "process 'false' is dead (exit status 1)" in found.cause
 
 
+@pytest.mark.netns_requires("nft")
 def test_an_adopted_namespace(lab: Lab, netns: Namespace) -> None:
     red, foreign = lab.host("red"), lab.adopt(netns, "foreign")
     lab.connect(red, foreign)
@@ -796,6 +814,7 @@ def test_a_server_that_does_not_answer(pair: tuple[Host, Host, Link]) -> None:
     server.close()
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_wrong_entry_in_the_neighbour_table(pair: tuple[Host, Host, Link]) -> None:
     red, blue, _ = pair
     red.run(["ip", "neighbour", "replace", "192.168.15.2", "lladdr", "02:00:00:00:00:99", "dev", "eth0"])
@@ -829,6 +848,7 @@ def overlay(chain: Chain) -> Chain:
 
 
 @pytest.mark.netns_requires("vxlan")
+@pytest.mark.netns_requires("nft")
 def test_a_fault_on_the_way_of_a_tunnel(overlay: Chain) -> None:
     overlay.lab.partition(overlay.r1, overlay.r2)
     found = why_no_ping(overlay.red, "10.42.0.2")
@@ -838,6 +858,7 @@ def test_a_fault_on_the_way_of_a_tunnel(overlay: Chain) -> None:
 
 @pytest.mark.netns_requires("vxlan")
 @pytest.mark.parametrize("neighbours_known", [True, False])
+@pytest.mark.netns_requires("nft")
 def test_a_rule_that_drops_the_packets_of_a_tunnel(overlay: Chain, neighbours_known: bool) -> None:
     overlay.r1.block(protocol="udp", port=4789)
     if not neighbours_known:

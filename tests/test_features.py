@@ -30,6 +30,7 @@ def fresh() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["veth", "bridge", "dummy", "vrf", "vxlan", "wireguard", "macvlan"])
+@pytest.mark.netns_requires("program:ip")
 def test_a_device_kind_is_there_exactly_if_ip_can_make_one(netns: Namespace, name: str) -> None:
     assert name in DEVICES
     extra = {"vxlan": ["id", "1", "dstport", "4789"], "vrf": ["table", "10"], "macvlan": ["link", "lo"]}.get(name, [])
@@ -52,6 +53,7 @@ def test_a_device_kind_is_there_exactly_if_ip_can_make_one(netns: Namespace, nam
 
 
 @pytest.mark.parametrize("name", sorted(QDISCS))
+@pytest.mark.netns_requires("program:tc")
 def test_a_queueing_discipline_is_there_exactly_if_tc_finds_it(netns: Namespace, name: str) -> None:
     where = [name] if name in ("ingress", "clsact") else ["root", name]
     if name == "red":  # tc itself insists on these
@@ -68,6 +70,7 @@ def test_a_lacking_one_names_its_module(monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_asking_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     for name in features.known():
@@ -123,6 +126,7 @@ FILTERS = {
 
 @pytest.mark.parametrize("name", sorted(CLASSIFIERS))
 @pytest.mark.netns_requires("clsact")
+@pytest.mark.netns_requires("program:tc")
 def test_a_classifier_is_there_exactly_if_tc_finds_it(netns: Namespace, name: str) -> None:
     netns.run(["tc", "qdisc", "add", "dev", "lo", "clsact"])
     words = FILTERS[name].replace("\\ ", "\0").split()
@@ -151,6 +155,7 @@ DEEDS = {
 
 @pytest.mark.parametrize("name", sorted(ACTIONS))
 @pytest.mark.netns_requires("clsact", "tc:u32")
+@pytest.mark.netns_requires("program:tc")
 def test_an_action_is_there_exactly_if_tc_finds_it(netns: Namespace, name: str) -> None:
     netns.run(["tc", "qdisc", "add", "dev", "lo", "clsact"])
     words = f"tc filter add dev lo ingress protocol ip u32 match u32 0 0 action {DEEDS[name]}".split()
@@ -160,6 +165,7 @@ def test_an_action_is_there_exactly_if_tc_finds_it(netns: Namespace, name: str) 
 
 
 @pytest.mark.parametrize("name", list(NFT))
+@pytest.mark.netns_requires("nft", "program:nft")
 def test_nftables_has_it_exactly_if_a_namespace_takes_the_ruleset(netns: Namespace, name: str) -> None:
     done = netns.run(["nft", "-f", "-"], input=NFT[name][0].replace("; add ", "\nadd "), check=False)
     found = feature(name)
@@ -169,6 +175,7 @@ def test_nftables_has_it_exactly_if_a_namespace_takes_the_ruleset(netns: Namespa
     )
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_ruleset_that_nft_refuses_is_a_lack_with_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(NFT, "nft:nat", ("add rule inet t c nonsense", "nft_nat"))
     assert feature("nft:nat").reason == (
@@ -177,6 +184,7 @@ def test_a_ruleset_that_nft_refuses_is_a_lack_with_its_words(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", ["tun", "tap"])
+@pytest.mark.netns_requires("program:ip")
 def test_tunnels_are_there_exactly_if_ip_can_make_one(netns: Namespace, name: str) -> None:
     made = netns.run(["ip", "tuntap", "add", "x0", "mode", name], check=False)
     assert feature(name).present is (made.returncode == 0), made.stderr

@@ -84,6 +84,7 @@ def test_the_monitor_hears_of_an_interface_that_is_made() -> None:
         assert any(b"seen" in message for message in heard(monitor))
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_nothing_happens_at_home_while_a_lab_lives_and_dies() -> None:
     with a_home() as monitor:
         before = files_of_home()
@@ -92,6 +93,7 @@ def test_nothing_happens_at_home_while_a_lab_lives_and_dies() -> None:
         assert files_of_home() == before
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_the_host_itself_never_hears_of_our_interfaces() -> None:
     monitor = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     with monitor:
@@ -115,6 +117,7 @@ def test_no_namespace_gets_a_name_or_a_mount() -> None:
         assert [line for line in during if "nsfs" in line] == [line for line in mounts if "nsfs" in line]
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_no_process_stays_in_a_namespace_of_ours() -> None:
     inodes = build_and_use()
     left = []
@@ -127,6 +130,7 @@ def test_no_process_stays_in_a_namespace_of_ours() -> None:
     assert left == []
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_the_thread_is_at_home_after_everything() -> None:
     before = os.readlink("/proc/thread-self/ns/net")
     build_and_use()

@@ -42,7 +42,10 @@ SURE = 4.5
 Pair = tuple[Host, Host]
 
 
-ENGINES = ["relay", pytest.param("netem", marks=[pytest.mark.netns_requires("netem"), pytest.mark.kernel])]
+ENGINES = [
+    pytest.param("relay", marks=pytest.mark.netns_requires("tap")),
+    pytest.param("netem", marks=[pytest.mark.netns_requires("netem"), pytest.mark.kernel]),
+]
 #: Those that know no impairment but a rate, too.
 ENGINES_FOR_A_RATE = [*ENGINES, pytest.param("tbf", marks=pytest.mark.netns_requires("tbf"))]
 

@@ -11,6 +11,7 @@ from pytest_netns import Bridge, Host, Interface, KernelError, Lab, Namespace, T
 from pytest_netns.kernel.netlink.tables import is_link_local
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_what_it_shows_is_what_ip_shows(veth_pair: tuple[Host, Host]) -> None:
     left, _ = veth_pair
     eth0 = left.interfaces["eth0"]
@@ -91,6 +92,7 @@ def test_waiting_for_a_carrier_that_does_not_come_says_what_was_seen(veth_pair: 
         left.interfaces["eth0"].wait_up(timeout=0.01)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_the_mtu_can_be_set_and_what_the_kernel_refuses_is_an_error(veth_pair: tuple[Host, Host]) -> None:
     left, _ = veth_pair
     eth0 = left.interfaces["eth0"]
@@ -117,6 +119,7 @@ def test_they_are_called_by_node_and_name(veth_pair: tuple[Host, Host]) -> None:
     assert repr(eth0) == "<Interface 'eth0' of 'left'>"
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_removed_one_says_so(lab: Lab) -> None:
     red = lab.host("red")
     eth0 = lab.connect(red, lab.host("blue")).a
@@ -126,6 +129,7 @@ def test_a_removed_one_says_so(lab: Lab) -> None:
     assert eth0.addresses == []
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_renamed_one_is_found_under_its_new_name(netns: Namespace) -> None:
     netns.run(["ip", "link", "add", "before", "type", "bridge"])
     index = netns.interfaces["before"].index
@@ -133,6 +137,7 @@ def test_a_renamed_one_is_found_under_its_new_name(netns: Namespace) -> None:
     assert netns.interfaces["after"] == Interface(netns, "before", index)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_devices_that_kernel_modules_bring_are_found_and_not_listed(netns: Namespace) -> None:
     if "sit0" not in netns.interfaces:
         netns.run(["ip", "link", "add", "sit0", "type", "bridge"])

@@ -270,6 +270,7 @@ def test_processes_see_only_themselves_while_the_test_sees_them_by_other_numbers
     assert process.wait(10) == -signal.SIGKILL
 
 
+@pytest.mark.netns_requires("program:kill")
 def test_a_host_does_not_reach_the_processes_of_another(pair: tuple[Host, Host]) -> None:
     red, blue = pair
     process = red.spawn(["sleep", "1000"])

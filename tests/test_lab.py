@@ -97,6 +97,7 @@ def test_interfaces_have_locally_administered_macs_all_different(lab: Lab) -> No
     assert all(mac.startswith("02:") for mac in macs)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_the_devices_of_kernel_modules_do_not_get_in_the_way(lab: Lab) -> None:
     red = lab.host("red")
     for number in range(5):
@@ -104,6 +105,7 @@ def test_the_devices_of_kernel_modules_do_not_get_in_the_way(lab: Lab) -> None:
     assert red.ping(lab.connect(red, lab.host("blue")).b)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_hosts_do_not_forward(lab: Lab) -> None:
     left, middle, right = lab.host("left"), lab.host("middle"), lab.host("right")
     lab.connect(left, middle)
@@ -151,6 +153,7 @@ def test_closing_ends_every_thread(lab_factory: Callable[..., Lab]) -> None:
     assert set(threading.enumerate()) == before
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_closing_takes_the_links_away(lab_factory: Callable[..., Lab], netns: Namespace) -> None:
     """The far end is in a namespace that outlives the lab, and tells when it is gone."""
     lab = Lab()

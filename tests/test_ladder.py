@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from explaining import chain_in
 from frames import HOSTILE, SECOND, frame_of
 from hypothesis import given
@@ -195,6 +196,7 @@ def test_no_frame_is_too_strange_to_be_drawn(
     assert len(text.splitlines()) <= most + 2
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_captured_conversation(lab: Lab) -> None:
     chain = chain_in(lab)
     assert chain.red.ping(chain.blue)

@@ -43,6 +43,7 @@ def test_addresses_stay_while_it_is_down(lab: Lab) -> None:
     assert [[a for a in end.addresses if not a.is_link_local] for end in link.interfaces] == before
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_up_restores_the_routes_that_down_took(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     link = lab.connect(red, blue)
@@ -61,6 +62,7 @@ def test_up_restores_the_routes_that_down_took(lab: Lab) -> None:
         assert [user_routes(host) for host in (red, blue)] == routes
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_routes_through_other_links_are_left_alone(lab: Lab) -> None:
     red = lab.host("red")
     link, other = lab.connect(red, lab.host("blue")), lab.connect(red, lab.host("green"))
@@ -93,6 +95,7 @@ def test_a_link_to_a_bridge_goes_down_and_up_too(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.netns_requires("program:ip")
 def test_removing_one_end_removes_both(lab: Lab, side: int) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     link = lab.connect(red, blue)

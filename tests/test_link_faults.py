@@ -83,6 +83,7 @@ def test_the_mtu_of_both_ends_changes(veth_pair: tuple[Host, Host]) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.netns_requires("nft")
 def test_a_black_hole_says_nothing(lab: Lab, version: int) -> None:
     left, right = lab.bridge("left"), lab.bridge("right")
     a, b = left.host("a"), right.host("b")
@@ -112,6 +113,7 @@ def test_a_bridge_makes_one_too(bridge: object, lab: Lab) -> None:
     assert a.ping(b, size=1400)
 
 
+@pytest.mark.netns_requires("nft")
 def test_what_was_broken_may_be_removed(lab: Lab) -> None:
     links = [lab.connect(lab.host(f"host{number}"), lab.router(f"router{number}")) for number in range(2)]
     faults = [links[0].black_hole(1400), links[1].set_mtu(1400)]
@@ -292,6 +294,7 @@ def test_between_bridges_of_one_subnet_nothing_changes(lab: Lab) -> None:
     assert red.ping(blue)
 
 
+@pytest.mark.netns_requires("nft")
 def test_heal_mends_everything_and_reports_all_that_fails(lab: Lab) -> None:
     lan = lab.bridge("lan")
     a, b, c = (lan.host(name) for name in "abc")

@@ -49,6 +49,7 @@ def test_all_comes_back_in_whatever_order(way: tuple[Host, Router, Host], order:
         assert near.ping(far.ip6)
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_restart_under_a_small_mtu_brings_all_but_ipv6(way: tuple[Host, Router, Host]) -> None:
     near, router, far = way
     before = configured(*way)
@@ -66,6 +67,7 @@ def test_a_restart_under_a_small_mtu_brings_all_but_ipv6(way: tuple[Host, Router
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.netns_requires("program:ip")
 def test_a_route_over_several_links_comes_back_with_the_last(lab: Lab, version: int, first: int) -> None:
     host, one, other = lab.host("host"), lab.router("one"), lab.router("other")
     links = [lab.connect(host, one), lab.connect(host, other)]
@@ -85,6 +87,7 @@ def test_a_route_over_several_links_comes_back_with_the_last(lab: Lab, version: 
     assert gateways() == 2
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_route_of_two_hops_over_one_link_comes_back(lab: Lab) -> None:
     host, router = lab.host("host"), lab.router("router")
     link = lab.connect(host, router)
@@ -98,6 +101,7 @@ def test_a_route_of_two_hops_over_one_link_comes_back(lab: Lab) -> None:
     assert host.run(["ip", "route"]).stdout == before
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_route_comes_back_although_it_leads_over_another_one(lab: Lab) -> None:
     host, router = lab.host("host"), lab.router("router")
     link = lab.connect(host, router)

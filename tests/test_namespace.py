@@ -219,6 +219,7 @@ def test_sockets_are_closed_with_their_namespace() -> None:
     assert sock.fileno() == -1
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_iproute_talks_to_this_namespace_from_every_thread(netns: Namespace) -> None:
     def names() -> list[str]:
         return [link.get("ifname") for link in netns.iproute.link("dump")]
@@ -239,6 +240,7 @@ def test_iproute_can_change_things(netns: Namespace) -> None:
     assert "made" in netns.interfaces
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_the_views_say_what_ip_says(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     lab.connect(red, blue)
@@ -273,6 +275,7 @@ def test_an_address_of_its_own_on_loopback_counts(netns: Namespace) -> None:
     assert [str(address) for address in netns.addresses()] == ["192.0.2.1/32", "2001:db8::1/128"]
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_multipath_route_is_shown_hop_by_hop(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     lab.connect(red, blue, "10.1.0.0/24")

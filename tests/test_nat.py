@@ -10,6 +10,8 @@ from conversation import Address, Call, address_of, listen, seen_as, settled_rou
 
 from pytest_netns import Host, KernelError, Lab, Router, TopologyError
 
+pytestmark = pytest.mark.netns_requires("nft")
+
 versions = pytest.mark.parametrize("version", [4, 6])
 protocols = pytest.mark.parametrize("protocol", ["tcp", "udp"])
 

@@ -73,6 +73,7 @@ def test_an_mtu_that_is_none_is_refused(veth_pair: tuple[Host, Host], bad: int) 
 
 
 @pytest.mark.parametrize("kind", ["router", "bridge"])
+@pytest.mark.netns_requires("nft")
 def test_a_black_hole_swallows_bulk_data_of_tcp(lab: Lab, kind: str) -> None:
     """TCP hands its data down in chunks that pass every mtu."""
     middle = lab.router("middle") if kind == "router" else lab.bridge("middle")
@@ -91,6 +92,7 @@ def test_a_black_hole_swallows_bulk_data_of_tcp(lab: Lab, kind: str) -> None:
 
 
 @pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.netns_requires("program:ip")
 def test_black_holes_are_undone_in_any_order(lab: Lab, first: int) -> None:
     lan = lab.bridge("lan")
     left, right = lan.host("left"), lan.host("right")
@@ -124,6 +126,7 @@ BREAK: dict[str, Callable[[Link], Fault]] = {
 
 @pytest.mark.parametrize("how", BREAK)
 @pytest.mark.parametrize("closed", ["host", "router", None])
+@pytest.mark.netns_requires("nft")
 def test_what_has_gone_needs_no_mending(lab: Lab, how: str, closed: str | None) -> None:
     link = lab.connect(lab.host("host"), lab.router("router"))
     fault = BREAK[how](link)
@@ -147,6 +150,7 @@ def test_a_link_that_went_with_its_host_says_so(lab: Lab, how: str) -> None:
     assert not list(lab.faults)
 
 
+@pytest.mark.netns_requires("tap")
 def test_an_impaired_link_may_be_removed_in_its_block(veth_pair: tuple[Host, Host]) -> None:
     link = veth_pair[0].links[0]
     link.impair(delay="1ms")
@@ -222,6 +226,7 @@ def test_a_newer_route_is_not_overwritten(lab: Lab) -> None:
     assert one.ip4 not in {route.gateway for route in host.routes() if route.gateway}
 
 
+@pytest.mark.netns_requires("tap")
 def test_a_crash_takes_its_devices_its_blocks_and_its_freezing_along(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     tap, block = left.add_tap("tap0", address="10.66.0.1/24"), left.block()
@@ -236,6 +241,7 @@ def test_a_crash_takes_its_devices_its_blocks_and_its_freezing_along(veth_pair: 
     assert "tap0" in left.interfaces
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_partition_outlives_a_crash(lab: Lab) -> None:
     lan = lab.bridge("lan")
     a, b, c = (lan.host(name) for name in ("a", "b", "c"))
@@ -267,6 +273,7 @@ def test_who_is_started_after_a_freeze_freezes_with_the_next(veth_pair: tuple[Ho
 # ------------------------------------------------------------------------------------------------------------ roaming
 
 
+@pytest.mark.netns_requires("tap")
 def test_what_troubles_a_link_goes_along_when_it_roams(lab: Lab) -> None:
     one, other = lab.bridge("one"), lab.bridge("other")
     host = one.host("host")
@@ -298,6 +305,7 @@ def test_a_detached_host_gets_no_carrier_by_its_link(lab: Lab) -> None:
 # ---------------------------------------------------------------------------------------------------------- schedules
 
 
+@pytest.mark.netns_requires("nft")
 def test_closing_waits_for_an_action_that_needs_the_lab() -> None:
     lab = Lab()
     a, b = lab.host("a"), lab.host("b")

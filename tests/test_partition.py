@@ -10,6 +10,7 @@ from pytest_netns import Bridge, Lab, TopologyError
 SHORT = 0.05
 
 
+@pytest.mark.netns_requires("nft")
 def test_the_sides_do_not_hear_each_other_and_each_goes_on(bridge: Bridge) -> None:
     a, b, c, d = (bridge.host(name) for name in "abcd")
     with bridge.lab.partition([a, b], [c, d]) as partition:
@@ -25,6 +26,7 @@ def test_the_sides_do_not_hear_each_other_and_each_goes_on(bridge: Bridge) -> No
     assert not list(bridge.lab.faults)
 
 
+@pytest.mark.netns_requires("nft")
 def test_nodes_in_no_group_hear_everybody(bridge: Bridge) -> None:
     a, b, c = (bridge.host(name) for name in "abc")
     with bridge.lab.partition(a, b):
@@ -33,6 +35,7 @@ def test_nodes_in_no_group_hear_everybody(bridge: Bridge) -> None:
         assert not a.ping(b, timeout=SHORT)
 
 
+@pytest.mark.netns_requires("nft")
 def test_three_groups(bridge: Bridge) -> None:
     a, b, c = (bridge.host(name) for name in "abc")
     with bridge.lab.partition(a, b, c):
@@ -41,6 +44,7 @@ def test_three_groups(bridge: Bridge) -> None:
         assert not c.ping(a, timeout=SHORT)
 
 
+@pytest.mark.netns_requires("libpcap")
 def test_one_way_drops_only_what_the_first_sends(bridge: Bridge) -> None:
     a, b = bridge.host("a"), bridge.host("b")
     assert a.ping(b)  # the neighbours are known: a would not even be answered when it asks for b
@@ -51,6 +55,7 @@ def test_one_way_drops_only_what_the_first_sends(bridge: Bridge) -> None:
     assert [p["ICMP"].type for p in at_b.packets] == [8, 0]
 
 
+@pytest.mark.netns_requires("nft")
 def test_it_holds_between_nodes_that_a_router_joins(lab: Lab) -> None:
     left, right = lab.bridge("left"), lab.bridge("right")
     a, c = left.host("a"), right.host("c")
@@ -65,6 +70,7 @@ def test_it_holds_between_nodes_that_a_router_joins(lab: Lab) -> None:
     assert a.ping(c)
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_link_to_a_router_of_the_other_group_carries_nothing(lab: Lab) -> None:
     a, r, c = lab.host("a"), lab.router("r"), lab.host("c")
     lab.connect(a, r)
@@ -77,6 +83,7 @@ def test_a_link_to_a_router_of_the_other_group_carries_nothing(lab: Lab) -> None
     assert a.ping(c)
 
 
+@pytest.mark.netns_requires("nft")
 def test_bridges_are_cut_too(lab: Lab) -> None:
     one = lab.bridge("one", "10.9.0.0/24")
     two = lab.bridge("two", one)
@@ -88,6 +95,7 @@ def test_bridges_are_cut_too(lab: Lab) -> None:
     assert a.ping(b)
 
 
+@pytest.mark.netns_requires("nft")
 def test_bridges_between_which_nothing_could_be_dropped_are_refused(lab: Lab) -> None:
     lan, wan = lab.bridge("lan"), lab.bridge("wan")
     a, c = lan.host("a"), wan.host("c")
@@ -104,6 +112,7 @@ def test_bridges_between_which_nothing_could_be_dropped_are_refused(lab: Lab) ->
         assert a.ping(c)
 
 
+@pytest.mark.netns_requires("nft")
 def test_what_was_dropped_can_be_read_afterwards(bridge: Bridge) -> None:
     a, b = bridge.host("a"), bridge.host("b")
     assert a.ping(b)  # the neighbours are known
@@ -128,6 +137,7 @@ def test_a_device_that_went_with_a_crash_is_none_of_its_chains(bridge: Bridge) -
     assert b.ping(a)
 
 
+@pytest.mark.netns_requires("nft")
 def test_partitions_add_up_and_heal_ends_all(bridge: Bridge) -> None:
     a, b, c = (bridge.host(name) for name in "abc")
     bridge.lab.partition(a, b)
@@ -142,6 +152,7 @@ def test_partitions_add_up_and_heal_ends_all(bridge: Bridge) -> None:
     assert a.ping(c)
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_flushed_ruleset_is_no_error_at_the_end(bridge: Bridge) -> None:
     a, b = bridge.host("a"), bridge.host("b")
     with bridge.lab.partition(a, b):

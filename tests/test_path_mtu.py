@@ -64,6 +64,7 @@ def test_the_smallest_of_two_limits_is_found(lab: Lab, version: int) -> None:
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_a_black_hole_is_found_by_trying(narrow: tuple[Host, Host, Host], version: int) -> None:
     red, router, blue = narrow
     router.nft(f"table inet hole {{ chain c {{ type filter hook output priority 0; {_DROPPED[version]}; }}; }}")
@@ -89,6 +90,7 @@ def test_without_a_route_there_is_no_path_mtu(veth_pair: tuple[Host, Host], vers
     assert result.mtu is None
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_router_that_refuses_for_another_reason_ends_it(narrow: tuple[Host, Host, Host]) -> None:
     red, router, blue = narrow
     router.nft("table ip wall { chain c { type filter hook forward priority 0; reject; }; }")

@@ -71,6 +71,7 @@ def test_no_route_is_what_the_own_kernel_says(veth_pair: tuple[Host, Host]) -> N
         assert "Network is unreachable" in repr(result)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_prohibited_destination_is_told_by_the_one_who_prohibits_it(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     right.sysctl["net.ipv4.ip_forward"] = 1
@@ -83,6 +84,7 @@ def test_a_prohibited_destination_is_told_by_the_one_who_prohibits_it(veth_pair:
     assert f"Packet filtered, from {right.ip4}" in repr(result)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_the_time_to_live_can_be_chosen(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     right.sysctl["net.ipv4.ip_forward"] = 1

@@ -60,6 +60,7 @@ def test_routers_are_asked_too(lab: Lab) -> None:
     assert matrix["red", "blue"].ttl == 63
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_pair_that_fails_makes_it_falsy_and_is_listed(lab: Lab, three: tuple[Host, Host, Host]) -> None:
     red, _, blue = three
     blue.nft(f"table ip wall {{ chain c {{ type filter hook input priority 0; ip saddr {red.ip4} drop; }}; }}")
@@ -71,6 +72,7 @@ def test_a_pair_that_fails_makes_it_falsy_and_is_listed(lab: Lab, three: tuple[H
     assert matrix["green", "blue"]
 
 
+@pytest.mark.netns_requires("nft")
 def test_it_prints_as_a_table_with_the_reasons(lab: Lab, three: tuple[Host, Host, Host]) -> None:
     red, green, blue = three
     blue.nft("table ip wall { chain c { type filter hook input priority 0; drop; }; }")

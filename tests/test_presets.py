@@ -46,6 +46,7 @@ def test_none_reorders(name: str) -> None:
     assert value.rate is not None or not value.jitter
 
 
+@pytest.mark.netns_requires("tap")
 def test_the_ways_to_and_from_a_subscriber_differ(lab: Lab) -> None:
     home, provider = lab.host("home"), lab.host("provider")
     link = lab.connect(home, provider)

@@ -109,6 +109,7 @@ def test_a_published_namespace_can_be_attached_to_by_name() -> None:
     """) == {"same": True, "after": 0, "names": []}
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_several_are_published_and_each_is_withdrawn_alone() -> None:
     assert inside("""
         ip("netns", "add", "theirs")
@@ -127,6 +128,7 @@ def test_several_are_published_and_each_is_withdrawn_alone() -> None:
     }
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_what_somebody_deleted_meanwhile_is_no_error_at_closing() -> None:
     assert inside("""
         ns = Namespace("ns")
@@ -137,6 +139,7 @@ def test_what_somebody_deleted_meanwhile_is_no_error_at_closing() -> None:
     """) == {"names": [], "records": []}
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_name_that_is_taken_is_an_error_and_stays_as_it_is() -> None:
     found = inside("""
         ip("netns", "add", "theirs")
@@ -185,6 +188,7 @@ def test_the_path_of_a_namespace_works_with_nsenter_from_outside(netns: Namespac
 # ------------------------------------------------------------ reap
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_reap_removes_what_belongs_to_the_dead_and_nothing_else() -> None:
     found = inside("""
         ip("netns", "add", "theirs")
@@ -209,6 +213,7 @@ def test_reap_removes_what_belongs_to_the_dead_and_nothing_else() -> None:
     }
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_name_of_the_dead_can_be_used_after_reap() -> None:
     assert inside("""
         kill(owner("name"))
@@ -240,6 +245,7 @@ def test_a_process_that_has_the_number_of_the_dead_is_not_taken_for_it() -> None
     assert found == {"names": [], "records": []}
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_name_that_is_somebody_elses_now_is_kept() -> None:
     assert inside("""
         kill(owner("name"))
@@ -251,6 +257,7 @@ def test_a_name_that_is_somebody_elses_now_is_kept() -> None:
     """) == {"said": "name: is somebody else's now, left alone\n", "names": ["name"], "records": [], "works": "works\n"}
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_name_is_kept_though_its_namespace_has_the_inode_of_the_dead_one() -> None:
     # The kernel gives inodes again: in an emulated one, slow enough, the namespace made anew often has it.
     assert inside("""
@@ -266,6 +273,7 @@ def test_a_name_is_kept_though_its_namespace_has_the_inode_of_the_dead_one() -> 
     """) == {"said": "name: is somebody else's now, left alone\n", "names": ["name"], "records": [], "works": "works\n"}
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_name_that_was_deleted_meanwhile_leaves_no_record() -> None:
     found = inside("""
         kill(owner("name"))
@@ -290,6 +298,7 @@ GARBAGE = {
 }
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_records_that_are_garbage_are_reported_and_left_alone() -> None:
     found = inside(f"""
         open("/run/precious", "w").close()

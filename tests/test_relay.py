@@ -38,6 +38,8 @@ from pytest_netns.impair import control, redirect, relay
 from pytest_netns.kernel.interface_names import FALLBACK_DEVICES
 from pytest_netns.kernel.netlink import tc as traffic
 
+pytestmark = pytest.mark.netns_requires("tap")
+
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:

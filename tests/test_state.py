@@ -73,6 +73,7 @@ def test_processes_are_told_with_the_end_of_their_output(lab: Lab, town: tuple[H
     assert "| line 1" in part(describe(lab, whole=True), "blue")
 
 
+@pytest.mark.netns_requires("nft")
 def test_rules_are_counted_and_shown_as_a_whole_on_request(lab: Lab, town: tuple[Host, Host, Router]) -> None:
     red, blue, router = town
     router.nft("table inet fw { chain c { type filter hook forward priority 0; ip protocol icmp counter drop; }; }")
@@ -112,6 +113,7 @@ def test_a_bridge_is_told_if_there_is_something_to_tell(lab: Lab, town: tuple[Ho
     assert part(describe(lab), "red")[0].startswith("eth0 NO-CARRIER 10.1.0.1/24")
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_loopback_that_is_down_is_told(lab: Lab) -> None:
     lab.host("red").interfaces["lo"].down()
     assert part(describe(lab), "red") == ["lo DOWN 127.0.0.1/8"]
@@ -131,6 +133,7 @@ def test_what_cannot_be_told_of_any_node_is_said_once(lab: Lab, town: object, mo
     assert snapshot(lab)["nodes"][0]["troubles"] == ["nothing here speaks nftables"]
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_snapshot_is_json(lab: Lab, town: tuple[Host, Host, Router]) -> None:
     red, blue, router = town
     assert red.ping(blue)
@@ -153,6 +156,7 @@ def test_looking_changes_nothing(lab: Lab, town: object) -> None:
     assert snapshot(lab) == snapshot(lab)
 
 
+@pytest.mark.netns_requires("nft")
 def test_namespaces_without_a_lab_can_be_told(netns: Namespace) -> None:
     assert is_bare(snapshot_of("namespaces", [netns]))
     server = netns.socket()

@@ -19,6 +19,7 @@ def triangle(lab: Lab) -> list[Bridge]:
     return [first, *others]
 
 
+@pytest.mark.netns_requires("libpcap")
 def test_a_loop_is_cut_and_opened_when_a_trunk_fails(lab: Lab) -> None:
     s1, s2, s3 = triangle(lab)
     trunks = [lab.connect(s1, s2), lab.connect(s2, s3), lab.connect(s3, s1)]

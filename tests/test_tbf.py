@@ -49,6 +49,7 @@ def test_the_kernel_keeps_what_was_asked(link: Link, rate: str) -> None:
 
 
 @pytest.mark.usefixtures("without_netem")
+@pytest.mark.netns_requires("program:tc")
 def test_it_is_chosen_for_a_rate_alone_where_there_is_no_netem(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     link = lab.connect(red, blue)
@@ -78,6 +79,7 @@ def test_netem_and_tbf_take_turns(link: Link) -> None:
     assert "noqueue" in qdiscs(link.a.node)  # type: ignore[arg-type]
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_it_does_nothing_but_a_rate(link: Link) -> None:
     with pytest.raises(UnsupportedError, match=r"limits a rate.* this was asked: delay 1ms rate 1mbit; use engine="):
         link.impair(delay="1ms", rate="1mbit", engine="tbf")
@@ -138,6 +140,7 @@ def waiting(link: Link) -> int:
 
 
 @pytest.mark.parametrize("lower", ["10mbit", "8mbit", "1mbit"])
+@pytest.mark.netns_requires("program:tc")
 def test_a_flow_goes_on_when_the_rate_is_lowered(veth_pair: Pair, link: Link, lower: str) -> None:
     left, right = veth_pair
     link.impair(rate="20mbit", engine="tbf")
@@ -149,6 +152,7 @@ def test_a_flow_goes_on_when_the_rate_is_lowered(veth_pair: Pair, link: Link, lo
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["at first", "once more"])
+@pytest.mark.netns_requires("tap")
 def test_what_waits_goes_when_the_relay_takes_over(veth_pair: Pair, link: Link, first: bool) -> None:
     left, right = veth_pair
     assert left.ping(right)
@@ -162,6 +166,7 @@ def test_what_waits_goes_when_the_relay_takes_over(veth_pair: Pair, link: Link, 
     assert stream.rest(1) == list(range(20))
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_what_was_before_is_back_where_the_relay_cannot_take_over(
     veth_pair: Pair, link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +179,7 @@ def test_what_was_before_is_back_where_the_relay_cannot_take_over(
     assert "rate 100Kbit" in qdiscs(left)
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_frames_of_an_earlier_mtu_leave(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     link = lab.connect(red, blue, mtu=9000)
@@ -206,6 +212,7 @@ def test_its_bucket_holds_the_frames_of_a_new_mtu(veth_pair: Pair, link: Link) -
         assert left.ping(right.ip4, size=mtu - 28, df=True)
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_a_qdisc_of_somebody_else_stays(veth_pair: Pair, link: Link) -> None:
     left, _ = veth_pair
     left.run(["tc", "qdisc", "add", "dev", "eth0", "root", "handle", "1:", "pfifo"])
@@ -215,6 +222,7 @@ def test_a_qdisc_of_somebody_else_stays(veth_pair: Pair, link: Link) -> None:
     assert link.impairment is None
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_its_removal_by_hand_is_told(veth_pair: Pair, link: Link) -> None:
     left, _ = veth_pair
     link.impair(rate="1mbit", engine="tbf")

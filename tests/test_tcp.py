@@ -52,6 +52,7 @@ def test_the_server_never_sees_a_connection(veth_pair: tuple[Host, Host]) -> Non
     assert [row for row in right.run(["cat", "/proc/net/tcp6"]).stdout.splitlines()[1:] if row.split()[3] == "03"] == []
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_no_answer_is_filtered(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     listener(right, 8080)
@@ -70,6 +71,7 @@ def test_no_route_is_unreachable(veth_pair: tuple[Host, Host]) -> None:
         assert "Network is unreachable" in repr(result)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_router_that_prohibits_it_is_named(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     right.sysctl["net.ipv4.ip_forward"] = 1

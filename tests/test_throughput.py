@@ -44,6 +44,7 @@ def lose(host: Host, which: str) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.netns_requires("program:tc")
 def test_udp_shows_the_rate_of_the_wire(lab: Lab, version: int) -> None:
     left, right = lab.host("left"), lab.host("right")
     lab.connect(left, right, "10.9.0.0/24" if version == 4 else "2001:db8::/64")
@@ -65,6 +66,7 @@ def test_udp_is_sent_as_fast_as_told(veth_pair: Pair) -> None:
     assert 1e6 < result.wire_rate < 50e6  # unbridled it is hundreds; how even it is depends on how busy the machine is
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_tcp_counts_what_came(narrow: Pair) -> None:
     left, right = narrow
     result = left.lab.throughput(left, right, seconds=0.5, omit=0.1)
@@ -83,6 +85,7 @@ def test_an_interface_is_a_destination_and_an_address_is_none(veth_pair: Pair) -
         left.lab.throughput(left, str(right.ip4))  # type: ignore[arg-type]
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_blocked_path_is_falsy_and_says_why(veth_pair: Pair) -> None:
     left, right = veth_pair
     with right.block():
@@ -96,6 +99,7 @@ def test_a_blocked_path_is_falsy_and_says_why(veth_pair: Pair) -> None:
     assert not right.processes
 
 
+@pytest.mark.netns_requires("tap")
 def test_what_came_twice_was_on_the_wire_twice(lab: Lab) -> None:
     left, right = lab.host("left"), lab.host("right")
     lab.connect(left, right).a.impair(rate="4mbit", duplicate="30%", seed=1, engine="relay")
@@ -104,6 +108,7 @@ def test_what_came_twice_was_on_the_wire_twice(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.netns_requires("program:tc")
 def test_a_link_that_dies_meanwhile_is_told(veth_pair: Pair, protocol: Protocol) -> None:
     left, right = veth_pair
     left.run(TBF)
@@ -197,6 +202,7 @@ def test_bad_numbers_are_named(veth_pair: Pair, arguments: dict[str, object], wo
         left.lab.throughput(left, right, **arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.netns_requires("nft")
 def test_loss_counts_each_datagram(veth_pair: Pair) -> None:
     left, right = veth_pair
     whole = left.lab.loss(left, right, count=200)
@@ -209,6 +215,7 @@ def test_loss_counts_each_datagram(veth_pair: Pair) -> None:
     assert " 5% lost" in repr(result)
 
 
+@pytest.mark.netns_requires("tap")
 def test_what_is_still_under_way_is_waited_for(veth_pair: Pair) -> None:
     left, right = veth_pair
     link = left.links[0]
@@ -242,6 +249,7 @@ def test_assert_rate_names_what_was_allowed_and_the_samples(narrow: Pair) -> Non
         assert_rate(left, right, "40mbit", tolerance="5%", protocol="udp", seconds=0.3)
 
 
+@pytest.mark.netns_requires("nft")
 def test_assert_rtt_is_about_the_median(veth_pair: Pair) -> None:
     left, right = veth_pair
     result = assert_rtt(left, right, 0, tolerance="500ms", count=5)
@@ -254,6 +262,7 @@ def test_assert_rtt_is_about_the_median(veth_pair: Pair) -> None:
         assert_rtt(left, right, "2s", count=2, timeout=0.05)
 
 
+@pytest.mark.netns_requires("nft")
 def test_assert_loss_states_the_interval(veth_pair: Pair) -> None:
     left, right = veth_pair
     assert isinstance(assert_loss(left, right, 0, count=100), LossResult)
@@ -269,6 +278,7 @@ def test_assert_loss_states_the_interval(veth_pair: Pair) -> None:
         assert_loss(left, right, "5%", confidence=1)
 
 
+@pytest.mark.netns_requires("nft")
 def test_where_nothing_comes_it_is_explained(veth_pair: Pair) -> None:
     left, right = veth_pair
     with right.block(), pytest.raises(ProbeFailure, match=r"(?s)no reply.*cause: a netfilter rule on 'right' drops"):
@@ -281,6 +291,7 @@ def test_where_nothing_comes_it_is_explained(veth_pair: Pair) -> None:
     assert "\n  a ping is answered\n  in force: 'right' drops packets protocol tcp" in str(caught.value)
 
 
+@pytest.mark.netns_requires("tap")
 def test_what_is_in_force_is_told_when_figures_differ(veth_pair: Pair) -> None:
     left, right = veth_pair
     left.links[0].impair(delay="5ms")

@@ -77,6 +77,7 @@ def test_the_port_is_the_one_that_was_asked_for(way: list[Host]) -> None:
             capture.expect(UNDER[method](dport=asked))
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_wall_against_one_method_lets_the_others_through(way: list[Host]) -> None:
     red, _, r2, _, blue = way
     r2.nft("table ip wall { chain c { type filter hook forward priority 0; meta l4proto udp drop; }; }")
@@ -133,6 +134,7 @@ def test_the_router_that_knows_no_way_ends_the_trace_with_its_words(way: list[Ho
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_a_router_that_does_not_answer_is_a_star(way: list[Host], version: int) -> None:
     red, _, r2, *_, blue = way
     kind = {4: "icmp type time-exceeded", 6: "icmpv6 type time-exceeded"}[version]
@@ -170,6 +172,7 @@ def test_a_loop_is_seen(way: list[Host]) -> None:
     assert found.path == ["r1", "r2"] * 3
 
 
+@pytest.mark.netns_requires("nft")
 def test_an_address_that_no_node_has_is_shown_as_it_is(way: list[Host]) -> None:
     red, r1, *_ = way
     red.default_route(r1)

@@ -97,6 +97,7 @@ def test_a_port_without_a_server_is_closed_and_who_says_so_is_named(veth_pair: t
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_what_a_router_refuses_is_unreachable_and_not_closed(far: tuple[Host, Host, Host], version: int) -> None:
     red, router, blue = far
     kind = {4: "icmp type host-prohibited", 6: "icmpv6 type admin-prohibited"}[version]

@@ -51,6 +51,7 @@ def chain(lab: Lab) -> Chain:
         "loss",
     ],
 )
+@pytest.mark.netns_requires("nft")
 def test_every_kind_of_result_is_explained(chain: Chain, ask: Callable[[Chain], object]) -> None:
     chain.r2.nft("table inet fw { chain forward { type filter hook forward priority 0; oifname eth1 drop; }; }")
     found = why(ask(chain))
