@@ -113,6 +113,7 @@ def doubled(bridge: Bridge) -> tuple[Host, Host, Host]:
 
 
 @pytest.mark.parametrize("address", ["10.77.0.7", "fd77::7"])
+@pytest.mark.netns_requires("program:ip")
 def test_duplicate_address_detection_finds_everybody_who_has_it(doubled: tuple[Host, Host, Host], address: str) -> None:
     red, one, two = doubled
     result = red.arp(address, dad=True, timeout=patient(0.3))

@@ -286,6 +286,7 @@ def test_the_states_of_a_port(pair: tuple[Host, Host]) -> None:
         (lambda r, b: assert_tcp_filtered(r, b, 82, timeout=SHORT), "filtered", "nothing listens on tcp port 82"),
     ],
 )
+@pytest.mark.netns_requires("nft")
 def test_another_state_fails_with_the_cause(
     pair: tuple[Host, Host], ask: Callable[[Host, Host], object], expected: str, cause: str
 ) -> None:

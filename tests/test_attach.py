@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -277,9 +276,8 @@ NAMED = """
 """
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_name_of_ip_netns_is_attached_to_and_survives(netns: Namespace) -> None:
-    if shutil.which("ip") is None:
-        pytest.skip("ip is not installed (apt-get install iproute2)")
     before = os.listdir("/run/netns") if os.path.isdir("/run/netns") else None
     found = json.loads(with_own_run(NAMED))
     found["left in it"] = made(found["left in it"])
@@ -301,8 +299,6 @@ def test_a_name_of_ip_netns_is_attached_to_and_survives(netns: Namespace) -> Non
 @contextmanager
 def container(program: list[str]) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     """A container without a network, made by bubblewrap: the process ID of its process 1, and its outside."""
-    if shutil.which("bwrap") is None:
-        pytest.skip("bwrap is not installed (apt-get install bubblewrap)")
     told, tell = os.pipe()
     # It refuses to run with capabilities that it did not ask for, such as those of a session without root.
     lead = [] if os.geteuid() == 0 else ["setpriv", "--inh-caps=-all", "--ambient-caps=-all"]
@@ -335,9 +331,8 @@ server.serve_forever()
 """
 
 
+@pytest.mark.netns_requires("program:bwrap", "program:curl")
 def test_a_container_without_a_network_gets_a_veth_and_is_reached_by_curl(netns: Namespace) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed (apt-get install curl)")
     with container(["python3", "-u", "-c", SERVER]) as (pid, process):
         assert process.stdout is not None
         assert process.stdout.readline() == "listening\n"

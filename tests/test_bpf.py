@@ -54,6 +54,7 @@ def accepts(code: bytes, packet: Packet) -> bool:
         ("host 10.0.0.1 and udp", LOCAL / UDP(), IP(src="10.0.0.2", dst="10.0.0.3") / UDP()),
     ],
 )
+@pytest.mark.netns_requires("libpcap")
 def test_the_kernel_accepts_what_the_expression_means(text: str, accepted: Packet, refused: Packet) -> None:
     code = bpf.compile_filter(text)
     for judge in (accepts, lambda code, packet: bpf.accepts(code, bytes(packet))):  # libpcap's agrees

@@ -8,6 +8,8 @@ from conversation import address_of
 
 from pytest_netns import Host, Lab, Router, TopologyError
 
+pytestmark = pytest.mark.netns_requires("nft")
+
 versions = pytest.mark.parametrize("version", [4, 6])
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
 

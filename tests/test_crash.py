@@ -189,6 +189,7 @@ def test_a_device_upon_a_link_of_another_host_falls_silent_at_once(lab: Lab) -> 
 
 
 @pytest.mark.netns_requires("tap")
+@pytest.mark.netns_requires("libpcap", "nft")
 def test_a_bad_link_is_as_bad_afterwards(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     link = left.links[0]

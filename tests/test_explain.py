@@ -97,6 +97,7 @@ def test_the_trace_is_switched_off_though_the_probe_raises(chain: Chain) -> None
     assert chain.r1.nft_with_handles() == before
 
 
+@pytest.mark.netns_requires("nft")
 def test_the_trace_is_switched_off_though_it_could_not_be_switched_on_everywhere(chain: Chain) -> None:
     for router in (chain.r1, chain.r2):
         router.nft(RULES)
@@ -201,6 +202,7 @@ def test_every_check_is_in_the_list_with_a_reason() -> None:
     assert listed == {f"{checks.__name__}.{module.name}" for module in pkgutil.iter_modules(checks.__path__)}
 
 
+@pytest.mark.netns_requires("nft")
 def test_an_observation_tells_which_rule_dropped_the_packet_and_how_far_it_came(chain: Chain) -> None:
     chain.r2.nft("table inet fw { chain forward { type filter hook forward priority 0; tcp dport 80 drop; }; }")
     seen = observe(chain.lab, tcp_question(chain.red, chain.red.tcp(chain.blue, 80, timeout=0.05)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -785,7 +784,7 @@ def test_an_adopted_namespace(lab: Lab, netns: Namespace) -> None:
 # --------------------------------------------------------------------- unknown
 
 
-@pytest.mark.skipif(shutil.which("iptables-legacy") is None, reason="needs the program iptables-legacy")
+@pytest.mark.netns_requires("program:iptables-legacy")
 def test_what_it_cannot_name_is_narrowed_down(pair: tuple[Host, Host, Link], monkeypatch: pytest.MonkeyPatch) -> None:
     red, blue, _ = pair
     blue.sysctl["net.ipv4.icmp_echo_ignore_all"] = 1
@@ -858,7 +857,7 @@ def test_a_fault_on_the_way_of_a_tunnel(overlay: Chain) -> None:
 
 @pytest.mark.netns_requires("vxlan")
 @pytest.mark.parametrize("neighbours_known", [True, False])
-@pytest.mark.netns_requires("nft")
+@pytest.mark.netns_requires("nft", "program:ip")
 def test_a_rule_that_drops_the_packets_of_a_tunnel(overlay: Chain, neighbours_known: bool) -> None:
     overlay.r1.block(protocol="udp", port=4789)
     if not neighbours_known:
@@ -870,6 +869,7 @@ def test_a_rule_that_drops_the_packets_of_a_tunnel(overlay: Chain, neighbours_kn
 
 
 @pytest.mark.netns_requires("vxlan")
+@pytest.mark.netns_requires("nft")
 def test_packets_of_a_tunnel_with_several_ends_are_not_said_to_be_let_through(chain: Chain) -> None:
     for one, other, address in ((chain.red, chain.blue, "10.42.0.1/24"), (chain.blue, chain.red, "10.42.0.2/24")):
         one.add_vxlan("vx0", 42, address=address).add_remote(other)

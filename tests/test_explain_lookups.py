@@ -74,6 +74,7 @@ def named(found: Explanation, node: str, words: str) -> None:
 # ------------------------------------------------------------------ routing
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_an_ip_rule_for_the_source(chain: Chain, version: int) -> None:
     source = at(chain.red, version)
     ip(chain.r2, version, f"rule add from {source} blackhole pref 77")
@@ -81,6 +82,7 @@ def test_an_ip_rule_for_the_source(chain: Chain, version: int) -> None:
     named(found, "r2", rf"ip rule \(77: from {source}/\d+ blackhole\)")
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_an_ip_rule_that_leads_to_another_table(chain: Chain, version: int) -> None:
     ip(chain.r1, version, "rule add iif eth0 lookup 50 pref 77")
     ip(chain.r1, version, "route add unreachable default table 50")
@@ -88,6 +90,7 @@ def test_an_ip_rule_that_leads_to_another_table(chain: Chain, version: int) -> N
     named(found, "r1", r"77: from all iif eth0 lookup 50.*unreachable default")
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_mark_that_leads_to_another_table(chain: Chain) -> None:
     chain.r1.nft("table ip m { chain c { type filter hook prerouting priority mangle; meta mark set 0x5; }; }")
     ip(chain.r1, 4, "rule add fwmark 5 prohibit pref 77")
@@ -95,6 +98,7 @@ def test_a_mark_that_leads_to_another_table(chain: Chain) -> None:
     named(found, "r1", r"marks 10\.0\.0\.1 -> 10\.0\.2\.2 with 0x5.*fwmark 0x5 prohibit")
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_an_address_that_the_local_table_has_lost(chain: Chain) -> None:
     target = at(chain.blue, 4)
     assert chain.red.ping(chain.blue)
@@ -108,6 +112,7 @@ def test_forwarding_that_is_off_on_one_interface_only(chain: Chain) -> None:
     named(found, "r2", r"comes in at 'eth1': net\.ipv4\.conf\.eth1\.forwarding is 0")
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_the_source_takes_the_reply_for_a_spoofed_one(chain: Chain) -> None:
     target = at(chain.blue, 4)
     chain.lab.connect(chain.blue, chain.red)
@@ -118,6 +123,7 @@ def test_the_source_takes_the_reply_for_a_spoofed_one(chain: Chain) -> None:
     named(why(chain.red.ping(target, timeout=SHORT)), "red", "rp_filter")
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_martian(chain: Chain) -> None:
     ip(chain.r1, 4, f"address add {chain.red.ip4}/32 dev lo")
     named(why(chain.red.ping(chain.blue, timeout=SHORT)), "r1", "martian: the source .* is its own address")
@@ -129,6 +135,7 @@ def test_a_broadcast_address(lab: Lab) -> None:
     named(why(red.ping("10.5.0.7", timeout=SHORT)), "red", "broadcast address.*10.5.0.1/29")
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_prefix_that_is_too_wide(chain: Chain) -> None:
     mine = chain.red.ip4
     ip(chain.red, 4, f"address del {mine}/24 dev eth0")
@@ -141,6 +148,7 @@ def test_ipv6_that_is_switched_off_on_one_interface(chain: Chain) -> None:
     named(why(chain.red.ping(chain.blue.ip6, timeout=SHORT)), "r2", "IPv6 is disabled on r2:eth1")
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_dead_leg_of_a_multipath_route_though_it_works_now(lab: Lab) -> None:
     red, up, dead, blue = lab.host("red"), lab.router("up"), lab.router("dead"), lab.host("blue")
     for router in (up, dead):
@@ -179,29 +187,34 @@ def _port(lan: Lan, port: str, *words: str) -> None:
     ],
     ids=["broadcast", "isolated", "mtu"],
 )
+@pytest.mark.netns_requires("program:bridge", "program:ip")
 def test_a_port_of_a_bridge(lan: Lan, plant: Callable[[Lan], object], words: str) -> None:
     plant(lan)
     named(why(lan.red.ping(lan.blue, size=1000, timeout=SHORT)), "sw", words)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_port_without_multicasts(lan: Lan) -> None:
     lan.sw.run(["ip", "link", "set", lan.sw.device.name, "type", "bridge", "mcast_snooping", "0"])
     _port(lan, "blue", "mcast_flood", "off")
     named(why(lan.red.ping(lan.blue.ip6, timeout=SHORT)), "sw", "'blue' of bridge 'sw' gets no multicasts")
 
 
+@pytest.mark.netns_requires("program:bridge")
 def test_a_locked_port(lan: Lan) -> None:
     _port(lan, "blue", "learning", "off", "locked", "on")
     lan.sw.run(["bridge", "fdb", "del", lan.blue.mac, "dev", "blue", "master"], check=False)
     named(why(lan.red.ping(lan.blue, timeout=SHORT)), "sw", "port 'blue' of bridge 'sw' is locked")
 
 
+@pytest.mark.netns_requires("program:bridge")
 def test_a_forwarding_entry_that_leads_to_the_wrong_port(lan: Lan) -> None:
     lan.sw.run(["bridge", "fdb", "replace", lan.blue.mac, "dev", "green", "master", "sticky", "static"])
     found = why(lan.red.ping(lan.blue, timeout=SHORT))
     named(found, "sw", rf"forwarding database .* leads {lan.blue.mac} to port 'green'")
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_two_with_one_mac_address(lan: Lan) -> None:
     assert lan.red.ping(lan.blue)
     lan.green.run(["ip", "link", "set", "eth0", "address", lan.blue.mac])
@@ -210,6 +223,7 @@ def test_two_with_one_mac_address(lan: Lan) -> None:
     named(found, "green", "green:eth0 has the same MAC address as blue:eth0")
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_arp_that_is_off(lan: Lan) -> None:
     lan.blue.run(["ip", "link", "set", "eth0", "arp", "off"])
     named(why(lan.red.ping(lan.blue, timeout=SHORT)), "blue", "NOARP")
@@ -221,6 +235,7 @@ def test_an_address_that_arp_ignores(lan: Lan) -> None:
     named(why(lan.red.ping("10.0.0.200", timeout=SHORT)), "blue", "arp_ignore is 1, and the address is on lo")
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_arp_that_is_answered_by_the_right_interface_only(lab: Lab) -> None:
     red, blue, aside = lab.host("red"), lab.host("blue"), lab.host("aside")
     lab.connect(red, blue, "10.1.0.0/24")
@@ -230,6 +245,7 @@ def test_arp_that_is_answered_by_the_right_interface_only(lab: Lab) -> None:
     named(why(red.ping("10.1.0.2", timeout=SHORT)), "blue", "arp_filter is 1")
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_an_address_that_is_tentative(lan: Lan) -> None:
     lan.blue.sysctl["net/ipv6/conf/eth0/accept_dad"] = 1
     lan.blue.sysctl["net/ipv6/conf/eth0/dad_transmits"] = 600
@@ -290,6 +306,7 @@ def test_a_wireguard_peer_for_other_addresses(chain: Chain) -> None:
 
 
 @pytest.mark.netns_requires("tun")
+@pytest.mark.netns_requires("program:ip")
 def test_a_tun_whose_program_does_nothing(chain: Chain) -> None:
     chain.r1.add_tun("tun0", address="10.77.0.1/24")
     ip(chain.r1, 4, f"route replace {chain.blue.ip4}/32 dev tun0")
@@ -309,7 +326,7 @@ def test_a_server_that_is_bound_to_another_device(chain: Chain) -> None:
 
 
 def test_a_server_that_is_stopped(chain: Chain) -> None:
-    code = "import socket as s; u = s.socket(s.AF_INET, s.SOCK_DGRAM); u.bind(('', 5300)); u.recvfrom(9)"
+    code = "import signal, socket as s; u = s.socket(s.AF_INET, s.SOCK_DGRAM); u.bind(('', 5300)); signal.pause()"
     process = chain.blue.spawn([sys.executable, "-c", code], ready=ready.listening(5300, "udp"))
     os.kill(process.pid, signal.SIGSTOP)
     found = why(chain.red.udp(chain.blue, 5300, b"hello", timeout=SHORT))
@@ -362,11 +379,13 @@ def test_a_backlog_that_is_full(chain: Chain) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="whether there are rules of iptables-legacy is told to root only")
+@pytest.mark.netns_requires("program:iptables-legacy")
 def test_a_policy_of_iptables_legacy(chain: Chain) -> None:
     chain.r2.run(["iptables-legacy", "-P", "FORWARD", "DROP"])
     named(why(chain.red.ping(chain.blue, timeout=SHORT)), "r2", "iptables -t filter: policy DROP of FORWARD")
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_a_filter_at_ingress(chain: Chain) -> None:
     assert chain.red.ping(chain.blue)
     chain.r1.run(["tc", "qdisc", "add", "dev", "eth0", "ingress"])
@@ -377,6 +396,7 @@ def test_a_filter_at_ingress(chain: Chain) -> None:
     named(why(chain.red.ping(chain.blue, timeout=SHORT)), "r1", "tc filter at ingress of 'eth0' of 'r1'")
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_a_filter_at_egress(chain: Chain) -> None:
     assert chain.red.ping(chain.blue)
     chain.r1.run(["tc", "qdisc", "add", "dev", "eth1", "clsact"])
@@ -386,6 +406,7 @@ def test_a_filter_at_egress(chain: Chain) -> None:
     named(why(chain.red.ping(chain.blue, timeout=SHORT)), "r1", "tc filter at egress of 'eth1' of 'r1'")
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_rule_that_sends_packets_elsewhere(chain: Chain) -> None:
     chain.r1.nft(
         "table netdev t { chain c { type filter hook ingress device eth0 priority 0; ip protocol icmp fwd to eth1; }; }"
@@ -393,6 +414,7 @@ def test_a_rule_that_sends_packets_elsewhere(chain: Chain) -> None:
     named(why(chain.red.ping(chain.blue, timeout=SHORT)), "r1", "takes the request out of its way: netdev t c")
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_time_to_live_that_is_rewritten(chain: Chain) -> None:
     chain.r1.nft('table ip t { chain c { type filter hook postrouting priority 0; oifname "eth1" ip ttl set 1; }; }')
     named(why(chain.red.ping(chain.blue, timeout=SHORT)), "r1", "time to live .* from 64 to 1")
@@ -401,6 +423,7 @@ def test_a_time_to_live_that_is_rewritten(chain: Chain) -> None:
 # -------------------------------------------------------------- translation
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_source_that_nobody_has(chain: Chain) -> None:
     chain.r1.nft(
         'table ip n { chain c { type nat hook postrouting priority 100; oifname "eth1" snat to 192.0.2.1; }; }'
@@ -408,6 +431,7 @@ def test_a_source_that_nobody_has(chain: Chain) -> None:
     named(why(chain.red.ping(chain.blue, timeout=SHORT)), "r1", r"translates the source .* to 192\.0\.2\.1 \(snat\)")
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_translation_to_loopback(chain: Chain) -> None:
     chain.blue.nft(
         "table ip n { chain c { type nat hook prerouting priority -100; tcp dport 8080 dnat to 127.0.0.1:80; }; }"
@@ -426,6 +450,7 @@ def office(lab: Lab) -> tuple[Host, Host, Node, Host]:
     return red, blue, router, out
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_reply_that_goes_past_the_translator(office: tuple[Host, Host, Node, Host]) -> None:
     red, blue, router, _ = office
     server = serve(blue, 80)
@@ -437,6 +462,7 @@ def test_a_reply_that_goes_past_the_translator(office: tuple[Host, Host, Node, H
     named(found, "router", "hairpin NAT")
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_forwarded_port_for_another_interface(office: tuple[Host, Host, Node, Host]) -> None:
     _, blue, router, out = office
     rule = f'iifname "eth0" tcp dport 8080 dnat to {blue.ip4}:80'
@@ -445,6 +471,7 @@ def test_a_forwarded_port_for_another_interface(office: tuple[Host, Host, Node, 
     named(found, "router", "asks for iifname eth0, and this is eth1")
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_forwarded_port_and_the_router_itself(office: tuple[Host, Host, Node, Host]) -> None:
     _, blue, router, _ = office
     rule = f"tcp dport 8080 dnat to {blue.ip4}:80"
@@ -474,6 +501,7 @@ def load(chain: Chain) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("load")
+@pytest.mark.netns_requires("nft")
 def test_other_traffic_does_not_drown_what_the_rules_say(chain: Chain) -> None:
     chain.r1.nft("table inet f { chain c { type filter hook forward priority 0; udp dport 53 drop; }; }")
     named(
@@ -481,6 +509,7 @@ def test_other_traffic_does_not_drown_what_the_rules_say(chain: Chain) -> None:
     )
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_thousand_rules_do_not_either(chain: Chain) -> None:
     rules = "\n".join(["counter"] * 1000)
     chain.r1.nft(

@@ -88,6 +88,7 @@ def test_a_capture_waits_as_long_as_it_was_told(veth_pair: tuple[Host, Host], fr
         assert capture.expect(ICMP, timeout=5)
 
 
+@pytest.mark.netns_requires("nft")
 def test_probes_measure_and_give_up(veth_pair: tuple[Host, Host], frozen: Frozen) -> None:
     left, right = veth_pair
     right.block(port=9)
@@ -102,6 +103,7 @@ def test_probes_measure_and_give_up(veth_pair: tuple[Host, Host], frozen: Frozen
         assert not left.arp(right, timeout=0.1)
 
 
+@pytest.mark.netns_requires("nft")
 def test_silence_is_proved_by_what_was_sent_meanwhile(veth_pair: tuple[Host, Host], frozen: Frozen) -> None:
     left, right = veth_pair
     right.block(protocol="icmp")

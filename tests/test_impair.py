@@ -272,6 +272,7 @@ def test_what_was_removed_is_impaired_no_more(town: Lab, pair: Pair, engine: Eng
     assert town.in_force() == ()
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_removed_interface_is_told_as_such(town: Lab, pair: Pair, engine: Engine) -> None:
     red, _ = pair
     (link,) = red.links
@@ -669,6 +670,7 @@ def test_chance_is_named_when_it_works_again(town: Lab) -> None:
     assert "green" not in str(caught.value).split("asked again")[0]
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_lossy_link_is_not_blamed_for_everything(town: Lab) -> None:
     red, blue = town.host("red"), town.host("blue")
     link = town.connect(red, blue)

@@ -173,6 +173,7 @@ def test_link_local_addresses_are_told_as_ipaddress_does(text: str) -> None:
 
 @pytest.mark.kernel
 @pytest.mark.netns_requires("gre", "sit")
+@pytest.mark.netns_requires("program:ip")
 def test_devices_that_kernel_modules_put_everywhere_are_left_out_unless_named(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     listed = {row.split(":")[1].strip().partition("@")[0] for row in left.run(["ip", "-o", "link"]).stdout.splitlines()}

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import shutil
-
 import pytest
 from conversation import address_of
 
@@ -10,12 +8,10 @@ from pytest_netns import CommandError, Host, Lab, Namespace, ready
 PROGRAMS = ["iptables-legacy", "iptables-nft", "ip6tables-legacy", "ip6tables-nft"]
 
 
-@pytest.fixture(params=PROGRAMS)
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.netns_requires(f"program:{name}")) for name in PROGRAMS])
 def program(request: pytest.FixtureRequest, netns: Namespace) -> str:
     """Each of the programs that there are and that this kernel serves."""
     name = str(request.param)
-    if shutil.which(name) is None:
-        pytest.skip(f"{name} is not installed (apt-get install iptables)")
     listed = netns.run([name, "-S"], check=False)
     if listed.returncode:
         pytest.skip(f"{name} cannot be used with this kernel: {listed.stderr.strip()}")
@@ -40,9 +36,8 @@ def test_a_program_sees_and_changes_the_rules_of_its_own_namespace(program: str,
     assert right.ping(address_of(left, version))
 
 
+@pytest.mark.netns_requires("program:iptables-nft", "nft")
 def test_rules_of_iptables_nft_are_seen_by_nft(netns: Namespace) -> None:
-    if shutil.which("iptables-nft") is None:
-        pytest.skip("iptables-nft is not installed (apt-get install iptables)")
     netns.run(["iptables-nft", "-A", "INPUT", "-j", "ACCEPT"])
     assert [item["table"]["name"] for item in netns.nft_ruleset() if "table" in item] == ["filter"]  # type: ignore[index]
 
@@ -57,9 +52,8 @@ def test_masquerade_by_iptables_works(program: str, lab: Lab) -> None:
     assert red.ping(address_of(far, version))
 
 
+@pytest.mark.netns_requires("program:iptables-legacy")
 def test_two_namespaces_do_not_wait_for_each_others_lock(lab: Lab) -> None:
-    if shutil.which("iptables-legacy") is None or shutil.which("flock") is None:
-        pytest.skip("iptables-legacy or flock is not installed (apt-get install iptables util-linux)")
     red, blue = lab.host("red"), lab.host("blue")
     hold = 'exec 9<>"$XTABLES_LOCKFILE"; flock 9; echo locked; exec sleep 1000'
     holder = red.spawn(["sh", "-c", hold], ready=ready.output("locked"))
@@ -77,9 +71,8 @@ def test_the_processes_of_one_namespace_share_a_lock(netns: Namespace) -> None:
     assert names[0] == names[1]
 
 
+@pytest.mark.netns_requires("program:iptables-legacy")
 def test_isolated_hosts_have_a_run_of_their_own_for_the_lock(lab: Lab) -> None:
-    if shutil.which("iptables-legacy") is None:
-        pytest.skip("iptables-legacy is not installed (apt-get install iptables)")
     red = lab.host("red", isolate={"mount"})
     red.run(["iptables-legacy", "-A", "INPUT", "-j", "ACCEPT"])
     assert red.run(["ls", "/run/xtables.lock"]).stdout == "/run/xtables.lock\n"

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -73,9 +72,8 @@ def test_getaddrinfo_resolves_names_inside_call(pair: tuple[Host, Host]) -> None
         socket.getaddrinfo("blue", 80)
 
 
+@pytest.mark.netns_requires("program:curl")
 def test_curl_reaches_a_server_by_name(pair: tuple[Host, Host]) -> None:
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed (apt-get install curl)")
     red, blue = pair
     blue.run(["sh", "-c", "mkdir /run/www; echo 'hello from blue' > /run/www/index.html"])
     blue.spawn([sys.executable, "-m", "http.server", "8080", "--directory", "/run/www"], ready=8080)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import pytest
 from conversation import Address, Call, address_of, listen, seen_as, settled_routes
 
 from pytest_netns import Host, KernelError, Lab, Router, TopologyError
+from pytest_netns.kernel.features.features import feature
 
 pytestmark = pytest.mark.netns_requires("nft")
 
@@ -53,7 +53,7 @@ def site(lab: Lab) -> Site:
 
 def settle(router: Router) -> None:
     """Wait until the kernel has really dropped the rules that were removed: a leaving nft program waits for that."""
-    if shutil.which("nft"):
+    if feature("program:nft").present:
         router.run(["nft", "list", "tables"])
 
 

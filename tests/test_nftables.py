@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import threading
 from pathlib import Path
 
@@ -20,12 +19,10 @@ table inet t {
 """
 
 
-@pytest.fixture(params=["libnftables", "nft"])
+@pytest.fixture(params=["libnftables", pytest.param("nft", marks=pytest.mark.netns_requires("program:nft"))])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each of the two ways to load rules."""
     if request.param == "nft":
-        if shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin:/bin") is None:
-            pytest.skip("the nft program is not installed (apt-get install nftables)")
         monkeypatch.setattr(nftables, "_library", lambda: None)
     elif nftables._library() is None:
         pytest.skip("libnftables.so.1 is not installed (apt-get install libnftables1)")
@@ -86,9 +83,8 @@ def test_text_is_printed_as_text_after_the_ruleset_was_read(engine: str, netns: 
     assert netns.nft("list tables") == "table inet t\n"
 
 
+@pytest.mark.netns_requires("program:nft")
 def test_what_the_program_loads_the_library_reads(engine: str, netns: Namespace) -> None:
-    if shutil.which("nft") is None:
-        pytest.skip("the nft program is not installed (apt-get install nftables)")
     netns.run(["nft", "add table inet theirs"])
     assert netns.nft("list tables") == "table inet theirs\n"
 

@@ -227,6 +227,7 @@ def test_a_newer_route_is_not_overwritten(lab: Lab) -> None:
 
 
 @pytest.mark.netns_requires("tap")
+@pytest.mark.netns_requires("nft")
 def test_a_crash_takes_its_devices_its_blocks_and_its_freezing_along(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     tap, block = left.add_tap("tap0", address="10.66.0.1/24"), left.block()

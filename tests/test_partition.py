@@ -125,6 +125,7 @@ def test_what_was_dropped_can_be_read_afterwards(bridge: Bridge) -> None:
 
 
 @pytest.mark.netns_requires("tun")
+@pytest.mark.netns_requires("nft")
 def test_a_device_that_went_with_a_crash_is_none_of_its_chains(bridge: Bridge) -> None:
     """Before Linux 6.16 the kernel refuses a chain for it, and the restart fails."""
     a, b, c = (bridge.host(name) for name in "abc")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -115,7 +114,7 @@ def test_a_file_without_frames_is_a_file(tmp_path: Path) -> None:
     reader.close()
 
 
-@pytest.mark.skipif(shutil.which("tcpdump") is None, reason="tcpdump is not installed")
+@pytest.mark.netns_requires("program:tcpdump")
 def test_tcpdump_reads_it(tmp_path: Path) -> None:
     path = tmp_path / "some.pcapng"
     path.write_bytes(written([frame_of(PACKET / UDP(sport=1, dport=number)) for number in (5, 6)], "a remark"))

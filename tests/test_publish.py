@@ -68,6 +68,7 @@ def _the_machine_stays_as_it_is(netns: Namespace) -> object:
     assert picture() == before
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_published_namespace_is_seen_and_entered_by_ip_netns_until_it_is_closed() -> None:
     found = inside("""
         found = {}

@@ -97,6 +97,7 @@ def test_a_lab_has_one_and_only_when_it_is_needed(lab: Lab, pair: tuple[Host, Ho
         os.kill(pid, 0)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_its_death_is_told_when_it_is_asked(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
     red, blue, link = pair
     link.impair(delay="1ms")
@@ -187,6 +188,7 @@ def test_a_forked_child_leaves_it_alone(lab: Lab, pair: tuple[Host, Host, Link])
 # --------------------------------------------------------------------------------------------------------- the wiring
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_the_way_round_is_not_listed_but_found(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
     from pytest_netns.report.state import describe
 
@@ -211,6 +213,7 @@ def test_nobody_else_is_called_so(lab: Lab) -> None:
         lab.connect(one, other, names=("impair-7", "eth7"))
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_healing_leaves_nothing(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
     red, blue, link = pair
     before = filters(red)
@@ -223,6 +226,7 @@ def test_healing_leaves_nothing(lab: Lab, pair: tuple[Host, Host, Link]) -> None
     assert lab.connect(red, blue).is_up  # no index or name is taken
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_filters_of_somebody_else_stay(pair: tuple[Host, Host, Link]) -> None:
     red, blue, link = pair
     for command in (
@@ -259,6 +263,7 @@ def test_a_flow_is_not_disturbed(pair: tuple[Host, Host, Link]) -> None:
 PASS = ["bpf", "bytecode", "1,6 0 0 0"]
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_filters_that_somebody_adds_meanwhile_stay(pair: tuple[Host, Host, Link]) -> None:
     red, _, link = pair
     link.impair(delay="1ms")
@@ -270,6 +275,7 @@ def test_filters_that_somebody_adds_meanwhile_stay(pair: tuple[Host, Host, Link]
     assert "mirred" not in filters(red)
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_our_filter_is_told_from_others(pair: tuple[Host, Host, Link]) -> None:
     red, blue, link = pair
     link.impair(delay="20ms", toward=blue)
@@ -288,6 +294,7 @@ def test_our_filter_is_told_from_others(pair: tuple[Host, Host, Link]) -> None:
     assert red.ping(blue)
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_wiring_removed_by_hand_is_noticed(pair: tuple[Host, Host, Link]) -> None:
     red, _, link = pair
     link.impair(delay="5ms")
@@ -301,6 +308,7 @@ def test_wiring_removed_by_hand_is_noticed(pair: tuple[Host, Host, Link]) -> Non
     assert link.impairment == Impairment(delay="7ms")
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_kernel_without_a_part_is_told(pair: tuple[Host, Host, Link], monkeypatch: pytest.MonkeyPatch) -> None:
     red, blue, link = pair
     with monkeypatch.context() as patch:
@@ -332,6 +340,7 @@ def test_a_namespace_that_stands_alone(netns: Namespace) -> None:
     assert netns.interface("lo").impairment.counters.passed == 1  # type: ignore[union-attr]
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_somebody_elses_namespace_is_as_before_when_it_is_let_go(netns: Namespace) -> None:
     here = Namespace("here")
     netns.run(["ip", "link", "add", "out", "type", "veth", "peer", "name", "in", "netns", here.path])
@@ -440,6 +449,7 @@ def test_what_the_relay_cannot_read_in_time_is_counted(
     assert link.a.impairment.counters.overflowed == 30
 
 
+@pytest.mark.netns_requires("libpcap", "nft")
 def test_super_frames_stay_whole_with_a_delay_alone(pair: tuple[Host, Host, Link]) -> None:
     red, blue, link = pair
     block = bytes(random.Random(1).randbytes(1 << 20))

@@ -240,6 +240,7 @@ def test_a_receiver_that_is_too_slow_proves_nothing(veth_pair: Pair, monkeypatch
         left.lab.loss(left, right)
 
 
+@pytest.mark.netns_requires("program:tc")
 def test_assert_rate_names_what_was_allowed_and_the_samples(narrow: Pair) -> None:
     left, right = narrow
     assert isinstance(
