@@ -292,6 +292,7 @@ def test_silence_is_no_proof_where_nothing_was_sent(
 
 
 @ASK
+@pytest.mark.netns_requires("program:ip")
 def test_nor_where_the_next_hop_is_not_there(office: Office, ask: Callable[[Host, object], object]) -> None:
     office.door.interface("eth0").remove_address(
         next(a for a in office.door.interface("eth0").addresses if a.version == 4)

@@ -900,6 +900,7 @@ def test_an_mtu_that_takes_ipv6_away(chain: Chain) -> None:
 
 
 @versions
+@pytest.mark.netns_requires("program:ip")
 def test_a_neighbour_table_without_room(pair: tuple[Host, Host, Link], version: int) -> None:
     red, blue, _ = pair
     question = silenced(red, blue, version)
@@ -917,6 +918,7 @@ def test_a_neighbour_table_without_room(pair: tuple[Host, Host, Link], version: 
 
 
 @versions
+@pytest.mark.netns_requires("program:ip")
 def test_no_room_at_the_node_that_replies(pair: tuple[Host, Host, Link], version: int) -> None:
     red, blue, _ = pair
     question = silenced(red, blue, version)

@@ -75,6 +75,7 @@ broken = pytest.mark.parametrize(
 
 @broken
 @versions
+@pytest.mark.netns_requires("program:ip")
 def test_nobody_waits_for_a_neighbour_that_was_away(
     way: Way, version: int, broken: Callable[[Way], Callable[[], object]]
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_connection_sends_large_segments_again(way: Way, version: int) -> None
     assert segment == 1500 - (40 if version == 4 else 60) - 12  # IP, TCP, and its timestamps
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_learnt_path_mtus_are_no_routes(way: Way) -> None:
     before = settled_routes(way.red)
     with way.far.set_mtu(1400):

@@ -55,6 +55,7 @@ def test_nobody_asks_for_an_address(lab: Lab, version: int) -> None:
         assert counted_entries(node.rtnl, (AF_INET, AF_INET6)) == {}
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_link_local_addresses_are_known_too(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     lab.connect(red, blue)
@@ -180,6 +181,7 @@ def test_hosts_that_share_a_namespace(lab: Lab) -> None:
     assert known(blue)["10.5.0.9"] == red.mac
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_entries_of_the_test_itself_stay(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     link = lab.connect(red, blue)

@@ -87,6 +87,7 @@ def test_all_pings_get_through_within_a_quarter_of_the_table(lab: Lab, number: i
 
 
 @pytest.mark.parametrize("number", [3, 20])
+@pytest.mark.netns_requires("program:ip")
 def test_afterwards_the_neighbours_are_those_that_were_there_before(lab: Lab, number: int) -> None:
     first, second, *_ = hosts = lan_of(lab, number)
     assert first.ping(second)
@@ -206,6 +207,7 @@ def test_an_explanation_tells_of_refusals_where_it_works_now(lab: Lab) -> None:
     not os.environ.get("NETNS_TEST_FILLS_THE_NEIGHBOUR_TABLE"),
     reason="it disturbs everything else on this machine; to run it, set NETNS_TEST_FILLS_THE_NEIGHBOUR_TABLE=1",
 )
+@pytest.mark.netns_requires("program:ip")
 def test_a_full_table_is_named_and_known_neighbours_do_not_need_it() -> None:
     with Lab("full") as full, Lab("poor") as poor, Lab("rich", neighbours="known") as rich:
         pairs = []

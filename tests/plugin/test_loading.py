@@ -87,6 +87,7 @@ def test_a_session_that_does_not_use_it_imports_next_to_nothing(project: Project
         "pytest_netns.plugin.markers",
         "pytest_netns.plugin.session",
         "pytest_netns.plugin.settings",
+        "pytest_netns.weak_list",
     ]
     assert loaded["HEAVY"] == []
 
