@@ -87,7 +87,8 @@ def test_it_reads_like_conntrack(site: Site) -> None:
     shown = str(site.router.connections)
     assert shown.startswith(f"udp src={site.red.ip4} dst={site.far.ip4} sport=4000 dport=53 | src={site.far.ip4} dst=")
     assert "[UNREPLIED] [SNAT] (" in shown
-    assert repr(site.router.connections) == f"<1 connection of 'router': {shown}>"
+    without_time = shown.rpartition(" (")[0]
+    assert repr(site.router.connections).startswith(f"<1 connection of 'router': {without_time} (")
 
 
 def test_packets_are_counted_where_the_kernel_was_told_to(site: Site) -> None:

@@ -69,6 +69,7 @@ from pytest_netns import (
     WaitTimeout,
     WireGuard,
     assert_arp,
+    assert_blocked,
     assert_loss,
     assert_no_arp,
     assert_no_ping,
@@ -549,6 +550,8 @@ def test_assertions(lab: Lab, veth_pair: tuple[Host, Host]) -> None:
     reach(red, IPv4Interface("10.0.0.1/24"))
     assert_type(assert_ping(red, blue, within=5, count=3, df=True), PingResult)
     assert_type(assert_no_ping(red, blue, timeout=0.1), PingResult)
+    assert_type(assert_no_ping(red, blue, by=red, within=1), PingResult)
+    assert_type(assert_blocked(red, blue, by=blue, port=80, protocol="tcp"), Explanation)
     assert_type(assert_arp(red, blue, dad=True), ArpResult)
     assert_type(assert_no_arp(red, blue), ArpResult)
     assert_type(assert_tcp_open(red, blue, 80, within=5, timeout=1), TcpResult)
