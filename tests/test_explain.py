@@ -123,8 +123,9 @@ def test_a_closed_node_is_left_out(chain: Chain) -> None:
 def test_it_reads_cause_observation_drawing_evidence(chain: Chain) -> None:
     chain.r1.sysctl["net.ipv4.ip_forward"] = 0
     text = str(why_no_ping(chain.red, chain.blue))
-    assert text.splitlines()[:3] == [
+    assert text.splitlines()[:4] == [
         "cause: 'r1' does not forward IPv4: net.ipv4.ip_forward is 0",
+        'cure: r1.sysctl["net.ipv4.ip_forward"] = 1',
         "observed: the request left red:eth0 and was last seen when it arrived at r1:eth0; no reply was seen anywhere",
         "asked again:",
     ]

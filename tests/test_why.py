@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from explaining import Chain, chain_in
 
-from pytest_netns import Explanation, Lab, why
+from pytest_netns import Explanation, Lab, ProbeFailure, assert_no_ping, why
 from pytest_netns.explain.checks import CHECKS
 from pytest_netns.explain.explain import CHECK_FAILED
 
@@ -163,3 +163,17 @@ def test_labs_are_not_kept_alive_by_their_failures() -> None:
     made()
     gc.collect()
     assert "short-lived" not in [getattr(lab, "name", "") for lab in labs]
+
+
+def test_what_got_through_against_expectation_says_by_which_rules(chain: Chain) -> None:
+    rules = 'type filter hook forward priority 0; policy drop; iifname "eth0" accept; oifname "eth0" accept'
+    chain.r1.nft(f"table inet fw {{ chain forward {{ {rules}; }}; }}")
+    chain.blue.nft("table ip fw { chain input { type filter hook input priority 0; }; }")
+    with pytest.raises(ProbeFailure) as failure:
+        assert_no_ping(chain.red, chain.blue.ip4)
+    lines = str(failure.value).splitlines()
+    assert lines[1:] == [
+        "the way: red -> r1 -> r2 -> blue",
+        '  r1: inet fw forward: iifname "eth0" accept',
+        "  blue: ip fw input: policy accept",
+    ]

@@ -116,8 +116,14 @@ def asked(result: object) -> str:
 
 
 def way(source: Node, result: _Result) -> str:
-    """The way of packets that arrived against expectation."""
+    """The way of packets that arrived against expectation, and which rules let them pass."""
+    from pytest_netns.explain.passage import passage
+    from pytest_netns.explain.results import question_of
+
+    question = question_of(source, result)
     try:
+        if question is not None:
+            return passage(question)
         return f"the way: {' -> '.join([source.name, *source.trace(result.address, timeout=0.2).path])}"
     except NetnsError as error:
         return f"the way could not be traced: {error}"

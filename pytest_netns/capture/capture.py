@@ -303,7 +303,7 @@ class Capture:
 
     # ------------------------------------------------------------------ files
 
-    def ladder(self, frames: Sequence[Frame] | None = None, *, most: int = 40) -> str:
+    def ladder(self, frames: Sequence[Frame] | None = None, *, most: int = 40, order: Sequence[str] = ()) -> str:
         """The conversation as a sequence diagram in text: nodes are columns, each frame is an arrow with its time.
 
         In a capture of a whole lab the arrow of a frame that left one node and arrived at none ends in an ``x``.
@@ -311,9 +311,12 @@ class Capture:
         Args:
             frames: some of its frames, in the order of time; all if None.
             most: rows at most; the last ones are drawn.
+            order: names of nodes whose columns come first; the others follow as they see the first frames.
         """
         drawn = self.frames if frames is None else frames
-        return ladder(drawn, whole=self._whole, switches=self._switches(), owners=self._owners(), most=most)
+        return ladder(
+            drawn, whole=self._whole, switches=self._switches(), owners=self._owners(), most=most, order=order
+        )
 
     def save(self, path: str | os.PathLike[str], comment: str = "") -> int:
         """Write a pcapng file that Wireshark opens, with the names of nodes and interfaces; returns how many frames.

@@ -80,7 +80,12 @@ def dissect(data: bytes, ethernet: bool = True) -> Packet:
 
 def summary(frame: Frame) -> str:
     """One line about a frame, by scapy."""
-    text = str(frame.packet.summary())
+    packet = frame.packet
+    text = str(packet.summary())
+    for name in ("TCP", "UDP"):  # numbers, not what /etc/services calls them
+        if (layer := packet.getlayer(name)) is not None:
+            for field in ("sport", "dport"):
+                text = text.replace(f":{layer.sprintf(f'%{name}.{field}%')} ", f":{layer.getfieldval(field)} ")
     return text.removeprefix("Ether / ").replace(" / Padding", "").replace(" / Raw", "")
 
 

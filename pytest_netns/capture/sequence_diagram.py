@@ -14,6 +14,7 @@ _SAME = 50_000_000
 #: Nanoseconds by which stamps of one frame may be out of order.
 _SKEW = 50_000
 _WIRE = "(wire)"
+_TCP = 6
 
 
 @dataclass(slots=True)
@@ -80,6 +81,7 @@ def ladder(
     switches: Sequence[str] = (),
     owners: Mapping[bytes, str] | None = None,
     most: int = 40,
+    order: Sequence[str] = (),
 ) -> str:
     """Draw frames.
 
@@ -90,11 +92,13 @@ def ladder(
         switches: nodes that pass on all they get: what they do not was lost there.
         owners: which node has which address: what ends at another one was lost there, unless that sent it on.
         most: rows at most; the last ones are drawn.
+        order: nodes whose columns come first, in this order.
     """
     if not frames:
         return "(no frames)"
     trips = journeys(frames)
-    names = list(dict.fromkeys(name for trip in trips for name in trip.nodes))
+    seen = dict.fromkeys(name for trip in trips for name in trip.nodes)
+    names = [*(name for name in order if name in seen), *(name for name in seen if name not in order)]
     if not whole:
         names.append(_WIRE)
     at = {name: index * _WIDTH for index, name in enumerate(names)}
@@ -102,8 +106,41 @@ def ladder(
     cut = [f"({len(trips) - most} earlier frames)"] if len(trips) > most else []
     start = frames[0].time
     lost = {id(trip) for trip in trips if whole and _lost(trip, trips, switches, owners or {})}
-    rows = [_row(trip, start, at, id(trip) in lost) for trip in trips[-most:]]
+    rows = [
+        _row(several[0], start, at, id(several[0]) in lost, switches) + _repeated(several, start)
+        for several in _folded(trips[-most:])
+    ]
     return "\n".join([head.rstrip(), *cut, *rows])
+
+
+def _folded(trips: Sequence[Journey]) -> list[list[Journey]]:
+    """What was sent again, and went just as far, together with what stands right before it."""
+    found: list[list[Journey]] = []
+    for trip in trips:
+        before = found[-1][0] if found else None
+        if before is not None and _content(before.first) == _content(trip.first) and before.nodes == trip.nodes:
+            found[-1].append(trip)
+        else:
+            found.append([trip])
+    return found
+
+
+def _content(frame: Frame) -> object:
+    """What a frame has in common with those that repeat it: all of it, but for what a kernel counts in TCP packets."""
+    data = frame.data
+    if frame.ethernet and data[12:14] == ETH_IPV4 and len(data) >= 34 and data[23] == _TCP:
+        segment = data[14 + (data[14] & 15) * 4 :]
+    elif frame.ethernet and data[12:14] == ETH_IPV6 and len(data) >= 74 and data[20] == _TCP:
+        segment = data[54:]
+    else:
+        return data
+    return data[:14], data[26:34] if data[12:14] == ETH_IPV4 else data[22:54], segment[:14]
+
+
+def _repeated(several: Sequence[Journey], start: int) -> str:
+    if len(several) < 2:
+        return ""
+    return f" (and {len(several) - 1} more until {(several[-1].first.time - start) / 1e6:.3f} ms)"
 
 
 def _short(name: str) -> str:
@@ -143,7 +180,16 @@ def _destination(frame: Frame) -> bytes | None:
     return None
 
 
-def _row(trip: Journey, start: int, at: Mapping[str, int], lost: bool) -> str:
+def _only_hearing(trip: Journey, at: Mapping[str, int], switches: Sequence[str]) -> set[int]:
+    """The columns of those that get a frame for everybody, or for a group, and do not pass it on."""
+    frames = (trip.first, *trip.places)
+    if not trip.first.ethernet or not trip.first.data[:1] or not trip.first.data[0] & 1:
+        return set()
+    passing = {*switches, *(frame.node for frame in frames if frame.outgoing)}
+    return {at[name] for name in trip.nodes if name not in passing}
+
+
+def _row(trip: Journey, start: int, at: Mapping[str, int], lost: bool, switches: Sequence[str]) -> str:
     edge = max(at.values())
     cells = [" "] * (edge + _WIDTH)
     for place in at.values():
@@ -155,8 +201,9 @@ def _row(trip: Journey, start: int, at: Mapping[str, int], lost: bool) -> str:
             others = [at[_WIRE]]
         else:
             origin, others = at[_WIRE], [origin]
+    hearing = _only_hearing(trip, at, switches)
     for position in range(min([origin, *others]) + 1, max([origin, *others])):
-        cells[position] = "-" if cells[position] == " " else "+"
+        cells[position] = "-" if cells[position] == " " else "|" if position in hearing else "+"
     for place in others:
         cells[place + (-1 if place > origin else 1)] = ">" if place > origin else "<"
     if lost:

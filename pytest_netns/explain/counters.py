@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from pytest_netns.errors import NetnsError
 from pytest_netns.kernel.netlink import tc
@@ -60,8 +61,22 @@ WORDS: Mapping[str, str] = {
     "IpExt.InCsumErrors": "the checksum of the IP header is wrong",
 }
 
-#: Counters by name.
-Counters = Mapping[str, int]
+_FILES = ("snmp", "netstat", "snmp6", "dev")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The counters of a node at one time, as the kernel tells them: most do not change and need not be understood.
+
+    Attributes:
+        files: of /proc/net, by name.
+        queues: of its queueing disciplines, as the kernel answers.
+        rules: of iptables-legacy, by rule.
+    """
+
+    files: Mapping[str, str]
+    queues: tuple[bytes, ...]
+    rules: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +92,42 @@ class Growth:
         return f"{self.name} +{self.by}" + (f" ({words})" if words else "")
 
 
-def counters(node: Node) -> Counters:
+def counters(node: Node) -> Reading:
     """Those of a node that tell of trouble."""
-    found: dict[str, int] = {}
     with entered(node):
-        for file in ("snmp", "netstat"):
-            found.update(_pairs(_read(file)))
-        found.update(_columns(_read("snmp6")))
-        found.update(_interfaces(_read("dev")))
+        files = {name: _read(name) for name in _FILES}
         legacy = [program for file, program in _IPTABLES.items() if _read(file).strip()]
-    found.update(_queues(node))
+    try:
+        queues = tuple(node.rtnl.dump(tc.qdisc_dump(0, "")))
+    except NetnsError:
+        queues = ()
+    rules: dict[str, int] = {}
     for program in legacy:
-        found.update(_rules(node, program))
-    return found
+        rules.update(_rules(node, program))
+    return Reading(files, queues, rules)
+
+
+def grown(node: Node, before: Reading, after: Reading) -> list[Growth]:
+    """What has grown between two readings."""
+    found: list[Growth] = []
+    for name, parse in (("snmp", _pairs), ("netstat", _pairs), ("snmp6", _columns), ("dev", _interfaces)):
+        if before.files[name] != after.files[name]:
+            found += _growth(node, dict(parse(before.files[name])), dict(parse(after.files[name])))
+    if before.queues != after.queues:
+        names = {interface.index: name for name, interface in node.interfaces.items()}
+        found += _growth(node, dict(_queues(before.queues, names)), dict(_queues(after.queues, names)))
+    return found + _growth(node, before.rules, after.rules)
+
+
+def _growth(node: Node, before: Mapping[str, int], after: Mapping[str, int]) -> list[Growth]:
+    changes = ((name, value - before.get(name, 0)) for name, value in after.items())
+    return [Growth(node.name, name, by) for name, by in changes if by > 0]
 
 
 def can_read_legacy() -> bool:
     """Whether this user may know which tables iptables-legacy has: rootless, nobody may."""
     path = f"/proc/thread-self/net/{next(iter(_IPTABLES))}"
     return not os.path.exists(path) or os.access(path, os.R_OK)
-
-
-def grown(node: str, before: Counters, after: Counters) -> list[Growth]:
-    """What has grown between two readings."""
-    return [
-        Growth(node, name, value - before.get(name, 0)) for name, value in after.items() if value > before.get(name, 0)
-    ]
 
 
 def _read(name: str) -> str:
@@ -113,6 +138,7 @@ def _read(name: str) -> str:
         return ""
 
 
+@cache
 def _is_of_trouble(name: str) -> bool:
     return name in WORDS or (_OF_TROUBLE.search(name) is not None and _NOISE.search(name) is None)
 
@@ -147,15 +173,9 @@ def _interfaces(text: str) -> Iterator[tuple[str, int]]:
                 yield f"{name.strip()}: {word}", int(numbers[column])
 
 
-def _queues(node: Node) -> Iterator[tuple[str, int]]:
-    try:
-        names = {index: name for name, index in ((i.name, i.index) for i in node.interfaces.values())}
-        for body in node.rtnl.dump(tc.qdisc_dump(0, "")):
-            qdisc = tc.decode_qdisc(body)
-            if qdisc.dropped:
-                yield f"tc qdisc {qdisc.kind} on {names.get(qdisc.index, qdisc.index)}: drops", qdisc.dropped
-    except NetnsError:
-        return
+def _queues(bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[tuple[str, int]]:
+    for qdisc in map(tc.decode_qdisc, bodies):
+        yield f"tc qdisc {qdisc.kind} on {names.get(qdisc.index, qdisc.index)}: drops", qdisc.dropped
 
 
 def _rules(node: Node, program: str) -> Iterator[tuple[str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(slots=True)
@@ -46,6 +46,11 @@ class Explanation:
     ruled_out: list[str] = field(default_factory=list)
     ladder: str = ""
     others: list[str] = field(default_factory=list)
+
+    @property
+    def shortest(self) -> int:
+        """Lines that are not to be cut: all but the evidence, with one that says so."""
+        return len(str(replace(self, evidence=[])).splitlines()) + (1 if self.evidence else 0)
 
     def __str__(self) -> str:
         if self.cause is not None:

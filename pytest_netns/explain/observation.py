@@ -318,7 +318,7 @@ def observe(lab: Lab, question: Question) -> Observation:
                 pass
             table = neighbour_tables(question.node.rtnl).get(version)
             trace.read()
-        grown_by = {node.name: grown(node.name, before[inode], counters(node)) for inode, node in by_namespace.items()}
+        grown_by = {node.name: grown(node, before[inode], counters(node)) for inode, node in by_namespace.items()}
     frames = capture.frames
     names = {node.inode: node.name for node in by_namespace.values()}
     shared = {node.name: names[node.inode] for node in lab if not node.closed}
@@ -335,7 +335,7 @@ def observe(lab: Lab, question: Question) -> Observation:
         bool(result),
         seen,
         trace,
-        capture.ladder(shown, most=_ROWS) if shown else "",
+        capture.ladder(shown, most=_ROWS, order=_columns(question.node, seen, shown)) if shown else "",
         frames,
         error,
         {name: each for name, each in grown_by.items() if each},
@@ -357,6 +357,13 @@ def _ports(lab: Lab, question: Question) -> set[int]:
     if not question.port:
         return set()
     return {question.port, *(device.port for device in carriers(lab) if device.port is not None)}
+
+
+def _columns(asker: Node, seen: list[Sighting], shown: list[Frame]) -> list[str]:
+    """Nodes in the order of the way: that of the request, or else of who asks first."""
+    requests = sorted((each for each in seen if each.role == "request"), key=lambda each: each.frame.time)
+    way = [asker.name, *(each.frame.node for each in requests)]
+    return list(dict.fromkeys([*way, *(frame.node for frame in shown if frame.node == asker.name)]))
 
 
 def _shown(frames: list[Frame], seen: list[Sighting]) -> list[Frame]:

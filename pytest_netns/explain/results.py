@@ -39,6 +39,15 @@ def words(result: object) -> str:
     return repr(result).removeprefix("<").removesuffix(">")
 
 
+def question_of(node: Node, result: object) -> Question | None:
+    """How to ask again what a ping, a TCP or a UDP probe has asked; None of other results."""
+    if isinstance(result, PingResult):
+        return ping_question(node, result, {})
+    if isinstance(result, TcpResult):
+        return tcp_question(node, result)
+    return udp_question(node, result, b"") if isinstance(result, UdpResult) else None
+
+
 def _ping(node: Node, result: object, *details: object) -> Explanation:
     probe = cast("Mapping[str, object]", details[0]) if details else {}
     return explain(lab_of(node), ping_question(node, cast("PingResult", result), probe))
@@ -59,7 +68,7 @@ def _arp(node: Node, result: object, *_: object) -> Explanation:
     found = Explanation(f"{protocol} on {place} for {asked.address} is unanswered")
     question = lab_of(node), node, place, asked.address
     if (fault := link_fault(*question) or deafness(*question)) is not None:
-        found.cause, found.node, found.evidence = fault.cause, fault.node, fault.evidence
+        found.cause, found.node, found.evidence, found.cures = fault.cause, fault.node, fault.evidence, fault.cures
     else:
         found.ruled_out.append("the tables say that it should be answered")
     return found

@@ -10,7 +10,7 @@ from pytest_netns.errors import NetnsError
 from pytest_netns.kernel.netlink.rtnetlink import IFF_UP
 from pytest_netns.kernel.netlink.tables import LinkState
 from pytest_netns.lab.bridge import Bridge
-from pytest_netns.lab.lab import Lab
+from pytest_netns.lab.lab import Lab, lab_of
 from pytest_netns.lab.link import Link
 from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
@@ -24,11 +24,13 @@ class Obstacle:
         cause: one sentence with the node's name.
         node: name of the node where it is.
         behind: the interfaces that cannot be reached because of it.
+        cures: what mends it, in calls of this package.
     """
 
     cause: str
     node: str
     behind: list[Interface] = field(default_factory=list)
+    cures: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -76,7 +78,23 @@ def down_reason(interface: Interface) -> str | None:
 
 def _down(interface: Interface) -> Obstacle | None:
     reason = down_reason(interface)
-    return None if reason is None else Obstacle(reason, interface.node.name)
+    return (
+        None
+        if reason is None
+        else Obstacle(
+            reason,
+            interface.node.name,
+            cures=up_again(lab_of(interface.node), interface) if isinstance(interface.node, Node) else [],
+        )
+    )
+
+
+def up_again(lab: Lab, interface: Interface) -> list[str]:
+    """Calls that bring an interface back, with the routes that the kernel took away with it."""
+    if _state(interface) is None:
+        return []
+    routed = any(node.sysctl.get("net.ipv4.ip_forward") == "1" for node in lab if not node.closed)
+    return [f"{interface.node.name}.interfaces[{interface.name!r}].up()", *(["lab.autoroute()"] if routed else [])]
 
 
 def _link_of(lab: Lab, interface: Interface) -> Link | None:
@@ -90,7 +108,9 @@ def _same(one: Interface, other: Interface) -> bool:
 def _port_obstacle(port: Interface) -> Obstacle | None:
     """Why a bridge does not forward at one of its ports."""
     reason = _port_reason(port)
-    return None if reason is None else Obstacle(reason, port.node.name)
+    mendable = reason is not None and reason.endswith(f"is down (ip link set {port.name} up)")
+    cures = [f"{port.node.name}.interfaces[{port.name!r}].up()"] if mendable else []
+    return None if reason is None else Obstacle(reason, port.node.name, cures=cures)
 
 
 def _port_reason(port: Interface) -> str | None:
@@ -174,7 +194,7 @@ def _note(found: Reach, interface: Interface, obstacle: Obstacle | None) -> None
         return
     known = next((o for o in found.obstacles if o.cause == obstacle.cause), None)
     if known is None:
-        found.obstacles.append(Obstacle(obstacle.cause, obstacle.node, [interface]))
+        found.obstacles.append(Obstacle(obstacle.cause, obstacle.node, [interface], obstacle.cures))
     else:
         known.behind.append(interface)
 

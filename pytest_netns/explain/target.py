@@ -40,7 +40,10 @@ def _echo_fault(question: Question, target: Node) -> Diagnosis | None:
     name = "net.ipv4.icmp_echo_ignore_all" if question.address.version == 4 else "net.ipv6.icmp.echo_ignore_all"
     if target.sysctl.get(name) == "1":
         return Diagnosis(
-            f"{target.name!r} ignores echo requests: {name} is 1", target.name, [f"{target.name}: {name} = 1"]
+            f"{target.name!r} ignores echo requests: {name} is 1",
+            target.name,
+            [f"{target.name}: {name} = 1"],
+            cures=[f'{target.name}.sysctl["{name}"] = 0'],
         )
     return None
 
@@ -65,6 +68,7 @@ def _port_fault(question: Question, target: Node, arrived: Sighting | None) -> D
             f"the server on {protocol} port {port} of {target.name!r} is bound to {bound} only, not to {address}",
             target.name,
             evidence,
+            cures=[f"bind to {'0.0.0.0' if address.version == 4 else '::'} or {address}"],
         )
     what = ", ".join(map(str, there)) or "nothing does on any port"
     if dead:

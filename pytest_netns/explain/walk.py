@@ -10,16 +10,17 @@ from dataclasses import dataclass, field, replace
 from pytest_netns.addresses import IPV6_MIN_MTU, Address
 from pytest_netns.devices.builder import Device
 from pytest_netns.devices.tunnels import TUNNELS
-from pytest_netns.errors import KernelError
+from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.routing import has_route, route_of, sysctl, why_refused
-from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach
+from pytest_netns.explain.segment import Reach, connected, down_reason, has_address, reach, up_again
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import Selector
 from pytest_netns.kernel.netlink.tables import Route
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
+from pytest_netns.lab.router import Router
 from pytest_netns.stack.interface import Interface
 
 _MOST_STEPS = 64
@@ -223,7 +224,7 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
         return None
     reason = down_reason(out)
     if reason is not None:
-        found.fault = Diagnosis(reason, node.name, [f"{out}: {out.state.operstate}"])
+        found.fault = Diagnosis(reason, node.name, [f"{out}: {out.state.operstate}"], cures=up_again(lab, out))
         return None
     hop = route.gateway or flow.destination
     found.fault = _underlay_fault(lab, node, out, found)
@@ -295,6 +296,7 @@ def _size_fault(node: Node, out: Interface, to: Interface, flow: Flow, sender: b
             f"{far}: larger ones are lost without a word",
             to.node.name,
             [f"{out}: mtu {mtu}", f"{to}: mtu {far}"],
+            cures=[f"{to.node.name}.interfaces[{to.name!r}].mtu = {mtu}"],
         )
     return None
 
@@ -309,6 +311,7 @@ def _wrong_neighbour(node: Node, out: Interface, hop: Address, owners: list[Inte
                 f"for {hop}, and {owners[0]} has {macs[0]}",
                 node.name,
                 [f"{node.name}: ip neighbour show {hop}: {known.mac} {known.state}"],
+                cures=[f"{node.name}.run(['ip', 'neighbour', 'delete', '{hop}', 'dev', '{out.name}'])"],
             )
     return None
 
@@ -321,14 +324,15 @@ def _unanswered(lab: Lab, node: Node, out: Interface, hop: Address, within: Reac
     for holder in holders:
         obstacle = within.obstacle_to(holder)
         if obstacle is not None:
-            return Diagnosis(obstacle.cause, obstacle.node, evidence)
+            return Diagnosis(obstacle.cause, obstacle.node, evidence, cures=obstacle.cures)
     role = "the next hop" if gateway else "the destination"
     asked = f"{protocol} on {out} for {hop}, {role}, is unanswered"
     if not holders:
         blocked = f"; out of reach: {'; '.join(o.cause for o in within.obstacles)}" if within.obstacles else ""
         return Diagnosis(f"{asked}: nobody in the lab has that address{blocked}", node.name, evidence)
     if not within.members and within.obstacles:
-        return Diagnosis(within.obstacles[0].cause, within.obstacles[0].node, evidence)
+        first = within.obstacles[0]
+        return Diagnosis(first.cause, first.node, evidence, cures=first.cures)
     holder = holders[0]
     if not connected(lab, node, holder):
         return Diagnosis(
@@ -356,7 +360,7 @@ def link_fault(lab: Lab, node: Node, out: Interface, address: Address) -> Diagno
     """Why nobody answers for an address on the link of an interface; None if somebody should."""
     reason = down_reason(out)
     if reason is not None:
-        return Diagnosis(reason, node.name, [f"{out}: {out.state.operstate}"])
+        return Diagnosis(reason, node.name, [f"{out}: {out.state.operstate}"], cures=up_again(lab, out))
     within = reach(lab, out)
     if within.owners(address):
         return None
@@ -381,7 +385,7 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Diagnosis
     evidence += [f"{node.name}: {route}" for route in node.routes() if route.destination.version == destination.version]
     for interface in node.interfaces.values():
         if interface.name != "lo" and (reason := down_reason(interface)) is not None:
-            return Diagnosis(reason, node.name, evidence)
+            return Diagnosis(reason, node.name, evidence, cures=up_again(lab, interface))
     if destination.version == 6:
         for interface in node.interfaces.values():
             if interface.mtu < IPV6_MIN_MTU:
@@ -398,6 +402,7 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Diagnosis
             f"{destination}",
             node.name,
             evidence,
+            cures=[f'{node.name}.sysctl["{name}"] = 0, and its addresses again'],
         )
     if not any(a.version == destination.version for a in own):
         return Diagnosis(f"{node.name!r} has no IPv{destination.version} address", node.name, evidence)
@@ -419,7 +424,30 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Diagnosis
             node.name,
             evidence,
         )
-    return Diagnosis(f"{node.name!r} has no route to {destination}", node.name, evidence)
+    return Diagnosis(
+        f"{node.name!r} has no route to {destination}", node.name, evidence, cures=_routes(lab, node, flow)
+    )
+
+
+def _routes(lab: Lab, node: Node, flow: Flow) -> list[str]:
+    """Calls that give a node the route it lacks, where somebody in its neighbourhood has one."""
+    destination = flow.destination
+    if not any(has_address(other, destination) for other in lab):
+        return []
+    found = ["lab.autoroute()"]
+    for interface in node.interfaces.values():
+        if interface.name == "lo":
+            continue
+        for member in reach(lab, interface).members:
+            router = member.node
+            if not isinstance(router, Router) or router is node:
+                continue
+            try:
+                router.route_to(destination)
+            except NetnsError:
+                continue
+            return [f"{node.name}.default_route(via={router.name})", *found]
+    return found
 
 
 def _without_ipv6(lab: Lab, node: Node) -> Interface | None:
@@ -446,6 +474,7 @@ def _forwarding_fault(node: Node, entered_by: Interface, flow: Flow) -> Diagnosi
                 f"{node.name}: sysctl {name.replace('/', '.')} = {sysctl(node, name)}"
                 for name in dict.fromkeys((whole, deciding))
             ],
+            cures=[f'{node.name}.sysctl["{shown}"] = 1'],
         )
     return rp_filter_fault(node, entered_by, flow)
 
@@ -469,6 +498,7 @@ def rp_filter_fault(node: Node, entered_by: Interface, flow: Flow) -> Diagnosis 
         f"rp_filter={value} on {entered_by} drops packets from {flow.source}: {way}",
         node.name,
         [f"{node.name}: sysctl net.ipv4.conf.{entered_by.name}.rp_filter = {of_interface}"],
+        cures=[f'{node.name}.sysctl["net/ipv4/conf/{name}/rp_filter"] = 0' for name in ("all", entered_by.name)],
     )
 
 

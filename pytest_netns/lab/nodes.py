@@ -10,7 +10,7 @@ from pytest_netns.kernel.netlink.neighbour_table import refusal_log
 from pytest_netns.lab.link import Link
 from pytest_netns.lab.prober import Prober
 from pytest_netns.topology.events import CaptureOpened, ProbeFailed
-from pytest_netns.topology.failure import Failure
+from pytest_netns.topology.failure import Failure, callers
 from pytest_netns.topology.network import Network
 from pytest_netns.topology.node import BaseNode
 
@@ -51,7 +51,8 @@ class Node(Prober, BaseNode):
             crowded = refusal_log.crowded(self.rtnl)
         except NetnsError:  # it was closed meanwhile
             crowded = {}
-        self.lab.events.publish(ProbeFailed, Failure(self, result, question, details, self.lab.in_force(), crowded))
+        failure = Failure(self, result, question, details, self.lab.in_force(), crowded, called=callers())
+        self.lab.events.publish(ProbeFailed, failure)
 
     def note_capture(self, capture: Capture) -> None:
         """Have ``capture`` remembered by its lab, should its test fail."""

@@ -6,6 +6,7 @@ It is loaded in every run, so what it needs is imported when a test has failed, 
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from pytest_netns.weak_list import WeakList
 
 if TYPE_CHECKING:
     from pytest_netns.capture.frame import Frame
+    from pytest_netns.explain.diagnosis import Explanation
     from pytest_netns.lab.lab import Lab
     from pytest_netns.lab.nodes import Node
     from pytest_netns.report.artifacts import Subject
@@ -35,9 +37,12 @@ _WHOLE = 2
 _BUDGET, _WHY, _LAB = 35, 12, 10
 #: Rows of packets in the short form, and in the long one.
 _ROWS, _ALL_ROWS = 12, 200
-#: Characters of a result's repr that must stand in a report for it to be the one that failed: pytest shortens long
-#: ones.
-_RECOGNIZED = 50
+#: How a cause begins that is said shorter where there is one line for all.
+_RULE = re.compile(r"a netfilter rule on ('[^']+') (drops|takes) the request\b")
+#: In the text of an error of ours that explains itself, or of a result: the cause, and who asked whom.
+_CAUSE, _CURE = re.compile(r"^cause: (?!not found)(.*)$", re.MULTILINE), re.compile(r"^cure: (.*)$", re.MULTILINE)
+_ASKED = re.compile(r"^<?\w+ (\S+ -> [^\s:]+)")
+_QUOTED = re.compile(r"'([^']+)'")
 #: What namespaces outside of labs are called together.
 _LOOSE = "namespaces"
 
@@ -53,11 +58,32 @@ class _Section:
 
 @dataclass(slots=True)
 class _Remains:
-    """A lab that has closed, or is about to, as it was. ``failing``: an exception has closed it."""
+    """A lab that has closed, or is about to, as it was.
+
+    Attributes:
+        lab: which.
+        state: how it was.
+        failing: an exception has closed it.
+        why: of the probe that this was about, which cannot be asked again.
+    """
 
     lab: Lab
     state: LabState
     failing: bool
+    why: _Why | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Why:
+    """The explanation of what a test has failed of, and who asked whom."""
+
+    found: Explanation
+    asked: str = ""
+
+    @property
+    def line(self) -> str:
+        """All of it in one line; empty if the cause was not found."""
+        return _line(self.asked, self.found.cause or "")
 
 
 @dataclass(slots=True)
@@ -85,6 +111,11 @@ class _Case:
     folder: Path | None = None
 
 
+def _line(asked: str, cause: str) -> str:
+    shorter = _RULE.sub(lambda m: f"{m[1]} {m[2]} it", cause)
+    return f"{asked}: {shorter}" if asked and cause else shorter
+
+
 class _Watch:
     """Knows the labs of one session, which of them are the running test's, and what was recorded in them."""
 
@@ -108,6 +139,8 @@ class _Watch:
     def begin(self, nodeid: str) -> None:
         """A test begins."""
         self.case = _Case(nodeid)
+        if (attempts := sys.modules.get("pytest_netns.plugin.attempts")) is not None:
+            attempts.begin()
         if self._recorder is not None:
             self._recorder.begin()
 
@@ -132,7 +165,7 @@ class _Watch:
         elif isinstance(event, LabFailing):
             # What the test fails with, perhaps: the lab is still as it was.
             if isinstance(event.error, Exception | pytest.fail.Exception):
-                self._keep(cast("Lab", event.network), failing=True)
+                self._keep(cast("Lab", event.network), failing=True, error=event.error)
         elif isinstance(event, LabClosing):
             self._closing(cast("Lab", event.network))
 
@@ -140,6 +173,9 @@ class _Watch:
         lab = cast("Lab", node.lab)
         self.labs.add(lab)
         self.case.labs.add(lab)
+        from pytest_netns.plugin import attempts  # not at start-up: most runs need no network
+
+        attempts.listen()
         if (recorder := self.recorder) is not None:
             recorder.listen(node, lab)
 
@@ -157,13 +193,16 @@ class _Watch:
         if self._recorder is not None:
             self._recorder.release(lab)
 
-    def _keep(self, lab: Lab, failing: bool) -> None:
+    def _keep(self, lab: Lab, failing: bool, error: BaseException | None = None) -> None:
         if lab.closed or any(remains.lab is lab for remains in self.case.remains):
             return
         from pytest_netns.report.snapshot import snapshot
 
         try:
-            self.case.remains.append(_Remains(lab, snapshot(lab), failing))
+            remains = _Remains(lab, snapshot(lab), failing)
+            self.case.remains.append(remains)
+            if error is not None:  # now, or never
+                remains.why = _why([lab], error, "")
         except Exception as trouble:  # told if the test fails; the lab must close none the less
             self.case.troubles.append(f"lab {lab.name!r} could not be looked at: {trouble!r}")
 
@@ -210,9 +249,10 @@ def tell(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRepo
     if watch.case.nodeid != item.nodeid:  # the set-up of another plugin has failed before ours began
         watch.begin(item.nodeid)
     if report.failed:
+        error = call.excinfo.value if call.excinfo is not None else None
         watch.case.failed_in = watch.case.failed_in or report.when or ""
         teller = _Teller(item, watch)
-        sections = teller.sections(call.excinfo.value if call.excinfo is not None else None, report)
+        sections = teller.sections(error, report)
         whole = item.config.get_verbosity() >= _WHOLE
         add = getattr(report.longrepr, "addsection", None)
         for section in sections:
@@ -220,6 +260,7 @@ def tell(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRepo
                 add(section.name, section.whole if whole else section.short)
             else:
                 report.sections.append((section.name, section.whole if whole else section.short))
+        _sum_up(item, report, teller.why, error)
     elif report.when == "teardown" and watch.settings.pcap is Pcap.ALL:
         trouble = _Teller(item, watch).write("", "")
         if trouble:
@@ -228,8 +269,53 @@ def tell(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRepo
         watch.case = _Case()
 
 
+def _sum_up(item: pytest.Item, report: pytest.TestReport, why: _Why | None, error: BaseException | None) -> None:
+    """The cause in the line of pytest's short summary, and as properties of JUnit XML."""
+    from pytest_netns.errors import ProbeFailure
+
+    found: dict[str, str] = {}
+    line = ""
+    if why is not None and why.found.cause is not None:
+        line = why.line
+        found = {"cause": why.found.cause, "node": why.found.node or "", "cure": "; ".join(why.found.cures)}
+    elif isinstance(error, ProbeFailure) and (cause := _CAUSE.search(str(error))) is not None:
+        asked = _ASKED.match(str(error))
+        line = _line(asked[1] if asked is not None else "", cause[1])
+        node = _QUOTED.search(cause[1])
+        cures = "; ".join(_CURE.findall(str(error)))
+        found = {"cause": cause[1], "node": node[1] if node is not None else "", "cure": cures}
+    if not found:
+        return
+    properties = [(f"netns_{name}", value) for name, value in found.items() if value]
+    item.user_properties += properties
+    report.user_properties += properties
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = f"{line}\n{crash.message}"
+
+
+def _why(labs: list[Lab], error: BaseException | None, text: str) -> _Why | None:
+    """Why the probe failed that an error is about, or what the test's own sockets have tried."""
+    from pytest_netns.errors import ProbeFailure
+    from pytest_netns.plugin import attempts, relevance
+
+    if error is None or isinstance(error, ProbeFailure):
+        return None  # ProbeFailure says why itself
+    probes = [failure for lab in labs for failure in lab.failed]
+    failure = relevance.newest(probes, error.__traceback__, text)
+    if failure is not None:
+        from pytest_netns.explain.results import explain_failure, words
+
+        asked = _ASKED.match(words(failure.result))
+        return _Why(explain_failure(failure), asked[1] if asked is not None else "")
+    found = attempts.explained(labs, error)
+    return None if found is None else _Why(found, found.observed.partition(" tcp port")[0].partition(" udp port")[0])
+
+
 class _Teller:
     """Tells of one failure."""
+
+    why: _Why | None = None
 
     def __init__(self, item: pytest.Item, watch: _Watch) -> None:
         self._item = item
@@ -316,18 +402,14 @@ class _Teller:
     # -------------------------------------------------------------- answers
 
     def _explanation(self, error: BaseException | None, text: str) -> list[_Section]:
-        from pytest_netns.errors import ProbeFailure
-
-        if not isinstance(error, AssertionError) or isinstance(error, ProbeFailure):
-            return []  # ProbeFailure says why itself
-        for lab in self._labs():
-            for failure in reversed(lab.failed):
-                if repr(failure.result)[:_RECOGNIZED] in text:
-                    from pytest_netns.explain.results import explain_failure
-
-                    whole = str(explain_failure(failure))
-                    return [_Section("netns: why", _cut(whole, _WHY), whole)]
-        return []
+        if error is None:
+            return []
+        kept = next((each.why for each in self._case.remains if each.failing and each.why is not None), None)
+        self.why = kept or _why(self._labs(), error, text)
+        if self.why is None:
+            return []
+        whole = str(self.why.found)
+        return [_Section("netns: why", _cut(whole, max(_WHY, self.why.found.shortest)), whole)]
 
     def _packets(self) -> list[_Section]:
         found = []

@@ -6,6 +6,7 @@ used.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
@@ -139,6 +140,14 @@ def pytest_runtest_makereport(
     report = yield
     _failed.tell(item, call, report)
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """In a run of GitHub Actions, an annotation with the cause at the line of each failed test."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from pytest_netns.plugin.annotations import annotate
+
+        annotate(terminalreporter)
 
 
 # ------------------------------------------------------------------ fixtures

@@ -12,6 +12,8 @@ def check(observation: Observation) -> Diagnosis | None:
     for _, out, hop in observation.there.hops:
         within = reach(observation.lab, out)
         for owner in within.owners(hop):
+            if not owner.mac:  # a device without a link layer has none
+                continue
             others = [each for each in within.members if each.mac == owner.mac and each.node.inode != owner.node.inode]
             if others:
                 return Diagnosis(

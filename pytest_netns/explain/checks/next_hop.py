@@ -15,4 +15,4 @@ def check(observation: Observation) -> Diagnosis | None:
     if silent is None:
         return None
     cause = as_cause(impaired, least=OFTEN) or f"{silent.cause}{as_delay(impaired, rates=False)}"
-    return Diagnosis(cause, silent.node, [*there.evidence, *silent.evidence])
+    return Diagnosis(cause, silent.node, [*there.evidence, *silent.evidence], cures=silent.cures)

@@ -21,4 +21,5 @@ def check(observation: Observation) -> Diagnosis | None:
         f"the request reaches {observation.target.name!r}, and its reply does not come back: {fault.cause}{late}",
         fault.node,
         [*back.evidence, *fault.evidence],
+        cures=fault.cures,
     )

@@ -11,4 +11,5 @@ def check(observation: Observation) -> Diagnosis | None:
     there = observation.there
     if there.fault is None:
         return None
-    return Diagnosis(there.fault.cause, there.fault.node, [*there.evidence, *there.fault.evidence])
+    fault = there.fault
+    return Diagnosis(fault.cause, fault.node, [*there.evidence, *fault.evidence], cures=fault.cures)

@@ -1,0 +1,152 @@
+"""Which failures are explained: all that come of a probe or of the network, however the test is written."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from .inner import Project
+
+LAB = """
+import asyncio, socket
+import pytest
+from pytest_netns import Lab, assert_ping
+
+@pytest.fixture
+def pair(lab):
+    red, blue = lab.host("red"), lab.host("blue")
+    lab.connect(red, blue, "192.168.15.0/24")
+    blue.nft("table inet f { chain c { type filter hook input priority 0; tcp dport 80 drop; }; }")
+    return red, blue
+
+def test_inside(pair, lab):
+    red, blue = pair
+"""
+HELPER = """
+def check(red, blue):
+    if not red.tcp(blue, 80, timeout=0.1):
+        raise RuntimeError("not reachable")
+"""
+CAUSE = "cause: a netfilter rule on 'blue' drops the request: inet f c: tcp dport 80 drop"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "assert red.tcp(blue, 80, timeout=0.1).state == 'open'",
+        "ok = bool(red.tcp(blue, 80, timeout=0.1))\n    assert ok",
+        "from helper import check\n    check(red, blue)",
+        "assert red.trace(blue, method='tcp', timeout=0.1, max_hops=2).path == ['blue']",
+        "socket.create_server\n    with red:\n        socket.create_connection((str(blue.ip4), 80), timeout=0.2)",
+        "s = red.socket(socket.AF_INET, socket.SOCK_STREAM)\n    s.settimeout(0.2)\n    s.connect((str(blue.ip4), 80))",
+        "red.call(socket.create_connection, (str(blue.ip4), 80), timeout=0.2)",
+        "asyncio.run(asyncio.wait_for(red.open_connection(str(blue.ip4), 80), 0.2))",
+    ],
+    ids=["state", "bool", "helper", "trace", "with", "socket", "call", "asyncio"],
+)
+def test_it_is_explained(project: Project, body: str) -> None:
+    project.write("helper.py", HELPER)
+    project.write("test_inside.py", f"{LAB}    {body}\n")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*- netns: why -*", CAUSE])
+
+
+def test_a_refused_connection_is_explained(project: Project) -> None:
+    project.write("test_inside.py", LAB + "    with red:\n        socket.create_connection((str(blue.ip4), 8080))\n")
+    project.run().stdout.fnmatch_lines(
+        ["*ConnectionRefusedError*", "cause: nothing listens on tcp port 8080 of 'blue'*"]
+    )
+
+
+def test_a_name_that_cannot_be_resolved_is_explained(project: Project) -> None:
+    body = """
+def test_inside(lab):
+    red, blue = lab.host("red"), lab.host("blue")
+    lab.connect(red, blue)
+    with red:
+        socket.getaddrinfo("www.example.com", 80)
+"""
+    project.write("test_inside.py", LAB.partition("def test_inside")[0] + body)
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*gaierror*", "*- netns: why -*", "cause: 'red' could not resolve 'www.example.com'*"])
+
+
+def test_a_matrix_is_explained_by_its_first_pairs(project: Project) -> None:
+    body = "    blue.sysctl['net.ipv4.icmp_echo_ignore_all'] = 1\n    assert lab.ping_all(timeout=0.1)\n"
+    project.write("test_inside.py", LAB + body)
+    project.run().stdout.fnmatch_lines(
+        ["*- netns: why -*", "cause: 'blue' ignores echo requests*", "observed: 1 of 2 pairs got through*"]
+    )
+
+
+def test_a_lab_in_a_with_statement_is_explained_before_it_closes(project: Project) -> None:
+    body = """
+import pytest
+from pytest_netns import Lab
+
+@pytest.mark.netns
+def test_inside():
+    with Lab() as lab:
+        red, blue = lab.host("red"), lab.host("blue")
+        lab.connect(red, blue)
+        blue.sysctl["net.ipv4.icmp_echo_ignore_all"] = 1
+        assert red.ping(blue, timeout=0.1)
+"""
+    project.write("test_inside.py", body)
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*- netns: why -*", "cause: 'blue' ignores echo requests*"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "assert not red.tcp(blue, 80, timeout=0.1)\n    assert 1 == 2",
+        "red.tcp(blue, 80, timeout=0.1)\n    raise ValueError('something else')",
+        "with pytest.raises(TimeoutError), red:\n        socket.create_connection((str(blue.ip4), 80), timeout=0.1)\n"
+        "    assert 1 == 2",
+        "raise TimeoutError('of a queue')",
+    ],
+    ids=["expected", "unasked", "caught", "of-something-else"],
+)
+def test_what_failed_for_another_reason_is_not(project: Project, body: str) -> None:
+    project.write("test_inside.py", f"{LAB}    {body}\n")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    assert "netns: why" not in result.stdout.str()
+
+
+# ----------------------------------------------------------------- one line
+
+
+@pytest.mark.parametrize("body", ["assert red.ping(blue, timeout=0.1)", "assert_ping(red, blue, timeout=0.1)"])
+def test_the_short_summary_says_the_cause(project: Project, body: str) -> None:
+    project.write("test_inside.py", LAB.replace("tcp dport 80 drop", "icmp type echo-request drop") + f"    {body}\n")
+    project.run("--tb=no", "-rf").stdout.fnmatch_lines(
+        ["FAILED test_inside.py::test_inside - red -> blue: 'blue' drops it: inet f c:*"]
+    )
+
+
+def test_junit_has_cause_node_and_cure_as_properties(project: Project) -> None:
+    body = "    lab.links[0].b.down()\n    assert red.ping(blue.ip4, timeout=0.1)\n".replace(
+        "blue.ip4", "'192.168.15.2'"
+    )
+    project.write("test_inside.py", LAB + body)
+    project.run("--junitxml=found.xml")
+    found = {p.get("name"): p.get("value") for p in ET.parse(project.folder / "found.xml").iter("property")}
+    assert found["netns_node"] == "blue"
+    assert "is down" in str(found["netns_cause"])
+    assert found["netns_cure"] == "blue.interfaces['eth0'].up()"
+
+
+def test_github_gets_an_annotation_at_the_line(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(project.folder))
+    project.write("test_inside.py", LAB + "    assert red.tcp(blue, 80, timeout=0.1)\n")
+    line = len(LAB.splitlines()) + 1
+    project.run().stdout.fnmatch_lines(
+        [f"::error file=test_inside.py,line={line},title=*::a netfilter rule on 'blue'*"]
+    )
