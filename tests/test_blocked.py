@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +22,8 @@ from pytest_netns import (
     assert_tcp_filtered,
     assert_tcp_not_open,
 )
+
+pytestmark = pytest.mark.netns_requires("nft")
 
 SHORT = 0.1
 
@@ -114,12 +115,13 @@ def test_what_a_block_of_ours_drops_or_rejects(office: Office) -> None:
             assert_blocked(office.guest, office.printer, by=office.core, port=9100)
 
 
-@pytest.mark.parametrize("flavour", ["nft", "legacy"])
+@pytest.mark.parametrize(
+    "flavour",
+    [pytest.param(name, marks=pytest.mark.netns_requires(f"program:iptables-{name}")) for name in ("nft", "legacy")],
+)
 @pytest.mark.parametrize("target", ["DROP", "REJECT"])
 def test_iptables(office: Office, flavour: str, target: str) -> None:
     program = f"iptables-{flavour}"
-    if shutil.which(program, path="/usr/sbin:/sbin:/usr/bin:/bin") is None:
-        pytest.skip(f"{program} is not installed")
     done = office.core.run([program, "-A", "FORWARD", "-p", "udp", "--dport", "53", "-j", target], check=False)
     if done.returncode:
         pytest.skip(f"{program}: {done.stderr}")

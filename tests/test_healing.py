@@ -14,6 +14,8 @@ from scapy.layers.l2 import ARP
 
 from pytest_netns import Host, Lab, Link, Router, assert_no_ping
 
+pytestmark = pytest.mark.netns_requires("nft")
+
 versions = pytest.mark.parametrize("version", [4, 6])
 
 
