@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 def assert_path(
     source: Node,
+    /,
     destination: Destination,
     hops: Sequence[Node | Address | str],
     *,
@@ -33,7 +34,7 @@ def assert_path(
         destination: a node, an interface or an address.
         hops: the routers in order, by node, name or address; the destination may stand at the end.
         within: retry for so many seconds; None: trace once.
-        **probe: method, port, max_hops, timeout (seconds): keywords of ``Node.trace``.
+        **probe: method, port, max_hops, timeout (seconds), source: keywords of ``Node.trace``.
 
     Raises:
         ProbeFailure: they take another way, or do not arrive.
@@ -54,6 +55,7 @@ def assert_path(
 
 def assert_not_path(
     source: Node,
+    /,
     destination: Destination,
     hops: Sequence[Node | Address | str],
     *,
@@ -67,7 +69,7 @@ def assert_not_path(
         destination: a node, an interface or an address.
         hops: the routers in order, by node, name or address; the destination may stand at the end.
         within: retry for so many seconds; None: trace once.
-        **probe: method, port, max_hops, timeout (seconds): keywords of ``Node.trace``.
+        **probe: method, port, max_hops, timeout (seconds), source: keywords of ``Node.trace``.
 
     Raises:
         ProbeFailure: they take that way, or do not arrive.

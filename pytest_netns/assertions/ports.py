@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.blocked import check_by
-from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
+from pytest_netns.assertions.retry import Silence, asked, check_node, check_waited, until, way, why
 from pytest_netns.errors import ProbeFailure
 from pytest_netns.lab.nodes import Node
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pytest_netns.probe.tcp import TcpResult
     from pytest_netns.probe.udp import UdpResult
     from pytest_netns.stack.destination import Destination
+
+
+_NOT_OPEN = ("closed", "filtered", "unreachable", "answered-elsewhere", "bad-checksum")
 
 
 def _assert_tcp(
@@ -40,13 +43,20 @@ def _assert_tcp(
             raise ProbeFailure(f"{head}\n{way(source, result)}")
         raise ProbeFailure(f"{head}\n{why(source, lambda q: q.tcp_question(source, result))}")
     if result.state != "open":
-        silence.prove(result.error, "SYN", lambda f, d: d.has_left(f, "tcp", source, result.address, port))
+        silence.prove(
+            result.error,
+            "SYN",
+            lambda f, d: (
+                d.has_left(f, "tcp", source, result.address, port) or d.drops_its_own(source, result.address, port)
+            ),
+        )
     check_by(source, result, by)
     return result
 
 
 def assert_tcp_open(
     source: Node,
+    /,
     destination: Destination,
     port: int,
     *,
@@ -60,7 +70,7 @@ def assert_tcp_open(
         destination: a node, an interface or an address.
         port: 1 to 65535.
         within: retry for so many seconds; None: ask once.
-        **probe: timeout (seconds): keyword of ``Node.tcp``.
+        **probe: timeout (seconds), source: keywords of ``Node.tcp``.
 
     Raises:
         ProbeFailure: with the cause.
@@ -71,6 +81,7 @@ def assert_tcp_open(
 
 def assert_tcp_not_open(
     source: Node,
+    /,
     destination: Destination,
     port: int,
     *,
@@ -86,17 +97,18 @@ def assert_tcp_not_open(
         port: 1 to 65535.
         by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
         within: retry for so many seconds; None: ask once.
-        **probe: timeout (seconds): keyword of ``Node.tcp``.
+        **probe: timeout (seconds), source: keywords of ``Node.tcp``.
 
     Raises:
         ProbeFailure: it is open; or nothing was sent, so that silence proves nothing.
     """
     __tracebackhide__ = True
-    return _assert_tcp(source, destination, port, ["closed", "filtered", "unreachable"], within, probe, by)
+    return _assert_tcp(source, destination, port, _NOT_OPEN, within, probe, by)
 
 
 def assert_tcp_closed(
     source: Node,
+    /,
     destination: Destination,
     port: int,
     *,
@@ -112,7 +124,7 @@ def assert_tcp_closed(
         port: 1 to 65535.
         by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
         within: retry for so many seconds; None: ask once.
-        **probe: timeout (seconds): keyword of ``Node.tcp``.
+        **probe: timeout (seconds), source: keywords of ``Node.tcp``.
 
     Raises:
         ProbeFailure: it is not, with the cause.
@@ -123,6 +135,7 @@ def assert_tcp_closed(
 
 def assert_tcp_filtered(
     source: Node,
+    /,
     destination: Destination,
     port: int,
     *,
@@ -138,7 +151,7 @@ def assert_tcp_filtered(
         port: 1 to 65535.
         by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
         within: retry for so many seconds; None: ask once.
-        **probe: timeout (seconds): keyword of ``Node.tcp``.
+        **probe: timeout (seconds), source: keywords of ``Node.tcp``.
 
     Raises:
         ProbeFailure: it was answered; or nothing was sent, so that silence proves nothing.
@@ -149,6 +162,7 @@ def assert_tcp_filtered(
 
 def assert_udp(
     source: Node,
+    /,
     destination: Destination,
     port: int,
     payload: bytes = b"",
@@ -164,7 +178,7 @@ def assert_udp(
         port: 1 to 65535.
         payload: bytes to send.
         within: retry for so many seconds; None: ask once.
-        **probe: timeout (seconds), ttl: keywords of ``Node.udp``.
+        **probe: timeout (seconds), ttl, source: keywords of ``Node.udp``.
 
     Raises:
         ProbeFailure: with the cause.
@@ -179,6 +193,7 @@ def assert_udp(
 
 def assert_no_udp(
     source: Node,
+    /,
     destination: Destination,
     port: int,
     payload: bytes = b"",
@@ -196,7 +211,7 @@ def assert_no_udp(
         payload: bytes to send.
         by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
         within: retry for so many seconds; None: ask once.
-        **probe: timeout (seconds), ttl: keywords of ``Node.udp``.
+        **probe: timeout (seconds), ttl, source: keywords of ``Node.udp``.
 
     Raises:
         ProbeFailure: it was answered; or nothing was sent, so that silence proves nothing.
@@ -205,9 +220,10 @@ def assert_no_udp(
     check_node(source)
     with Silence(source) as silence:
         ask = silence.asking(lambda: source.udp(destination, port, payload, **probe))
-        result, tries = until(ask, lambda r: not r, within)
+        result, tries = until(ask, lambda r: not r and r.in_flight is None, within)
     if result:
         raise ProbeFailure(f"expected no answer, and there was one{tries}: {asked(result)}\n{way(source, result)}")
+    check_waited(result)
     silence.prove(result.error, "datagram", lambda f, d: d.has_left(f, "udp", source, result.address, port))
     check_by(source, result, by, payload)
     return result

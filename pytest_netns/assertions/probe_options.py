@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from pytest_netns.probe.trace import Method
+    from pytest_netns.stack.source import Source
 
 
 class PingOptions(TypedDict, total=False):
@@ -18,6 +19,7 @@ class PingOptions(TypedDict, total=False):
         size: bytes of payload; 56.
         ttl: time to live, or hop limit; 64.
         df: forbid fragments; False.
+        source: an address or an interface that it comes from; None.
     """
 
     count: int
@@ -26,6 +28,7 @@ class PingOptions(TypedDict, total=False):
     size: int
     ttl: int
     df: bool
+    source: Source | None
 
 
 class ArpOptions(TypedDict, total=False):
@@ -34,10 +37,12 @@ class ArpOptions(TypedDict, total=False):
     Attributes:
         timeout: seconds to wait for an answer; 1.0.
         dad: detect duplicates: ask without an address of one's own, and wait for the whole timeout; False.
+        source: an address or an interface that it comes from; None.
     """
 
     timeout: float
     dad: bool
+    source: Source | None
 
 
 class TcpOptions(TypedDict, total=False):
@@ -45,9 +50,11 @@ class TcpOptions(TypedDict, total=False):
 
     Attributes:
         timeout: seconds to wait for an answer; 1.0.
+        source: an address or an interface that it comes from; None.
     """
 
     timeout: float
+    source: Source | None
 
 
 class UdpOptions(TypedDict, total=False):
@@ -55,11 +62,13 @@ class UdpOptions(TypedDict, total=False):
 
     Attributes:
         timeout: seconds to wait for an answer; 1.0.
-        ttl: time to live, or hop limit; 64.
+        ttl: time to live, or hop limit; the kernel's default.
+        source: an address or an interface that it comes from; None.
     """
 
     timeout: float
-    ttl: int
+    ttl: int | None
+    source: Source | None
 
 
 class TraceOptions(TypedDict, total=False):
@@ -70,9 +79,11 @@ class TraceOptions(TypedDict, total=False):
         port: for ``udp`` (33434 if None) and ``tcp`` (80 if None).
         max_hops: the largest time to live to try, 1 to 255; 30.
         timeout: seconds to wait for each hop; 1.0.
+        source: an address or an interface that it comes from; None.
     """
 
     method: Method
     port: int | None
     max_hops: int
     timeout: float
+    source: Source | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.blocked import check_arp_by, check_by
-from pytest_netns.assertions.retry import Silence, asked, check_node, until, way, why
+from pytest_netns.assertions.retry import Silence, asked, check_node, check_waited, until, way, why
 from pytest_netns.errors import ProbeFailure
 from pytest_netns.lab.nodes import Node
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def assert_ping(
-    source: Node, destination: Destination, *, within: float | None = None, **probe: Unpack[PingOptions]
+    source: Node, /, destination: Destination, *, within: float | None = None, **probe: Unpack[PingOptions]
 ) -> PingResult:
     """``destination`` answers every echo request of ``source``; returns the result.
 
@@ -25,7 +25,7 @@ def assert_ping(
         source: a node.
         destination: a node, an interface or an address.
         within: retry for so many seconds; None: ask once.
-        **probe: count, interval, timeout (seconds), size (bytes), ttl, df: keywords of ``Node.ping``.
+        **probe: count, interval, timeout (seconds), size (bytes), ttl, df, source: keywords of ``Node.ping``.
 
     Raises:
         ProbeFailure: with the cause.
@@ -40,6 +40,7 @@ def assert_ping(
 
 def assert_no_ping(
     source: Node,
+    /,
     destination: Destination,
     *,
     by: Node | None = None,
@@ -53,7 +54,7 @@ def assert_no_ping(
         destination: a node, an interface or an address.
         by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
         within: seconds to retry until no answer comes; None: ask once.
-        **probe: count, interval, timeout (seconds), size (bytes), ttl, df: keywords of ``Node.ping``.
+        **probe: count, interval, timeout (seconds), size (bytes), ttl, df, source: keywords of ``Node.ping``.
 
     Raises:
         ProbeFailure: an answer came; or nothing was sent, so that silence proves nothing.
@@ -62,16 +63,17 @@ def assert_no_ping(
     check_node(source)
     with Silence(source) as silence:
         ask = silence.asking(lambda: source.ping(destination, **probe))
-        result, tries = until(ask, lambda r: r.received == 0, within)
+        result, tries = until(ask, lambda r: r.received == 0 and r.in_flight is None, within)
     if result.received:
         raise ProbeFailure(f"expected no answer, and there was one{tries}: {asked(result)}\n{way(source, result)}")
+    check_waited(result)
     silence.prove(result.error, "echo request", lambda f, d: d.has_left(f, "ping", source, result.address))
     check_by(source, result, by, probe=probe)
     return result
 
 
 def assert_arp(
-    source: Node, destination: Destination, *, within: float | None = None, **probe: Unpack[ArpOptions]
+    source: Node, /, destination: Destination, *, within: float | None = None, **probe: Unpack[ArpOptions]
 ) -> ArpResult:
     """Somebody on the link of ``source`` answers ARP, or neighbour discovery, for an address; returns the result.
 
@@ -79,7 +81,7 @@ def assert_arp(
         source: a node.
         destination: a node, an interface or an address.
         within: retry for so many seconds; None: ask once.
-        **probe: timeout (seconds), dad: keywords of ``Node.arp``.
+        **probe: timeout (seconds), dad, source: keywords of ``Node.arp``.
 
     Raises:
         ProbeFailure: with the cause.
@@ -96,6 +98,7 @@ def assert_arp(
 
 def assert_no_arp(
     source: Node,
+    /,
     destination: Destination,
     *,
     by: Node | None = None,
@@ -109,7 +112,7 @@ def assert_no_arp(
         destination: a node, an interface or an address.
         by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
         within: seconds to retry until nobody answers; None: ask once.
-        **probe: timeout (seconds), dad: keywords of ``Node.arp``.
+        **probe: timeout (seconds), dad, source: keywords of ``Node.arp``.
 
     Raises:
         ProbeFailure: somebody answers; or nothing was sent, so that silence proves nothing.
@@ -117,9 +120,14 @@ def assert_no_arp(
     __tracebackhide__ = True
     check_node(source)
     with Silence(source) as silence:
-        result, tries = until(silence.asking(lambda: source.arp(destination, **probe)), lambda r: not r, within)
+        result, tries = until(silence.asking(lambda: source.arp(destination, **probe)), _is_unanswered, within)
     if result:
         raise ProbeFailure(f"expected that nobody answers, and somebody does{tries}: {asked(result)}")
+    check_waited(result)
     silence.prove(result.error, "question", lambda f, d: d.has_asked(f, result.address))
     check_arp_by(source, destination, result.address, by)
     return result
+
+
+def _is_unanswered(result: ArpResult) -> bool:
+    return not result and result.in_flight is None

@@ -110,6 +110,20 @@ def check_node(source: object) -> None:
         raise TopologyError(f"the source of a probe is a node of a lab, not {source!r}")
 
 
+class _Waited(Protocol):
+    @property
+    def in_flight(self) -> str | None: ...
+
+
+def check_waited(result: _Waited) -> None:
+    """Raise ProbeFailure if the time was over while the question, or its answer, was on its way."""
+    __tracebackhide__ = True
+    if result.in_flight is not None:
+        raise ProbeFailure(
+            f"no answer came in time, but that proves nothing: {asked(result)}. Wait longer: timeout=..."
+        )
+
+
 def asked(result: object) -> str:
     """A result in words, without the brackets of its repr."""
     return repr(result)[1:-1]

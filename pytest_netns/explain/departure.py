@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from socket import IPPROTO_TCP
 
 from pytest_netns.addresses import Address
 from pytest_netns.capture.frame import ETH_ARP, ETH_IPV6, Frame
 from pytest_netns.errors import NetnsError
+from pytest_netns.explain.rules import RuleTrace
 from pytest_netns.explain.sighting import Kind, sightings
 from pytest_netns.lab.lab import lab_of
 from pytest_netns.lab.nodes import Node
+from pytest_netns.probe.tcp import tcp
 
+#: Seconds for which a SYN that does not leave is waited for.
+_PATIENCE = 0.02
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 
 
@@ -28,6 +33,18 @@ def has_left(frames: Sequence[Frame], kind: Kind, source: Node, address: Address
     asked = {target for frame in frames if frame.outgoing and (target := sought(frame))}
     answered = {target for frame in frames if not frame.outgoing and (target := answered_for(frame))}
     return bool(asked - answered) or _is_searched(source, address)
+
+
+def drops_its_own(source: Node, address: Address, port: int) -> bool:
+    """Whether the node's own firewall drops its SYN, of which connect(2) says nothing. It is sent once more.
+
+    A netdev rule is none: it stands for what happens to frames on the wire.
+    """
+    with RuleTrace(lab_of(source), {IPPROTO_TCP}) as trace:
+        tcp(source, address, port, timeout=_PATIENCE)
+        trace.read()
+    dropped = (drop.packet for drop in trace.drops if drop.node.inode == source.inode and drop.family != "netdev")
+    return any(packet and (packet.destination, packet.ports[1]) == (address, port) for packet in dropped)
 
 
 def has_asked(frames: Sequence[Frame], address: Address) -> bool:

@@ -33,7 +33,7 @@ PATIENCE = 0.15
 #: Rows of the sequence diagram.
 _ROWS = 16
 #: Bytes of the headers around the payload, by kind of probe and version of IP.
-_HEADERS = {("ping", 4): 28, ("ping", 6): 48, ("tcp", 4): 44, ("tcp", 6): 64, ("udp", 4): 28, ("udp", 6): 48}
+_HEADERS = {("ping", 4): 28, ("ping", 6): 48, ("tcp", 4): 60, ("tcp", 6): 80, ("udp", 4): 28, ("udp", 6): 48}
 #: What a rule may have dropped; all else are the searches for the next hop, and packets of tunnels.
 OF_THE_PROBE = ("the request", "the reply")
 

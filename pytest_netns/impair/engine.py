@@ -41,6 +41,8 @@ class _Engine(Protocol):
 
     def read(self) -> ActiveImpairment: ...
 
+    def waiting(self) -> int: ...
+
     def heal(self) -> None: ...
 
     def abandon(self) -> None: ...
@@ -206,6 +208,12 @@ class Impairments:
         with self._lock:
             engine = self._found(interface)
             return None if engine is None else engine.read()
+
+    def waiting(self, interface: Target) -> int:
+        """How many frames an interface has sent that are under way now. Raises ProcessDied, KernelError."""
+        with self._lock:
+            engine = self._found(interface)
+            return 0 if engine is None else engine.waiting()
 
     def words(self, interface: Target) -> str:
         """What was set last and by which engine, for messages; empty if nothing was. Asks nobody."""

@@ -121,6 +121,11 @@ class RootQdisc(ABC):
         shown = self.last if not differences(self.last, found) else found
         return ActiveImpairment(shown, self.engine, self.seed, self.counted(there.dropped))
 
+    def waiting(self) -> int:
+        """Frames that are under way now. Raises KernelError."""
+        there = self._root()
+        return there.queued if there is not None and there.kind == self.engine else 0
+
     def heal(self) -> None:
         """Impair nothing any more.
 

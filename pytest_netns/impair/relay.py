@@ -97,7 +97,8 @@ class Direction:
         """What is in force, and what has happened."""
         names = ("delay", "jitter", "loss", "reorder", "duplicate", "corrupt", "limit")
         rate = round(self.bytes_per_second * 8) or None
-        return {"in_force": {**{name: getattr(self, name) for name in names}, "rate": rate}, "counters": self.counts}
+        in_force = {**{name: getattr(self, name) for name in names}, "rate": rate}
+        return {"in_force": in_force, "counters": self.counts, "queued": self.queued}
 
 
 class Relay:
@@ -255,6 +256,8 @@ class Relay:
             self.read(found)
         elif what == "drop":
             self.close(found)
+        elif what == "state":
+            self.read(found)  # what has come is queued, even if its turn is later
         return found.state()
 
     def close(self, direction: Direction) -> None:

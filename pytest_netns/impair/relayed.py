@@ -95,6 +95,10 @@ class Relayed:
         """What is in force now. Raises ProcessDied, KernelError."""
         return self._told(self._relay.ask("state", self._number))
 
+    def waiting(self) -> int:
+        """Frames that are under way now. Raises ProcessDied."""
+        return cast("int", self._relay.ask("state", self._number).get("queued", 0))
+
     def _told(self, answer: Mapping[str, object]) -> ActiveImpairment:
         """What the relay says of itself, if it still gets the frames."""
         if answer.get("gone") or self._detour is None or not self._detour.engaged:

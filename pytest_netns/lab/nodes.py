@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from pytest_netns.addresses import Address
-from pytest_netns.errors import NetnsError
+from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.kernel.netlink.neighbour_table import refusal_log
 from pytest_netns.lab.link import Link
 from pytest_netns.lab.prober import Prober
+from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.namespace import Namespace
+from pytest_netns.topology import paths, transit
 from pytest_netns.topology.events import CaptureOpened, ProbeFailed
 from pytest_netns.topology.failure import Failure, callers
 from pytest_netns.topology.network import Network
@@ -57,3 +60,25 @@ class Node(Prober, BaseNode):
     def note_capture(self, capture: Capture) -> None:
         """Have ``capture`` remembered by its lab, should its test fail."""
         self.lab.events.publish(CaptureOpened, self.lab, capture)
+
+    def check_peer(self, peer: object, verb: str) -> None:
+        """Raise TopologyError if ``peer`` is a node of another lab: cannot ``verb`` it, and why."""
+        if isinstance(peer, Node) and peer.lab is not self.lab:
+            raise TopologyError(
+                f"cannot {verb} {peer.name!r} from {self.name!r}: it is a node of another lab ({peer.lab!r})"
+            )
+
+    def interface_towards(self, peer: Namespace | Interface) -> Interface | None:
+        """The interface that is on one link with a peer, or an interface of it; None if there is none, or several."""
+        return paths.interface_towards(self.lab, self, peer)
+
+    def in_flight(self, address: Address, waited: float, udp_port: int = 0) -> str | None:
+        """Where a request, or its answer, may still be, in words; None if nothing is on its way any more.
+
+        Args:
+            address: whom was asked.
+            waited: seconds since.
+            udp_port: on which port; 0 unless it was a datagram.
+        """
+        super().in_flight(address, waited, udp_port)
+        return transit.in_flight(self.lab, self, address, waited, udp_port)

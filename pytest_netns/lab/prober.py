@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import Address
 from pytest_netns.errors import TopologyError
+from pytest_netns.kernel import backlog
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_netns.probe.trace import Method, TraceResult
     from pytest_netns.probe.udp import UdpResult
     from pytest_netns.stack.destination import Destination
+    from pytest_netns.stack.source import Source
 
 
 class Prober(Namespace):
@@ -43,6 +45,20 @@ class Prober(Namespace):
     def node_names(self) -> dict[Address, str]:
         """Which node of its lab has an address."""
         return {}
+
+    def in_flight(self, address: Address, waited: float, udp_port: int = 0) -> str | None:
+        """Where a request, or its answer, may still be, in words; None if nothing is on its way any more.
+
+        Lets the kernel finish what it has queued first, so that an answer which was late may be there now.
+
+        Args:
+            address: whom was asked.
+            waited: seconds since.
+            udp_port: on which port; 0 unless it was a datagram.
+        """
+        del address, waited, udp_port
+        backlog.settle()
+        return None
 
     def capture(
         self,
@@ -89,8 +105,12 @@ class Prober(Namespace):
         size: int = 56,
         ttl: int = 64,
         df: bool = False,
+        source: Source | None = None,
     ) -> PingResult:
         """Send ICMP echo requests (RFC 792, RFC 4443) and wait for the replies. Truthy if all were answered.
+
+        A reply from another address than was asked, or with a wrong checksum, is none; ``error`` tells of it. Of a
+        broadcast address or a multicast group all who reply within the timeout are listed in ``responders``.
 
         Args:
             destination: a node, an interface or an address.
@@ -100,19 +120,35 @@ class Prober(Namespace):
             size: bytes of payload, as ``ping -s``.
             ttl: time to live, or hop limit.
             df: forbid fragments, as ``ping -M do``.
+            source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+                the routes.
 
         Raises:
-            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
+            TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
+                be understood; or the source is none of this node's.
             ValueError: a number is out of range.
         """
         from pytest_netns.probe.ping import ping
 
-        result = ping(self, destination, count=count, interval=interval, timeout=timeout, size=size, ttl=ttl, df=df)
+        result = ping(
+            self,
+            destination,
+            count=count,
+            interval=interval,
+            timeout=timeout,
+            size=size,
+            ttl=ttl,
+            df=df,
+            source=source,
+            in_flight=self.in_flight,
+        )
         if not result:
             self.note_failure(result, "ping", {"size": size, "ttl": ttl, "df": df})
         return result
 
-    def arp(self, destination: Destination, *, timeout: float = 1.0, dad: bool = False) -> ArpResult:
+    def arp(
+        self, destination: Destination, *, timeout: float = 1.0, dad: bool = False, source: Source | None = None
+    ) -> ArpResult:
         """Ask who has an address: ARP (RFC 826) for IPv4, neighbour solicitation (RFC 4861) for IPv6.
 
         Truthy if somebody answered. The kernel's own cache is neither used nor changed.
@@ -122,13 +158,15 @@ class Prober(Namespace):
             timeout: seconds to wait for an answer.
             dad: detect duplicates: ask without an address of one's own, as a host does before it takes one (RFC 5227
                 2.1.1, RFC 4862 5.4), and wait for the whole timeout, so that ``macs`` lists everybody who has it.
+            source: an address or an interface of this node, by object or name, that asks; None: on the interface whose
+                subnet the address is on.
 
         Raises:
             TopologyError: no interface of this node is on a link with that address.
         """
         from pytest_netns.probe.arp import arp
 
-        result = arp(self, destination, timeout=timeout, dad=dad)
+        result = arp(self, destination, timeout=timeout, dad=dad, source=source, in_flight=self.in_flight)
         if not result:
             self.note_failure(result, "arp")
         return result
@@ -141,6 +179,7 @@ class Prober(Namespace):
         port: int | None = None,
         max_hops: int = 30,
         timeout: float = 1.0,
+        source: Source | None = None,
     ) -> TraceResult:
         """Find the way to a destination, hop by hop, by packets with a growing time to live.
 
@@ -152,9 +191,12 @@ class Prober(Namespace):
             port: for ``udp`` (33434 if None) and ``tcp`` (80 if None); a closed one answers too.
             max_hops: the largest time to live to try, 1 to 255.
             timeout: seconds to wait for each hop.
+            source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+                the routes.
 
         Raises:
-            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
+            TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
+                be understood; or the source is none of this node's.
             ValueError: a number is out of range.
         """
         from pytest_netns.probe.trace import trace
@@ -166,55 +208,92 @@ class Prober(Namespace):
             port=port,
             max_hops=max_hops,
             timeout=timeout,
+            source=source,
             name_of=self.node_names().get,
         )
         self.note_failure(result, "trace", method, port)  # one that was reached may have gone the wrong way
         return result
 
-    def tcp(self, destination: Destination, port: int, *, timeout: float = 1.0) -> TcpResult:
-        """Ask with a SYN whether a TCP port is open. Truthy if it is. No connection is made, so no server sees one.
+    def tcp(
+        self, destination: Destination, port: int, *, timeout: float = 1.0, source: Source | None = None
+    ) -> TcpResult:
+        """Ask whether a TCP port is open, by the kernel's own connect(2). Truthy if it is.
+
+        The SYN-ACK is answered with a RST (RFC 9293 3.10.7.4), so no server sees a connection.
 
         Args:
             destination: a node, an interface or an address.
             port: 1 to 65535.
-            timeout: seconds to wait for an answer; the SYN is repeated twice in that time.
+            timeout: seconds to wait for an answer; the kernel repeats a SYN that was lost after 1 s.
+            source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+                the routes.
 
         Raises:
-            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
+            TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
+                be understood; or the source is none of this node's.
             ValueError: the port is out of range.
         """
         from pytest_netns.probe.tcp import tcp
 
-        result = tcp(self, destination, port, timeout=timeout)
+        result = tcp(self, destination, port, timeout=timeout, source=source, in_flight=self.in_flight)
         if not result:
             self.note_failure(result, "tcp")
         return result
 
     def udp(
-        self, destination: Destination, port: int, payload: bytes = b"", *, timeout: float = 1.0, ttl: int = 64
+        self,
+        destination: Destination,
+        port: int,
+        payload: bytes = b"",
+        *,
+        timeout: float = 1.0,
+        ttl: int | None = None,
+        source: Source | None = None,
     ) -> UdpResult:
-        """Send a datagram and wait for what comes back. Truthy if it was answered.
+        """Send a datagram from a connected socket and wait for what comes back. Truthy if it was answered.
+
+        An answer from another address or port is none, as for any connected socket; but any member answers for a
+        multicast group, and any host for a broadcast address.
 
         Args:
             destination: a node, an interface or an address.
             port: 1 to 65535.
             payload: bytes to send.
             timeout: seconds to wait for an answer.
-            ttl: time to live, or hop limit.
+            ttl: time to live, or hop limit; None for the kernel's default.
+            source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+                the routes.
 
         Raises:
-            TopologyError: the destination has no address of a family that this node has, or cannot be understood.
+            TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
+                be understood; or the source is none of this node's.
             ValueError: a number is out of range.
         """
         from pytest_netns.probe.udp import udp
 
-        result = udp(self, destination, port, payload, timeout=timeout, ttl=ttl)
+        result = udp(
+            self,
+            destination,
+            port,
+            payload,
+            timeout=timeout,
+            ttl=ttl,
+            source=source,
+            in_flight=self.in_flight,
+        )
         if not result:
             self.note_failure(result, "udp", payload)
         return result
 
     def dns(
-        self, server: Destination, name: str, qtype: str = "A", *, port: int = 53, timeout: float = 1.0
+        self,
+        server: Destination,
+        name: str,
+        qtype: str = "A",
+        *,
+        port: int = 53,
+        timeout: float = 1.0,
+        source: Source | None = None,
     ) -> DnsResult:
         """Ask a DNS server (RFC 1035) over UDP. Truthy if the answer has records.
 
@@ -224,6 +303,8 @@ class Prober(Namespace):
             qtype: ``"A"``, ``"AAAA"``, ``"MX"``, ...
             port: of the server.
             timeout: seconds to wait for the answer.
+            source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+                the routes.
 
         Raises:
             TopologyError: the server has no address of a family that this node has.
@@ -231,24 +312,28 @@ class Prober(Namespace):
         """
         from pytest_netns.probe.dns import dns
 
-        result = dns(self, server, name, qtype, port=port, timeout=timeout)
+        result = dns(self, server, name, qtype, port=port, timeout=timeout, source=source, in_flight=self.in_flight)
         if not result:
             self.note_failure(result, "dns")
         return result
 
-    def path_mtu(self, destination: Destination, *, timeout: float = 0.5) -> PathMtuResult:
+    def path_mtu(
+        self, destination: Destination, *, timeout: float = 0.5, source: Source | None = None
+    ) -> PathMtuResult:
         """Find the largest IP packet that gets through unfragmented, in bytes. Truthy if it was found.
 
         Args:
             destination: a node, an interface or an address.
             timeout: seconds to wait for each answer; a black hole takes about a dozen of them.
+            source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+                the routes.
 
         Raises:
             TopologyError: the destination has no address of a family that this node has.
         """
         from pytest_netns.probe.path_mtu import path_mtu
 
-        result = path_mtu(self, destination, timeout=timeout)
+        result = path_mtu(self, destination, timeout=timeout, source=source, in_flight=self.in_flight)
         if not result or result.black_hole:
             self.note_failure(result, "path_mtu")
         return result

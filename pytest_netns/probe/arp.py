@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv6Address
@@ -17,10 +18,12 @@ from pytest_netns.checks import check_range
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.probe.icmp import ProbeError, local_error
+from pytest_netns.probe.in_flight import InFlight, nowhere
 from pytest_netns.probe.sockets import ETH_P_ARP, ETH_P_IPV6, Waiter, close_later, packet_socket
 from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.stack.source import Origin, Source, origin
 
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
 _NEIGHBOUR_ADVERTISEMENT = 136
@@ -41,6 +44,7 @@ class ArpResult:
         macs: of all who answered; more than one is a duplicate address.
         rtt: seconds until that answer; None without one.
         error: what the node's own kernel said against sending; else None.
+        in_flight: where the question, or its answer, may still have been when the time was over; else None.
     """
 
     source: str
@@ -51,6 +55,7 @@ class ArpResult:
     macs: tuple[str, ...] = ()
     rtt: float | None = None
     error: ProbeError | None = None
+    in_flight: str | None = None
     _raw: bytes | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
@@ -67,16 +72,25 @@ class ArpResult:
             return f"<ArpResult {asked}: DUPLICATE, {' and '.join(self.macs)}>"
         if self.mac is not None and self.rtt is not None:
             return f"<ArpResult {asked}: {self.mac}, {self.rtt * 1000:.3f} ms>"
-        return f"<ArpResult {asked}: {self.error or 'nobody answers'}>"
+        return f"<ArpResult {asked}: {self.error or self.in_flight or 'nobody answers'}>"
 
 
-def arp(node: Namespace, destination: Destination, *, timeout: float = 1.0, dad: bool = False) -> ArpResult:
+def arp(
+    node: Namespace,
+    destination: Destination,
+    *,
+    timeout: float = 1.0,
+    dad: bool = False,
+    source: Source | None = None,
+    in_flight: InFlight = nowhere,
+) -> ArpResult:
     """See ``Node.arp``."""
-    target = resolve(node, destination)
+    bound = origin(node, source)
+    target = resolve(node, destination, bound)
     check_range("timeout", timeout, 0, 3600)
-    interface = _interface_towards(node, target)
+    interface = _interface_towards(bound, target)
     version = target.address.version
-    question = _question(interface, target.address, dad)
+    question = _question(interface, target.address, dad, bound.address)
     ethertype = ETH_P_ARP if version == 4 else ETH_P_IPV6
     result = ArpResult(node.name, target.label, target.address, interface.name)
     try:
@@ -93,46 +107,68 @@ def arp(node: Namespace, destination: Destination, *, timeout: float = 1.0, dad:
                 sock.send(question)
             except OSError as error:
                 return _with(result, error=local_error(error))
-            until = start + timeout * (attempt + 1) / _TRIES
-            while waiter.wait(until):
-                frame = sock.recv(1 << 16)
-                mac = _answer(frame, target.address.packed)
-                if mac is None or mac in result.macs:
-                    continue
-                if result.mac is None:
-                    result = _with(result, mac=mac, rtt=monotonic() - start, _raw=frame)
-                result = _with(result, macs=(*result.macs, mac))
-                if not dad:
-                    return result
+            result = _answered(result, sock, waiter, start, start + timeout * (attempt + 1) / _TRIES, dad)
+            if result and not dad:
+                return result
+        if not result:
+            where = in_flight(target.address, monotonic() - start)
+            result = _answered(result, sock, waiter, start, 0.0, dad)
+            result = result if result else _with(result, in_flight=where)
         return result
     finally:
         close_later(sock)
+
+
+def _answered(
+    result: ArpResult, sock: socket.socket, waiter: Waiter, start: float, until: float, dad: bool
+) -> ArpResult:
+    """The result with the answers that come until then; with the first one, unless duplicates are looked for."""
+    while waiter.wait(until):
+        frame = sock.recv(1 << 16)
+        mac = _answer(frame, result.address.packed)
+        if mac is None or mac in result.macs:
+            continue
+        if result.mac is None:
+            result = _with(result, mac=mac, rtt=monotonic() - start, _raw=frame)
+        result = _with(result, macs=(*result.macs, mac))
+        if not dad:
+            break
+    return result
 
 
 def _with(result: ArpResult, **changes: object) -> ArpResult:
     return replace(result, **changes)  # type: ignore[arg-type]
 
 
-def _interface_towards(node: Namespace, target: Target) -> Interface:
+def _interface_towards(bound: Origin, target: Target) -> Interface:
+    if bound.interface is not None:
+        return bound.interface
+    node = bound.node
     others = [interface for name, interface in node.interfaces.items() if name != "lo"]
     if target.scope:
         return next(interface for interface in others if interface.index == target.scope)
-    for interface in others:
+    having = [i for i in others if bound.address is None or any(a.ip == bound.address for a in i.addresses)]
+    if bound.address is not None and not having:
+        shown = ", ".join(map(str, node.addresses())) or "none"
+        raise TopologyError(f"source={bound.address}: {node.name!r} has no such address; its addresses: {shown}")
+    for interface in having:
         if any(target.address in address.network for address in interface.addresses):
             return interface
+    if bound.address is not None and len(having) == 1:
+        return having[0]
     if len(others) == 1:
         return others[0]
     shown = "; ".join(f"{i.name}: {', '.join(map(str, i.addresses)) or 'no address'}" for i in others) or "none"
     raise TopologyError(f"{node.name!r} is on no link with {target.address}; its interfaces: {shown}")
 
 
-def _question(interface: Interface, target: Address, dad: bool) -> bytes:
+def _question(interface: Interface, target: Address, dad: bool, source: Address | None) -> bytes:
     """The frame that asks for an address."""
     own = [] if dad else [a for a in interface.addresses if a.version == target.version]
     # From the subnet of the address if possible; for IPv6 from the link-local one, which comes last. Without an
     # address of its own it asks as a prober does (RFC 5227 2.1.1, RFC 4862 5.4.2).
     near = [a for a in own if target in a.network] if target.version == 4 else own[-1:]
-    sender = str([*near, *own][0].ip) if own else None
+    sender = str(source or [*near, *own][0].ip) if own else None
     build = _who_has if target.version == 4 else _solicitation
     return build(interface.mac, sender, str(target))
 

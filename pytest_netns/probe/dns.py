@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from scapy.layers.dns import DNS, DNSQR, dnsqtypes
 from scapy.packet import Packet
 
+from pytest_netns.probe.in_flight import InFlight, nowhere
 from pytest_netns.probe.udp import UdpResult, udp
 from pytest_netns.stack.destination import Destination
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.stack.source import Source
 
 _RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 
@@ -45,12 +47,20 @@ class DnsResult:
     def __repr__(self) -> str:
         asked = f"{self.udp.source} asks {self.udp.destination} for {self.name} {self.qtype}"
         if self.rcode is None:
-            return f"<DnsResult {asked}: {self.udp.error or self.udp.state}>"
+            return f"<DnsResult {asked}: {self.udp.error or self.udp.in_flight or self.udp.state}>"
         return f"<DnsResult {asked}: {self.rcode} {', '.join(self.answers) or 'without answers'}>"
 
 
 def dns(
-    node: Namespace, server: Destination, name: str, qtype: str = "A", *, port: int = 53, timeout: float = 1.0
+    node: Namespace,
+    server: Destination,
+    name: str,
+    qtype: str = "A",
+    *,
+    port: int = 53,
+    timeout: float = 1.0,
+    source: Source | None = None,
+    in_flight: InFlight = nowhere,
 ) -> DnsResult:
     """See ``Node.dns``."""
     known = {kind: number for number, kind in dnsqtypes.items()}
@@ -58,7 +68,7 @@ def dns(
         raise ValueError(f"qtype is {qtype!r}; it can be A, AAAA, MX, NS, PTR, SOA, SRV, TXT, ... (RFC 1035 3.2.2)")
     identifier = int.from_bytes(os.urandom(2), "big")
     question = bytes(DNS(id=identifier, rd=1, qd=DNSQR(qname=name, qtype=qtype)))
-    result = udp(node, server, port, question, timeout=timeout)
+    result = udp(node, server, port, question, timeout=timeout, source=source, in_flight=in_flight)
     if not result or len(result.reply) < 12 or result.reply[:2] != question[:2]:
         return DnsResult(name, qtype, None, (), result)
     try:

@@ -15,6 +15,9 @@ UNREACHABLE6, TOO_BIG6, TIME_EXCEEDED6, PARAMETER_PROBLEM6, ECHO_REQUEST6, ECHO_
 ERRORS4 = frozenset({UNREACHABLE, TIME_EXCEEDED, PARAMETER_PROBLEM})
 ERRORS6 = frozenset({UNREACHABLE6, TOO_BIG6, TIME_EXCEEDED6, PARAMETER_PROBLEM6})
 
+_TCP, _UDP, _ICMPV6 = 6, 17, 58
+_CHECKSUM_AT = {_TCP: 16, _UDP: 6, _ICMPV6: 2}
+
 # The words of ping(8), so that they can be searched for.
 _WORDS4 = {
     (3, 0): "Destination Net Unreachable",
@@ -49,11 +52,12 @@ class ProbeError:
     """Why there was no answer, as far as somebody said so.
 
     Attributes:
-        text: in the words of ping(8), or the kernel's own for an error of the sending node.
-        sender: who sent the ICMP error; None for an error of the sending node's own kernel.
-        type: ICMP type; None for an error of the sending node's own kernel.
+        text: in the words of ping(8), or the kernel's own for an error of the sending node; or what was wrong with the
+            answer that came.
+        sender: who sent the ICMP error, or the answer; None for an error of the sending node's own kernel.
+        type: ICMP type; None if it is no ICMP error.
         code: ICMP code; None likewise.
-        errno: of the sending node's own kernel; None for an ICMP error.
+        errno: of the sending node's own kernel; else None.
         mtu: bytes that would have fitted, where that was the problem; else None.
     """
 
@@ -66,7 +70,7 @@ class ProbeError:
 
     def __str__(self) -> str:
         size = f" (mtu {self.mtu})" if self.mtu else ""
-        return f"{self.text}{size}" + (f", from {self.sender}" if self.sender else "")
+        return f"{self.text}{size}" + (f", from {self.sender}" if self.sender and self.type is not None else "")
 
 
 def local_error(error: OSError) -> ProbeError:
@@ -76,12 +80,17 @@ def local_error(error: OSError) -> ProbeError:
 
 def icmp_error(version: int, sender: str, kind: int, code: int, rest: bytes) -> ProbeError:
     """An ICMP error message: ``rest`` are the four bytes behind its checksum."""
-    words = (_WORDS4 if version == 4 else _WORDS6).get((kind, code), f"ICMP type {kind} code {code}")
     mtu = None
     if version == 4 and (kind, code) == (UNREACHABLE, 4):
         mtu = struct.unpack("!2xH", rest)[0] or None
     elif version == 6 and kind == TOO_BIG6:
         mtu = struct.unpack("!I", rest)[0]
+    return in_words(version, sender, kind, code, mtu)
+
+
+def in_words(version: int, sender: str, kind: int, code: int, mtu: int | None = None) -> ProbeError:
+    """An ICMP error, in the words of ping(8)."""
+    words = (_WORDS4 if version == 4 else _WORDS6).get((kind, code), f"ICMP type {kind} code {code}")
     plain = sender.partition("%")[0]
     return ProbeError(words, IPv4Address(plain) if version == 4 else IPv6Address(plain), kind, code, mtu=mtu)
 
@@ -112,30 +121,6 @@ def quoted(version: int, data: bytes) -> Quoted | None:
     return Quoted(protocol, data[24:40], payload)
 
 
-def port_error(
-    version: int, data: bytes, sender: str, protocol: int, destination: Address, ports: tuple[int, int]
-) -> ProbeError | None:
-    """The ICMP error in what a raw socket received, if it is about a TCP segment or UDP datagram of ours.
-
-    Args:
-        version: 4 or 6.
-        data: as received: for IPv4 with the IP header in front.
-        sender: who sent it.
-        protocol: IPPROTO_TCP or IPPROTO_UDP.
-        destination: where ours was sent.
-        ports: from which, to which.
-    """
-    message = data[(data[0] & 15) * 4 :] if version == 4 else data
-    if len(message) < 8 or message[0] not in (ERRORS4 if version == 4 else ERRORS6):
-        return None
-    about = quoted(version, message[8:])
-    if about is None or about.protocol != protocol or about.destination != destination.packed:
-        return None
-    if struct.unpack_from("!HH", about.payload) != ports:
-        return None
-    return icmp_error(version, sender, message[0], message[1], message[4:8])
-
-
 def checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
     if len(data) % 2:
@@ -143,3 +128,25 @@ def checksum(data: bytes) -> int:
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
+
+
+def is_intact(protocol: int, source: bytes, destination: bytes, data: bytes) -> bool:
+    """Whether the checksum of a TCP segment, a UDP datagram or an ICMPv6 message is right.
+
+    One that the sender has left to its network card to finish counts as right: it holds the sum of the pseudo header
+    alone, as what was never on a wire does.
+
+    Args:
+        protocol: IPPROTO_TCP, IPPROTO_UDP or IPPROTO_ICMPV6.
+        source: address of the sender.
+        destination: address of the receiver.
+        data: from the header of that protocol on.
+    """
+    offset = _CHECKSUM_AT[protocol]
+    if len(data) < offset + 2:
+        return False
+    stored = int.from_bytes(data[offset : offset + 2], "big")
+    if protocol == _UDP and stored == 0 and len(source) == 4:  # none (RFC 768)
+        return True
+    pseudo = source + destination + struct.pack("!II", len(data), protocol)
+    return checksum(pseudo + data) == 0 or stored == ~checksum(pseudo) & 0xFFFF

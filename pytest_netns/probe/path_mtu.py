@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
+from pytest_netns.probe.in_flight import InFlight, nowhere
 from pytest_netns.probe.ping import ping
 from pytest_netns.stack.destination import Destination, resolve
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.stack.source import Source, origin
 
 _HEADERS = {4: 28, 6: 48}
 _SMALLEST = {4: 68, 6: 1280}  # RFC 791 3.2, RFC 8200 5
@@ -26,6 +28,7 @@ class PathMtuResult:
         mtu: bytes of the largest IP packet that gets through; None if not even the smallest does.
         limited_by: who said so with an ICMP error; None if it is the node's own interface, or nobody did.
         black_hole: whether larger packets vanish without an ICMP error.
+        in_flight: where a packet may still have been when the time was over, which leaves all of this open; else None.
     """
 
     source: str
@@ -34,6 +37,7 @@ class PathMtuResult:
     mtu: int | None
     limited_by: Address | None = None
     black_hole: bool = False
+    in_flight: str | None = None
 
     def __bool__(self) -> bool:
         return self.mtu is not None
@@ -42,26 +46,41 @@ class PathMtuResult:
         text = f"{self.source} -> {self.destination}: {self.mtu if self.mtu else 'no answer'}"
         if self.limited_by:
             text += f", limited by {self.limited_by}"
+        if self.in_flight is not None:
+            text += f": inconclusive, {self.in_flight}"
         if self.black_hole:
             text += ", larger packets vanish without an error"
         return f"<PathMtuResult {text}>"
 
 
-def path_mtu(node: Namespace, destination: Destination, *, timeout: float = 0.5) -> PathMtuResult:
+def path_mtu(
+    node: Namespace,
+    destination: Destination,
+    *,
+    timeout: float = 0.5,
+    source: Source | None = None,
+    in_flight: InFlight = nowhere,
+) -> PathMtuResult:
     """See ``Node.path_mtu``."""
     check_range("timeout", timeout, 0, 3600)
-    target = resolve(node, destination)
+    bound = origin(node, source)
+    target = resolve(node, destination, bound)
     version = target.address.version
     headers, smallest = _HEADERS[version], _SMALLEST[version]
-    own = [interface.mtu for name, interface in node.interfaces.items() if name != "lo"]
+    usable = node.interfaces.values() if bound.interface is None else [bound.interface]
+    own = [interface.mtu for interface in usable if interface.name != "lo"]
     largest = min(max(own, default=65535), 65535)
     limited_by: Address | None = None
     vanished = False
     fits: int | None = None
     size, too_long = largest, largest + 1
     while size >= smallest:
-        result = ping(node, destination, size=size - headers, df=True, timeout=timeout)
+        result = ping(
+            node, destination, size=size - headers, df=True, timeout=timeout, source=source, in_flight=in_flight
+        )
         error = result.error
+        if result.in_flight is not None:
+            return PathMtuResult(node.name, target.label, target.address, None, in_flight=result.in_flight)
         if result:
             fits = size
         elif error is not None and error.mtu and error.mtu < size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import socket
@@ -10,17 +11,17 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from ipaddress import ip_address
 from statistics import fmean, median, pstdev
-
-from scapy.layers.inet import ICMP, IP
-from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest
-from scapy.packet import Packet, Raw
+from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
 from pytest_netns.clock import monotonic
 from pytest_netns.probe import icmp
+from pytest_netns.probe.group import group_interface
 from pytest_netns.probe.icmp import ProbeError
+from pytest_netns.probe.in_flight import InFlight, nowhere
 from pytest_netns.probe.sockets import (
     IP_MTU_DISCOVER,
     IPV6_DONTFRAG,
@@ -28,16 +29,23 @@ from pytest_netns.probe.sockets import (
     PMTUDISC_DO,
     PMTUDISC_DONT,
     Waiter,
-    raw_socket,
+    open_sockets,
+    set_group_interface,
+    set_group_ttl,
     set_ttl,
 )
 from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.stack.source import Origin, Source, origin
+
+if TYPE_CHECKING:
+    from scapy.packet import Packet
 
 #: With interval=0, the next request goes out after this many seconds at the latest, as with ``ping -f``.
 _FLOOD_GAP = 0.01
 _LARGEST = {4: 65507, 6: 65527}
 _SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER = 255, 1, 1
+_IPV6_CHECKSUM = 7
 
 # Identifiers tell concurrent probes apart.
 _identifiers = itertools.count(os.getpid())
@@ -86,7 +94,12 @@ class PingResult:
         duplicates: further replies to requests that had been answered.
         rtts: round-trip times in seconds, of each answered request in order.
         ttl: time to live (hop limit) left in the first reply; None without one.
-        error: the first ICMP error that came back, or what the node's own kernel said; None if neither did.
+        error: the first ICMP error that came back, or what the node's own kernel said; else what was wrong with a reply
+            that does not count: it came from another address, or its checksum is wrong; None if there was none of it.
+        responders: who has answered, each once; of a broadcast address or a multicast group everybody who did in time,
+            the asking node itself left out.
+        in_flight: where a request, or its reply, may still have been when the time was over; else None.
+        bound_to: an address or an interface that it had to come from; None if that was left to the routes.
     """
 
     source: str
@@ -98,6 +111,9 @@ class PingResult:
     rtts: tuple[float, ...] = ()
     ttl: int | None = None
     error: ProbeError | None = None
+    responders: tuple[Address, ...] = ()
+    in_flight: str | None = None
+    bound_to: Source | None = None
     _raw: tuple[bytes, ...] = field(default=(), repr=False)
 
     def __bool__(self) -> bool:
@@ -120,6 +136,8 @@ class PingResult:
 
     def __repr__(self) -> str:
         text = f"{self.source} -> {self.destination}: {self.sent} sent, {self.received} received"
+        if self.responders and self.responders != (self.address,):
+            text += f" from {', '.join(map(str, self.responders))}"
         if self.duplicates:
             text += f", {self.duplicates} duplicates"
         if self.sent != self.received and self.received:
@@ -128,21 +146,25 @@ class PingResult:
             text += f", rtt {fmean(self.rtts) * 1000:.3f} ms, ttl {self.ttl}"
         if self.error is not None:
             text += f": {self.error}"
+        elif self.in_flight is not None:
+            text += f": inconclusive, {self.in_flight}"
         elif not self.received:
             text += ": no answer"
         return f"<PingResult {text}>"
 
 
 def _dissect(version: int, raw: bytes) -> Packet:
+    from scapy.layers.inet import IP
+    from scapy.layers.inet6 import ICMPv6EchoReply
+
     return IP(raw) if version == 4 else ICMPv6EchoReply(raw)
 
 
 @lru_cache(maxsize=64)
 def _template(version: int, size: int) -> bytes:
     """An echo request with identifier, sequence number and checksum 0."""
-    payload = Raw(bytes(i & 0xFF for i in range(size)))
-    packet = ICMP(type=8, chksum=0) / payload if version == 4 else ICMPv6EchoRequest(cksum=0) / payload
-    return bytes(packet)
+    kind = icmp.ECHO_REQUEST if version == 4 else icmp.ECHO_REQUEST6
+    return bytes([kind]) + bytes(7) + bytes(i & 0xFF for i in range(size))
 
 
 def _request(version: int, size: int, identifier: int, sequence: int) -> bytes:
@@ -161,15 +183,28 @@ def configure(sock: socket.socket, version: int, ttl: int, df: bool) -> None:
         sock.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~sum(1 << t for t in passed) & 0xFFFFFFFF))
         sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_DO if df else PMTUDISC_DONT)
         return
-    blocked = bytearray(b"\xff" * 32)
-    for kind in (icmp.ECHO_REPLY6, *icmp.ERRORS6):
-        word, bit = divmod(kind, 32)
-        value = struct.unpack_from("=I", blocked, word * 4)[0] & ~(1 << bit)
-        struct.pack_into("=I", blocked, word * 4, value)
-    sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, bytes(blocked))
+    sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _passing6(icmp.ECHO_REPLY6, *icmp.ERRORS6))
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
     sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER, PMTUDISC_DO if df else PMTUDISC_DONT)
     sock.setsockopt(socket.IPPROTO_IPV6, IPV6_DONTFRAG, int(df))
+
+
+@lru_cache(maxsize=4)
+def _passing6(*kinds: int) -> bytes:
+    """A filter that lets some types of ICMPv6 message through: <linux/icmpv6.h>."""
+    blocked = (1 << 256) - 1
+    for kind in kinds:
+        blocked &= ~(1 << kind)
+    words = ((blocked >> shift) & 0xFFFFFFFF for shift in range(0, 256, 32))
+    return struct.pack("=8I", *words)
+
+
+def _is_intact6(sender: str, told: Mapping[int, bytes], message: bytes) -> bool:
+    """Whether the checksum of an ICMPv6 message is right. A raw socket gets some that the kernel itself drops."""
+    source = socket.inet_pton(socket.AF_INET6, sender.partition("%")[0])
+    own = told[socket.IPV6_PKTINFO][:16]
+    return icmp.is_intact(socket.IPPROTO_ICMPV6, source, own, message)
 
 
 def ping(
@@ -182,9 +217,12 @@ def ping(
     size: int = 56,
     ttl: int = 64,
     df: bool = False,
+    source: Source | None = None,
+    in_flight: InFlight = nowhere,
 ) -> PingResult:
     """See ``Node.ping``."""
-    target = resolve(node, destination)
+    bound = origin(node, source)
+    target = resolve(node, destination, bound)
     version = target.address.version
     check_range("count", count, 1, 65535)
     check_range("interval", interval, 0, 3600)
@@ -192,9 +230,29 @@ def ping(
     check_range("size", size, 0, _LARGEST[version])
     check_range("ttl", ttl, 1, 255)
     protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
-    with raw_socket(node, version, protocol) as sock:
+    # Most ICMPv6 messages are checked by the kernel before a raw socket gets them. The second one gets all.
+    sockets = open_sockets(node, version, *[(socket.SOCK_RAW, protocol)] * (1 if version == 4 else 2))
+    try:
+        sock = sockets[0]
         configure(sock, version, ttl, df)
-        return Exchange(node.name, sock, target, size).run(count, interval, timeout)
+        bound.bind(sock)
+        exchange = Exchange(node.name, sock, target, size, bound)
+        if target.address.is_multicast:
+            _configure_group(sock, target, ttl, bound)
+            exchange.ask_everybody()
+        elif version == 6:
+            exchange.listen_for_damaged(sockets[1])
+        return exchange.run(count, interval, timeout, in_flight)
+    finally:
+        for sock in sockets:
+            sock.close()
+
+
+def _configure_group(sock: socket.socket, target: Target, ttl: int, bound: Origin) -> None:
+    version = target.address.version
+    set_group_ttl(sock, version, ttl)
+    if index := target.scope or group_interface(bound, target.address):
+        set_group_interface(sock, version, index)
 
 
 class Exchange:
@@ -204,7 +262,10 @@ class Exchange:
     exchange whose identifier it carries.
     """
 
-    def __init__(self, source: str, sock: socket.socket, target: Target, size: int) -> None:
+    def __init__(
+        self, source: str, sock: socket.socket, target: Target, size: int, bound: Origin | None = None
+    ) -> None:
+        self._bound = bound
         self.source = source
         self.socket = sock
         self.identifier: int = next(_identifiers) & 0xFFFF
@@ -219,19 +280,37 @@ class Exchange:
         self._ttl: int | None = None
         self._error: ProbeError | None = None
         self._raw: deque[bytes] = deque(maxlen=1000)
+        self._last_sent = 0.0
+        self._responders: dict[bytes, set[int]] = {}
+        self._own: frozenset[bytes] | None = None  # set for a group, whose members answer from their own addresses
+        self._flaw: ProbeError | None = None
+        self._unchecked: socket.socket | None = None
 
     @property
     def settled(self) -> bool:
         """Whether every request so far was answered or refused."""
         return len(self._settled) == len(self._sent)
 
-    def run(self, count: int, interval: float, timeout: float) -> PingResult:
+    def ask_everybody(self) -> None:
+        """The destination is a group, or a broadcast address: replies of everybody but the node itself count."""
+        own = self._bound.node.addresses() if self._bound is not None else []
+        self._own = frozenset(address.ip.packed for address in own)
+
+    def listen_for_damaged(self, sock: socket.socket) -> None:
+        """Have a second raw ICMPv6 socket tell of replies that the kernel drops because of their checksums."""
+        # at this level, that of raw sockets, Linux allows it for ICMPv6 too: net/ipv6/raw.c
+        sock.setsockopt(_SOL_RAW, _IPV6_CHECKSUM, -1)
+        sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _passing6(icmp.ECHO_REPLY6))
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        self._unchecked = sock
+
+    def run(self, count: int, interval: float, timeout: float, in_flight: InFlight = nowhere) -> PingResult:
         """Send all requests and collect the replies."""
         waiter = Waiter(self.socket)
         mine = {self.identifier: self}
         gap = interval or _FLOOD_GAP
         for sequence in range(1, count + 1):
-            self.send(sequence)
+            self._send_to_anybody(sequence)
             if sequence == count:
                 break
             pause = monotonic() + gap
@@ -239,17 +318,23 @@ class Exchange:
                 if waiter.wait(pause):
                     self.receive_all(self.socket, mine)
         deadline = monotonic() + timeout
-        while not self.settled:
+        while not self.settled or (self._own is not None and self._error is None):
             if waiter.wait(deadline):
                 self.receive_all(self.socket, mine)
             elif monotonic() >= deadline:
                 break
-        if count > 1:
+        where = None
+        if not self.settled:
+            where = in_flight(self._target.address, monotonic() - self._last_sent)
+        if where is not None or not self.settled or count > 1:
             self.receive_all(self.socket, mine)  # duplicates of the last ones may be there already
-        return self.result(count)
+        if not self.settled:
+            self._look_for_damaged()
+        return self.result(count, None if self.settled else where)
 
-    def result(self, count: int) -> PingResult:
+    def result(self, count: int, in_flight: str | None = None) -> PingResult:
         """What has come of ``count`` requests."""
+        address = type(self._target.address)
         return PingResult(
             source=self.source,
             destination=self._target.label,
@@ -259,18 +344,33 @@ class Exchange:
             duplicates=self._duplicates,
             rtts=tuple(self._rtts[sequence] for sequence in sorted(self._rtts)),
             ttl=self._ttl,
-            error=self._error,
+            error=self._error or self._flaw,
+            responders=tuple(map(address, self._responders)),
+            in_flight=in_flight,
+            bound_to=self._bound.source if self._bound is not None else None,
             _raw=tuple(self._raw),
         )
+
+    def _send_to_anybody(self, sequence: int) -> None:
+        """Send one request. The kernel refuses one to a broadcast address unless it is told that this is meant."""
+        self.send(sequence)
+        if self._error is None or self._error.errno != errno.EACCES or self._own is not None or self._version == 6:
+            return
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        refusal, self._error = self._error, None
+        self._settled.discard(sequence)
+        self.send(sequence)
+        if self._error is None:
+            self.ask_everybody()
+        else:  # a route that prohibits it
+            self._error = refusal
 
     def send(self, sequence: int) -> None:
         """Send one request."""
         data = _request(self._version, self._size, self.identifier, sequence)
-        address = str(self._target.address)
-        to = (address, 0) if self._version == 4 else (address, 0, 0, self._target.scope)
-        self._sent[sequence] = monotonic()
+        self._last_sent = self._sent[sequence] = monotonic()
         try:
-            self.socket.sendto(data, to)
+            self.socket.sendto(data, self._target.at(0))
         except OSError as error:
             self._settled.add(sequence)
             self._error = self._error or icmp.local_error(error)
@@ -281,21 +381,29 @@ class Exchange:
         version = 4 if sock.family == socket.AF_INET else 6
         while True:
             try:
-                data, control, _, sender = sock.recvmsg(1 << 16, 64)
+                data, control, _, sender = sock.recvmsg(1 << 16, 128)
             except BlockingIOError:
                 return
             now = monotonic()
             if version == 4:
                 message, ttl = data[(data[0] & 15) * 4 :], data[8]
+                intact = icmp.checksum(message) == 0
             else:
-                message, ttl = data, struct.unpack("=i", control[0][2])[0]
+                message, told = data, {kind: value for _, kind, value in control}
+                ttl = struct.unpack("=i", told[socket.IPV6_HOPLIMIT])[0]
+                intact = _is_intact6(sender[0], told, message)
             if len(message) < 8:
                 continue
             if message[0] in (icmp.ECHO_REPLY, icmp.ECHO_REPLY6):
                 identifier, sequence = struct.unpack_from("!HH", message, 4)
                 if (exchange := exchanges.get(identifier)) is not None:
-                    exchange._answered(sequence, now, ttl, data)
+                    if intact:
+                        exchange._answered(sequence, now, ttl, data, sender[0])
+                    else:
+                        exchange._damaged(sequence, sender[0])
                 continue
+            if not intact:
+                continue  # the kernel drops it
             about = icmp.quoted(version, message[8:])
             echo = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
             if about is not None and about.protocol == echo:
@@ -303,20 +411,49 @@ class Exchange:
                 if (exchange := exchanges.get(identifier)) is not None and about.destination == exchange._packed:
                     exchange._refused(sequence, sender[0], message)
 
-    def _answered(self, sequence: int, now: float, ttl: int, data: bytes) -> None:
+    def _answered(self, sequence: int, now: float, ttl: int, data: bytes, sender: str) -> None:
         if sequence not in self._sent:
             return
-        if sequence in self._rtts:
+        plain = sender.partition("%")[0]
+        packed = socket.inet_pton(self.socket.family, plain)
+        if self._own is not None:
+            if packed in self._own:
+                return
+        elif packed != self._packed and not self._target.address.is_unspecified:
+            sent_to = self._target.address
+            self._flaw = self._flaw or ProbeError(f"the reply came from {plain}, not from {sent_to}", ip_address(plain))
+            return
+        answered = self._responders.setdefault(packed, set())
+        if sequence in answered:
             self._duplicates += 1
+            return
+        answered.add(sequence)
+        self._raw.append(data)
+        if sequence in self._rtts:
             return
         self._rtts[sequence] = now - self._sent[sequence]
         self._settled.add(sequence)
         if self._ttl is None:
             self._ttl = ttl
-        self._raw.append(data)
+
+    def _damaged(self, sequence: int, sender: str) -> None:
+        if sequence in self._sent and sequence not in self._rtts:
+            plain = sender.partition("%")[0]
+            self._flaw = self._flaw or ProbeError(f"the reply of {plain} has a wrong checksum", ip_address(plain))
+
+    def _look_for_damaged(self) -> None:
+        while self._unchecked is not None:
+            try:
+                data, control, _, sender = self._unchecked.recvmsg(1 << 16, 64)
+            except BlockingIOError:
+                return
+            if len(data) >= 8 and not _is_intact6(sender[0], {kind: value for _, kind, value in control}, data):
+                identifier, sequence = struct.unpack_from("!HH", data, 4)
+                if identifier == self.identifier:
+                    self._damaged(sequence, sender[0])
 
     def _refused(self, sequence: int, sender: str, message: bytes) -> None:
-        if sequence in self._sent and sequence not in self._rtts:
+        if sequence in self._sent and sequence not in self._rtts and self._own is None:
             self._settled.add(sequence)
             error = icmp.icmp_error(self._version, sender, message[0], message[1], message[4:8])
             self._error = self._error or error

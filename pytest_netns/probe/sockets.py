@@ -1,16 +1,22 @@
-"""Raw sockets inside a namespace, and how to close the slow ones without waiting."""
+"""Sockets inside a namespace, what the kernel says of them, and how to close the slow ones without waiting."""
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
+import struct
 
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.open_socket import open_socket
+from pytest_netns.kernel.sockets import Socket
+from pytest_netns.kernel.syscalls import entered
+from pytest_netns.probe import icmp
+from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.stack.handle import Handle
-from pytest_netns.stack.namespace import Namespace
 
 ETH_P_ALL = 0x0003
 ETH_P_ARP = 0x0806
@@ -19,21 +25,47 @@ ETH_P_IPV6 = 0x86DD
 # From <linux/in.h> and <linux/in6.h>; Python has not all of them.
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IPV6_DONTFRAG = 10, 23, 62
 PMTUDISC_DONT, PMTUDISC_DO = 0, 2
-IPV6_CHECKSUM = 7
+_IP_RECVERR, _IPV6_RECVERR = 11, 25
+# <linux/errqueue.h>
+_SO_EE_ORIGIN_LOCAL = 1
+_EXTENDED_ERROR = struct.Struct("=IBBBxI4x")
 
 _RECEIVE_BUFFER = 1 << 20
 
 
-def raw_socket(node: Namespace, version: int, protocol: int) -> socket.socket:
+def family_of(version: int) -> socket.AddressFamily:
+    """AF_INET or AF_INET6."""
+    return socket.AF_INET if version == 4 else socket.AF_INET6
+
+
+def open_sockets(node: Handle, version: int, *kinds: tuple[int, int]) -> list[socket.socket]:
+    """Sockets inside that do not block, each of a type and a protocol. The caller closes them.
+
+    Raises:
+        KernelError: the kernel refused one.
+    """
+    opened: list[socket.socket] = []
+    try:
+        with uninterrupted, entered(node):
+            for kind, protocol in kinds:
+                flags = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+                opened.append(Socket(family_of(version), kind | flags, protocol))
+    except BaseException as error:  # of the block, or what has waited for its end
+        for each in opened:
+            each.close()
+        if isinstance(error, OSError):
+            raise KernelError(error.errno or 0, f"IPv{version} socket", node.name) from error
+        raise
+    return opened
+
+
+def raw_socket(node: Handle, version: int, protocol: int) -> socket.socket:
     """A raw IP socket inside: it sends payloads to which the kernel adds the IP header, by its own routes.
 
-    It receives a copy of every packet of ``protocol`` that arrives for the namespace (raw(7)). The caller closes it.
+    It receives a copy of every packet of ``protocol`` that arrives for the namespace, whatever its checksum, unless
+    that is ICMPv6 (raw(7)). The caller closes it.
     """
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    try:
-        return open_socket(node, family, socket.SOCK_RAW, protocol, lambda sock: sock.setblocking(False))
-    except OSError as error:
-        raise KernelError(error.errno or 0, f"raw IPv{version} socket", node.name) from error
+    return open_sockets(node, version, (socket.SOCK_RAW, protocol))[0]
 
 
 def set_ttl(sock: socket.socket, version: int, ttl: int) -> None:
@@ -42,6 +74,52 @@ def set_ttl(sock: socket.socket, version: int, ttl: int) -> None:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
     else:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+
+
+def set_group_ttl(sock: socket.socket, version: int, ttl: int) -> None:
+    """The same of what it sends to multicast groups."""
+    if version == 4:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, ttl)
+
+
+def set_group_interface(sock: socket.socket, version: int, index: int) -> None:
+    """Set the interface by which a socket sends to multicast groups."""
+    if version == 4:  # struct ip_mreqn
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("=4s4si", b"", b"", index))
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+
+
+def tell_errors(sock: socket.socket, version: int) -> None:
+    """Have the kernel tell which ICMP error it was that came back, and from whom (IP_RECVERR, ip(7))."""
+    if version == 4:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+
+
+def told_error(sock: socket.socket, version: int) -> tuple[int, ProbeError | None]:
+    """What has gone wrong with a socket: an errno, 0 if nothing has; and who said so, if it was an ICMP error."""
+    try:
+        _, control, _, _ = sock.recvmsg(1, 256, socket.MSG_ERRQUEUE)
+    except OSError as error:
+        if error.errno != errno.EAGAIN:
+            return error.errno or 0, None
+        control = []
+    refused = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    for level, kind, data in control:
+        if (level, kind) not in ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)):
+            continue
+        number, by, icmp_type, code, info = _EXTENDED_ERROR.unpack_from(data)
+        if by == _SO_EE_ORIGIN_LOCAL:
+            return number, ProbeError(icmp.local_error(OSError(number, "")).text, errno=number, mtu=info or None)
+        address = data[20:24] if version == 4 else data[24:40]
+        too_big = number == errno.EMSGSIZE
+        sender = socket.inet_ntop(family_of(version), address)
+        return number, icmp.in_words(version, sender, icmp_type, code, (info or None) if too_big else None)
+    return refused, None
 
 
 def packet_socket(node: Handle, interface: str, ethertype: int) -> socket.socket:
@@ -73,6 +151,11 @@ class Waiter:
         self._by_fd = {sock.fileno(): sock for sock in sockets}
         for fd in self._by_fd:
             self._poll.register(fd, select.POLLIN)
+
+    def also_writable(self, sock: socket.socket) -> None:
+        """Wait for this one to be connected, too."""
+        self._poll.register(sock.fileno(), select.POLLOUT)
+        self._by_fd[sock.fileno()] = sock
 
     def wait(self, until: float) -> list[socket.socket]:
         """The readable sockets; empty when it is ``until`` on the clock of ``pytest_netns.clock``."""

@@ -1,34 +1,31 @@
-"""Is a TCP port open: a SYN, and what comes back."""
+"""Is a TCP port open: the kernel's own connect(), and what became of it."""
 
 from __future__ import annotations
 
-import os
+import errno
 import socket
 import struct
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Literal
-
-from scapy.layers.inet import TCP
-from scapy.packet import Packet
+from typing import TYPE_CHECKING, Literal
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
 from pytest_netns.clock import monotonic
-from pytest_netns.kernel.sockets import Socket
-from pytest_netns.kernel.syscalls import entered
-from pytest_netns.probe import icmp
-from pytest_netns.probe.icmp import ProbeError
-from pytest_netns.probe.sockets import IPV6_CHECKSUM, Waiter, raw_socket, set_ttl
+from pytest_netns.probe.icmp import ProbeError, local_error
+from pytest_netns.probe.in_flight import InFlight, nowhere
+from pytest_netns.probe.sockets import Waiter, open_sockets, set_ttl, tell_errors, told_error
+from pytest_netns.probe.strays import Strays
 from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.stack.source import Origin, Source, origin
 
-_SYN, _RST, _ACK = 0x02, 0x04, 0x10
-#: How often the SYN is sent within the timeout.
-_TRIES = 3
+if TYPE_CHECKING:
+    from scapy.packet import Packet
 
-TcpState = Literal["open", "closed", "filtered", "unreachable"]
+TcpState = Literal["open", "closed", "filtered", "unreachable", "answered-elsewhere", "bad-checksum", "inconclusive"]
+
+# On close(), send a RST rather than a FIN: socket(7), SO_LINGER.
+_ABORT = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +37,15 @@ class TcpResult:
         destination: name and address of whom it asked.
         address: that address.
         port: the port.
-        state: ``open`` (SYN-ACK), ``closed`` (RST), ``unreachable`` (an ICMP error, or no route), ``filtered``
-            (no answer at all).
+        state: what connect(2) said: ``open``; ``closed`` (refused: a RST, or the ICMP error port unreachable);
+            ``unreachable`` (another ICMP error, or no route); ``filtered`` (no answer at all). No answer that a
+            connection would take, but one that tells more: ``answered-elsewhere`` (from another address or port),
+            ``bad-checksum``. ``inconclusive``: the time was over while something was still on its way.
         sender: who sent the deciding packet; None without one.
         rtt: seconds until the answer; None without one.
-        error: the ICMP error, or what the node's own kernel said; else None.
+        error: the ICMP error, what the node's own kernel said, or what was wrong with the answer; else None.
+        in_flight: where the request, or its answer, may still be, if that is ``inconclusive``; else None.
+        bound_to: an address or an interface that it had to come from; None if that was left to the routes.
     """
 
     source: str
@@ -55,6 +56,8 @@ class TcpResult:
     sender: Address | None = None
     rtt: float | None = None
     error: ProbeError | None = None
+    in_flight: str | None = None
+    bound_to: Source | None = None
     _raw: bytes | None = field(default=None, repr=False)
 
     def __bool__(self) -> bool:
@@ -63,6 +66,8 @@ class TcpResult:
     @property
     def reply(self) -> Packet | None:
         """The answer as a scapy packet from the TCP header on, dissected now; None without one."""
+        from scapy.layers.inet import TCP
+
         return None if self._raw is None else TCP(self._raw)
 
     def __repr__(self) -> str:
@@ -73,106 +78,97 @@ class TcpResult:
             text += f", RST from {self.sender}"
         elif self.state == "filtered":
             text += ", no answer"
+        elif self.in_flight is not None:
+            text += f", {self.in_flight}"
         return f"<TcpResult {text}>"
 
 
-@lru_cache(maxsize=1)
-def _template() -> bytes:
-    """A SYN with ports, sequence number and checksum 0."""
-    return bytes(TCP(sport=0, dport=0, seq=0, flags="S", window=64240, chksum=0, options=[("MSS", 1460)]))
-
-
-def tcp(node: Namespace, destination: Destination, port: int, *, timeout: float = 1.0, ttl: int = 64) -> TcpResult:
+def tcp(
+    node: Namespace,
+    destination: Destination,
+    port: int,
+    *,
+    timeout: float = 1.0,
+    ttl: int | None = None,
+    source: Source | None = None,
+    in_flight: InFlight = nowhere,
+) -> TcpResult:
     """See ``Node.tcp``."""
-    target = resolve(node, destination)
+    bound = origin(node, source)
+    target = resolve(node, destination, bound)
     check_port(port)
     check_range("timeout", timeout, 0, 3600)
-    check_range("ttl", ttl, 1, 255)
-    with ExitStack() as stack:
-        return _Scan(node, target, port, ttl, stack).run(timeout)
+    version = target.address.version
+    stream, raw = (socket.SOCK_STREAM, 0), (socket.SOCK_RAW, socket.IPPROTO_TCP)
+    connection, listener = open_sockets(node, version, stream, raw)
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        # connect() succeeds when the SYN-ACK is there. With quick acknowledgements off the kernel holds back the ACK,
+        # so that our RST comes before it, and no server ever sees a connection.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+        tell_errors(connection, version)
+        if ttl is not None:
+            set_ttl(connection, version, ttl)
+        bound.bind(connection)
+        return _Attempt(bound, target, port, connection, listener).run(timeout, in_flight)
+    finally:
+        connection.close()
+        listener.close()
 
 
-class _Scan:
-    def __init__(self, node: Namespace, target: Target, port: int, ttl: int, stack: ExitStack) -> None:
-        self._ttl = ttl
-        self._node = node
+class _Attempt:
+    def __init__(
+        self, bound: Origin, target: Target, port: int, connection: socket.socket, listener: socket.socket
+    ) -> None:
+        self._bound = bound
         self._target = target
         self._port = port
-        self._stack = stack
-        self._version = target.address.version
-        address = str(target.address)
-        self._to = (address, 0) if self._version == 4 else (address, 0, 0, target.scope)
-        self._sequence = int.from_bytes(os.urandom(4), "big")
+        self._connection = connection
+        self._strays = Strays(listener, target.address.version, socket.IPPROTO_TCP)
+        self._waiter = Waiter(listener)
+        self._waiter.also_writable(connection)
+        self._own_port = 0
+        self._start = 0.0
 
     def _result(self, state: TcpState, **rest: object) -> TcpResult:
         target = self._target
-        return TcpResult(self._node.name, target.label, target.address, self._port, state, **rest)  # type: ignore[arg-type]
+        asked = {"bound_to": self._bound.source, **rest}
+        return TcpResult(self._bound.node.name, target.label, target.address, self._port, state, **asked)  # type: ignore[arg-type]
 
-    def run(self, timeout: float) -> TcpResult:
-        family = socket.AF_INET if self._version == 4 else socket.AF_INET6
-        with entered(self._node):
-            # A bound TCP socket keeps its port from everybody else. It does not listen and is not connected, so the
-            # kernel answers the SYN-ACK with a RST: the half-open connection at the server ends at once.
-            holder = self._stack.enter_context(Socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC))
-            router = self._stack.enter_context(Socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
-        try:
-            # connect() of a datagram socket sends nothing; it tells which source address the kernel would use.
-            router.connect((self._to[0], self._port, *self._to[2:]))
-            source = router.getsockname()[0]
-            holder.bind(("", 0))
-        except OSError as error:
-            return self._result("unreachable", error=icmp.local_error(error))
-        own_port = holder.getsockname()[1]
-        tcp_socket = self._stack.enter_context(raw_socket(self._node, self._version, socket.IPPROTO_TCP))
-        if self._version == 6:
-            tcp_socket.setsockopt(socket.IPPROTO_IPV6, IPV6_CHECKSUM, 16)
-        set_ttl(tcp_socket, self._version, self._ttl)
-        protocol = socket.IPPROTO_ICMP if self._version == 4 else socket.IPPROTO_ICMPV6
-        icmp_socket = self._stack.enter_context(raw_socket(self._node, self._version, protocol))
-        waiter = Waiter(tcp_socket, icmp_socket)
-        syn = self._syn(source.partition("%")[0], own_port)
-        start = monotonic()
-        for attempt in range(_TRIES):
-            try:
-                tcp_socket.sendto(syn, self._to)
-            except OSError as error:
-                return self._result("unreachable", error=icmp.local_error(error))
-            until = start + timeout * (attempt + 1) / _TRIES
-            while readable := waiter.wait(until):
-                for sock in readable:
-                    data, sender = sock.recvfrom(1 << 16)
-                    read = self._reply if sock is tcp_socket else self._error
-                    result = read(data, sender[0], own_port, monotonic() - start)
-                    if result is not None:
-                        return result
-        return self._result("filtered")
+    def run(self, timeout: float, in_flight: InFlight) -> TcpResult:
+        self._start = monotonic()
+        number = self._connection.connect_ex(self._target.at(self._port))
+        if number not in (0, errno.EINPROGRESS, errno.ECONNREFUSED):
+            return self._result("unreachable", error=local_error(OSError(number, "")))
+        self._own_port = self._connection.getsockname()[1]
+        if (result := self._awaited(self._start + timeout)) is not None:
+            return result
+        address = self._target.address
+        where = in_flight(address, monotonic() - self._start)
+        if (result := self._awaited(0.0)) is not None:
+            return result
+        if (stray := self._strays.first(address, self._port)) is not None:
+            return self._result(stray.flaw, sender=stray.sender, error=stray.error, _raw=stray.data)
+        return self._result("filtered" if where is None else "inconclusive", in_flight=where)
 
-    def _syn(self, source: str, own_port: int) -> bytes:
-        data = bytearray(_template())
-        struct.pack_into("!HHI", data, 0, own_port, self._port, self._sequence)
-        if self._version == 4:  # for IPv6 the kernel adds the checksum (IPV6_CHECKSUM)
-            pseudo = socket.inet_aton(source) + self._target.address.packed + struct.pack("!HH", 6, len(data))
-            struct.pack_into("!H", data, 16, icmp.checksum(pseudo + bytes(data)))
-        return bytes(data)
-
-    def _reply(self, data: bytes, sender: str, own_port: int, rtt: float) -> TcpResult | None:
-        segment = data[(data[0] & 15) * 4 :] if self._version == 4 else data
-        if len(segment) < 20:
-            return None
-        from_port, to_port, _, acknowledged = struct.unpack_from("!HHII", segment)
-        flags = segment[13]
-        if (from_port, to_port) != (self._port, own_port) or acknowledged != (self._sequence + 1) & 0xFFFFFFFF:
-            return None
-        who = type(self._target.address)(sender.partition("%")[0])
-        if flags & _RST:
-            return self._result("closed", sender=who, rtt=rtt, _raw=segment)
-        if flags & (_SYN | _ACK) == _SYN | _ACK:
-            return self._result("open", sender=who, rtt=rtt, _raw=segment)
+    def _awaited(self, until: float) -> TcpResult | None:
+        """What connect() says; None if it has said nothing until then."""
+        while readable := self._waiter.wait(until):
+            if self._connection in readable:
+                return self._verdict(monotonic() - self._start)
+            self._strays.take(self._own_port)
         return None
 
-    def _error(self, data: bytes, sender: str, own_port: int, rtt: float) -> TcpResult | None:
-        ports = (own_port, self._port)
-        error = icmp.port_error(self._version, data, sender, socket.IPPROTO_TCP, self._target.address, ports)
-        if error is None:
-            return None
-        return self._result("unreachable", sender=error.sender, rtt=rtt, error=error)
+    def _verdict(self, rtt: float) -> TcpResult:
+        number, error = told_error(self._connection, self._target.address.version)
+        self._strays.take(self._own_port)
+        address = self._target.address
+        itself = number == 0 and self._connection.getsockname()[:2] == self._connection.getpeername()[:2]
+        if number == 0 and not itself:
+            return self._result("open", sender=address, rtt=rtt, _raw=self._strays.reply(address, self._port))
+        sender = error.sender if error is not None else None
+        if number == errno.ECONNREFUSED or itself:  # it has met itself: TCP's simultaneous open, and nobody listens
+            reply = self._strays.reply(address, self._port)
+            return self._result("closed", sender=sender or address, rtt=rtt, error=error, _raw=reply)
+        local = error or local_error(OSError(number, ""))
+        return self._result("unreachable", sender=sender, rtt=rtt if sender else None, error=local)

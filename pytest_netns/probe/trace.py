@@ -14,6 +14,7 @@ from pytest_netns.probe.tcp import tcp
 from pytest_netns.probe.udp import udp
 from pytest_netns.stack.destination import Destination, resolve
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.stack.source import Source, origin
 
 Method = Literal["icmp", "udp", "tcp"]
 #: For udp the first port of traceroute(8), on which nobody should listen.
@@ -79,16 +80,22 @@ class TraceResult:
 
 
 def _step(
-    node: Namespace, destination: Destination, method: Method, port: int, timeout: float, ttl: int
+    node: Namespace,
+    destination: Destination,
+    method: Method,
+    port: int,
+    timeout: float,
+    ttl: int,
+    source: Source | None,
 ) -> tuple[bool, float | None, ProbeError | None]:
     """Whether the destination itself answered, after how many seconds, or the error that came back."""
     if method == "icmp":
-        echo = ping(node, destination, timeout=timeout, ttl=ttl)
+        echo = ping(node, destination, timeout=timeout, ttl=ttl, source=source)
         return bool(echo), echo.rtts[0] if echo else None, echo.error
     if method == "tcp":
-        syn = tcp(node, destination, port, timeout=timeout, ttl=ttl)
+        syn = tcp(node, destination, port, timeout=timeout, ttl=ttl, source=source)
         return syn.state in ("open", "closed"), syn.rtt, syn.error
-    datagram = udp(node, destination, port, timeout=timeout, ttl=ttl)
+    datagram = udp(node, destination, port, timeout=timeout, ttl=ttl, source=source)
     return datagram.state in ("answered", "closed"), datagram.rtt, datagram.error
 
 
@@ -100,6 +107,7 @@ def trace(
     port: int | None = None,
     max_hops: int = 30,
     timeout: float = 1.0,
+    source: Source | None = None,
     name_of: NameOf,
 ) -> TraceResult:
     """See ``Node.trace``."""
@@ -107,13 +115,13 @@ def trace(
     check_range("timeout", timeout, 0, 3600)
     if method not in _PORTS:
         raise ValueError(f"method is {method!r}; it can be 'icmp', 'udp' or 'tcp'")
-    target = resolve(node, destination)
+    target = resolve(node, destination, origin(node, source))
     to_port = check_port(port or _PORTS[method])
     hops: list[Hop] = []
     error: ProbeError | None = None
     exceeded = TIME_EXCEEDED if target.address.version == 4 else TIME_EXCEEDED6
     for ttl in range(1, max_hops + 1):
-        reached, rtt, error = _step(node, destination, method, to_port, timeout, ttl)
+        reached, rtt, error = _step(node, destination, method, to_port, timeout, ttl, source)
         if reached:
             hops.append(Hop(ttl, target.address, name_of(target.address), rtt))
             return TraceResult(node.name, target.label, target.address, tuple(hops), True)

@@ -1,27 +1,33 @@
-"""What answers on a UDP port."""
+"""What answers on a UDP port, to a connected socket."""
 
 from __future__ import annotations
 
+import errno
 import socket
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
 from pytest_netns.clock import monotonic
-from pytest_netns.errors import KernelError
-from pytest_netns.kernel.sockets import Socket
-from pytest_netns.kernel.syscalls import entered
-from pytest_netns.probe import icmp
-from pytest_netns.probe.icmp import ProbeError
-from pytest_netns.probe.sockets import Waiter, raw_socket, set_ttl
+from pytest_netns.probe.group import group_interface
+from pytest_netns.probe.icmp import ProbeError, local_error
+from pytest_netns.probe.in_flight import InFlight, nowhere
+from pytest_netns.probe.sockets import (
+    Waiter,
+    open_sockets,
+    set_group_interface,
+    set_group_ttl,
+    set_ttl,
+    tell_errors,
+    told_error,
+)
+from pytest_netns.probe.strays import Strays
 from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.stack.source import Origin, Source, origin
 
-UdpState = Literal["answered", "closed", "unreachable", "silent"]
-
-_PORT_UNREACHABLE = {4: (icmp.UNREACHABLE, 3), 6: (icmp.UNREACHABLE6, 4)}
+UdpState = Literal["answered", "closed", "unreachable", "silent", "answered-elsewhere", "bad-checksum", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +39,17 @@ class UdpResult:
         destination: name and address of whom it asked.
         address: that address.
         port: the port.
-        state: ``answered``; ``closed`` (ICMP port unreachable); ``unreachable`` (another ICMP error, or no route);
-            ``silent`` (nothing came back: a server that does not answer, or a lost or filtered datagram).
+        state: what a connected socket was told: ``answered``; ``closed`` (ICMP port unreachable); ``unreachable``
+            (another ICMP error, or no route); ``silent`` (nothing came back: a server that does not answer, or a lost
+            or filtered datagram). No answer that such a socket would take, but one that tells more:
+            ``answered-elsewhere`` (from another address or port), ``bad-checksum``. ``inconclusive``: the time was
+            over while something was still on its way.
         reply: the payload of the answer; empty without one.
         sender: who sent the deciding packet; None without one.
         rtt: seconds until the answer; None without one.
-        error: the ICMP error, or what the node's own kernel said; else None.
+        error: the ICMP error, what the node's own kernel said, or what was wrong with the answer; else None.
+        in_flight: where the datagram, or its answer, may still be, if that is ``inconclusive``; else None.
+        bound_to: an address or an interface that it had to come from; None if that was left to the routes.
     """
 
     source: str
@@ -50,6 +61,8 @@ class UdpResult:
     sender: Address | None = None
     rtt: float | None = None
     error: ProbeError | None = None
+    in_flight: str | None = None
+    bound_to: Source | None = None
 
     def __bool__(self) -> bool:
         return self.state == "answered"
@@ -60,6 +73,8 @@ class UdpResult:
             text += f", {self.error}"
         elif self.state == "answered":
             text += f" by {len(self.reply)} bytes from {self.sender}"
+        elif self.in_flight is not None:
+            text += f", {self.in_flight}"
         return f"<UdpResult {text}>"
 
 
@@ -70,63 +85,114 @@ def udp(
     payload: bytes = b"",
     *,
     timeout: float = 1.0,
-    ttl: int = 64,
+    ttl: int | None = None,
+    source: Source | None = None,
+    in_flight: InFlight = nowhere,
 ) -> UdpResult:
     """See ``Node.udp``."""
-    target = resolve(node, destination)
+    bound = origin(node, source)
+    target = resolve(node, destination, bound)
     check_port(port)
     check_range("timeout", timeout, 0, 3600)
-    check_range("ttl", ttl, 1, 255)
-    with ExitStack() as stack:
-        return _Question(node, target, port, stack).ask(payload, timeout, ttl)
+    if ttl is not None:
+        check_range("ttl", ttl, 1, 255)
+    version = target.address.version
+    datagrams, listener = open_sockets(node, version, (socket.SOCK_DGRAM, 0), (socket.SOCK_RAW, socket.IPPROTO_UDP))
+    try:
+        tell_errors(datagrams, version)
+        if ttl is not None:
+            set_ttl(datagrams, version, ttl)
+            set_group_ttl(datagrams, version, ttl)
+        bound.bind(datagrams)
+        return _Question(bound, target, port, datagrams, listener).ask(payload, timeout, in_flight)
+    finally:
+        datagrams.close()
+        listener.close()
 
 
 class _Question:
-    def __init__(self, node: Namespace, target: Target, port: int, stack: ExitStack) -> None:
-        self._node = node
+    def __init__(
+        self, bound: Origin, target: Target, port: int, datagrams: socket.socket, listener: socket.socket
+    ) -> None:
+        self._bound = bound
         self._target = target
         self._port = port
         self._version = target.address.version
-        family = socket.AF_INET if self._version == 4 else socket.AF_INET6
-        try:
-            with entered(node):
-                self._socket = stack.enter_context(Socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC))
-        except OSError as error:
-            raise KernelError(error.errno or 0, "UDP socket", node.name) from error
-        self._socket.setblocking(False)
-        self._socket.bind(("", 0))
-        self._own_port = self._socket.getsockname()[1]
-        protocol = socket.IPPROTO_ICMP if self._version == 4 else socket.IPPROTO_ICMPV6
-        self._errors = stack.enter_context(raw_socket(node, self._version, protocol))
+        self._socket = datagrams
+        self._strays = Strays(listener, self._version, socket.IPPROTO_UDP)
+        self._waiter = Waiter(datagrams, listener)
+        self._own_port = 0
+        self._start = 0.0
+        self._dropped: ProbeError | None = None
 
     def _result(self, state: UdpState, **rest: object) -> UdpResult:
         target = self._target
-        return UdpResult(self._node.name, target.label, target.address, self._port, state, **rest)  # type: ignore[arg-type]
+        asked = {"bound_to": self._bound.source, **rest}
+        return UdpResult(self._bound.node.name, target.label, target.address, self._port, state, **asked)  # type: ignore[arg-type]
 
-    def ask(self, payload: bytes, timeout: float, ttl: int) -> UdpResult:
-        set_ttl(self._socket, self._version, ttl)
-        address = str(self._target.address)
-        to = (address, self._port) if self._version == 4 else (address, self._port, 0, self._target.scope)
-        waiter = Waiter(self._socket, self._errors)
-        start = monotonic()
+    def ask(self, payload: bytes, timeout: float, in_flight: InFlight) -> UdpResult:
         try:
-            self._socket.sendto(payload, to)
+            group = self._connect()
+            self._own_port = self._socket.getsockname()[1]
+            self._start = monotonic()
+            self._send(payload, group)
         except OSError as error:
-            return self._result("unreachable", error=icmp.local_error(error))
-        while readable := waiter.wait(start + timeout):
-            for sock in readable:
-                data, sender = sock.recvfrom(1 << 17)
-                rtt = monotonic() - start
-                if sock is self._socket:
-                    who = type(self._target.address)(sender[0].partition("%")[0])
-                    return self._result("answered", reply=data, sender=who, rtt=rtt)
-                refused = self._refused(data, sender[0])
-                if refused is not None:
-                    closed = (refused.type, refused.code) == _PORT_UNREACHABLE[self._version]
-                    state: UdpState = "closed" if closed else "unreachable"
-                    return self._result(state, sender=refused.sender, rtt=rtt, error=refused)
-        return self._result("silent")
+            return self._result("unreachable", error=local_error(error))
+        self._own_port = self._socket.getsockname()[1]
+        if (result := self._awaited(self._start + timeout)) is not None:
+            return result
+        address = self._target.address
+        where = in_flight(address, monotonic() - self._start, self._port)
+        if (result := self._awaited(0.0)) is not None:
+            return result
+        if not group and (stray := self._strays.first(address, self._port)) is not None:
+            return self._result(stray.flaw, sender=stray.sender, error=stray.error)
+        return self._result("silent" if where is None else "inconclusive", error=self._dropped, in_flight=where)
 
-    def _refused(self, data: bytes, sender: str) -> ProbeError | None:
-        ports = (self._own_port, self._port)
-        return icmp.port_error(self._version, data, sender, socket.IPPROTO_UDP, self._target.address, ports)
+    def _connect(self) -> bool:
+        """Connect the socket, unless to a group, whose members answer from their own addresses: True then."""
+        address = self._target.address
+        if address.is_multicast:
+            if index := self._target.scope or group_interface(self._bound, address):
+                set_group_interface(self._socket, self._version, index)
+            return True
+        try:
+            self._socket.connect(self._target.at(self._port))
+        except PermissionError:  # a broadcast address, or a route that prohibits: sending tells
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            return True
+        return False
+
+    def _send(self, payload: bytes, group: bool) -> None:
+        try:
+            if group:
+                self._socket.sendto(payload, self._target.at(self._port))
+            else:
+                self._socket.send(payload)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            # a queue of its own has dropped it, which a socket without IP_RECVERR is not told
+            self._dropped = local_error(error)
+
+    def _awaited(self, until: float) -> UdpResult | None:
+        """What the socket is told; None if it is told nothing until then."""
+        while readable := self._waiter.wait(until):
+            if self._socket not in readable:
+                self._strays.take(self._own_port)
+                continue
+            rtt = monotonic() - self._start
+            number, error = told_error(self._socket, self._version)
+            if number:
+                return self._refused(number, error or local_error(OSError(number, "")), rtt)
+            try:
+                data, sender = self._socket.recvfrom(1 << 17)
+            except BlockingIOError:  # it was damaged, which the kernel finds out when it is read
+                continue
+            who = type(self._target.address)(sender[0].partition("%")[0])
+            return self._result("answered", reply=data, sender=who, rtt=rtt)
+        return None
+
+    def _refused(self, number: int, error: ProbeError, rtt: float | None) -> UdpResult:
+        state: UdpState = "closed" if number == errno.ECONNREFUSED else "unreachable"
+        return self._result(state, sender=error.sender, rtt=rtt if error.sender else None, error=error)

@@ -37,6 +37,7 @@ from pytest_netns.stack.views import Views
 if TYPE_CHECKING:
     from pytest_netns.impair.engine import Impairments
     from pytest_netns.impair.target import Target
+    from pytest_netns.stack.interface import Interface
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -389,6 +390,16 @@ class Namespace(Views, Commands):
         """An interface index that is free; 0 lets the kernel choose."""
         return 0
 
+    # ------------------------------------------------------- other namespaces
+
+    def check_peer(self, peer: object, verb: str) -> None:
+        """Raise TopologyError if ``peer`` is a node that cannot be meant from here: cannot ``verb`` it, and why."""
+
+    def interface_towards(self, peer: Namespace | Interface) -> Interface | None:
+        """The interface that is on one link with a peer, or an interface of it; None if that is not known."""
+        del peer
+        return None
+
     # ---------------------------------------------------------------- sockets
 
     def socket(
@@ -426,6 +437,7 @@ class Namespace(Views, Commands):
         Raises:
             OSError: no connection; a note says from where to where.
         """
+        self.check_peer(host, "reach")
         return await streams.open_connection(self, host, port)
 
     async def start_server(
@@ -441,4 +453,5 @@ class Namespace(Views, Commands):
         Raises:
             OSError: the address is not its own, or the port is taken; a note says where.
         """
+        self.check_peer(host, "listen on")
         return await streams.start_server(self, client_connected_cb, host, port)

@@ -31,7 +31,7 @@ _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
 # struct inet_diag_req_v2 without the socket's identity, which stays zero; struct inet_diag_msg up to the source
 # address. See <linux/inet_diag.h>.
 _REQUEST, _IDENTITY = struct.Struct("=BBBxI"), bytes(48)
-_PORT, _SOURCE, _INODE = 4, 8, 68
+_PORT, _SOURCE, _RECEIVE_QUEUE, _INODE = 4, 8, 56, 68
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,25 @@ def by_diag(netns: int, protocol: Transport) -> dict[Listener, set[int]]:
                 raw = answer[_SOURCE : _SOURCE + (4 if answer[0] == AF_INET else 16)]
                 (inode,) = struct.unpack_from("=I", answer, _INODE)
                 found.setdefault(Listener(_of_bytes(raw), port, protocol), set()).add(inode)
+    return found
+
+
+def unread(netns: int, port: int) -> int:
+    """Bytes that have come to a UDP port of a namespace and were not read yet; 0 if that cannot be told."""
+    found = 0
+    try:
+        with entered(netns):
+            socket = NetlinkSocket(f"net:[{netns}]", _NETLINK_SOCK_DIAG)
+        try:
+            for family in (AF_INET, AF_INET6):
+                body = _REQUEST.pack(family, _NUMBERS["udp"], 0, 1 << int(WAITING["udp"], 16)) + _IDENTITY
+                for answer in socket.dump(Request(_SOCK_DIAG_BY_FAMILY, 0, body, "ss --listening --udp")):
+                    if struct.unpack_from("!H", answer, _PORT)[0] == port:
+                        found += struct.unpack_from("=I", answer, _RECEIVE_QUEUE)[0]
+        finally:
+            socket.close()
+    except (KernelError, OSError):  # a kernel without inet_diag, or not allowed (seccomp)
+        return 0
     return found
 
 
