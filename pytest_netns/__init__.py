@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from pytest_netns.stack.destination import Destination
     from pytest_netns.stack.interface import Interface
     from pytest_netns.stack.namespace import Namespace
+    from pytest_netns.stack.source import Source
     from pytest_netns.topology.fault import Fault
 
 _HOME = {
@@ -122,6 +123,7 @@ _HOME = {
     "Router": "pytest_netns.lab.router",
     "RttStatistics": "pytest_netns.probe.ping",
     "Schedule": "pytest_netns.faults.schedule",
+    "Source": "pytest_netns.stack.source",
     "Tap": "pytest_netns.devices.tuntap",
     "TcpResult": "pytest_netns.probe.tcp",
     "ThroughputResult": "pytest_netns.probe.throughput",
@@ -199,6 +201,7 @@ __all__ = [
     "Router",
     "RttStatistics",
     "Schedule",
+    "Source",
     "Tap",
     "TcpResult",
     "ThroughputResult",

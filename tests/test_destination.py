@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from ipaddress import ip_address, ip_interface
+from typing import Any
 
 import pytest
 
-from pytest_netns import Lab, TopologyError
+from pytest_netns import Host, Lab, TopologyError, assert_no_ping, assert_ping
 from pytest_netns.stack.destination import resolve
 
 
@@ -72,3 +75,39 @@ def test_nodes_that_have_nothing_but_link_local_addresses_are_reached_by_those(l
 def test_anything_else_is_refused(lab: Lab, destination: object) -> None:
     with pytest.raises(TopologyError, match=r"a destination is|is not an address"):
         resolve(lab.host("red"), destination)  # type: ignore[arg-type]
+
+
+PROBES: list[Callable[[Host, Any], object]] = [
+    lambda red, to: red.ping(to),
+    lambda red, to: red.arp(to),
+    lambda red, to: red.tcp(to, 80),
+    lambda red, to: red.udp(to, 53),
+    lambda red, to: red.dns(to, "x.example"),
+    lambda red, to: red.trace(to),
+    lambda red, to: red.path_mtu(to),
+    assert_ping,
+    assert_no_ping,
+    lambda red, to: red.lab.throughput(red, to, seconds=0.1),
+    lambda red, to: red.lab.loss(red, to, count=1),
+]
+
+
+@pytest.mark.parametrize("ask", PROBES)
+def test_nodes_of_another_lab_are_refused_though_they_have_the_same_addresses(
+    lab: Lab, ask: Callable[[Host, Any], object]
+) -> None:
+    with Lab("other") as other:
+        red, blue = lab.bridge("lan").host("red"), other.bridge("lan").host("blue")
+        for to in (blue, blue.interfaces["eth0"]):
+            with pytest.raises(TopologyError, match=r"'blue' from 'red': it is a node of another lab .*'other'"):
+                ask(red, to)
+        assert red.ip4 == blue.ip4
+
+
+def test_connections_to_nodes_of_another_lab_are_refused(lab: Lab) -> None:
+    with Lab("other") as other:
+        red, blue = lab.bridge("lan").host("red"), other.bridge("lan").host("blue")
+        with pytest.raises(TopologyError, match="it is a node of another lab"):
+            asyncio.run(red.open_connection(blue, 80))
+        with pytest.raises(TopologyError, match="it is a node of another lab"):
+            asyncio.run(red.start_server(lambda _, __: None, blue, 80))

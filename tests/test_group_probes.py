@@ -87,6 +87,19 @@ def test_a_route_that_prohibits_is_no_broadcast(lan: list[Host]) -> None:
     assert red.udp("192.0.2.255", 9).state == "unreachable"
 
 
+def test_a_host_that_the_own_prefix_takes_for_everybody_is_refused_as_by_any_socket(lab: Lab) -> None:
+    red, blue = lab.host("red"), lab.host("blue")
+    lab.connect(red, blue, addresses=("10.5.0.1/29", "10.5.0.7/24"))
+    sock = blue.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("", 7))
+    thread = threading.Thread(target=lambda: sock.sendto(*sock.recvfrom(100)))
+    thread.start()
+    for result in (red.ping(blue.ip4), red.udp(blue.ip4, 7, b"x"), red.tcp(blue.ip4, 80)):
+        assert not result
+        assert "Permission denied" in repr(result) or "Network is unreachable" in repr(result)
+    thread.join()
+
+
 def test_an_ordinary_address_has_one_responder(lan: list[Host]) -> None:
     red, blue, _ = lan
     assert red.ping(blue.ip4).responders == (blue.ip4,)

@@ -58,6 +58,7 @@ from pytest_netns import (
     Router,
     RttStatistics,
     Schedule,
+    Source,
     Tap,
     TcpResult,
     ThroughputResult,
@@ -335,10 +336,16 @@ def test_probes(lab: Lab, veth_pair: tuple[Host, Host], bridge: Bridge) -> None:
     assert_type(arp.macs, tuple[str, ...])
     tcp = red.tcp(blue, 80)
     assert_type(tcp, TcpResult)
-    assert_type(tcp.state, Literal["open", "closed", "filtered", "unreachable"])
+    assert_type(
+        tcp.state,
+        Literal["open", "closed", "filtered", "unreachable", "answered-elsewhere", "bad-checksum", "inconclusive"],
+    )
     udp = red.udp(blue, 53, b"?")
     assert_type(udp, UdpResult)
-    assert_type(udp.state, Literal["answered", "closed", "unreachable", "silent"])
+    assert_type(
+        udp.state,
+        Literal["answered", "closed", "unreachable", "silent", "answered-elsewhere", "bad-checksum", "inconclusive"],
+    )
     assert_type(udp.reply, bytes)
     red.udp(blue, 53, "?")  # type: ignore[arg-type]
     dns = red.dns(blue, "www.example.com", "AAAA")
@@ -543,12 +550,18 @@ def reach(source: Node, destination: Destination) -> PingResult:
     return assert_ping(source, destination)
 
 
+def reach_from(node: Node, destination: Destination, source: Source) -> PingResult:
+    return assert_ping(node, destination, source=source)
+
+
 def test_assertions(lab: Lab, veth_pair: tuple[Host, Host]) -> None:
     red, blue = veth_pair
     reach(red, blue)
     reach(lab["red"], "10.0.0.1")
     reach(red, IPv4Interface("10.0.0.1/24"))
     assert_type(assert_ping(red, blue, within=5, count=3, df=True), PingResult)
+    reach_from(red, blue, red.interfaces["eth0"])
+    reach_from(red, blue, "10.0.0.1")
     assert_type(assert_no_ping(red, blue, timeout=0.1), PingResult)
     assert_type(assert_no_ping(red, blue, by=red, within=1), PingResult)
     assert_type(assert_blocked(red, blue, by=blue, port=80, protocol="tcp"), Explanation)

@@ -116,18 +116,20 @@ def _trace(node: Node, result: object, *details: object) -> Explanation:
 def _trace_question(node: Node, result: TraceResult, method: str, port: int | None) -> Question:
     address = result.address
     if method == "icmp":
-        return Question(node, address, "ping", lambda timeout: ping(node, address, timeout=timeout), size=56)
+        return Question(
+            node, address, "ping", lambda timeout: ping(node, address, timeout=timeout, source=result.bound_to), size=56
+        )
     to_port = port or _TRACE_PORTS[method]
     # A closed port answers a trace, and so does its node.
     if method == "tcp":
 
         def again(timeout: float) -> bool:
-            return tcp(node, address, to_port, timeout=timeout).state in ("open", "closed")
+            return tcp(node, address, to_port, timeout=timeout, source=result.bound_to).state in ("open", "closed")
 
         return Question(node, address, "tcp", again, port=to_port)
 
     def datagram(timeout: float) -> bool:
-        return udp(node, address, to_port, timeout=timeout).state in ("answered", "closed")
+        return udp(node, address, to_port, timeout=timeout, source=result.bound_to).state in ("answered", "closed")
 
     return Question(node, address, "udp", datagram, port=to_port)
 
@@ -141,7 +143,7 @@ def _path_mtu(node: Node, result: object, *_: object) -> Explanation:
     kept = {"size": size, "df": True}
 
     def again(timeout: float) -> object:
-        return ping(node, address, timeout=timeout, size=size, df=True)
+        return ping(node, address, timeout=timeout, size=size, df=True, source=asked.bound_to)
 
     found = explain(lab_of(node), Question(node, address, "ping", again, **kept))  # type: ignore[arg-type]
     found.observed = f"{words(result)}; {found.observed}"

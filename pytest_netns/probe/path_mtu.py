@@ -29,6 +29,7 @@ class PathMtuResult:
         limited_by: who said so with an ICMP error; None if it is the node's own interface, or nobody did.
         black_hole: whether larger packets vanish without an ICMP error.
         in_flight: where a packet may still have been when the time was over, which leaves all of this open; else None.
+        bound_to: an address or an interface that it had to come from; None if that was left to the routes.
     """
 
     source: str
@@ -38,6 +39,7 @@ class PathMtuResult:
     limited_by: Address | None = None
     black_hole: bool = False
     in_flight: str | None = None
+    bound_to: Source | None = None
 
     def __bool__(self) -> bool:
         return self.mtu is not None
@@ -80,7 +82,8 @@ def path_mtu(
         )
         error = result.error
         if result.in_flight is not None:
-            return PathMtuResult(node.name, target.label, target.address, None, in_flight=result.in_flight)
+            where = result.in_flight
+            return PathMtuResult(node.name, target.label, target.address, None, in_flight=where, bound_to=bound.source)
         if result:
             fits = size
         elif error is not None and error.mtu and error.mtu < size:
@@ -97,4 +100,4 @@ def path_mtu(
             break
         size = (too_long + longest) // 2
     hole = vanished and fits is not None
-    return PathMtuResult(node.name, target.label, target.address, fits, limited_by, hole)
+    return PathMtuResult(node.name, target.label, target.address, fits, limited_by, hole, None, bound.source)

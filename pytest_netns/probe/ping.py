@@ -284,6 +284,7 @@ class Exchange:
         self._responders: dict[bytes, set[int]] = {}
         self._own: frozenset[bytes] | None = None  # set for a group, whose members answer from their own addresses
         self._flaw: ProbeError | None = None
+        self._refusal: ProbeError | None = None
         self._unchecked: socket.socket | None = None
 
     @property
@@ -357,13 +358,13 @@ class Exchange:
         if self._error is None or self._error.errno != errno.EACCES or self._own is not None or self._version == 6:
             return
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-        refusal, self._error = self._error, None
+        self._refusal, self._error = self._error, None
         self._settled.discard(sequence)
         self.send(sequence)
         if self._error is None:
             self.ask_everybody()
         else:  # a route that prohibits it
-            self._error = refusal
+            self._error = self._refusal
 
     def send(self, sequence: int) -> None:
         """Send one request."""
@@ -418,6 +419,11 @@ class Exchange:
         packed = socket.inet_pton(self.socket.family, plain)
         if self._own is not None:
             if packed in self._own:
+                return
+            if packed == self._packed:
+                # It is the address of a host, which only the own prefix takes for everybody's. The kernel says no then.
+                self._error = self._refusal
+                self._settled.add(sequence)
                 return
         elif packed != self._packed and not self._target.address.is_unspecified:
             sent_to = self._target.address

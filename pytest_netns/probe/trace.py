@@ -56,6 +56,7 @@ class TraceResult:
         hops: the steps, the destination last if it was reached.
         reached: whether it was.
         error: what ended the way early; else None.
+        bound_to: an address or an interface that it had to come from; None if that was left to the routes.
     """
 
     source: str
@@ -64,6 +65,7 @@ class TraceResult:
     hops: tuple[Hop, ...]
     reached: bool
     error: ProbeError | None = None
+    bound_to: Source | None = None
 
     def __bool__(self) -> bool:
         return self.reached
@@ -115,7 +117,8 @@ def trace(
     check_range("timeout", timeout, 0, 3600)
     if method not in _PORTS:
         raise ValueError(f"method is {method!r}; it can be 'icmp', 'udp' or 'tcp'")
-    target = resolve(node, destination, origin(node, source))
+    bound = origin(node, source)
+    target = resolve(node, destination, bound)
     to_port = check_port(port or _PORTS[method])
     hops: list[Hop] = []
     error: ProbeError | None = None
@@ -124,7 +127,7 @@ def trace(
         reached, rtt, error = _step(node, destination, method, to_port, timeout, ttl, source)
         if reached:
             hops.append(Hop(ttl, target.address, name_of(target.address), rtt))
-            return TraceResult(node.name, target.label, target.address, tuple(hops), True)
+            return TraceResult(node.name, target.label, target.address, tuple(hops), True, None, bound.source)
         sender = error.sender if error else None
         if error is None or sender is not None:
             hops.append(Hop(ttl, sender, name_of(sender) if sender else None))
@@ -134,4 +137,4 @@ def trace(
             break  # nobody has answered three times: nobody will
     if error is not None and error.type == exceeded:
         error = None
-    return TraceResult(node.name, target.label, target.address, tuple(hops), False, error)
+    return TraceResult(node.name, target.label, target.address, tuple(hops), False, error, bound.source)

@@ -124,6 +124,7 @@ class _Question:
         self._own_port = 0
         self._start = 0.0
         self._dropped: ProbeError | None = None
+        self._refusal: ProbeError | None = None
 
     def _result(self, state: UdpState, **rest: object) -> UdpResult:
         target = self._target
@@ -158,7 +159,8 @@ class _Question:
             return True
         try:
             self._socket.connect(self._target.at(self._port))
-        except PermissionError:  # a broadcast address, or a route that prohibits: sending tells
+        except PermissionError as error:  # a broadcast address, or a route that prohibits: sending tells
+            self._refusal = local_error(error)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             return True
         return False
@@ -190,6 +192,9 @@ class _Question:
             except BlockingIOError:  # it was damaged, which the kernel finds out when it is read
                 continue
             who = type(self._target.address)(sender[0].partition("%")[0])
+            if self._refusal is not None and who == self._target.address:
+                # It is the address of a host, which only the own prefix takes for everybody's. The kernel says no then.
+                return self._refused(errno.EACCES, self._refusal, None)
             return self._result("answered", reply=data, sender=who, rtt=rtt)
         return None
 
