@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_netns.stack.interface import Interface
 
 if TYPE_CHECKING:
+    from pytest_netns.stack.handle import Handle
     from pytest_netns.stack.namespace import Namespace
     from pytest_netns.topology.cable import Cable
     from pytest_netns.topology.network import Network
@@ -75,5 +76,5 @@ def _segments(lab: Network, node: Namespace) -> Iterator[tuple[Interface, list[I
             yield own, found
 
 
-def _ends_in(link: Cable, node: Namespace) -> list[Interface]:
+def _ends_in(link: Cable, node: Handle) -> list[Interface]:
     return [end for end in link.interfaces if end.node is node]
