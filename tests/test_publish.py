@@ -284,6 +284,96 @@ def test_a_name_that_was_deleted_meanwhile_leaves_no_record() -> None:
     assert found == {"status": 0, "names": [], "records": []}
 
 
+def test_whenever_the_owner_dies_reap_removes_what_is_left() -> None:
+    # One child for each line of the module that publish() runs; it dies before that line.
+    found = inside("""
+        from pytest_netns.kernel.netns import publish as module
+
+        def die_at(line):
+            left = line
+            def trace(frame, event, argument):
+                nonlocal left
+                if frame.f_code.co_filename != module.__file__:
+                    return None
+                if event == "line":
+                    left -= 1
+                    if left == 0:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                return trace
+            return trace
+
+        ns = Namespace("ns")
+        line, died, left, seen = 0, True, [], set()
+        while died:
+            line += 1
+            if (child := os.fork()) == 0:
+                sys.settrace(die_at(line))
+                module.publish(ns.fd, "name")
+                sys.settrace(None)
+                os._exit(0)
+            died = os.waitpid(child, 0)[1] == signal.SIGKILL
+            seen.add((tuple(names()), tuple(records())))
+            said = module.reap()
+            if names() or records() or module.reap():
+                left.append([line, names(), records(), said])
+        ns.close()
+        print(json.dumps({"left": left, "many": line > 30, "seen": sorted(seen)}))
+    """)
+    assert found["left"] == []
+    assert found["many"]
+    # The record is never missing, and comes first.
+    assert found["seen"] == [[[], []], [[], ["name.json"]], [["name"], ["name.json"]]]
+
+
+def test_everybody_can_read_them_whatever_the_umask_is() -> None:
+    assert inside("""
+        os.umask(0o077)
+        ns = Namespace("ns")
+        ns.publish("name")
+        modes = [oct(os.stat(path).st_mode & 0o777)
+                 for path in ("/run/netns", "/run/pytest-netns", "/run/pytest-netns/name.json")]
+        ns.close()
+        print(json.dumps({"modes": modes}))
+    """) == {"modes": ["0o755", "0o755", "0o644"]}
+
+
+@pytest.mark.parametrize("reaper", ["outside", "inside"])
+def test_an_owner_in_another_pid_namespace_is_not_taken_for_dead(reaper: str) -> None:
+    found = inside(f"""
+        elsewhere = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        words = [sys.executable, "-c", OWNER, "name"]
+        reap = [sys.executable, "-m", "pytest_netns", "reap"]
+        words, reap = (elsewhere + words, reap) if {reaper!r} == "outside" else (words, elsewhere + reap)
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "1\\n"
+        living = subprocess.run(reap, capture_output=True, text=True, check=True).stdout
+        there = names()
+        kill(process)
+        for _ in range(200):  # where unshare(1) stands between, it dies first
+            said = subprocess.run(reap, capture_output=True, text=True, check=True).stdout
+            if said != living:
+                break
+        print(json.dumps({{"living": living, "there": there, "dead": "removed, its owner" in said, "names": names()}}))
+    """)
+    assert found == {"living": "nothing to remove\n", "there": ["name"], "dead": True, "names": []}
+
+
+def test_a_forked_child_does_not_keep_the_name_of_a_dead_owner() -> None:
+    assert inside("""
+        owner = OWNER.replace("sys.stdin.read()", "import os, signal; os.fork(); signal.pause()")
+        process = subprocess.Popen([sys.executable, "-c", owner, "name"], stdout=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "1\\n"
+        children = f"/proc/{process.pid}/task/{process.pid}/children"
+        while not (child := open(children).read().split()):
+            pass
+        process.kill()
+        process.wait()
+        found = {"said": command("reap")[1].replace(str(process.pid), "PID"), "names": names()}
+        os.kill(int(child[0]), signal.SIGKILL)
+        print(json.dumps(found))
+    """) == {"said": "name: removed, its owner PID is dead\n", "names": []}
+
+
 GARBAGE = {
     "empty": "",
     "text": "no json",

@@ -11,7 +11,10 @@ import os
 import re
 import socket
 import struct
+import weakref
 from dataclasses import asdict, dataclass
+from stat import S_ISREG
+from typing import BinaryIO
 
 from pytest_netns.errors import PrivilegeError, TopologyError
 from pytest_netns.kernel.netns.attach import NAMED
@@ -24,14 +27,21 @@ RECORDS = "/run/pytest-netns"
 
 _MNT_DETACH = 2
 _SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, from Linux 5.14
+_LONGEST_RECORD = 4096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
 class Publication:
-    """A name in /run/netns that is ours."""
+    """A name in /run/netns that is ours.
 
-    name: str
+    Its record is locked (flock(2)) as long as we live, whatever way we end, and whoever looks at it from wherever: the
+    number of a process says nothing in another PID namespace.
+    """
+
+    def __init__(self, name: str, lock: int) -> None:
+        self.name = name
+        self._lock = lock
+        _ours.add(self)
 
     @property
     def path(self) -> str:
@@ -41,11 +51,34 @@ class Publication:
     def withdraw(self) -> None:
         """Take the name away. The namespace lives on for whoever holds it otherwise."""
         _remove(self.name)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close what holds the lock; allowed more than once."""
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+
+
+_ours: weakref.WeakSet[Publication] = weakref.WeakSet()
+
+
+def _let_go_in_child() -> None:
+    for publication in list(_ours):
+        publication.let_go()  # or the lock would outlive its owner
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def _started(pid: int) -> str | None:
     found = stat(pid)
     return None if found is None else found.started
+
+
+def _pid_namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,28 +132,91 @@ def publish(fd: int, name: str) -> Publication:
             f"cannot publish as {name!r}: a name has 1 to 64 letters, digits, '.', '_' and '-' "
             "and begins with a letter or digit"
         )
+    path = f"{NAMED}/{name}"
     try:
-        if os.geteuid() != 0 and not os.access("/run", os.W_OK):
+        if not os.access("/run", os.W_OK):
             _make_run_writable()
         for folder in (NAMED, RECORDS):
-            os.makedirs(folder, mode=0o755, exist_ok=True)
-        if os.geteuid() != 0 and not os.access(NAMED, os.W_OK):
+            _make_folder(folder)
+        if not os.access(NAMED, os.W_OK):
             mount("tmpfs", NAMED, "tmpfs", 0, "mode=0755")
-        path = f"{NAMED}/{name}"
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
-    except FileExistsError:
-        raise TopologyError(f"cannot publish as {name!r}: {NAMED}/{name} exists; see pytest-netns reap") from None
+        # Whatever is made after the record can be told by it.
+        publication = Publication(name, _write_record(fd, name))
+    except FileExistsError as error:
+        there = path if os.path.exists(path) else error.filename2 or error.filename
+        raise TopologyError(f"cannot publish as {name!r}: {there} exists; see pytest-netns reap") from None
     except OSError as error:
         raise PrivilegeError(f"cannot publish as {name!r}: {error.filename or NAMED}: {error.strerror}") from error
     try:
-        record = {"name": name, "pid": os.getpid(), "started": _started(os.getpid()), **asdict(_identity(fd))}
-        with open(f"{RECORDS}/{name}.json", "w", encoding="utf-8") as file:
-            json.dump(record, file)
-        mount(f"/proc/self/fd/{fd}", path, None, MS_BIND)
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
     except OSError as error:
-        _remove(name)
+        _unlink(f"{RECORDS}/{name}.json")
+        publication.let_go()
+        if isinstance(error, FileExistsError):
+            raise TopologyError(f"cannot publish as {name!r}: {path} exists; see pytest-netns reap") from None
+        raise PrivilegeError(f"cannot publish as {name!r}: {path}: {error.strerror}") from error
+    try:
+        mount(f"/proc/self/fd/{fd}", path, None, MS_BIND)
+    except BaseException as error:
+        publication.withdraw()
+        if not isinstance(error, OSError):
+            raise
         raise PrivilegeError(f"cannot publish as {name!r}: {error.filename or path}: {error.strerror}") from error
-    return Publication(name)
+    return publication
+
+
+def _make_folder(path: str) -> None:
+    """Make a directory that everybody may read, whatever our umask is."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    os.chmod(path, 0o755)
+
+
+def _write_record(fd: int, name: str) -> int:
+    """Write the record of namespace ``fd``, which is there as a whole or not at all; returns what holds its lock.
+
+    Raises FileExistsError, OSError.
+    """
+    import fcntl  # not on Windows, where this module must still import
+
+    record = {"name": name, "pid": os.getpid(), "started": _started(os.getpid()), "pid_namespace": _pid_namespace()}
+    path = f"{RECORDS}/{name}.json"
+    try:
+        lock = os.open(RECORDS, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+        # A file system without unnamed files: the record is there before it is complete, for some microseconds.
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        linked = True
+    else:
+        linked = False
+    try:
+        os.fchmod(lock, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        os.write(lock, json.dumps({**record, **asdict(_identity(fd))}).encode())
+        if not linked:
+            # By a descriptor, as it makes Python follow the link.
+            folder = os.open(RECORDS, os.O_PATH | os.O_CLOEXEC)
+            try:
+                os.link(f"/proc/self/fd/{lock}", path, src_dir_fd=folder)
+            finally:
+                os.close(folder)
+    except BaseException:
+        if linked:
+            _unlink(path)
+        os.close(lock)
+        raise
+    return lock
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # somebody, "ip netns delete" for one, was there before
 
 
 def _remove(name: str) -> None:
@@ -130,32 +226,44 @@ def _remove(name: str) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):  # it was not mounted, or somebody removed it
             raise
-    for file in (path, f"{RECORDS}/{name}.json"):
-        try:
-            os.unlink(file)
-        except FileNotFoundError:
-            pass  # somebody, "ip netns delete" for one, was there before
-    for folder in (RECORDS,):
-        try:
-            os.rmdir(folder)
-        except OSError:
-            pass  # others have records in it
-
-
-def _record(file: str) -> tuple[str, int, str | None, _Identity] | None:
-    """The name, owner, its start and the namespace that a record tells; None if we have not written it."""
+    _unlink(path)
+    _unlink(f"{RECORDS}/{name}.json")
     try:
-        with open(f"{RECORDS}/{file}", encoding="utf-8") as stream:
-            record = json.load(stream)
+        os.rmdir(RECORDS)
+    except OSError:
+        pass  # others have records in it
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What a record tells."""
+
+    name: str
+    pid: int
+    started: str | None
+    pid_namespace: int
+    namespace: _Identity
+
+    @property
+    def owner_lives(self) -> bool:
+        """Whether its process is there. (Of a record that nobody holds a lock on, the number of its owner may tell.)"""
+        return self.pid_namespace in (0, _pid_namespace()) and _started(self.pid) == self.started
+
+
+def _record(stream: BinaryIO, file: str) -> _Record | None:
+    """What is in a record of that name; None if we have not written it."""
+    try:
+        record = json.loads(stream.read(_LONGEST_RECORD))
         name, pid, started = (record[key] for key in ("name", "pid", "started"))
+        pid_namespace = record.get("pid_namespace", 0)
         namespace = _Identity(record["inode"], record["cookie"])
-    except (IsADirectoryError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     # What is removed hangs on it, so nothing in it is believed that we would not have written.
     right = isinstance(name, str) and _NAME.fullmatch(name) and file == f"{name}.json"
-    right = right and isinstance(pid, int) and isinstance(started, str | None)
-    right = right and isinstance(namespace.inode, int) and isinstance(namespace.cookie, int)
-    return (name, pid, started, namespace) if right else None
+    right = right and isinstance(started, str | None)
+    right = right and all(isinstance(n, int) for n in (pid, pid_namespace, namespace.inode, namespace.cookie))
+    return _Record(name, pid, started, pid_namespace, namespace) if right else None
 
 
 def reap() -> list[str]:
@@ -164,29 +272,48 @@ def reap() -> list[str]:
     Raises:
         PrivilegeError: something cannot be removed.
     """
+    import fcntl  # not on Windows, where this module must still import
+
     done: list[str] = []
     try:
         files = sorted(os.listdir(RECORDS))
     except FileNotFoundError:
         return done
     for file in files:
-        record = _record(file)
-        if record is None:
-            done.append(f"{RECORDS}/{file}: not a record of ours, left alone")
-            continue
-        name, pid, started, namespace = record
-        if _started(pid) == started:
-            continue
+        path = f"{RECORDS}/{file}"
         try:
-            if _bound(name) in (namespace, None):
-                _remove(name)
-                done.append(f"{name}: removed, its owner {pid} is dead")
-            else:
-                os.unlink(f"{RECORDS}/{file}")
-                done.append(f"{name}: is somebody else's now, left alone")
+            # Whatever somebody has put there: a pipe would let us wait for ever.
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue  # its owner lives
+                done += _reap(stream, file)
+        except FileNotFoundError:
+            continue  # withdrawn meanwhile
+        except IsADirectoryError:
+            done.append(f"{path}: not a record of ours, left alone")
         except PermissionError as error:
-            raise PrivilegeError(f"cannot remove {name!r}: {error.strerror}; run as root") from None
+            raise PrivilegeError(f"cannot read {path!r}: {error.strerror}; run as root") from None
     return done
+
+
+def _reap(stream: BinaryIO, file: str) -> list[str]:
+    record = _record(stream, file) if S_ISREG(os.fstat(stream.fileno()).st_mode) else None
+    if record is None:
+        return [f"{RECORDS}/{file}: not a record of ours, left alone"]
+    if record.owner_lives:
+        return []
+    try:
+        ours = _bound(record.name) in (record.namespace, None)
+        if ours:
+            _remove(record.name)
+        else:
+            _unlink(f"{RECORDS}/{file}")
+    except PermissionError as error:
+        raise PrivilegeError(f"cannot remove {record.name!r}: {error.strerror}; run as root") from None
+    what = f"removed, its owner {record.pid} is dead" if ours else "is somebody else's now, left alone"
+    return [f"{record.name}: {what}"]
 
 
 def _bound(name: str) -> _Identity | None:
