@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 import sys
 from contextlib import closing
@@ -152,3 +153,62 @@ def test_the_prompt_holds_nothing_that_a_shell_expands() -> None:
     assert not set("$`()") & set(env["PS1"][:-2])
     assert ("ENV" in env, env["PATH"]) == (False, "/bin")
     assert shell("red", {})[0] == ["/bin/sh"]
+
+
+# ------------------------------------------------------------------ of strangers
+
+OFFER = """
+import os, sys
+file = os.memfd_create("pytest-netns:nodes")
+network = os.open("/proc/self/ns/net", os.O_RDONLY)
+inode = os.fstat(network).st_ino
+{offer}
+print("there", flush=True)
+sys.stdin.read()
+"""
+
+
+def offered(offer: str) -> list[str]:
+    """What is believed of another process, which offers something as its directory of nodes."""
+    words = [sys.executable, "-c", OFFER.format(offer=offer)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stranger:
+        assert stranger.stdout is not None
+        assert stranger.stdout.readline() == "there\n"
+        return [str(entry) for entry in nodes_of(stranger.pid)]
+
+
+def test_names_of_others_are_free_of_what_a_terminal_obeys() -> None:
+    line = r'f"{network}\t{inode}\t0\tl\x1b[2Jab\t\x1b]0;mine\x07\u202ere\r\x85\u2028d\n".encode()'
+    assert offered(f"os.write(file, {line})") == ["l?[2Jab/?]0;mine??re???d"]
+
+
+def test_long_names_are_cut() -> None:
+    (name,) = offered(r'os.write(file, f"{network}\t{inode}\t0\t\t".encode() + b"x" * 100_000 + b"\n")')
+    assert name == "x" * 200
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "os.ftruncate(file, 200 << 30)",
+        "os.write(file, b'x'); os.ftruncate(file, 200 << 30)",
+        "os.pwrite(file, b'1\\t1\\t0\\t\\tx\\n', 100 << 30)",
+        "os.write(file, b'9' * 100_000 + b'\\t1\\t0\\t\\tx\\n')",
+    ],
+)
+def test_a_file_of_any_size_is_harmless(offer: str) -> None:
+    assert offered(offer) == []
+
+
+def test_no_more_of_it_is_read_than_our_own_would_have() -> None:
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert offered("[os.write(file, b'1\\t1\\t0\\t\\t' + b'x' * 999_992) for _ in range(200)]") == []
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start < 150_000
+
+
+def test_a_large_directory_of_ours_is_read_to_its_end() -> None:
+    with closing(Namespace("first")) as first, closing(Namespace("last")) as last:
+        for _ in range(20_000):
+            directory.enter(first.fd, first.inode, "some-lab", "some-node-or-other")
+        directory.enter(last.fd, last.inode, "", "the end")
+        assert mine()[-2:] == ["some-lab/some-node-or-other", "the end"]

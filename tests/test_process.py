@@ -23,6 +23,7 @@ from pytest_netns import (
 )
 from pytest_netns.kernel import procfs, search_path
 from pytest_netns.kernel.search_path import find_program
+from pytest_netns.process import process
 from pytest_netns.process.isolation import Kind
 
 pytestmark = pytest.mark.usefixtures("netns_factory")
@@ -86,6 +87,12 @@ def test_standard_input_is_empty_unless_it_is_given(netns: Namespace) -> None:
 def test_large_input_and_output_do_not_block(netns: Namespace) -> None:
     text = "x" * 1_000_000
     assert netns.run(["cat"], input=text, timeout=60).stdout == text
+
+
+def test_output_of_any_size_is_harmless(netns: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_MOST", 5)
+    grow = "import os; os.write(1, b'some words'); os.ftruncate(1, 200 << 30)"
+    assert netns.run(python(grow)).stdout == f"some \n[{(200 << 30) - 5} more bytes]\n"
 
 
 def test_output_that_is_no_text_is_no_error(netns: Namespace) -> None:

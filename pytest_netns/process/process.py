@@ -18,6 +18,9 @@ from pytest_netns.process.child import DEATH, Child
 #: Seconds between two looks at a state that cannot announce itself. The death of the process is noticed at once.
 _LOOK = 0.002
 
+#: Bytes of output that are read.
+_MOST = 1 << 28
+
 Argv = Sequence[str | os.PathLike[str]]
 
 
@@ -39,9 +42,10 @@ def memory_file(name: str) -> int:
 
 
 def text_of(fd: int) -> str:
-    """What is in such a file, from its beginning."""
+    """What is in such a file, from its beginning, up to a limit: its size is what a program makes it."""
     size = os.fstat(fd).st_size
-    return os.pread(fd, size, 0).decode("utf-8", "replace")
+    text = os.pread(fd, min(size, _MOST), 0).decode("utf-8", "replace")
+    return text if size <= _MOST else f"{text}\n[{size - _MOST} more bytes]\n"
 
 
 class Process:

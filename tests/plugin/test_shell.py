@@ -293,6 +293,114 @@ def test_root_may_look_into_an_ordinary_users_session_and_strangers_may_not(proj
         running.result()
 
 
+def test_root_is_no_more_than_the_user_in_whose_session_they_are(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip_unless_root()
+    skip_unless_nobody_can_run()
+    monkeypatch.setenv("PASSWORD", "hunter2")
+    project.write("test_inside.py", WAITS)
+    look = "id -u; id -g; cat /proc/self/uid_map; echo ${PASSWORD-none} $LANG; cat /etc/shadow; ls /proc/self/fd"
+    with project.start(user="ordinary") as running:
+        pid = running.report()["pid"]
+        for node in ("red", "lab/blue"):
+            done = outside("root", pid, node, "--", "env", "LANG=C", "sh", "-c", look)
+            uid, gid, mapped, words, *open_ones = done.stdout.splitlines()
+            assert (uid, gid) == (str(NOBODY), str(NOBODY))
+            assert mapped.split() == [str(NOBODY), str(NOBODY), "1"]
+            assert words == "none C"
+            assert "Permission denied" in done.stderr
+            assert len(open_ones) == 5  # the standard streams, a lock for iptables, and that of ls
+        running.go_on()
+        running.result()
+
+
+def test_root_does_not_lend_another_user_their_terminal(project: Project) -> None:
+    skip_unless_root()
+    skip_unless_nobody_can_run()
+    project.write("test_inside.py", WAITS)
+    with project.start(user="ordinary") as running:
+        pid = running.report()["pid"]
+        master, ours = os.openpty()
+        words = [sys.executable, "-m", "pytest_netns", "shell", str(pid), "red", "--", "sh", "-c", "tty; exit 7"]
+        done = subprocess.run(words, stdin=ours, stdout=subprocess.PIPE, text=True, check=False, cwd="/")
+        assert re.fullmatch(r"/dev/pts/\d+\s*", done.stdout)
+        assert done.stdout.strip() != os.ttyname(ours)
+        assert done.returncode == 7
+        os.close(master)
+        os.close(ours)
+        running.go_on()
+        running.result()
+
+
+KINDS = [{"mount"}, {"uts"}, {"pid"}, {"mount", "uts"}, {"mount", "pid"}, {"uts", "pid"}]
+
+
+def test_the_owner_enters_hosts_whatever_they_isolate(project: Project, user: User) -> None:
+    if user == "root":
+        skip_unless_root()
+    project.write(
+        "test_inside.py",
+        f"""
+import os
+from outside import tell_outside, wait_for_outside
+
+def test_one(lab):
+    for number, kinds in enumerate({KINDS!r}):
+        lab.host(f"host-{{number}}", isolate=kinds)
+    tell_outside(pid=os.getpid())
+    wait_for_outside()
+""",
+    )
+    with project.start(user=user) as running:
+        pid = running.report()["pid"]
+        here = os.uname().nodename
+        for number, kinds in enumerate(KINDS):
+            name = f"host-{number}"
+            done = outside(
+                user, pid, name, "--", "sh", "-c", "hostname; cat /proc/1/comm; ls /run/pytest-netns/hosts; ip -o link"
+            )
+            hostname, first, *rest = done.stdout.splitlines()
+            assert hostname == (name if "uts" in kinds else here), done
+            assert (first == "sh") == ("pid" in kinds)
+            assert ("/run/pytest-netns/hosts" in rest) == ("mount" in kinds)
+            assert " lo: " in rest[-1]
+        running.go_on()
+        running.result()
+
+
+# A process without any node of ours, which says that it has one, whose process 1 is in namespaces of its own making.
+CLAIMS = """
+import os, subprocess, sys
+child = subprocess.Popen(["unshare", "--user", "--map-root-user", "--mount", "--net", "--uts", "sh", "-c",
+                          "hostname mine; echo; exec sleep 1000"], stdout=subprocess.PIPE)
+child.stdout.readline()
+network = os.open(f"/proc/{child.pid}/ns/net" if sys.argv[1] == "theirs" else "/proc/self/ns/net", os.O_RDONLY)
+file = os.memfd_create("pytest-netns:nodes")
+os.write(file, f"{network}\\t{os.fstat(network).st_ino}\\t{child.pid}\\tlab\\tred\\n".encode())
+print(os.getpid(), flush=True)
+sys.stdin.read()
+child.kill()
+"""
+
+
+@pytest.mark.parametrize("network", ["theirs", "ours"])
+@pytest.mark.parametrize("sandboxed", [False, True])
+def test_a_process_that_claims_a_node_lures_nobody_into_its_files(sandboxed: bool, network: str) -> None:
+    skip_unless_root()
+    skip_unless_nobody_can_run()
+    sandbox = ["unshare", "--user", "--map-root-user", "--net"] if sandboxed else []
+    words = [*as_user("ordinary"), *sandbox, sys.executable, "-c", CLAIMS, network]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd="/") as stranger:
+        assert stranger.stdout is not None
+        pid = int(stranger.stdout.readline())
+        done = outside("root", pid, "red", "--", "hostname")
+        assert (done.returncode, done.stdout) == (1, "")
+        reason = "belongs to another user namespace" if sandboxed else "it is another user's; run as that user"
+        assert f"cannot enter lab/red of process {pid}: " in done.stderr
+        assert reason in done.stderr
+
+
 def test_the_workers_of_a_controller_are_found(project: Project, user: User) -> None:
     if user == "root":
         skip_unless_root()

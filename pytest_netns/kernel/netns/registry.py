@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from stat import S_ISREG
+from typing import BinaryIO
 
 from pytest_netns.errors import PrivilegeError, TopologyError
 from pytest_netns.kernel import procfs as processes
@@ -22,6 +24,8 @@ _NAME = "pytest-netns:nodes"
 _LINK = f"/memfd:{_NAME} (deleted)"
 #: What is behind it is left over from before. (Truncating the file would take longer than all else here.)
 _STOP = b"\0"
+#: Bytes that are read of it, which are some 300,000 lines, and characters of a name.
+_LARGEST, _LONGEST = 1 << 24, 200
 
 _lock = Lock("listing a namespace")
 _file = -1
@@ -58,6 +62,8 @@ def leave(fd: int) -> None:
 
 
 def _plain(name: str) -> str:
+    """A name that does no harm to a terminal."""
+    name = name[:_LONGEST]
     return name if name.isprintable() else "".join(each if each.isprintable() else "?" for each in name)
 
 
@@ -121,25 +127,44 @@ def nodes_of(pid: int) -> list[Entry]:
     except (FileNotFoundError, ProcessLookupError):
         raise TopologyError(f"there is no process {pid} (any more)") from None
     found: dict[int, Entry] = {}
+    open_ones = set(numbers)
     for number in numbers:
-        try:
-            if os.readlink(f"{folder}/{number}") != _LINK:
-                continue
-            with open(f"{folder}/{number}", "rb") as file:
-                text = file.read().partition(_STOP)[0].decode(errors="replace")
-        except OSError:
-            continue  # closed in between
-        for entry in _entries(pid, text):
-            found.pop(entry.fd, None)
-            found[entry.fd] = entry
+        for entry in _entries(pid, _read(f"{folder}/{number}")):
+            if entry.fd in open_ones:
+                found.pop(entry.fd, None)
+                found[entry.fd] = entry
     return [entry for entry in found.values() if _shows(entry)]
 
 
+def _read(path: str) -> str:
+    """What is in a directory of nodes, up to a limit: it is another process that offers it. Empty for anything else."""
+    try:
+        if os.readlink(path) != _LINK:
+            return ""
+        # A file can have this name too, and a pipe would let us wait for ever.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not S_ISREG(os.fstat(file.fileno()).st_mode):
+                return ""
+            return _until_stop(file).decode(errors="replace")
+    except OSError:
+        return ""  # closed in between
+
+
+def _until_stop(file: BinaryIO) -> bytes:
+    chunks: list[bytes] = []
+    while len(chunks) << 16 < _LARGEST and (chunk := file.read(1 << 16)):
+        before, stop, _ = chunk.partition(_STOP)
+        chunks.append(before)
+        if stop:
+            break
+    return b"".join(chunks)
+
+
 def _entries(pid: int, text: str) -> Iterator[Entry]:
-    for line in text.splitlines():
+    for line in text.split("\n"):
         try:
             fd, inode, init, lab, node = line.split("\t")
-            yield Entry(pid, int(fd), int(inode), int(init), lab, node)
+            yield Entry(pid, int(fd), int(inode), int(init), _plain(lab), _plain(node))
         except ValueError:
             continue  # it was being written
 
