@@ -82,7 +82,7 @@ def _hook(event: str, arguments: tuple[object, ...]) -> None:
             _note(*arguments[:2])
         elif event == "socket.getaddrinfo":
             _note_name(*arguments[:2])
-    except Exception:  # noqa: S110: whatever it is, the test's own call must not fail of it
+    except Exception:  # whatever it is, the call of the test itself must not fail of it
         pass
 
 
