@@ -480,6 +480,16 @@ def test_a_forwarded_port_and_the_router_itself(office: tuple[Host, Host, Node, 
     named(found, "router", "needs the same rule for output")
 
 
+def test_a_redirection_to_a_port_where_nothing_listens(chain: Chain) -> None:
+    server = serve(chain.blue, 80)
+    chain.blue.nft(
+        "table ip n { chain c { type nat hook prerouting priority -100; tcp dport 80 redirect to :3128; }; }"
+    )
+    found = why(chain.red.tcp(str(chain.blue.ip4), 80, timeout=SHORT))
+    server.close()
+    named(found, "blue", "nothing listens on tcp port 3128 of 'blue'")
+
+
 # ------------------------------------------------------------ under pressure
 
 

@@ -19,8 +19,10 @@ def arrival(seen: list[Sighting], target: Node) -> Sighting | None:
     return next((s for s in of_target if not s.frame.outgoing), None)
 
 
-def target_fault(question: Question, target: Node, seen: list[Sighting]) -> Diagnosis | None:
-    """What is wrong at the node that the request reaches."""
+def target_fault(
+    question: Question, target: Node, seen: list[Sighting], redirected: int | None = None
+) -> Diagnosis | None:
+    """What is wrong at the node that the request reaches; ``redirected``: to which port its own rules send it."""
     arrived = arrival(seen, target)
     if arrived is not None and (place := target.interfaces.get(arrived.frame.interface)) is not None:
         flow = Flow(ip_address(arrived.source), ip_address(arrived.destination))
@@ -28,7 +30,7 @@ def target_fault(question: Question, target: Node, seen: list[Sighting]) -> Diag
             return fault
     if question.kind == "ping":
         return _echo_fault(question, target)
-    return _port_fault(question, target, arrived)
+    return _port_fault(question, target, arrived, redirected)
 
 
 def replied(seen: list[Sighting], target: Node) -> bool:
@@ -48,12 +50,14 @@ def _echo_fault(question: Question, target: Node) -> Diagnosis | None:
     return None
 
 
-def _port_fault(question: Question, target: Node, arrived: Sighting | None) -> Diagnosis | None:
+def _port_fault(question: Question, target: Node, arrived: Sighting | None, redirected: int | None) -> Diagnosis | None:
     protocol: Transport = "tcp" if question.kind == "tcp" else "udp"
     there = listeners(target.fd, protocol)
     address, port = question.address, question.port
     if arrived is not None:  # as address translation has left it
         address, port = ip_address(arrived.destination), arrived.ports[1]
+    if redirected is not None:
+        port = redirected
     takers = [listener for listener in there if listener.port == port and listener.takes(address)]
     # A [::] that refuses IPv4 has IPV6_V6ONLY, which /proc does not show.
     if takers and not (question.closed and all(listener.address.version > address.version for listener in takers)):

@@ -11,7 +11,16 @@ def refuses(observation: Observation) -> Diagnosis | None:
     """Nobody there takes the packet."""
     if observation.target is None:
         return None
-    return target_fault(observation.question, observation.target, observation.seen)
+    return target_fault(observation.question, observation.target, observation.seen, _redirected(observation))
+
+
+def _redirected(observation: Observation) -> int | None:
+    """The port to which rules of the target have sent the request; None if they left it."""
+    assert observation.target is not None
+    for stage in observation.stages(observation.target, "request"):
+        if stage.name in ("prerouted", "input") and stage.packet.ports[1] != stage.before.ports[1]:
+            return stage.packet.ports[1]
+    return None
 
 
 def is_silent(observation: Observation) -> Diagnosis | None:
