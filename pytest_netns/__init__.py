@@ -1,11 +1,14 @@
 """Real, isolated Linux networks for tests: namespaces, veth pairs, bridges, and probes that ask the wire.
 
 Importing this package imports neither pyroute2 nor scapy: names are resolved when first used (PEP 562).
+
+No assertions for pytest to rewrite at each start: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -239,12 +242,17 @@ __all__ = [
 ]
 
 
+#: Called when a public name is looked up for the first time, for the pytest plugin, which is small until then.
+_first_use: list[Callable[[], None]] = []
+
 if not TYPE_CHECKING:  # to type checkers a name that is not imported above does not exist
 
     def __getattr__(name: str) -> object:
         home = _HOME.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        for tell in tuple(_first_use):
+            tell()
         value: object
         if name in ("presets", "ready"):
             value = importlib.import_module(f"{home}.{name}")

@@ -1,21 +1,20 @@
-"""The pytest plugin: hooks and fixtures, over a library that works without it.
+"""The pytest plugin: options, markers and fixtures, over a library that works without it.
 
-It is loaded in every run of everybody who has it installed, so nothing heavy is imported before a fixture of ours is
-used.
+It is loaded in every run of everybody who has it installed. So this module, and what it imports, is small, and all
+other hooks are those of ``active``, which is registered as soon as anything of ours is used: a fixture, a marker, an
+option, a public name. Where bytecode cannot be written pytest would look for assertions in each module anew, and there
+are none: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Generator, Iterator
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_netns.plugin import failure_report as _failed
-from pytest_netns.plugin import isolate as _per_test
-from pytest_netns.plugin import leaks as _leaks
-from pytest_netns.plugin import markers as _markers
+from pytest_netns import _first_use
 from pytest_netns.plugin import session as _session
 from pytest_netns.plugin import settings as _settings
 
@@ -25,6 +24,27 @@ if TYPE_CHECKING:
     from pytest_netns.lab.host import Host
     from pytest_netns.lab.lab import Lab
     from pytest_netns.stack.namespace import Namespace
+
+
+#: The sessions of this process: pytester can have one inside of another.
+_configs: list[pytest.Config] = []
+_RUNNING = pytest.StashKey[pytest.Item]()
+_ACTIVE = pytest.StashKey[bool]()
+
+
+def activate(config: pytest.Config) -> None:
+    """Something of ours is used: from now on labs are watched, leaks looked for, failures explained."""
+    if config.stash.get(_ACTIVE, False):
+        return
+    config.stash[_ACTIVE] = True
+    from pytest_netns.plugin import active
+
+    active.start(config, config.stash.get(_RUNNING, None))
+
+
+def _used() -> None:
+    if _configs:
+        activate(_configs[-1])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,10 +60,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Validate the options and declare the markers."""
-    _session.of(config).settings = _settings.read(config, config.option)
-    _failed.start(config)
-    _leaks.register(config)
-    if _session.of(config).settings.shell or _session.of(config).settings.keep:
+    settings = _session.of(config).settings = _settings.read(config, config.option)
+    _configs.append(config)
+    _first_use.append(_used)
+    if settings.isolate or settings.shell or settings.keep or settings.artifacts is not None:
+        activate(config)
+    if settings.shell or settings.keep:
         from pytest_netns.plugin import pause
 
         pause.register(config)
@@ -61,9 +83,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let go of what watches the labs, and of what is kept for tests to come."""
-    _failed.stop(config)
-    _per_test.finish()
+    """The session is over."""
+    if config in _configs:
+        _configs.remove(config)
+        _first_use.remove(_used)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -86,6 +109,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Enter the sandbox if a collected test needs it."""
+    if any(_session.needs_networks(item) for item in getattr(session, "items", ())):
+        activate(session.config)
     _session.enter_for(session)
 
 
@@ -94,76 +119,44 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     return _session.collection_line(config)
 
 
+def pytest_runtest_logstart(nodeid: str) -> None:
+    """What a test has imported at collection, or will, is ours perhaps: then all of the plugin must be there."""
+    del nodeid
+    if "pytest_netns.stack.namespace" in sys.modules and _configs:
+        activate(_configs[-1])
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip, or fail, tests that need networks where none can be created; put those that want it into a namespace."""
-    _failed.begin(item)
-    if _session.needs_networks(item):
-        _markers.check([item])
-        _session.require_access(item.config)
-        _markers.skip_unless_there(item)
-        if _per_test.wanted(item):
-            _per_test.enter(item)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(
-    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
-) -> Generator[None, object, object]:
-    """Fixtures of wider scope than one test do not share its namespace."""
-    return (yield from _per_test.around_fixture(fixturedef, request))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    """Bring the main thread home if a test left it inside a namespace, and say so."""
-    try:
-        return (yield)
-    finally:
-        if _session.needs_networks(item):
-            try:
-                _per_test.leave(item)
-            finally:
-                _failed.sweep(item.config)
-                _session.come_home()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Under a failed test, say why a ping failed that it asserted, show its lab, and write its artifacts."""
-    if call.excinfo is not None:
-        from pytest_netns.plugin import own_frames
-
-        own_frames.hide(item.config, call)
-    report = yield
-    _failed.tell(item, call, report)
-    return report
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """In a run of GitHub Actions, an annotation with the cause at the line of each failed test."""
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        from pytest_netns.plugin.annotations import annotate
-
-        annotate(terminalreporter)
+    """Remember which test runs."""
+    item.config.stash[_RUNNING] = item
 
 
 # ------------------------------------------------------------------ fixtures
 
 
+def _needed(config: pytest.Config) -> None:
+    activate(config)
+    _session.require_access(config)
+
+
+def _met(config: pytest.Config, namespace: Namespace) -> None:
+    from pytest_netns.plugin import failure_report
+
+    failure_report.met(config, namespace)
+
+
 @pytest.fixture(scope="session")
 def netns_factory(pytestconfig: pytest.Config) -> Iterator[NamespaceFactory]:
     """Call it for network namespaces that live until the session ends: ``netns_factory("red")``."""
-    _session.require_access(pytestconfig)
+    _needed(pytestconfig)
     from pytest_netns.stack.namespace import Namespace
 
     with _session.closing_all() as made:
 
         def new(name: str | None = None) -> Namespace:
             namespace = made(Namespace(name))
-            _failed.met(pytestconfig, namespace)
+            _met(pytestconfig, namespace)
             return namespace
 
         yield new
@@ -172,11 +165,11 @@ def netns_factory(pytestconfig: pytest.Config) -> Iterator[NamespaceFactory]:
 @pytest.fixture
 def netns(pytestconfig: pytest.Config) -> Iterator[Namespace]:
     """A fresh network namespace with loopback up, for this test alone."""
-    _session.require_access(pytestconfig)
+    _needed(pytestconfig)
     from pytest_netns.stack.namespace import Namespace
 
     namespace = Namespace("netns")
-    _failed.met(pytestconfig, namespace)
+    _met(pytestconfig, namespace)
     yield namespace
     namespace.close()
 
@@ -184,7 +177,7 @@ def netns(pytestconfig: pytest.Config) -> Iterator[Namespace]:
 @pytest.fixture(scope="session")
 def lab_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFactory]:
     """Call it for labs that outlive a test: ``lab_factory("backbone")`` takes what ``Lab`` takes."""
-    _session.require_access(pytestconfig)
+    _needed(pytestconfig)
     from pytest_netns.lab.lab import Lab
 
     with _session.closing_all() as made:
@@ -196,7 +189,7 @@ def lab_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def lab(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """An empty lab: add hosts and bridges, and connect them. Gone after the test."""
-    _session.require_access(pytestconfig)
+    _needed(pytestconfig)
     from pytest_netns.lab.lab import Lab
 
     lab = Lab(visible=lambda: [tmp_path_factory.getbasetemp()])

@@ -1,6 +1,8 @@
 """The markers ``netns`` and ``netns_requires``: what they may say, and what a test needs by them.
 
 A mistake in one is a usage error as soon as collection is done, before any test has run.
+
+No assertions for pytest to rewrite at each start: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations

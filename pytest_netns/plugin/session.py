@@ -1,4 +1,7 @@
-"""What one pytest session knows: its settings, whether networks can be created, and when it enters the sandbox."""
+"""What one pytest session knows: its settings, whether networks can be created, and when it enters the sandbox.
+
+No assertions for pytest to rewrite at each start: PYTEST_DONT_REWRITE.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import pytest
 
-from pytest_netns import open_resources
 from pytest_netns.plugin import markers as _markers
 from pytest_netns.plugin import settings as _settings
 from pytest_netns.plugin.settings import Sandbox, Settings
@@ -236,6 +238,8 @@ def closing_all() -> Iterator[_Register]:
     made: list[Closable] = []
 
     def register(thing: _C) -> _C:
+        from pytest_netns import open_resources
+
         made.append(thing)
         open_resources.disown(thing)
         return thing

@@ -1,6 +1,8 @@
 """Options: from the ini file, the environment and the command line to one frozen ``Settings``.
 
 One table describes each option; the command line, the ini keys and the environment variables are made from it.
+
+No assertions for pytest to rewrite at each start: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations

@@ -1,0 +1,91 @@
+"""The hooks that a session has as soon as anything of ours is used in it. See ``hooks.activate``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+
+import pytest
+
+from pytest_netns.plugin import failure_report as _failed
+from pytest_netns.plugin import isolate as _per_test
+from pytest_netns.plugin import leaks as _leaks
+from pytest_netns.plugin import markers as _markers
+from pytest_netns.plugin import session as _session
+
+
+def start(config: pytest.Config, running: pytest.Item | None) -> None:
+    """Register these hooks.
+
+    Args:
+        config: of the session.
+        running: the test that runs, if one does: its set-up has begun.
+    """
+    _failed.start(config)
+    _leaks.register(config)
+    config.pluginmanager.register(sys.modules[__name__], "netns-active")
+    if running is not None:
+        _failed.begin(running)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Let go of what watches the labs, and of what is kept for tests to come."""
+    _failed.stop(config)
+    _per_test.finish()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or fail, tests that need networks where none can be created; put those that want it into a namespace."""
+    _failed.begin(item)
+    if _session.needs_networks(item):
+        _markers.check([item])
+        _session.require_access(item.config)
+        _markers.skip_unless_there(item)
+        if _per_test.wanted(item):
+            _per_test.enter(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Fixtures of wider scope than one test do not share its namespace."""
+    return (yield from _per_test.around_fixture(fixturedef, request))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Bring the main thread home if a test left it inside a namespace, and say so."""
+    try:
+        return (yield)
+    finally:
+        if _session.needs_networks(item):
+            try:
+                _per_test.leave(item)
+            finally:
+                _failed.sweep(item.config)
+                _session.come_home()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under a failed test, say why a ping failed that it asserted, show its lab, and write its artifacts."""
+    if call.excinfo is not None:
+        from pytest_netns.plugin import own_frames
+
+        own_frames.hide(item.config, call)
+    report = yield
+    _failed.tell(item, call, report)
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """In a run of GitHub Actions, an annotation with the cause at the line of each failed test."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        from pytest_netns.plugin.annotations import annotate
+
+        annotate(terminalreporter)
