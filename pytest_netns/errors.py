@@ -40,8 +40,23 @@ class KernelError(NetnsError):
         self.operation = operation
         self.node = node
         self.detail = detail = "; ".join(filter(None, (detail, _LIMITS.get(errno))))
-        said = f"{os.strerror(errno)} ({_errno.errorcode.get(errno, errno)})"
+        # 0: nothing that the kernel has said, see ``of``.
+        said = f"{os.strerror(errno)} ({_errno.errorcode.get(errno, errno)})" if errno else "not done"
         super().__init__(f"{operation!r} in namespace {node!r}: {said}" + (f": {detail}" if detail else ""))
+
+    @classmethod
+    def of(cls, error: OSError, operation: str, node: str, detail: str = "") -> KernelError:
+        """The error that tells of an OSError. One without errno, as Python code raises them, is told by its own words.
+
+        Args:
+            error: what was refused.
+            operation: what was asked, in the words of ip(8), tc(8) or nft(8).
+            node: name of the namespace it was asked of.
+            detail: what can be said beyond the errno.
+        """
+        if error.errno:
+            return cls(error.errno, operation, node, detail)
+        return cls(0, operation, node, "; ".join(filter(None, (str(error), detail))))
 
 
 class UnsupportedError(NetnsError):

@@ -4,6 +4,7 @@ import pytest
 from conversation import address_of
 
 from pytest_netns import CommandError, Host, Lab, Namespace, ready
+from pytest_netns.process.isolation import Kind
 
 PROGRAMS = ["iptables-legacy", "iptables-nft", "ip6tables-legacy", "ip6tables-nft"]
 
@@ -64,6 +65,19 @@ def test_two_namespaces_do_not_wait_for_each_others_lock(lab: Lab) -> None:
     assert "-A INPUT -j ACCEPT" in blue.run(["iptables-legacy", "-S"]).stdout
     holder.kill()
     red.run(["iptables-legacy", "-S"])
+
+
+@pytest.mark.netns_requires("program:iptables-legacy")
+@pytest.mark.parametrize("kinds", [{"pid"}, {"uts", "pid"}, {"mount", "pid"}], ids=str)
+def test_a_host_with_a_proc_of_its_own_has_a_lock(lab: Lab, kinds: set[Kind]) -> None:
+    red = lab.host("red", isolate=kinds)
+    for _ in range(2):
+        red.run(["iptables-legacy", "-A", "INPUT", "-j", "ACCEPT"])
+    if "mount" not in kinds:
+        hold = 'exec 9<>"$XTABLES_LOCKFILE"; flock 9; echo locked; exec sleep 1000'
+        red.spawn(["sh", "-c", hold], ready=ready.output("locked"))
+        with pytest.raises(CommandError, match="holding the xtables lock"):
+            red.run(["iptables-legacy", "--wait", "1", "-S"])
 
 
 def test_the_processes_of_one_namespace_share_a_lock(netns: Namespace) -> None:

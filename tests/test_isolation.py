@@ -344,6 +344,25 @@ def test_each_kind_works_without_the_others(lab: Lab, kinds: set[str]) -> None:
     assert red.ping(lab["br0"].host("blue"))  # type: ignore[attr-defined]
 
 
+def test_its_files_can_be_read_by_every_daemon_whatever_the_umask_is(lab: Lab, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        red = lab.host("red", isolate={"mount"})
+    finally:
+        os.umask(before)
+    for name in ("/run/pytest-netns", "/etc/hosts", "/etc/resolv.conf", str(tmp_path.parent.parent)):
+        assert int(output(red, "stat", "-Lc", "%a", name), 8) & 0o044 == 0o044, name
+
+
+def test_what_python_refuses_without_an_errno_is_told_in_its_words() -> None:
+    def visible() -> list[str]:
+        raise OSError("the temporary directory is not ours")
+
+    words = r"'isolate' .*'red': not done: the temporary directory is not ours"
+    with Lab(visible=visible) as lab, pytest.raises(NetnsError, match=words):
+        lab.host("red", isolate={"mount"})
+
+
 MISTAKES: list[tuple[str, Callable[[Lab], object]]] = [
     (r"'new' cannot isolate 'net'; known are mount, uts, pid", lambda lab: lab.host("new", isolate={"net"})),  # type: ignore[arg-type]
     (r"'new' cannot isolate 'ipc', 'user'", lambda lab: lab.router("new", isolate={"user", "ipc", "pid"})),  # type: ignore[arg-type]

@@ -96,7 +96,7 @@ class Tap:
             # Protocol 0 is deaf until bind(); see pytest_netns.probe.sockets.
             self._socket = open_socket(node, socket.AF_PACKET, socket.SOCK_RAW, 0, configure)
         except OSError as error:
-            raise KernelError(error.errno or 0, f"capture on {interface or 'all interfaces'}", node.name) from error
+            raise KernelError.of(error, f"capture on {interface or 'all interfaces'}", node.name) from error
 
     def fileno(self) -> int:
         """Its descriptor, for poll(2); -1 once closed."""

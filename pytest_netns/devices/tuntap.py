@@ -78,7 +78,7 @@ class Tun(Device):
             self.release()
             if not opened and not (found := feature(self.kind)).present:
                 raise UnsupportedError(f"{words!r} in namespace {self.node.name!r}: {found.reason}") from error
-            raise KernelError(error.errno or 0, words, self.node.name) from error
+            raise KernelError.of(error, words, self.node.name) from error
 
     def release(self) -> None:
         """Close the descriptor; the device goes with it, some milliseconds later."""
@@ -144,7 +144,7 @@ class Tun(Device):
             os.write(self.fileno(), data)
         except OSError as error:
             detail = "the device is down" if error.errno == errno.EIO else ""
-            raise KernelError(error.errno or 0, f"send {what} by {self.name}", self.node.name, detail) from error
+            raise KernelError.of(error, f"send {what} by {self.name}", self.node.name, detail) from error
 
     # -------------------------------------------------------------- receiving
 
@@ -156,7 +156,7 @@ class Tun(Device):
             except BlockingIOError:
                 return
             except OSError as error:
-                raise KernelError(error.errno or 0, f"receive by {self.name}", self.node.name) from error
+                raise KernelError.of(error, f"receive by {self.name}", self.node.name) from error
             if self._chatter or not is_chatter(data, self.ethernet):
                 self._queue.append(Frame(wall_ns(), self.node.name, self.name, True, data, self.ethernet))
 

@@ -125,4 +125,4 @@ def _empty_namespace() -> int:
         with throwaway():
             return open_namespace()
     except OSError as error:
-        raise KernelError(error.errno or 0, "ip netns add", PLACE) from error
+        raise KernelError.of(error, "ip netns add", PLACE) from error

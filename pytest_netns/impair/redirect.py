@@ -197,7 +197,7 @@ def prepare(interface: Target) -> Detour:
         if error.errno not in _FULL:
             raise
         hint = "close what is not needed, or raise the limit (ulimit -n)"
-        raise KernelError(error.errno or 0, f"open {_TUN}", interface.node.name, hint) from error
+        raise KernelError.of(error, f"open {_TUN}", interface.node.name, hint) from error
 
 
 def _prepare(interface: Target) -> Detour:
@@ -246,7 +246,7 @@ def _open_tap(interface: Target) -> tuple[int, str]:
         answer = fcntl.ioctl(tap, _TUNSETIFF, request)
     except OSError as error:
         os.close(tap)
-        raise KernelError(error.errno or 0, f"ip tuntap add dev {DETOUR_PREFIX}0 mode tap", node.name) from error
+        raise KernelError.of(error, f"ip tuntap add dev {DETOUR_PREFIX}0 mode tap", node.name) from error
     return tap, _IFREQ.unpack(answer)[0].rstrip(b"\0").decode()
 
 
@@ -287,5 +287,5 @@ def _open_out(detour: Detour) -> int:
     except OSError as error:
         sock.close()
         where = detour.interface
-        raise KernelError(error.errno or 0, f"packet socket on {where.name}", where.node.name) from error
+        raise KernelError.of(error, f"packet socket on {where.name}", where.node.name) from error
     return sock.detach()

@@ -109,7 +109,7 @@ class Nftables:
                     library.nft_ctx_buffer_output(self._context)
                     library.nft_ctx_buffer_error(self._context)
             except OSError as error:
-                raise KernelError(error.errno or 0, "nft", node) from error
+                raise KernelError.of(error, "nft", node) from error
 
     def run(self, text: str) -> str:
         """Run nft commands as one transaction and return what they print.
@@ -132,7 +132,7 @@ class Nftables:
         try:
             return self._run_here(text, flags)
         except OSError as error:  # of our own descriptors
-            raise KernelError(error.errno or 0, "nft -f -", self._node) from error
+            raise KernelError.of(error, "nft -f -", self._node) from error
 
     def _run_here(self, text: str, flags: int) -> str:
         if _MONITORS.search(_INERT.sub("", text)):

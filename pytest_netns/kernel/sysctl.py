@@ -124,7 +124,7 @@ class Sysctls(MutableMapping[str, str]):
         except FileNotFoundError:
             raise KeyError(_unknown(self._node.name, name)) from None
         except OSError as error:
-            raise KernelError(error.errno or 0, f"sysctl {name}", self._node.name) from error
+            raise KernelError.of(error, f"sysctl {name}", self._node.name) from error
 
     def __setitem__(self, name: str, value: str | int) -> None:
         check_owned(name)
@@ -134,7 +134,7 @@ class Sysctls(MutableMapping[str, str]):
         except FileNotFoundError:
             raise KeyError(_unknown(self._node.name, name)) from None
         except OSError as error:
-            raise KernelError(error.errno or 0, f"sysctl -w {name}={value}", self._node.name) from error
+            raise KernelError.of(error, f"sysctl -w {name}={value}", self._node.name) from error
 
     def __delitem__(self, name: str) -> None:
         raise TypeError(f"a sysctl cannot be deleted: {name!r}")

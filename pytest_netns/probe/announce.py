@@ -48,7 +48,7 @@ def announce(node: Namespace, interface: Interface, *, router: bool = False) -> 
             sock.send(frame)
     except OSError as error:
         if error.errno not in (errno.ENETDOWN, errno.ENXIO, errno.ENODEV, errno.ENOBUFS):
-            raise KernelError(error.errno or 0, f"announcing {interface}", node.name) from error
+            raise KernelError.of(error, f"announcing {interface}", node.name) from error
     finally:
         close_later(sock)
 

@@ -45,7 +45,7 @@ def _source_for(node: Namespace, destination: str) -> str:
         try:
             probe.connect((destination, 9))  # sends nothing
         except OSError as error:
-            raise KernelError(error.errno or 0, f"ip route get {destination}", node.name) from error
+            raise KernelError.of(error, f"ip route get {destination}", node.name) from error
         return str(probe.getsockname()[0]).partition("%")[0]
 
 
@@ -119,7 +119,7 @@ def _send_one(node: Namespace, packet: Packet, interface: str | Interface | None
     try:
         _put_on_the_wire(node, packet, interface)
     except OSError as error:
-        raise KernelError(error.errno or 0, f"send {packet.summary()}", node.name) from error
+        raise KernelError.of(error, f"send {packet.summary()}", node.name) from error
 
 
 def _put_on_the_wire(node: Namespace, packet: Packet, interface: str | Interface | None) -> None:

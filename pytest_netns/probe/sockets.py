@@ -54,7 +54,7 @@ def open_sockets(node: Handle, version: int, *kinds: tuple[int, int]) -> list[so
         for each in opened:
             each.close()
         if isinstance(error, OSError):
-            raise KernelError(error.errno or 0, f"IPv{version} socket", node.name) from error
+            raise KernelError.of(error, f"IPv{version} socket", node.name) from error
         raise
     return opened
 
@@ -135,7 +135,7 @@ def packet_socket(node: Handle, interface: str, ethertype: int) -> socket.socket
         # RCU grace period, 8 ms.
         return open_socket(node, socket.AF_PACKET, socket.SOCK_RAW, 0, configure)
     except OSError as error:
-        raise KernelError(error.errno or 0, f"packet socket on {interface}", node.name) from error
+        raise KernelError.of(error, f"packet socket on {interface}", node.name) from error
 
 
 def close_later(sock: socket.socket) -> None:

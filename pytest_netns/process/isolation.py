@@ -65,6 +65,10 @@ class Isolation:
         self._namespaces: list[tuple[int, int]] = []
         self._files: dict[str, int] = {}
         self._written: dict[str, bytes] = {}
+        #: The lock of iptables: the machine's is for root alone, and a /proc of its own does not show ours.
+        self.held_by_init: tuple[int, ...] = ()
+        if "pid" in self.kinds:
+            self.held_by_init = (os.memfd_create("xtables.lock", os.MFD_CLOEXEC),)
 
     def prepare(self) -> None:
         """Called in the thread that will start the host's processes. Raises KernelError.
@@ -78,8 +82,8 @@ class Isolation:
             else:
                 self._prepare()
         except OSError as error:
-            step = str(error.filename or "unshare")
-            raise KernelError(error.errno or 0, step, self._hostname, "while isolating the host") from error
+            step = str(error.filename or "isolate")
+            raise KernelError.of(error, step, self._hostname, "while isolating the host") from error
 
     def _prepare(self) -> None:
         setns(self._netns)
@@ -123,17 +127,18 @@ class Isolation:
             for path, mode in _PRIVATE.items():
                 mount("tmpfs", path, "tmpfs", MS_NOSUID | MS_NODEV, f"mode={mode}")
             for path, fd in kept:
-                os.makedirs(path)
+                _make_way(path)
                 mount(f"/proc/self/fd/{fd}", path, None, MS_BIND | MS_REC)
         finally:
             for _, fd in kept:
                 os.close(fd)
-        os.mkdir(_KEPT)
+        _make_way(_KEPT)
         for name, target in targets.items():
             own = os.path.join(_KEPT, os.path.basename(name))
             self._files[name] = os.open(own, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            os.fchmod(self._files[name], 0o644)
             if not os.path.exists(target):
-                os.makedirs(os.path.dirname(target), exist_ok=True)
+                _make_way(os.path.dirname(target))
                 os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
             mount(own, target, None, MS_BIND)
 
@@ -177,5 +182,17 @@ class Isolation:
         """Let go of everything."""
         for fd in [*self._files.values(), *(fd for fd, _ in self._namespaces)]:
             os.close(fd)
+        for fd in self.held_by_init:
+            os.close(fd)
         self._files.clear()
         self._namespaces.clear()
+        self.held_by_init = ()
+
+
+def _make_way(path: str) -> None:
+    """``mkdir -p``, open to everybody whatever our umask is: daemons that drop root must get through."""
+    if os.path.isdir(path):
+        return
+    _make_way(os.path.dirname(path))
+    os.mkdir(path)
+    os.chmod(path, 0o755)

@@ -64,13 +64,17 @@ class Spawner:
         prepare: called once in the spawning thread before anything is started, to enter further namespaces.
         own_proc: mount a /proc that shows the processes of the PID namespace, in the mount namespace that ``prepare``
             has entered.
+        keep: descriptors that process 1 holds too, under the same numbers: processes find them in /proc/1/fd.
     """
 
-    def __init__(self, prepare: Callable[[], None] | None = None, own_proc: bool = False) -> None:
+    def __init__(
+        self, prepare: Callable[[], None] | None = None, own_proc: bool = False, keep: Sequence[int] = ()
+    ) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self._prepare = prepare
         self._own_proc = own_proc
+        self._keep = keep
         self._lifeline = -1
         self._init: Child | None = None
         self._children: list[Child] = []
@@ -183,6 +187,7 @@ class Spawner:
             stdin=lifeline,
             stdout=subprocess.PIPE if self._own_proc else subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            pass_fds=self._keep,
             start_new_session=True,
             cwd="/",
             env={"PATH": _PATH},

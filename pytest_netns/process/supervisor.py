@@ -62,14 +62,14 @@ class Supervisor:
     def _new_spawner(self) -> Spawner:
         if self._isolation is None:
             return Spawner()
-        return Spawner(self._isolation.prepare, own_proc="pid" in self._isolation.kinds)
+        return Spawner(self._isolation.prepare, "pid" in self._isolation.kinds, self._isolation.held_by_init)
 
     def start(self) -> int:
         """Make the PID namespace now, which otherwise the first process does; its process 1 as seen from outside."""
         try:
             return self._started().init_pid
         except OSError as error:
-            raise KernelError(error.errno or 0, "unshare --pid --fork", self._whose) from error
+            raise KernelError.of(error, "unshare --pid --fork", self._whose) from error
 
     def _popen(self, words: list[str], node: str, netns: Holder | int, **options: object) -> Child:
         if not isinstance(netns, int):

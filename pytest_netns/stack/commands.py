@@ -55,7 +55,7 @@ class Commands:
             try:
                 self._xtables_lock = os.memfd_create("xtables.lock", os.MFD_CLOEXEC)
             except OSError as error:
-                raise KernelError(error.errno or 0, "memfd_create for the lock of iptables", self.name) from error
+                raise KernelError.of(error, "memfd_create for the lock of iptables", self.name) from error
         found = ours()
         found["XTABLES_LOCKFILE"] = f"/proc/{os.getpid()}/fd/{self._xtables_lock}"
         return found

@@ -78,7 +78,7 @@ def enter(namespace: Handle) -> None:
             try:
                 previous = open_namespace()
             except OSError as error:
-                raise KernelError(error.errno or 0, f"open {THREAD_NETNS}", namespace.name) from error
+                raise KernelError.of(error, f"open {THREAD_NETNS}", namespace.name) from error
             try:
                 namespace.before_entry()
                 syscalls.enter(namespace)

@@ -68,7 +68,7 @@ class Origin:
                 raise TopologyError(
                     f"source={self.address}: {self.node.name!r} has no such address; its addresses: {shown}"
                 ) from None
-            raise KernelError(error.errno or 0, f"bind to {self.interface or self.address}", self.node.name) from error
+            raise KernelError.of(error, f"bind to {self.interface or self.address}", self.node.name) from error
 
 
 def origin(node: Namespace, source: Source | None) -> Origin:

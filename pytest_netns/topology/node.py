@@ -195,6 +195,10 @@ class BaseNode(Namespace):
         """The environment of its processes unless they are given another."""
         if self.isolation is not None and "mount" in self.isolation.kinds:
             return ours()  # its /run is its own, and so are the locks in it
+        if self.isolation is not None and self.isolation.held_by_init:
+            found = ours()
+            found["XTABLES_LOCKFILE"] = f"/proc/1/fd/{self.isolation.held_by_init[0]}"
+            return found
         return super().environment()
 
     @property

@@ -40,7 +40,7 @@ def flush_stale(node: Namespace) -> None:
         with entered(node):
             sysctl.write("net.ipv4.route.flush", "1")
     except OSError as error:
-        raise KernelError(error.errno or 0, "ip route flush cache", node.name) from error
+        raise KernelError.of(error, "ip route flush cache", node.name) from error
     for request in (*_cached_routes(node), *_neighbours(node)):
         try:
             node.rtnl.batch([request])

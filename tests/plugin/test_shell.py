@@ -357,9 +357,8 @@ def test_one(lab):
         here = os.uname().nodename
         for number, kinds in enumerate(KINDS):
             name = f"host-{number}"
-            done = outside(
-                user, pid, name, "--", "sh", "-c", "hostname; cat /proc/1/comm; ls /run/pytest-netns/hosts; ip -o link"
-            )
+            look = "hostname; cat /proc/1/comm; ls /run/pytest-netns/hosts; ip -o link"
+            done = outside(user, pid, name, "--", "sh", "-c", look)
             hostname, first, *rest = done.stdout.splitlines()
             assert hostname == (name if "uts" in kinds else here), done
             assert (first == "sh") == ("pid" in kinds)

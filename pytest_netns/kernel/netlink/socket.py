@@ -221,7 +221,7 @@ class NetlinkSocket:
         except OSError as error:
             if error.errno == errno.EBADF:
                 raise NetnsError(f"{operation!r}: namespace {self.node!r} is closed") from None
-            raise KernelError(error.errno or 0, operation, self.node, "on sending the request") from error
+            raise KernelError.of(error, operation, self.node, "on sending the request") from error
 
     def _drain(self) -> None:
         """Read what is left of the answers to a question whose asker was interrupted.
@@ -245,7 +245,7 @@ class NetlinkSocket:
         except OSError as error:
             if error.errno == errno.EBADF:
                 raise NetnsError(f"{operation!r}: namespace {self.node!r} is closed") from None
-            raise KernelError(error.errno or 0, operation, self.node, "on reading the answer") from error
+            raise KernelError.of(error, operation, self.node, "on reading the answer") from error
         messages = []
         offset = 0
         while offset + 16 <= len(data):

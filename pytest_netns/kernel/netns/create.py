@@ -41,7 +41,7 @@ def birth(name: str, sysctls: Mapping[str, str | int], *, ahead: bool = False) -
                 f"cannot create namespace {name!r}: {error.strerror}; run as root, or let the plugin enter its "
                 "sandbox (--netns-sandbox=always), or call pytest_netns.enter_sandbox() first"
             ) from None
-        raise KernelError(error.errno or 0, "ip netns add", name) from error
+        raise KernelError.of(error, "ip netns add", name) from error
 
 
 _PING_GROUPS = "net.ipv4.ping_group_range"
@@ -58,7 +58,7 @@ def _allow_ping_sockets(name: str) -> None:
         sysctl.write(_PING_GROUPS, _groups)
     except OSError as error:
         if error.errno != errno.EINVAL:
-            raise KernelError(error.errno or 0, f"sysctl -w {_PING_GROUPS}='{_groups}'", name) from error
+            raise KernelError.of(error, f"sysctl -w {_PING_GROUPS}='{_groups}'", name) from error
         with open("/proc/thread-self/gid_map", encoding="ascii") as file:
             extents = [tuple(map(int, line.split())) for line in file]
         # From the lowest to the highest as the kernel counts them, which is outside.
@@ -76,10 +76,10 @@ def _set_at_birth(name: str, sysctls: Mapping[str, str | int]) -> None:
         except OSError as error:
             # A kernel without IPv6 has none of its sysctls.
             if not (error.errno == errno.ENOENT and key.startswith("net.ipv6.")):
-                raise KernelError(error.errno or 0, f"sysctl -w {key}={value}", name) from error
+                raise KernelError.of(error, f"sysctl -w {key}={value}", name) from error
     for key, given in sysctls.items():
         sysctl.check_owned(key)
         try:
             sysctl.write(key, str(given))
         except OSError as error:
-            raise KernelError(error.errno or 0, f"sysctl -w {key}={given}", name) from error
+            raise KernelError.of(error, f"sysctl -w {key}={given}", name) from error
