@@ -46,29 +46,102 @@ def test_a_block_across_an_await_is_refused_and_other_tasks_stay_where_they_were
     async def elsewhere() -> None:
         for _ in range(3):
             await asyncio.sleep(0)
-        seen.append(here())
+            seen.append(here())
 
     async def main() -> None:
         other = asyncio.create_task(elsewhere())
         await asyncio.sleep(0)
+        with pytest.raises(NetnsError, match="an await stood in the block"), netns:
+            await asyncio.sleep(60)
+        await other
+
+    asyncio.run(main())
+    assert seen == [home] * 3
+    assert here() == home
+
+
+def test_not_even_a_task_that_waits_already_runs_inside_and_the_rest_of_the_block_does_not(netns: Namespace) -> None:
+    home, seen = here(), []
+
+    async def elsewhere() -> None:
+        seen.append(here())
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(elsewhere()) for _ in range(3)]
         with netns:
-            await other
+            await asyncio.sleep(0)
+            seen.append("the rest")
+        await asyncio.gather(*tasks)
 
     with pytest.raises(NetnsError, match="an await stood in the block"):
         asyncio.run(main())
-    assert seen == [home]
+    assert seen == [home] * 3
+
+
+def test_the_task_goes_on_after_such_a_block_as_if_nobody_had_cancelled_it(netns: Namespace, lab: Lab) -> None:
+    async def main() -> int:
+        with pytest.raises(NetnsError, match=f"'with {netns.name}:'"), netns, lab.host("red"):
+            await asyncio.sleep(60)
+        await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    home = here()
+    assert asyncio.run(main()) == 0
     assert here() == home
+
+
+def test_who_cancels_the_task_from_outside_is_heard(netns: Namespace) -> None:
+    async def block() -> None:
+        with netns:
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.create_task(block())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert "an await stood in the block" in caught.value.__notes__[0]
+
+    asyncio.run(main())
 
 
 def test_what_a_block_across_an_await_raises_is_not_hidden(netns: Namespace) -> None:
     async def main() -> None:
         with netns:
-            await asyncio.sleep(0)
-            raise KeyError("mine")
+            try:
+                await asyncio.sleep(0)
+            finally:
+                raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine") as caught:
         asyncio.run(main())
     assert "an await stood in the block" in caught.value.__notes__[0]
+
+
+def test_a_block_across_an_await_is_refused_under_trio(netns: Namespace) -> None:
+    trio = pytest.importorskip("trio")
+    home, seen = here(), []
+
+    async def elsewhere() -> None:
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+            seen.append(here())
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(elsewhere)
+            with netns:
+                seen.append("inside" if here() == f"net:[{netns.inode}]" else "?")
+            with pytest.raises(NetnsError, match="an await stood in the block"), netns:
+                await trio.sleep(60)
+            await trio.lowlevel.checkpoint()
+
+    trio.run(main)
+    assert seen == ["inside", home, home, home]
+    assert here() == home
 
 
 def test_a_block_without_an_await_is_fine_in_a_coroutine(netns: Namespace) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import pytest_netns
 from pytest_netns import Host, Lab, Namespace, ready
 from pytest_netns.kernel.sockets import Socket, socket_pair, standard_sockets
 
@@ -112,3 +115,21 @@ def test_ours_are_sockets_of_the_standard_library() -> None:
         assert right.recv(1) == b"x"
         with left.dup() as twin:
             assert isinstance(twin, Socket)
+
+
+def test_no_module_makes_other_sockets() -> None:
+    root = Path(pytest_netns.__file__).parent
+    programs = {"impair/relay.py", "probe/traffic.py"}  # of their own: what a test replaces is not in them
+    names = {"socket", "socketpair", "create_connection", "create_server", "fromfd", "getaddrinfo"}
+    found = [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for path in root.rglob("*.py")
+        if str(path.relative_to(root)) not in {"kernel/sockets.py", *programs}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id in ("socket", "_socket")
+        and node.func.attr in names
+    ]
+    assert found == [], "use pytest_netns.kernel.sockets: tests replace those of socket"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,37 +11,13 @@ from typing import TYPE_CHECKING
 from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.kernel import syscalls
 from pytest_netns.kernel.interrupts import uninterrupted
+from pytest_netns.kernel.real_threads import check_threads
 from pytest_netns.kernel.syscalls import THREAD_NETNS, open_namespace, return_to, setns, visiting
 from pytest_netns.stack import scapy_state
+from pytest_netns.stack.await_watch import AwaitWatch, watch_awaits
 
 if TYPE_CHECKING:
-    import asyncio
-
     from pytest_netns.stack.handle import Handle
-
-
-class _Awaited:
-    """Tells whether an event loop got its turn during a ``with`` block; then takes the thread back at once."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, previous: int) -> None:
-        self.happened = False
-        self._previous = previous
-        self._handle = loop.call_soon(self._met)
-
-    def _met(self) -> None:
-        self.happened = True
-        setns(self._previous)  # so that not all other tasks run inside
-
-    def done(self) -> bool:
-        """The block has ended: whether an await stood in it."""
-        self._handle.cancel()
-        return self.happened
-
-
-def _watch(previous: int) -> _Awaited | None:
-    asyncio = sys.modules.get("asyncio")
-    loop = None if asyncio is None else asyncio._get_running_loop()
-    return None if loop is None else _Awaited(loop, previous)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +26,7 @@ class _Block:
 
     namespace: Handle
     previous: int
-    awaited: _Awaited | None
+    watch: AwaitWatch | None
 
 
 class _Inside(threading.local):
@@ -72,6 +47,7 @@ _inside = _Inside()
 
 def enter(namespace: Handle) -> None:
     """Move the calling thread inside, until ``leave``. Raises NetnsError if it is closed, or has crashed."""
+    check_threads()
     depth = len(_inside.stack)
     try:
         with uninterrupted:
@@ -86,21 +62,36 @@ def enter(namespace: Handle) -> None:
                 return_to(previous)
                 raise
             _inside.forget_closed(depth)
-            _inside.stack.append(_Block(namespace, previous, _watch(previous)))
+            _inside.stack.append(_Block(namespace, previous, watch_awaits(_await_met)))
             scapy_state.entered(os.fstat(previous).st_ino, namespace.inode)
-    except BaseException:  # of the block, or what has waited for its end
+    except BaseException as error:  # of the block, or what has waited for its end
         if len(_inside.stack) > depth:
-            _go_back()
+            watch = _go_back().watch
+            if watch is not None:
+                watch.has_raised(error)
         raise
 
 
-def _go_back() -> tuple[Handle, bool]:
-    """Leave the innermost namespace; returns it, and whether an await stood in the block."""
+def _await_met() -> None:
+    """An event loop got its turn: leave the blocks that began in it, before any other task runs."""
+    blocks = [block for block in _inside.stack if block.watch is not None and not block.watch.met]
+    if blocks:
+        setns(blocks[0].previous)
+    for block in blocks:
+        assert block.watch is not None
+        block.watch.met = True
+        block.watch.cancel_task()
+
+
+def _go_back() -> _Block:
+    """Leave the innermost namespace."""
     with uninterrupted:
         block = _inside.stack.pop()
         return_to(block.previous)
         scapy_state.left(block.namespace.inode)
-        return block.namespace, block.awaited is not None and block.awaited.done()
+        if block.watch is not None:
+            block.watch.stop()
+        return block
 
 
 def leave(namespace: Handle, error: BaseException | None = None) -> None:
@@ -127,16 +118,17 @@ def leave(namespace: Handle, error: BaseException | None = None) -> None:
                 f"leaving namespace {namespace.name!r}, but the innermost one of this thread is {shown!r}; "
                 "a 'with' block must not be held across an await or a yield"
             )
-        _, awaited = _go_back()
+        watch = _go_back().watch
         _inside.forget_closed(len(_inside.stack))
-    if not awaited:
+    ended_by_us = watch is not None and watch.has_raised(error)
+    if watch is None or not watch.met:
         return
     trouble = (
         f"an await stood in the block 'with {namespace.name}:'; a namespace is that of the thread, so other tasks of "
-        "this event loop could run inside; open sockets in the block and await outside of it, or "
+        "this event loop would run inside; open sockets in the block and await outside of it, or "
         "use open_connection(), start_server() or socket() of the namespace"
     )
-    if error is None:
+    if error is None or ended_by_us:
         raise NetnsError(trouble)
     error.add_note(trouble)
 
@@ -147,7 +139,7 @@ def leave_closed() -> None:
     An exception at the very end of a ``with ns:`` block can come before the block has moved the thread back.
     """
     while _inside.stack and _inside.stack[-1].namespace.closed:
-        closed, _ = _go_back()
+        closed = _go_back().namespace
         _inside.closed.append((closed, len(_inside.stack)))
 
 
@@ -158,7 +150,7 @@ def at_home() -> AbstractContextManager[None]:
 
 def leave_all() -> list[str]:
     """Bring the calling thread back to where it was before all ``with`` blocks; names those it was still in."""
-    left = [_go_back()[0].name for _ in list(_inside.stack)]
+    left = [_go_back().namespace.name for _ in list(_inside.stack)]
     left += [namespace.name for namespace, _ in _inside.closed]
     _inside.forget_closed(0)
     return left
@@ -168,7 +160,7 @@ def leave_down_to(namespace: Handle) -> list[str]:
     """Leave a namespace that the calling thread has entered, and all that it entered after; names those."""
     left: list[str] = []
     while any(block.namespace is namespace for block in _inside.stack):
-        found, _ = _go_back()
+        found = _go_back().namespace
         if found is not namespace:
             left.append(found.name)
     return left
