@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from plugin.inner import skip_unless_nobody_can_run
 
-from pytest_netns import Host, Lab, Namespace, NetnsError
+from pytest_netns import Host, Lab, Namespace, NetnsError, clock, eventually
 
 
 def here() -> str:
@@ -178,6 +178,74 @@ def test_scapys_own_functions_in_a_namespace(lab: Lab, turn: int) -> None:
     assert blue.call(sr1, IP(dst="10.9.0.1") / ICMP(), timeout=5, verbose=0).src == "10.9.0.1"
     assert conf.iface is before
     assert list(conf.ifaces) == names
+
+
+def test_scapy_sees_what_changes_while_the_test_is_inside(lab: Lab) -> None:
+    import scapy.route6  # noqa: F401 - sets conf.route6
+    from scapy.config import conf
+
+    red, blue = lab.host("red"), lab.host("blue")
+    lab.connect(red, blue, "10.9.0.0/24")
+    with red:
+        assert conf.route.route("203.0.113.1")[0] == "lo"
+        red.default_route(via=blue)
+        assert eventually(lambda: conf.route.route("203.0.113.1") == ("eth0", "10.9.0.1", "10.9.0.2"))
+        conf.iface = "lo"
+        lab.connect(red, blue, "10.8.0.0/24")
+        assert eventually(lambda: "eth1" in conf.ifaces)
+        assert conf.iface.name == "lo"
+        conf.route.add(net="198.51.100.0/24", dev="eth1")
+        clock.sleep(0.01)
+        assert conf.route.route("198.51.100.1")[0] == "eth1"
+    with red:
+        assert conf.iface.name == "eth0"
+        assert conf.route.route("198.51.100.1")[0] == "eth0"
+
+
+def test_scapy_shows_the_same_by_our_reading_as_by_its_own(lab: Lab) -> None:
+    import scapy.route6  # noqa: F401 - sets conf.route6
+    from scapy.arch import read_routes, read_routes6
+    from scapy.arch.linux import LinuxInterfaceProvider
+    from scapy.config import conf
+
+    lan, wan = lab.bridge("lan", "10.1.0.0/24"), lab.bridge("wan", "10.2.0.0/24")
+    red, router = lan.host("red"), lab.router("router", lan, wan)
+    lab.autoroute()
+    red.add_route("192.0.2.0/24", kind="blackhole")
+    for host in (red, router):
+        with host:
+            assert sorted(conf.route.routes) == sorted(each for each in read_routes() if each[3])
+            assert sorted(conf.route6.routes) == sorted(each for each in read_routes6() if each[3])
+            assert dict(conf.ifaces) == conf.ifaces.providers[LinuxInterfaceProvider].load()
+
+
+def test_scapy_that_is_imported_inside_shows_home_at_home(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        """
+import sys
+from pytest_netns import Lab, enter_sandbox
+
+def imported():
+    import scapy.all
+    return list(scapy.all.conf.ifaces)
+
+enter_sandbox()
+with Lab() as lab:
+    red, blue = lab.host("red"), lab.host("blue")
+    lab.connect(red, blue, names=("inside0", "inside0"))
+    if sys.argv[1] == "call":
+        assert red.call(imported) == ["lo", "inside0"]
+    else:
+        with red:
+            assert imported() == ["lo", "inside0"]
+    assert "inside0" not in imported()
+    with blue:
+        assert imported() == ["lo", "inside0"]
+"""
+    )
+    for way in ("call", "with"):
+        subprocess.run([sys.executable, str(script), way], check=True, timeout=60)
 
 
 def test_scapy_sniffs_in_a_namespace(veth_pair: tuple[Host, Host]) -> None:

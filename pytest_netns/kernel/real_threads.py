@@ -1,4 +1,4 @@
-"""Whether threads are threads: gevent can make greenlets of them, which all share one."""
+"""Whether threads are threads: gevent and eventlet can make greenlets of them, which all share one."""
 
 from __future__ import annotations
 
@@ -6,13 +6,25 @@ import sys
 
 from pytest_netns.errors import NetnsError
 
+#: What we rely on and gevent can replace: what hands work to another thread and starts processes from it.
+_GEVENT = ("threading", "queue", "subprocess")
+
+
+_SHARED = "threads are greenlets then, which share one thread, and its network namespace; patch only the rest"
+_CURE = "or run what needs it in a process of its own: host.spawn([sys.executable, ...])"
+
 
 def check_threads() -> None:
     """Raise NetnsError if threads are greenlets of one thread: a thread is what a network namespace belongs to."""
     monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("threading"):
+    if monkey is not None and (patched := [name for name in _GEVENT if monkey.is_module_patched(name)]):
         raise NetnsError(
-            "gevent.monkey has made greenlets of threads, which all share the network namespace of one thread, so no "
-            "code can be run inside a namespace; patch all but threads: gevent.monkey.patch_all(thread=False), or run "
-            "these tests in a session that is not patched"
+            f"gevent has replaced {', '.join(patched)}: {_SHARED}: "
+            f"gevent.monkey.patch_all(thread=False, queue=False, subprocess=False), {_CURE}"
+        )
+    patcher = sys.modules.get("eventlet.patcher")
+    if patcher is not None and any(map(patcher.is_monkey_patched, ("thread", "select"))):
+        raise NetnsError(
+            f"eventlet has replaced threads or select: {_SHARED}: "
+            f"eventlet.monkey_patch(thread=False, select=False), {_CURE}"
         )

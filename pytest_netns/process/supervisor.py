@@ -18,6 +18,7 @@ from pytest_netns.kernel import procfs as processes
 from pytest_netns.kernel.interrupts import checkpoint, uninterrupted
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.procfs import namespace_of
+from pytest_netns.kernel.real_threads import check_threads
 from pytest_netns.kernel.search_path import find_in_sbin
 from pytest_netns.kernel.syscalls import Holder
 from pytest_netns.process import terminal
@@ -72,6 +73,7 @@ class Supervisor:
             raise KernelError.of(error, "unshare --pid --fork", self._whose) from error
 
     def _popen(self, words: list[str], node: str, netns: Holder | int, **options: object) -> Child:
+        check_threads()
         if not isinstance(netns, int):
             _ = netns.fd  # raises if it is closed
         if self._isolation is not None and options.get("cwd") is None:

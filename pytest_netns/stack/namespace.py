@@ -27,7 +27,7 @@ from pytest_netns.kernel.netns import registry as directory
 from pytest_netns.kernel.netns.create import birth
 from pytest_netns.kernel.open_socket import open_socket
 from pytest_netns.kernel.real_threads import check_threads
-from pytest_netns.kernel.syscalls import enter, entered, let_go
+from pytest_netns.kernel.syscalls import THREAD_NETNS, enter, entered, let_go
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack import current as inside
 from pytest_netns.stack import scapy_state, streams
@@ -324,7 +324,10 @@ class Namespace(Views, Commands):
                 result.append(context.run(func, *args, **kwargs))
             except BaseException as error:  # raised below, in the caller's thread
                 failure.append(error)
+            finally:
+                scapy_state.left(self._inode)
 
+        check_threads()
         thread = threading.Thread(target=run_inside, name=f"netns-{self.name}", daemon=True)
         with uninterrupted:  # start() waits for the thread to run
             thread.start()
@@ -336,8 +339,9 @@ class Namespace(Views, Commands):
     def enter_thread(self) -> None:
         """Move the calling thread inside for good, with all that the namespace has of its own. Not the main thread."""
         self.before_entry()
+        before = os.stat(THREAD_NETNS).st_ino
         enter(self)
-        scapy_state.entered(os.stat("/proc/self/ns/net").st_ino, self._inode)
+        scapy_state.entered(before, self._inode)
 
     def publish(self, name: str) -> str:
         """Make it visible to ``ip netns`` under a name, until it is closed; returns the path.

@@ -318,31 +318,61 @@ def test_it(veth_pair):
         assert not left
 
 
-def test_under_gevent_an_error_names_the_cure(project: Project, user: User) -> None:
-    project.write("conftest.py", "from gevent import monkey\nmonkey.patch_all()\n")
+GREENLETS = {
+    "gevent": ("from gevent import monkey", "monkey.patch_all", "thread=False, queue=False, subprocess=False"),
+    "eventlet": ("import eventlet", "eventlet.monkey_patch", "thread=False, select=False"),
+}
+
+
+@pytest.mark.parametrize("library", GREENLETS)
+def test_greenlets_for_threads_are_an_error_that_names_the_cure(project: Project, user: User, library: str) -> None:
+    pytest.importorskip(library)
+    imported, patch, cure = GREENLETS[library]
+    project.write("conftest.py", f"{imported}\n{patch}()\n")
     project.write("test_inside.py", "def test_it(lab):\n    lab.host('red')\n")
     result = project.run("-W", "ignore", user=user)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*gevent.monkey.patch_all(thread=False)*"])
+    result.stdout.fnmatch_lines([f"*{patch.split('.')[-1]}({cure})*"])
 
 
-def test_gevent_without_its_threads_is_a_friend(project: Project, user: User) -> None:
-    project.write("conftest.py", "from gevent import monkey\nmonkey.patch_all(thread=False)\n")
+@pytest.mark.parametrize("library", GREENLETS)
+def test_what_the_cure_leaves_of_greenlets_is_a_friend(project: Project, user: User, library: str) -> None:
+    pytest.importorskip(library)
+    imported, patch, cure = GREENLETS[library]
+    project.write("conftest.py", f"{imported}\n{patch}({cure})\n")
+    project.write("test_inside.py", NETWORKS)
+    project.run("-W", "ignore", user=user).assert_outcomes(passed=6)
+
+
+def test_threads_that_become_greenlets_during_a_test_leave_the_next_ones_alone(project: Project, user: User) -> None:
+    pytest.importorskip("gevent")
     project.write(
         "test_inside.py",
         """
 import os
+import pytest
+from pytest_netns import NetnsError
 
 def here():
     return os.readlink("/proc/thread-self/ns/net")
 
-def test_it(lab):
-    red, before = lab.host("red"), here()
-    assert str(red.inode) in red.call(here)
-    assert here() == before
+HOME = []
+
+def test_patched_in_the_middle(lab):
+    HOME.append(here())
+    red = lab.host("red")
+    red.run(["true"])
+    from gevent import monkey
+    monkey.patch_all()
+    for use in (lambda: red.call(here), lambda: red.run(["true"]), lambda: red.spawn(["true"]), red.__enter__):
+        with pytest.raises(NetnsError, match="gevent has replaced threading, queue, subprocess"):
+            use()
+
+def test_next():
+    assert [here()] == HOME
 """,
     )
-    project.run("-W", "ignore", user=user).assert_outcomes(passed=1)
+    project.run("-W", "ignore", "-p", "no:randomly", user=user).assert_outcomes(passed=2)
 
 
 @pytest.mark.parametrize("option", ["--disable-socket", "--allow-hosts=203.0.113.1"])
