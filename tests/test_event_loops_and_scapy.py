@@ -181,7 +181,8 @@ def test_scapys_own_functions_in_a_namespace(lab: Lab, turn: int) -> None:
 
 
 def test_scapy_sees_what_changes_while_the_test_is_inside(lab: Lab) -> None:
-    import scapy.route6  # noqa: F401 - sets conf.route6
+    import scapy.layers.inet6
+    import scapy.route  # noqa: F401
     from scapy.config import conf
 
     red, blue = lab.host("red"), lab.host("blue")
@@ -203,7 +204,8 @@ def test_scapy_sees_what_changes_while_the_test_is_inside(lab: Lab) -> None:
 
 
 def test_scapy_shows_the_same_by_our_reading_as_by_its_own(lab: Lab) -> None:
-    import scapy.route6  # noqa: F401 - sets conf.route6
+    import scapy.layers.inet6
+    import scapy.route  # noqa: F401
     from scapy.arch import read_routes, read_routes6
     from scapy.arch.linux import LinuxInterfaceProvider
     from scapy.config import conf
@@ -217,6 +219,26 @@ def test_scapy_shows_the_same_by_our_reading_as_by_its_own(lab: Lab) -> None:
             assert sorted(conf.route.routes) == sorted(each for each in read_routes() if each[3])
             assert sorted(conf.route6.routes) == sorted(each for each in read_routes6() if each[3])
             assert dict(conf.ifaces) == conf.ifaces.providers[LinuxInterfaceProvider].load()
+
+
+def test_scapys_ipv6_may_be_imported_late(tmp_path: Path) -> None:
+    script = """
+from pytest_netns import Lab, enter_sandbox
+import scapy.route
+enter_sandbox()
+with Lab() as lab:
+    red, blue = lab.host("red"), lab.host("blue")
+    lab.connect(red, blue)
+    with red:
+        pass
+    import scapy.route6
+    from scapy.config import conf
+    home = conf.route6.routes
+    with red:
+        assert conf.route6.route(str(blue.ip6))[:2] == ("eth0", str(red.ip6))
+    assert conf.route6.routes is home
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 def test_scapy_that_is_imported_inside_shows_home_at_home(tmp_path: Path) -> None:

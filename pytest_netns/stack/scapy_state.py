@@ -45,15 +45,25 @@ class _Loading(threading.local):
 _loading = _Loading()
 
 
+class _NoCache(dict[Any, Any]):
+    """Of routes that scapy has looked up: it asks whether one is there, then for it, and all may be new in between."""
+
+    def __contains__(self, _: object) -> bool:
+        return False
+
+    def __setitem__(self, _: object, __: object) -> None:
+        pass
+
+
 class _State:
     """What scapy shows in one namespace, by the names of its attributes."""
 
     def __init__(self) -> None:
         self.ifaces: dict[str, Any] = {}
         self.routes: list[Any] = []
-        self.cache: dict[Any, Any] = {}
+        self.cache: dict[Any, Any] = _NoCache()
         self.routes6: list[Any] = []
-        self.cache6: dict[Any, Any] = {}
+        self.cache6: dict[Any, Any] = _NoCache()
         self.ipv6_ifaces: set[Any] = set()
         self.iface: Any = None
         self.iface_is_set = False
@@ -171,7 +181,16 @@ def _state() -> _State:
 
 def _shown(name: str) -> property:
     """An attribute that is the calling thread's namespace's."""
-    return property(lambda _: getattr(_state(), name), lambda _, value: setattr(_state(), name, value))
+
+    def show(_: object) -> Any:
+        return getattr(_state(), name)
+
+    def change(_: object, value: Any) -> None:
+        state = _state()
+        if not isinstance(getattr(state, name), _NoCache):
+            setattr(state, name, value)
+
+    return property(show, change)
 
 
 def entered(before: int, inode: int) -> None:
@@ -199,37 +218,34 @@ def _forget(inode: int) -> None:
 
 
 def _install(owner: int) -> None:
-    """Have scapy ask here; nothing happens if it does.
+    """Have scapy ask here; what does already is left as it is.
 
     Args:
         owner: the namespace in which scapy was imported, whose interfaces and routes it shows.
     """
     global _installed
-    with _lock:
-        if _installed:
-            return
-        from scapy import interfaces, route
-        from scapy.config import conf
+    from scapy.config import conf
 
-        state = _State()
-        state.ifaces, state.iface = conf.ifaces.data, conf.iface
-        state.routes, state.cache = conf.route.routes, conf.route.cache
-        six = sys.modules.get("scapy.route6")
-        if six is not None and conf.route6 is not None:
-            state.routes6, state.cache6, state.ipv6_ifaces = (
-                conf.route6.routes,
-                conf.route6.cache,
-                conf.route6.ipv6_ifaces,
-            )
+    with _lock:
+        if not _installed:
+            from scapy import interfaces, route
+
+            state = _states[owner] = _State()
+            state.ifaces, state.iface = conf.ifaces.data, conf.iface
+            state.routes, state.cache = conf.route.routes, conf.route.cache
+            # values() at once: scapy's own looks up one by one
+            members = {"data": _shown("ifaces"), "values": lambda self: self.data.values()}
+            conf.ifaces.__class__ = type("Interfaces", (interfaces.NetworkInterfaceDict,), members)
+            conf.route.__class__ = type("Route", (route.Route,), {"routes": _shown("routes"), "cache": _shown("cache")})
+            conf.__class__ = type("Conf", (type(conf),), {"iface": _Iface()})
+            _installed = True
+        six = sys.modules.get("scapy.route6")  # it may come later than the rest
+        if six is not None and type(conf.route6) is six.Route6:
             shown = {"routes": _shown("routes6"), "cache": _shown("cache6"), "ipv6_ifaces": _shown("ipv6_ifaces")}
+            if (kept := _states.get(owner)) is not None:
+                kept.routes6, kept.cache6 = conf.route6.routes, conf.route6.cache
+                kept.ipv6_ifaces = conf.route6.ipv6_ifaces
             conf.route6.__class__ = type("Route6", (six.Route6,), shown)
-        _states[owner] = state
-        # values() at once: scapy's own looks up one by one
-        of_interfaces = {"data": _shown("ifaces"), "values": lambda self: self.data.values()}
-        conf.ifaces.__class__ = type("Interfaces", (interfaces.NetworkInterfaceDict,), of_interfaces)
-        conf.route.__class__ = type("Route", (route.Route,), {"routes": _shown("routes"), "cache": _shown("cache")})
-        conf.__class__ = type("Conf", (type(conf),), {"iface": _Iface()})
-        _installed = True
 
 
 class _Iface:
