@@ -18,6 +18,8 @@ comment holds words from this list, parted by semicolons:
     It cannot be run here, and this is why.
 ``may skip: REASON``
     It needs what not every kernel or machine has, and says so by ``netns_requires``. It counts as skipped then.
+``needs: NAMES``
+    As ``netns_requires`` takes them, parted by blanks. It is skipped, for that reason, where one of them is lacking.
 ``not yet: REASON``
     It is about something that does not work yet. The test fails as soon as it does, so that this word is taken away.
 ``drawing``
@@ -42,11 +44,13 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import yaml
+from pytest_server import PytestServer
 from slowness import SLOWNESS, patient
 
 import pytest_netns
@@ -58,7 +62,7 @@ BLOCK = re.compile(
     r"(?:^<!-- (?P<comment>[^\n]*) -->\n)?^```(?P<language>[\w{}-]*)[^\n]*\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-WORDS = {"file", "fails", "exit", "with", "shows", "not run", "may skip", "not yet", "drawing"}
+WORDS = {"file", "fails", "exit", "with", "shows", "not run", "may skip", "needs", "not yet", "drawing"}
 
 
 @dataclass
@@ -121,6 +125,7 @@ RUN = [
         block,
         id=block.id,
         marks=[
+            *([pytest.mark.netns_requires(*block.words["needs"].split())] if "needs" in block.words else []),
             *([pytest.mark.xfail(reason=block.words["not yet"], strict=True)] if "not yet" in block.words else []),
             # Each starts a pytest. What a kernel of its own is needed for is run there.
             pytest.mark.skipif(
@@ -151,7 +156,14 @@ def folder(tmp_path: Path) -> Path:
     return inside
 
 
-def run(block: Block, folder: Path) -> tuple[int, str]:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PytestServer]:
+    """What the sessions are forked from."""
+    with PytestServer([], str(tmp_path_factory.mktemp("home"))) as server:
+        yield server
+
+
+def run(block: Block, folder: Path, server: PytestServer) -> tuple[int, str]:
     """Run a block; its exit status and all that it wrote."""
     for name, text in block.files.items():
         path = folder / name
@@ -179,23 +191,24 @@ def run(block: Block, folder: Path) -> tuple[int, str]:
         "COLUMNS": "120",
     }
     if block.language == "sh":
-        command = ["sh", "-eu", "-c", block.text]
-    else:
-        name = block.words.get("file", "test_block.py")
-        (folder / name).write_text(block.text)
-        command = ["pytest", name]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=patient(100),
-        check=False,
-    )
-    return done.returncode, done.stdout
+        done = subprocess.run(
+            ["sh", "-eu", "-c", block.text],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=patient(100),
+            check=False,
+        )
+        return done.returncode, done.stdout
+    name = block.words.get("file", "test_block.py")
+    (folder / name).write_text(block.text)
+    with (folder.parent / "output").open("w+b") as output:
+        status = server.run([name], str(folder), environment, output, patient(100))
+        output.seek(0)
+        return status, output.read().decode()
 
 
 def pattern(line: str) -> re.Pattern[str]:
@@ -219,8 +232,8 @@ def not_shown(shown: str, output: str) -> str | None:
 
 
 @pytest.mark.parametrize("block", RUN)
-def test_block_does_what_the_page_says(block: Block, folder: Path) -> None:
-    status, output = run(block, folder)
+def test_block_does_what_the_page_says(block: Block, folder: Path, server: PytestServer) -> None:
+    status, output = run(block, folder, server)
     if block.language == "sh":
         assert status == int(block.words.get("exit", "0")), output
     else:
