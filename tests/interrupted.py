@@ -41,6 +41,10 @@ def with_relay(work: Setup) -> list[Setup]:
     return [work] if feature("tap").present and feature("tc:bpf").present else []
 
 
+def with_nft(work: Setup) -> list[Setup]:
+    return [work] if feature("nft").present else []
+
+
 def standing_alone(lab: Lab, red: Host, blue: Host) -> None:
     del lab, red, blue
     with Namespace("alone") as alone:
@@ -98,8 +102,8 @@ WORKS: list[Setup] = [
     inside,
     captured,
     roaming,
-    routed,
-    broken,
+    *with_nft(routed),
+    *with_nft(broken),
     *with_relay(impaired),
     lambda lab, red, blue: lab.connect(red, blue, "192.168.7.0/24", mtu=1400),
     lambda lab, red, blue: list(map(lab.bridge("lan").host, "abc")),
@@ -111,7 +115,8 @@ WORKS: list[Setup] = [
     lambda lab, red, blue: [red.ping(blue), red.arp(blue), red.tcp(blue, 80), red.udp(blue, 80), red.trace(blue)],
     lambda lab, red, blue: lab.ping_all(),
     lambda lab, red, blue: [red.addresses(), red.routes(), red.neighbours(), dict(red.interfaces)],
-    lambda lab, red, blue: [red.sysctl["net.ipv4.ip_forward"], red.nft("add table ip t"), red.nft_ruleset()],
+    lambda lab, red, blue: red.sysctl["net.ipv4.ip_forward"],
+    *with_nft(lambda lab, red, blue: [red.nft("add table ip t"), red.nft_ruleset()]),
     lambda lab, red, blue: red.socket().close(),
     lambda lab, red, blue: [red.spawn(SLEEP), red.freeze(), red.thaw()],
     lambda lab, red, blue: [red.spawn(SLEEP), red.crash(), red.restart()],

@@ -72,6 +72,7 @@ def nft(node: Host, rule: str, hook: str = "forward", family: str = "inet") -> N
         ("ip", "ip daddr 10.0.0.0/8 tcp dport 9100 counter drop"),
     ],
 )
+@pytest.mark.netns_requires("nft")
 def test_a_rule_of_the_node_that_is_named(office: Office, family: str, rule: str) -> None:
     nft(office.core, rule, family=family)
     found = assert_blocked(office.guest, office.printer, by=office.core, port=9100)
@@ -81,6 +82,7 @@ def test_a_rule_of_the_node_that_is_named(office: Office, family: str, rule: str
     assert_tcp_not_open(office.guest, office.printer, 9100, by=office.core, timeout=SHORT)
 
 
+@pytest.mark.netns_requires("nft")
 def test_ipv6_and_udp_and_echo_requests(office: Office) -> None:
     nft(office.core, "ip6 nexthdr { udp, icmpv6 } drop", family="ip6")
     for protocol in ("udp", "icmp"):
@@ -90,6 +92,7 @@ def test_ipv6_and_udp_and_echo_requests(office: Office) -> None:
     assert_no_ping(office.guest, office.printer.ip6, by=office.core, timeout=SHORT)
 
 
+@pytest.mark.netns_requires("nft")
 def test_an_ingress_rule_and_one_of_the_target_and_of_the_sender(office: Office) -> None:
     office.core.nft(
         'table netdev fw { chain c { type filter hook ingress device "eth0" priority 0; udp dport 53 drop; }; }'
@@ -101,6 +104,7 @@ def test_an_ingress_rule_and_one_of_the_target_and_of_the_sender(office: Office)
     assert_blocked(office.guest, office.printer, by=office.guest, port=25)
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_rule_of_a_bridge(lab: Lab) -> None:
     lan = lab.bridge("lan", "10.1.0.0/24")
     red, blue = lan.host("red"), lan.host("blue")
@@ -109,6 +113,7 @@ def test_a_rule_of_a_bridge(lab: Lab) -> None:
     assert "was not that" in failure(lambda: assert_blocked(red, blue, by=blue))
 
 
+@pytest.mark.netns_requires("nft")
 def test_what_a_block_of_ours_drops_or_rejects(office: Office) -> None:
     for reject in (False, True):
         with office.core.block(protocol="tcp", port=9100, reject=reject):
@@ -139,11 +144,13 @@ def _sees_legacy() -> bool:
         return False
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_rule_that_comes_later_is_awaited(office: Office) -> None:
     with office.lab.schedule([(0.3, lambda: nft(office.core, "tcp dport 9100 drop"))]):
         assert_blocked(office.guest, office.printer, by=office.core, port=9100, within=30)
 
 
+@pytest.mark.netns_requires("nft")
 def test_closed_and_filtered_can_be_asked_by_whom(office: Office) -> None:
     nft(office.core, "tcp dport 22 drop; tcp dport 23 reject with tcp reset")
     assert_tcp_filtered(office.guest, office.printer, 22, by=office.core, timeout=SHORT)
@@ -153,6 +160,7 @@ def test_closed_and_filtered_can_be_asked_by_whom(office: Office) -> None:
     assert "nothing listens on tcp port 24 of 'printer'" in text
 
 
+@pytest.mark.netns_requires("nft")
 def test_arp(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     lab.connect(red, blue, "10.1.0.0/24")
@@ -218,8 +226,8 @@ def nothing_at_all(office: Office) -> str:
         no_forwarding,
         crashed_target,
         no_way_back,
-        wrong_gateway,
-        rule_of_another,
+        pytest.param(wrong_gateway, marks=pytest.mark.netns_requires("program:ip")),
+        pytest.param(rule_of_another, marks=pytest.mark.netns_requires("nft")),
         nothing_at_all,
     ],
     ids=lambda f: f.__name__,

@@ -550,6 +550,7 @@ def test_a_namespace_that_is_closed_meanwhile_keeps_what_it_had(lab: Lab) -> Non
     assert len(capture) == 2
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_closed_node_cannot_be_captured_and_a_lab_goes_on_without_it(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     lab.connect(red, blue)

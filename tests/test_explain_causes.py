@@ -930,6 +930,7 @@ def test_no_room_at_the_node_that_replies(pair: tuple[Host, Host, Link], version
     assert at(red, version) in found.cause
 
 
+@pytest.mark.netns_requires("nft")
 def test_what_others_were_refused_is_no_cause(pair: tuple[Host, Host, Link]) -> None:
     red, blue, _ = pair
     question = silenced(red, blue, 4)

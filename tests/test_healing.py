@@ -93,6 +93,7 @@ def test_nobody_waits_for_a_neighbour_that_was_away(
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_a_packet_that_waits_for_its_neighbour_is_sent_and_not_refused(way: Way, version: int) -> None:
     listener = listen(way.blue, 80)
     calls: list[Call] = []
@@ -120,6 +121,7 @@ def test_a_lossy_link_leaves_nothing_behind(way: Way) -> None:
     assert not unsettled(way.lab)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_what_others_have_set_is_left_alone(way: Way) -> None:
     set_by_hand = {("10.0.0.77", "PERMANENT"), ("10.0.0.78", "STALE")}
     for address, state in set_by_hand:
@@ -137,6 +139,7 @@ def test_what_others_have_set_is_left_alone(way: Way) -> None:
 @versions
 @pytest.mark.parametrize("healed", ["undo", "heal"])
 @pytest.mark.parametrize("kind", ["set_mtu", "black_hole"])
+@pytest.mark.netns_requires("nft")
 def test_a_path_mtu_is_as_before(way: Way, version: int, kind: str, healed: str) -> None:
     target = address_of(way.blue, version)
     assert way.red.path_mtu(target).mtu == 1500

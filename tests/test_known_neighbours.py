@@ -63,6 +63,7 @@ def test_link_local_addresses_are_known_too(lab: Lab) -> None:
     assert f"{local} dev eth0 lladdr {blue.mac} extern_learn" in red.run(["ip", "-6", "neighbour"]).stdout
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_all_on_a_bridge_know_each_other(lan: tuple[Bridge, Host, Host, Host]) -> None:
     bridge, red, green, blue = lan
     assert known(red) == all_of(green, blue)
@@ -72,6 +73,7 @@ def test_all_on_a_bridge_know_each_other(lan: tuple[Bridge, Host, Host, Host]) -
     assert len(known(red)) == 4
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_bridge_with_an_address_knows_and_is_known(lan: tuple[Bridge, Host, Host, Host]) -> None:
     bridge, red, green, blue = lan
     bridge.add_address("10.0.0.254")
@@ -79,6 +81,7 @@ def test_a_bridge_with_an_address_knows_and_is_known(lan: tuple[Bridge, Host, Ho
     assert known(bridge, "lan") == {address: mac for address, mac in all_of(red, green, blue).items() if "." in address}
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_router_is_known_on_each_side_and_nobody_behind_it(lab: Lab) -> None:
     left, right = lab.bridge("left"), lab.bridge("right")
     red, blue = left.host("red"), right.host("blue")
@@ -91,6 +94,7 @@ def test_a_router_is_known_on_each_side_and_nobody_behind_it(lab: Lab) -> None:
     assert counted_entries(red.rtnl, [AF_INET]) == {}
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_addresses_that_come_and_go(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     lab.connect(red, blue, "10.5.0.0/24")
@@ -107,6 +111,7 @@ def test_addresses_that_come_and_go(lab: Lab) -> None:
     assert known(red) == before
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_link_that_goes_takes_its_neighbours_along(lan: tuple[Bridge, Host, Host, Host]) -> None:
     _, red, green, blue = lan
     blue.links[0].remove()
@@ -114,12 +119,14 @@ def test_a_link_that_goes_takes_its_neighbours_along(lan: tuple[Bridge, Host, Ho
     assert known(green) == all_of(red)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_so_does_a_host_that_is_closed(lan: tuple[Bridge, Host, Host, Host]) -> None:
     _, red, green, blue = lan
     blue.close()
     assert known(red) == all_of(green)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_host_that_roams(lab: Lab, lan: tuple[Bridge, Host, Host, Host]) -> None:
     bridge, red, green, blue = lan
     other = lab.bridge("other")
@@ -136,6 +143,7 @@ def test_a_host_that_roams(lab: Lab, lan: tuple[Bridge, Host, Host, Host]) -> No
     assert blue.ping(far)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_two_bridges_that_are_joined_and_parted(lab: Lab) -> None:
     one = lab.bridge("one", "10.7.0.0/24")
     two = lab.bridge("two", one)
@@ -148,6 +156,7 @@ def test_two_bridges_that_are_joined_and_parted(lab: Lab) -> None:
     assert known(red) == known(blue) == {}
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_link_that_was_down_is_known_when_it_is_up_again(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     link = lab.connect(red, blue)
@@ -163,6 +172,7 @@ def test_a_link_that_was_down_is_known_when_it_is_up_again(lab: Lab) -> None:
     assert (known(red), known(blue)) == before
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_host_that_was_restarted_knows_and_is_known(lan: tuple[Bridge, Host, Host, Host]) -> None:
     _, red, green, blue = lan
     with blue.crash():
@@ -172,6 +182,7 @@ def test_a_host_that_was_restarted_knows_and_is_known(lan: tuple[Bridge, Host, H
     assert blue.ping(red)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_hosts_that_share_a_namespace(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     sidecar = lab.host("sidecar", shares=red)
@@ -191,6 +202,7 @@ def test_entries_of_the_test_itself_stay(lab: Lab) -> None:
     assert link.is_up
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_ping_all_of_many_needs_no_room(lab: Lab) -> None:
     bridge = lab.bridge("lan", "10.20.0.0/16")
     hosts = [bridge.host(f"h{each}") for each in range(30)]
@@ -206,6 +218,7 @@ def test_a_wrong_choice_names_the_right_ones(lab_factory: LabFactory) -> None:
         lab_factory("wrong", neighbours="static")  # type: ignore[arg-type]
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_by_the_factory(lab_factory: LabFactory) -> None:
     lab = lab_factory("made", neighbours="known")
     red, blue = lab.host("red"), lab.host("blue")

@@ -110,6 +110,7 @@ def test_only_the_pairs_of_a_dead_host_fail_and_leave_nothing(lab: Lab) -> None:
     assert held_by(lab) == 0
 
 
+@pytest.mark.netns_requires("tap")
 def test_slow_replies_are_waited_for_and_do_not_hold_up_the_others(lab: Lab) -> None:
     hosts = lan_of(lab, 18)
     hosts[3].interfaces["eth0"].impair(delay="80ms")
@@ -186,6 +187,7 @@ def test_refusals_are_told_once_and_only_while_the_table_is_in_use(
     assert log.crowded(netns.rtnl) == {}
 
 
+@pytest.mark.netns_requires("nft")
 def test_an_explanation_tells_of_refusals_where_it_works_now(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     lab.connect(red, blue)

@@ -11,6 +11,8 @@ from pytest_netns.kernel.netlink.neighbour_table import neighbour_tables
 
 from .inner import Project, User
 
+pytestmark = pytest.mark.netns_requires("program:ip")
+
 LINE = "netns: the kernel's ARP table holds * of at most * entries, *sysctl -w net.ipv4.neigh.default.gc_thresh3=*"
 
 

@@ -43,6 +43,7 @@ def failure(output: str) -> list[str]:
 
 
 @WAYS
+@pytest.mark.netns_requires("nft")
 def test_the_assertion_is_on_top_then_why_then_the_lab(project: Project, user: User, way: tuple[str, ...]) -> None:
     project.write("test_inside.py", TOWN + PING)
     result = project.run(*way, user=user)
@@ -53,6 +54,7 @@ def test_the_assertion_is_on_top_then_why_then_the_lab(project: Project, user: U
 
 
 @WAYS
+@pytest.mark.netns_requires("nft")
 def test_a_failing_ping_takes_less_than_sixty_lines(project: Project, way: tuple[str, ...]) -> None:
     project.write("test_inside.py", TOWN + PING)
     lines = failure(project.run(*way).stdout.str())
@@ -60,6 +62,7 @@ def test_a_failing_ping_takes_less_than_sixty_lines(project: Project, way: tuple
     assert len(lines) < 60
 
 
+@pytest.mark.netns_requires("nft")
 def test_so_does_one_with_packets_in_a_large_lab_with_talkative_processes(project: Project) -> None:
     body = """
 def test_inside(town, lab):
@@ -80,6 +83,7 @@ def test_inside(town, lab):
     assert len(failure(project.run("-vv").stdout.str())) > 1000
 
 
+@pytest.mark.netns_requires("nft")
 def test_with_vv_it_is_whole(project: Project) -> None:
     project.write("test_inside.py", TOWN + PING)
     lines = [line.strip() for line in failure(project.run("-vv").stdout.str())]
@@ -88,6 +92,7 @@ def test_with_vv_it_is_whole(project: Project) -> None:
     assert "lan (bridge)" in lines
 
 
+@pytest.mark.netns_requires("nft")
 def test_the_state_is_that_before_anything_was_asked_again(project: Project) -> None:
     project.write("test_inside.py", TOWN + PING.replace("red.ping(blue", "red.ping('10.1.0.77'"))
     short = project.run().stdout.str()
@@ -97,6 +102,7 @@ def test_the_state_is_that_before_anything_was_asked_again(project: Project) -> 
 @WAYS
 @pytest.mark.parametrize("family", ["xunit1", "xunit2"])
 @pytest.mark.parametrize("logging", ["no", "all"])
+@pytest.mark.netns_requires("nft")
 def test_the_sections_are_in_junit_xml(project: Project, way: tuple[str, ...], family: str, logging: str) -> None:
     project.write("test_inside.py", TOWN + PING)
     project.ini(f"junit_family = {family}", f"junit_logging = {logging}")
@@ -109,11 +115,13 @@ def test_the_sections_are_in_junit_xml(project: Project, way: tuple[str, ...], f
     assert "netns:" not in (found.get("message") or "")
 
 
+@pytest.mark.netns_requires("nft")
 def test_hiding_captured_output_hides_no_section(project: Project) -> None:
     project.write("test_inside.py", TOWN + PING)
     project.run("--show-capture=no").stdout.fnmatch_lines([CAUSE, "*- netns: lab -*"])
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_failure_without_traceback_has_its_sections_too(project: Project) -> None:
     body = "def test_inside(town):\n    pytest.fail('no', pytrace=False)\n"
     project.write("test_inside.py", TOWN + body)
@@ -158,6 +166,7 @@ def test_inside():
     )
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_lab_whose_error_was_expected_costs_a_later_failure_nothing(project: Project) -> None:
     body = """
 def test_one():
@@ -200,6 +209,7 @@ def test_elsewhere(lab):
     assert sections(result.stdout.str()) == ["netns: backbone", "netns: backbone", "netns: lab"]
 
 
+@pytest.mark.netns_requires("nft")
 def test_namespaces_without_a_lab_are_shown_if_there_is_something_in_them(project: Project) -> None:
     body = """
 @pytest.mark.netns
@@ -223,6 +233,7 @@ def test_nothing(netns):
 # -------------------------------------------------------------------- packets
 
 
+@pytest.mark.netns_requires("nft")
 def test_packets_of_the_tests_own_captures_are_drawn(project: Project, user: User) -> None:
     body = """
 def test_inside(veth_pair):
@@ -244,6 +255,7 @@ def test_inside(veth_pair):
     assert "earlier frames" not in "\n".join(failure(project.run("-vv", user=user).stdout.str()))
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_capture_of_the_whole_lab_says_where_a_frame_was_lost(project: Project) -> None:
     body = """
 def test_inside(town, lab):
@@ -316,6 +328,7 @@ def test_inside(lab):
     assert "LOADED: []" in result.outlines
 
 
+@pytest.mark.netns_requires("nft")
 def test_nothing_is_written_without_being_asked(project: Project) -> None:
     project.write("test_inside.py", TOWN + PING)
 
@@ -328,6 +341,7 @@ def test_nothing_is_written_without_being_asked(project: Project) -> None:
     assert {name for name in found() - before if not name.startswith("go-on-")} == set()
 
 
+@pytest.mark.netns_requires("nft")
 def test_captures_made_to_explain_are_not_shown_as_those_of_the_test(project: Project) -> None:
     asserted = PING.replace("assert red.ping(blue, timeout=0.1)", "assert_ping(red, blue, timeout=0.1)")
     project.write("test_inside.py", f"from pytest_netns import assert_ping\n{TOWN}{asserted}")
