@@ -46,6 +46,7 @@ def _no_way_back(c: Chain) -> None:
         "no-route",
     ],
 )
+@pytest.mark.netns_requires("program:ip")
 def test_along_a_chain(lab: Lab, plant: Callable[[Chain], object]) -> None:
     chain = chain_in(lab)
     plant(chain)
@@ -67,6 +68,7 @@ def _port(bridge: Bridge, port: str, *words: str) -> None:
     ],
     ids=["down", "isolated", "broadcast", "mtu", "fdb"],
 )
+@pytest.mark.netns_requires("program:bridge", "program:ip")
 def test_on_a_switch(lab: Lab, plant: Callable[[Bridge], object]) -> None:
     bridge = lab.bridge("sw")
     red, blue = bridge.host("red"), bridge.host("blue")

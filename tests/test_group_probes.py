@@ -53,6 +53,7 @@ def test_an_ipv6_group_needs_the_interface(lan: list[Host], lab: Lab) -> None:
         red.ping("ff02::1")
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_group_needs_a_route_or_the_interface_where_there_are_two(lan: list[Host], lab: Lab) -> None:
     red, blue, green = lan
     lab.connect(red, lab.host("far"))
@@ -78,6 +79,7 @@ def test_its_own_answer_is_none(lan: list[Host]) -> None:
         assert (result.received, result.responders) == (0, ())
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_a_route_that_prohibits_is_no_broadcast(lan: list[Host]) -> None:
     red = lan[0]
     red.run(["ip", "route", "add", "prohibit", "192.0.2.0/24"])

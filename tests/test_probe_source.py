@@ -195,6 +195,7 @@ def test_an_interface_that_has_link_local_addresses_only_is_found_on_its_link(la
         red.ping(blue)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_routes_by_port_and_user_hold_for_probes(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     lab.connect(red, blue, "10.1.0.0/24")
@@ -217,6 +218,7 @@ def test_routes_by_port_and_user_hold_for_probes(lab: Lab) -> None:
     assert red.tcp(blue, 80)
 
 
+@pytest.mark.netns_requires("program:ip")
 def test_every_connection_chooses_among_equal_routes(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     routers = [lab.router(name) for name in ("good", "bad")]

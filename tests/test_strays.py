@@ -166,6 +166,7 @@ def damaging(lab: Lab, kind: str, version: int) -> tuple[Host, Router, Host]:
 
 
 @versions
+@pytest.mark.netns_requires("program:ip")
 def test_an_echo_reply_of_somebody_else_is_none(lab: Lab, version: int) -> None:
     lan = lab.bridge("lan", "192.168.7.0/24")
     red, evil = lan.host("red"), lan.host("evil")
