@@ -140,9 +140,9 @@ class Capture:
     def _deliver(self, batch: list[Frame]) -> None:
         kept = []
         for frame in batch:
-            if is_canary(frame.data):
-                self._seen_canaries.add((frame.node, frame.data[12:]))
-            elif self._chatter or not is_chatter(frame.data, frame.ethernet):
+            if is_canary(frame.raw):
+                self._seen_canaries.add((frame.node, frame.raw[12:]))
+            elif self._chatter or not is_chatter(frame.raw, frame.ethernet):
                 kept.append(frame)
         with self._lock:
             self._frames += kept
@@ -157,7 +157,8 @@ class Capture:
         """All frames so far, in the order of time, each with its node and interface."""
         self._drain()
         with self._lock:
-            found = sorted(self._frames, key=lambda frame: frame.time)
+            captured = sorted(self._frames, key=lambda frame: frame.time)
+        found = [part for frame in captured for part in frame.parts]
         return [frame for frame in found if self._matches is None or self._matches(frame)]
 
     @property
@@ -186,7 +187,7 @@ class Capture:
     def _find(self, matches: Matcher, start: int) -> tuple[Frame | None, int]:
         with self._lock:
             fresh = self._frames[start:]
-        for frame in fresh:
+        for frame in (part for whole in fresh for part in whole.parts):
             if matches(frame) and (self._matches is None or self._matches(frame)):
                 return frame, start
         return None, start + len(fresh)

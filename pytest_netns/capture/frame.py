@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_netns.capture.offload import Offload, finished, segments
 from pytest_netns.kernel.scapy_import import prepare_scapy
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
 
 ETH_IPV4, ETH_ARP, ETH_IPV6, ETH_VLAN = b"\x08\x00", b"\x08\x06", b"\x86\xdd", b"\x81\x00"
+ETH_SERVICE_VLAN = b"\x88\xa8"  # the outer one of two (IEEE 802.1ad)
 
 #: EtherType of our own frames: IEEE 802 local experimental 1.
 ETH_CANARY = b"\x88\xb5"
@@ -31,19 +33,57 @@ class Frame:
         node: name of the namespace.
         interface: name of the interface in it.
         outgoing: True if the node sent it there, False if it arrived.
-        data: the frame from the Ethernet header on; from the IP header on for devices without one.
-        ethernet: whether ``data`` begins with an Ethernet header.
+        raw: as the kernel has handed it over, from the Ethernet header on; from the IP header on for devices without.
+        ethernet: whether it begins with an Ethernet header.
         comment: a remark that ``Capture.save`` writes beside it.
+        offload: what the kernel has left to the device; None if nothing.
     """
 
     time: int
     node: str
     interface: str
     outgoing: bool
-    data: bytes
+    raw: bytes
     ethernet: bool = True
     comment: str = ""
+    offload: Offload | None = None
+    _data: bytes | None = field(default=None, repr=False)
+    _parts: tuple[Frame, ...] = field(default=(), repr=False)
     _packet: Packet | None = field(default=None, repr=False)
+
+    @property
+    def data(self) -> bytes:
+        """As on a wire: with its checksum finished."""
+        if self.offload is None:
+            return self.raw
+        if self._data is None:
+            self._data = finished(self.raw, self.offload)
+        return self._data
+
+    @property
+    def parts(self) -> tuple[Frame, ...]:
+        """The frames that a device would have made of it; itself, unless it holds several segments of TCP or UDP."""
+        if self.offload is None or not self.offload.size:
+            return (self,)
+        if not self._parts:
+            pieces = segments(self.raw, _network_offset(self.raw, self.ethernet), self.offload)
+            whole = f"{len(self.raw)} bytes that the kernel has handed on in one piece (offload)"
+            self._parts = tuple(
+                Frame(
+                    self.time,
+                    self.node,
+                    self.interface,
+                    self.outgoing,
+                    piece,
+                    self.ethernet,
+                    f"part {number} of {len(pieces)} of {whole}",
+                )
+                for number, piece in enumerate(pieces, 1)
+            )
+            if not pieces:
+                self.comment = self.comment or f"{whole}, to be sent in segments of {self.offload.size}"
+                self._parts = (self,)
+        return self._parts
 
     @property
     def packet(self) -> Packet:
@@ -92,6 +132,16 @@ def summary(frame: Frame) -> str:
 def is_canary(data: bytes) -> bool:
     """Whether it is a frame of ours that proves a capture to be alive."""
     return data[12:14] == ETH_CANARY and data[12 : 12 + len(CANARY)] == CANARY
+
+
+def _network_offset(data: bytes, ethernet: bool) -> int:
+    """At which byte the IP header begins, behind one or two VLAN tags."""
+    if not ethernet:
+        return 0
+    offset = 12
+    while data[offset : offset + 2] in (ETH_VLAN, ETH_SERVICE_VLAN):
+        offset += 4
+    return offset + 2
 
 
 def _network(data: bytes, ethernet: bool) -> tuple[bytes, bytes]:

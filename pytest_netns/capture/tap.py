@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.capture import bpf, clock
 from pytest_netns.capture.frame import ETH_CANARY, Frame
+from pytest_netns.capture.offload import HEADER, decode
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.interface_names import is_detour
@@ -27,7 +28,9 @@ from pytest_netns.kernel.syscalls import bind_packet_socket
 if TYPE_CHECKING:
     from pytest_netns.stack.namespace import Namespace
 
-_SOL_PACKET, _PACKET_STATISTICS, _PACKET_AUXDATA = 263, 6, 8
+_SOL_PACKET, _PACKET_STATISTICS, _PACKET_AUXDATA, _PACKET_VNET_HDR = 263, 6, 8, 15
+#: How the header of most frames begins: no flag, and no segments.
+_NOTHING_LEFT = bytes(2)
 _SO_RCVBUFFORCE = 33
 _ETH_P_ALL = 3
 _PACKET_OUTGOING = 4
@@ -85,6 +88,7 @@ class Tap:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, clock.SO_TIMESTAMPNS, 1)
             sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+            sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
             sock.setblocking(False)
             granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
             self.pause = min(_PAUSE, granted / _FILL_RATE)
@@ -140,6 +144,9 @@ class Tap:
             except BlockingIOError:
                 break  # the queue is empty
             except OSError as error:
+                if error.errno == errno.EINVAL:  # several segments in one piece, and not of TCP or UDP
+                    self._drops += 1
+                    continue
                 if error.errno not in (errno.ENETDOWN, errno.ENODEV):
                     raise
                 if gone:
@@ -151,14 +158,18 @@ class Tap:
             if is_detour(interface):
                 continue  # on its way to our relay; it is seen when it leaves its interface
             stamp = 0
+            offload = None if data.startswith(_NOTHING_LEFT) else decode(data[: HEADER.size])
+            data = data[HEADER.size :]
             for level, what, value in control:
                 if level == socket.SOL_SOCKET:
                     stamp = clock.stamp_of(value)
                 elif what == _PACKET_AUXDATA:
-                    data = _with_tag(data, value)
+                    untagged, data = data, _with_tag(data, value)
+                    if offload is not None and data is not untagged:
+                        offload = offload.behind_tag()
             ethernet = hardware in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK)
             place = interface or self.interface or "(removed)"  # the name is asked for by number, now
-            frames.append(Frame(stamp, name, place, kind == _PACKET_OUTGOING, data, ethernet))
+            frames.append(Frame(stamp, name, place, kind == _PACKET_OUTGOING, data, ethernet, "", offload))
         return frames
 
     def send_canary(self, token: bytes) -> str | None:

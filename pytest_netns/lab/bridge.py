@@ -44,7 +44,7 @@ class _Unplugged:
 class _HostMaker(Protocol):
     """What a bridge asks of its lab, which stands above it."""
 
-    def host(self, name: str, *networks: Bridge, address: HostAddress) -> Host: ...
+    def host(self, name: str, *networks: Bridge, address: HostAddress, offload: bool | None) -> Host: ...
 
 
 class _Ports(dict[str, Interface]):
@@ -147,18 +147,20 @@ class Bridge(Switching):
         """Give a port's name back."""
         self._port_names.discard(name)
 
-    def host(self, name: str, address: HostAddress = None) -> Host:
+    def host(self, name: str, address: HostAddress = None, *, offload: bool | None = None) -> Host:
         """A new host that is attached to this bridge by ``eth0`` and addressed.
 
         Args:
             name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``; unique in the lab.
             address: which address of the subnet it gets, instead of the next free one; False: none, as a client of DHCP
                 has at first.
+            offload: False: frames on its link have finished checksums and are no longer than the mtu, as a program
+                needs it that forwards them by itself; None: as the lab was told.
 
         Raises:
             TopologyError: a bad name, or the address is outside the subnet or taken. There is no such host then.
         """
-        return cast("_HostMaker", self.lab).host(name, self, address=address)
+        return cast("_HostMaker", self.lab).host(name, self, address=address, offload=offload)
 
     # A class method of Namespace has this name too; both are the public names of what they do.
     def attach(  # type: ignore[override]

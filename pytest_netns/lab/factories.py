@@ -42,6 +42,7 @@ class LabFactory(Protocol):
         visible: Callable[[], Iterable[str | os.PathLike[str]]] = ...,
         impairments: Engine = "auto",
         neighbours: Neighbours = "learned",
+        offload: bool = True,
     ) -> Lab:
         """A new lab, closed when the session ends.
 
@@ -58,6 +59,8 @@ class LabFactory(Protocol):
             neighbours: ``"learned"``: nodes ask for each other's MAC addresses by ARP and neighbour discovery.
                 ``"known"``: they are entered in advance, marked ``extern_learn``, and do not count towards the limit of
                 the kernel's neighbour table.
+            offload: False: frames on its links have finished checksums and are no longer than the mtu, as a program
+                needs it that forwards them by itself.
 
         Raises:
             TopologyError: a pool is no network, ``isolate`` names something unknown, or there is no such engine.

@@ -21,7 +21,7 @@ from pytest_netns.lab.nodes import Node
 from pytest_netns.lab.router import Router
 from pytest_netns.lab.switching import SwitchSettings
 from pytest_netns.lab.troubled import Troubled
-from pytest_netns.lab.wiring import EndAddresses, Wiring
+from pytest_netns.lab.wiring import EndAddresses, Wiring, check_offload
 from pytest_netns.process.isolation import Kind
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack.namespace import Namespace
@@ -55,6 +55,9 @@ class Lab(Observed, Troubled):
             those of all ends of links and of bridges are entered in advance (``extern_learn``, see ip-neighbour(8)).
             The kernel's table of neighbours has room for some 1,000 on the whole machine; known ones do not count. Use
             it for labs of dozens of hosts that all talk to each other, and where others on the machine fill the table.
+        offload: whether senders leave checksums and segmentation to the ends of links, which never do it: right and
+            fast between kernels. False: every frame is finished and no longer than the mtu, as a program needs it that
+            forwards frames by itself (``ethtool -K ... tx off sg off tso off gso off gro off``).
 
     Attributes:
         name: what messages call it.
@@ -65,9 +68,11 @@ class Lab(Observed, Troubled):
         faults: those in force; iterating gives each.
         failed: the last 50 probes that failed, and traces, to be explained.
         visible: as given.
+        offload: likewise.
 
     Raises:
-        TopologyError: a pool is no network, or there is no such engine, or no such choice of ``neighbours``.
+        TopologyError: a pool is no network, or there is no such engine, or no such choice of ``neighbours``
+            or ``offload``.
 
     Example:
         >>> with Lab(neighbours="known") as lab:
@@ -87,9 +92,13 @@ class Lab(Observed, Troubled):
         visible: Callable[[], Iterable[str | os.PathLike[str]]] = tuple,
         impairments: Engine = "auto",
         neighbours: Neighbours = "learned",
+        offload: bool = True,
     ) -> None:
         super().__init__()
         self.name = name
+        if not isinstance(offload, bool):
+            raise TopologyError(f"lab {name!r}: offload={offload!r}: expected True or False")
+        self.offload = offload
         if neighbours not in get_args(Neighbours):
             raise TopologyError(f"lab {name!r}: neighbours={neighbours!r}: expected 'learned' or 'known'")
         if neighbours == "known":
@@ -217,6 +226,7 @@ class Lab(Observed, Troubled):
         sysctls: Mapping[str, str | int] | None = None,
         shares: Node | None = None,
         isolate: Iterable[Kind] | None = None,
+        offload: bool | None = None,
     ) -> Host:
         """A new host, attached to the given bridges in order (``eth0``, ``eth1``, ...).
 
@@ -232,6 +242,7 @@ class Lab(Observed, Troubled):
                 lab's default if None. ``"mount"``: an empty /run and /tmp, a /sys that shows its interfaces, and
                 /etc/hosts and /etc/resolv.conf in which every node's name resolves (``Lab.dns``). ``"uts"``: its
                 name as host name. ``"pid"``: a /proc that shows its own processes only.
+            offload: of its links to these bridges; see ``connect``.
 
         Raises:
             TopologyError: a bad name, bridge or address. There is no such host then.
@@ -239,6 +250,7 @@ class Lab(Observed, Troubled):
         with self._lock:
             self.check_open()
             kinds = self._members.check(name, networks, address, isolate)
+            check_offload(offload, repr(name))
             if shares is not None:
                 self.check_running(shares, "share the namespace of")
                 if isinstance(shares, Bridge):
@@ -248,7 +260,7 @@ class Lab(Observed, Troubled):
                 host = Host(self, name, {}, existing=shares.fd, slots=shares.slots)
             else:
                 host = Host(self, name, {**self._sysctls, **(sysctls or {})})
-            return self._members.attached(host, networks, address, kinds)
+            return self._members.attached(host, networks, address, kinds, offload)
 
     def router(
         self,
@@ -257,6 +269,7 @@ class Lab(Observed, Troubled):
         address: HostAddresses = None,
         sysctls: Mapping[str, str | int] | None = None,
         isolate: Iterable[Kind] | None = None,
+        offload: bool | None = None,
     ) -> Router:
         """A new router: a host that forwards IPv4 and IPv6 between its interfaces.
 
@@ -270,6 +283,7 @@ class Lab(Observed, Troubled):
             sysctls: what it is born with, on top of the lab's.
             isolate: what it has of its own beside the network: ``"mount"``, ``"uts"``, ``"pid"``; the lab's default
                 if None.
+            offload: of its links to these bridges; see ``connect``.
 
         Raises:
             TopologyError: a bad name, bridge or address. There is no such router then.
@@ -277,8 +291,9 @@ class Lab(Observed, Troubled):
         with self._lock:
             self.check_open()
             kinds = self._members.check(name, networks, address, isolate)
+            check_offload(offload, repr(name))
             router = Router(self, name, {**self._sysctls, **(sysctls or {})})
-            return self._members.attached(router, networks, address, kinds)
+            return self._members.attached(router, networks, address, kinds, offload)
 
     def adopt(self, namespace: Namespace, name: str) -> Host:
         """Make somebody else's namespace (``Namespace.attach``) a node: it can be connected, pinged, routed.
@@ -390,6 +405,7 @@ class Lab(Observed, Troubled):
         addresses: tuple[EndAddresses, EndAddresses] | None = None,
         mtu: int | None = None,
         names: tuple[str, str] | None = None,
+        offload: bool | None = None,
     ) -> Link:
         """Join two nodes by a veth. Returns when the first packet gets through.
 
@@ -406,6 +422,8 @@ class Lab(Observed, Troubled):
                 with prefix (``"10.0.0.1/24"``) unless they are of ``subnet``.
             mtu: largest IP packet in bytes; 1500 if None.
             names: what the interface is called in ``a`` and in ``b``, instead of ``eth0`` and so on.
+            offload: False: frames on this link have finished checksums and are no longer than the mtu, as a program
+                needs it that forwards them by itself; None: as the lab was told.
 
         Raises:
             TopologyError: a node with itself, of another lab, closed or crashed; a bad subnet, address or name. Nothing
@@ -417,19 +435,20 @@ class Lab(Observed, Troubled):
                 self.check_running(node, "connect")
             if a is b:
                 raise TopologyError(f"cannot connect {a.name!r} to itself; a link needs two nodes")
-            return self._wiring.connect(a, b, subnet, addresses, mtu, names)
+            return self._wiring.connect(a, b, subnet, addresses, mtu, names, offload)
 
     def is_adopted(self, node: BaseNode) -> bool:
         """Whether a node's namespace is somebody else's."""
         return node in self._members.adopted
 
-    def attach(self, bridge: BaseNode, node: BaseNode, address: HostAddress) -> Link:
+    def attach(self, bridge: BaseNode, node: BaseNode, address: HostAddress, *, offload: bool | None = None) -> Link:
         """Connect a node to a bridge, by the next free address of its subnet or by the one given.
 
         Args:
             bridge: of this lab.
             node: what is attached; a bridge gets no address.
             address: of the bridge's subnet; None for the next free one, False for none.
+            offload: see ``connect``.
 
         Raises:
             TopologyError: a node of another lab, closed or crashed, or an address outside the subnet or taken.
@@ -442,9 +461,9 @@ class Lab(Observed, Troubled):
             if isinstance(node, Bridge):
                 if address:
                     raise TopologyError(f"bridge {node.name!r}: a trunk takes no address, and {address} was given")
-                return self.connect(node, bridge)
+                return self.connect(node, bridge, offload=offload)
             taken = [] if address is False else bridge.segment.take(node.name, address)
-            return self._wiring.join(node, bridge, bridge.segment, False, (taken, []), None, None)
+            return self._wiring.join(node, bridge, bridge.segment, False, (taken, []), None, None, offload)
 
 
 def lab_of(node: BaseNode) -> Lab:

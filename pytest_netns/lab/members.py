@@ -88,14 +88,21 @@ class Members(Mapping[str, Node]):
         self._lab.events.publish(NodeAdded, node)
         return node
 
-    def attached(self, node: _N, networks: Sequence[Bridge], address: HostAddresses, isolate: frozenset[Kind]) -> _N:
+    def attached(
+        self,
+        node: _N,
+        networks: Sequence[Bridge],
+        address: HostAddresses,
+        isolate: frozenset[Kind],
+        offload: bool | None,
+    ) -> _N:
         """Take a host in, isolate it and attach it. On failure there is no such node."""
         self.add(node)
         try:
             if isolate:
                 node.isolate(isolate)
             for network, wanted in zip_longest(networks, _each(address, len(networks))):
-                self._lab.attach(network, node, wanted)
+                self._lab.attach(network, node, wanted, offload=offload)
         except BaseException:
             for link in node.links:
                 link.remove()

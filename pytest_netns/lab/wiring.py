@@ -35,9 +35,11 @@ class Wiring:
         addresses: tuple[EndAddresses, EndAddresses] | None,
         mtu: int | None,
         names: tuple[str, str] | None,
+        offload: bool | None,
     ) -> Link:
         """See ``Lab.connect``."""
         purpose = f"link {a.name}--{b.name}"
+        check_offload(offload, purpose)
         if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 32):
             raise TopologyError(f"{purpose}: mtu is {mtu!r}; expected a number of bytes, e.g. 1500")
         if names is not None and (isinstance(names, str) or len(names) != 2):
@@ -45,11 +47,11 @@ class Wiring:
         if isinstance(a, Bridge) and isinstance(b, Bridge):
             if subnet or addresses:
                 raise TopologyError(f"{purpose}: a trunk between bridges takes no subnet and no addresses")
-            return self.join(a, b, Segment(), False, ([], []), mtu, names)
+            return self.join(a, b, Segment(), False, ([], []), mtu, names, offload)
         if isinstance(a, Bridge) or isinstance(b, Bridge):
-            return self._connect_bridge(a, b, subnet, addresses, mtu, names, purpose)
+            return self._connect_bridge(a, b, subnet, addresses, mtu, names, offload, purpose)
         segment, taken = self._addresses_for(a, b, subnet, addresses, purpose)
-        return self.join(a, b, segment, True, taken, mtu, names)
+        return self.join(a, b, segment, True, taken, mtu, names, offload)
 
     def _connect_bridge(
         self,
@@ -59,6 +61,7 @@ class Wiring:
         addresses: tuple[EndAddresses, EndAddresses] | None,
         mtu: int | None,
         names: tuple[str, str] | None,
+        offload: bool | None,
         purpose: str,
     ) -> Link:
         bridge, node, side = (a, b, 1) if isinstance(a, Bridge) else (b, a, 0)
@@ -88,7 +91,7 @@ class Wiring:
                     segment.release(taken)
                     raise
         sides = ([], taken) if side else (taken, [])
-        return self.join(a, b, segment, False, sides, mtu, names)
+        return self.join(a, b, segment, False, sides, mtu, names, offload)
 
     def _addresses_for(
         self,
@@ -146,6 +149,7 @@ class Wiring:
         addresses: tuple[list[AddressWithPrefix], list[AddressWithPrefix]],
         mtu: int | None,
         names: tuple[str, str] | None,
+        offload: bool | None,
     ) -> Link:
         """Make a link whose addresses are decided. On failure they are given back."""
         with ExitStack() as undo:
@@ -166,7 +170,7 @@ class Wiring:
                     name = node.slots.next_ethernet()
                     undo.callback(node.slots.free_ethernet, name)
                 ends.append(End(node, name, addresses[position], bridge.device if bridge is not None else None))
-            made = make_veth(self._lab, ends[0], ends[1], mtu)
+            made = make_veth(self._lab, ends[0], ends[1], mtu, self._lab.offload if offload is None else offload)
             link = Link(self._lab, made, segment, owned, [*addresses[0], *addresses[1]])
             for end in ends:
                 if end.bridge is not None and not end.node.waits_for_stp:
@@ -174,6 +178,12 @@ class Wiring:
             undo.pop_all()
         self._lab.remember(link)
         return link
+
+
+def check_offload(value: object, what: str) -> None:
+    """Raise TopologyError unless it is True, False or None."""
+    if value is not None and not isinstance(value, bool):
+        raise TopologyError(f"{what}: offload={value!r}: expected True or False, or None for what the lab has")
 
 
 def _several(value: EndAddresses) -> list[AddressSpec]:

@@ -37,6 +37,7 @@ class Network(ABC):
         dns: names for isolated hosts.
         plan: which subnets are given out.
         visible: gives directories under /run and /tmp that isolated hosts still see.
+        offload: whether the ends of links take frames that are not finished, unless a link is told otherwise.
         known_neighbours: those entered in the neighbour tables of its nodes; None if nodes find them themselves.
     """
 
@@ -57,6 +58,7 @@ class Network(ABC):
         self.events: Events = Events(everywhere)
         self.faults: Faults = Faults(self.flush_stale)
         self.known_neighbours: KnownNeighbours | None = None
+        self.offload = True
 
     @abstractmethod
     def __iter__(self) -> Iterator[BaseNode]:
@@ -163,8 +165,15 @@ class Network(ABC):
         """Whether the namespace of ``node`` is somebody else's."""
 
     @abstractmethod
-    def attach(self, bridge: BaseNode, node: BaseNode, address: HostAddress) -> Cable:
-        """Connect a node to a bridge, by the next free address of its subnet or by the one given."""
+    def attach(self, bridge: BaseNode, node: BaseNode, address: HostAddress, *, offload: bool | None = None) -> Cable:
+        """Connect a node to a bridge.
+
+        Args:
+            bridge: of this lab.
+            node: what is attached; a bridge gets no address.
+            address: of the bridge's subnet; None for the next free one, False for none.
+            offload: whether the ends of the link take frames that are not finished; None: as the lab was told.
+        """
 
     @abstractmethod
     def remember(self, cable: Cable) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import NetnsError
+from pytest_netns.kernel.ethtool import disable_offload
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import VethEnd
 from pytest_netns.kernel.netlink.socket import Request
@@ -26,10 +27,17 @@ class End:
     bridge: Interface | None = None
 
 
-def make_veth(network: Network, a: End, b: End, mtu: int | None) -> tuple[Interface, Interface]:
+def make_veth(network: Network, a: End, b: End, mtu: int | None, offload: bool) -> tuple[Interface, Interface]:
     """Make a veth straight inside two namespaces, addressed, and return when the first packet gets through.
 
     On failure nothing is left of it.
+
+    Args:
+        network: what it is part of.
+        a: one end.
+        b: the other end.
+        mtu: largest IP packet in bytes; 1500 if None.
+        offload: whether its ends take frames that are not finished.
     """
     # Explicit indexes spare the look-ups. They start high: some kernel modules put devices of their own into every
     # new namespace, at 2 and above.
@@ -49,6 +57,8 @@ def make_veth(network: Network, a: End, b: End, mtu: int | None) -> tuple[Interf
         undo.callback(_delete_quietly, ends[0])
         a.node.rtnl.batch(near)
         b.node.rtnl.batch(_configure(b, ends[1], mtu, created_up=False))
+        for interface in () if offload else ends:
+            disable_offload(interface.node, interface.node.name, interface.name)
         for end, interface in zip((a, b), ends, strict=True):
             # A spanning tree takes many seconds: who has asked for one awaits it by Bridge.wait_converged().
             interface.wait_up(port=end.bridge is not None and not end.node.waits_for_stp)
