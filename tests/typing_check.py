@@ -114,12 +114,15 @@ def test_labs(lab: Lab, lab_factory: LabFactory, bridge: Bridge, veth_pair: tupl
     assert_type(lab_factory(sysctls={"net.ipv4.ip_forward": 1}), Lab)
     assert_type(lab_factory(impairments="relay"), Lab)
     lab_factory(impairments="tc")  # type: ignore[arg-type]
+    assert_type(lab_factory(neighbours="known", offload=False), Lab)
+    lab_factory(neighbours="static")  # type: ignore[arg-type]
     lab_factory(ip4="10.0.0.0/8")  # type: ignore[call-arg]
     lab_factory(isolate={"disk"})  # type: ignore[arg-type]
     left, right = veth_pair
     assert_type(left, Host)
     assert_type(right, Host)
     assert_type(bridge.host("red"), Host)
+    assert_type(bridge.host("green", offload=False), Host)
 
 
 def test_without_fixtures() -> None:
