@@ -341,15 +341,18 @@ def test_everybody_can_read_them_whatever_the_umask_is() -> None:
 def test_an_owner_in_another_pid_namespace_is_not_taken_for_dead(reaper: str) -> None:
     found = inside(f"""
         elsewhere = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        words = [sys.executable, "-c", OWNER, "name"]
+        words = [sys.executable, "-c", OWNER.replace("sys.stdin.read()", "import signal; signal.pause()"), "name"]
         reap = [sys.executable, "-m", "pytest_netns", "reap"]
         words, reap = (elsewhere + words, reap) if {reaper!r} == "outside" else (words, elsewhere + reap)
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline() == "1\\n"
         living = subprocess.run(reap, capture_output=True, text=True, check=True).stdout
         there = names()
-        kill(process)
-        for _ in range(200):  # where unshare(1) stands between, it dies first
+        children = open(f"/proc/{{process.pid}}/task/{{process.pid}}/children").read().split()
+        for pid in [*map(int, children), process.pid]:  # unshare(1) may stand between
+            os.kill(pid, signal.SIGKILL)
+        process.wait()
+        for _ in range(200):
             said = subprocess.run(reap, capture_output=True, text=True, check=True).stdout
             if said != living:
                 break

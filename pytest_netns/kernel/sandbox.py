@@ -34,6 +34,7 @@ from pytest_netns.kernel.syscalls import (
     open_namespace,
     prctl,
     set_capabilities,
+    setns,
     unshare,
 )
 
@@ -139,8 +140,13 @@ def _loopback_up() -> None:
         link.close()
 
 
+#: The step that fails where the network that a process is in belongs to a user namespace above its own.
+_RETURN = "setns back to the network of before"
+
+
 def _make_network() -> None:
-    """The real thing: a namespace with a veth in it, whose sysctls can be written."""
+    """The real thing: a namespace with a veth in it, whose sysctls can be written, and the way back."""
+    home = open_namespace()
     unshare(CLONE_NEWNET)
     os.close(os.open(_SYSCTL, os.O_WRONLY | os.O_CLOEXEC))
     here = open_namespace()
@@ -157,6 +163,10 @@ def _make_network() -> None:
     finally:
         link.close()
         os.close(here)
+    try:
+        setns(home)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, _RETURN) from None
 
 
 def _try_in_child(action: Callable[[], None]) -> tuple[str, int] | None:
@@ -216,6 +226,11 @@ def diagnose(step: str, errno: int, read: Callable[[str], str] = _read) -> str:
             if read(f"/proc/sys/user/max_{kind}_namespaces") == "0":
                 return f"{said}: user.max_{kind}_namespaces is 0; cure: sudo sysctl -w user.max_{kind}_namespaces=15000"
         return f"{said}: too many namespaces; see the sysctls user.max_*_namespaces, and for leaks: lsns"
+    if step == _RETURN:
+        return (
+            f"{said}: it belongs to another user namespace than this process; cure: give it a network of its own too "
+            "(unshare --net, or another --network of the container), or allow user namespaces in this one"
+        )
     if errno == _errno.EROFS:
         return (
             f"{said}: /proc/sys is read-only, as in a Docker container; cure: docker run "
@@ -259,9 +274,12 @@ def probe() -> Access:
     if threads > 1:
         others = ", ".join(repr(each.name) for each in threading.enumerate() if each is not threading.main_thread())
         named = f" ({others})" if others else ""
+        lacking = "no privilege to create network namespaces"
+        if refused is not None and refused[0] == _RETURN:  # "unshare --user" without --net, or such a container
+            lacking = "the network of this process belongs to another user namespace, so it could not return to it"
         return Access(
             "unavailable",
-            reason=f"no privilege to create network namespaces, and this process has {threads} threads already{named}, "
+            reason=f"{lacking}, and this process has {threads} threads already{named}, "
             "while a user namespace can be entered only with one; cure: start the sandbox before they start, with "
             "--netns-sandbox=always (or the same as netns_sandbox in the ini file), or run as root",
         )

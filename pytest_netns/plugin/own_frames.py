@@ -16,7 +16,7 @@ import pytest
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _PYTHON = os.path.dirname(os.__file__) + os.sep
-_RUNNER = (f"{os.sep}_pytest{os.sep}", f"{os.sep}pluggy{os.sep}")
+_RUNNERS = tuple(f"{os.sep}{name}{os.sep}" for name in ("_pytest", "pluggy", "site-packages", "dist-packages"))
 
 
 def hide(config: pytest.Config, call: pytest.CallInfo[None]) -> None:
@@ -63,7 +63,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
     """A traceback of those frames that are neither ours nor of Python's library below them; None if none is left.
 
-    Where only the test runner is left, the outermost frame of ours stays: a fixture that fails is ours.
+    Where only the runner and its plugins are left, the outermost frame of ours stays: a fixture that fails is ours.
     """
     kept: list[TracebackType] = []
     first: TracebackType | None = None
@@ -74,16 +74,12 @@ def _without_ours(traceback: TracebackType | None) -> TracebackType | None:
             first = first or traceback
         elif first is None or not (file.startswith((_PYTHON, "<frozen")) and "site-packages" not in file):
             kept.append(traceback)
-            theirs = theirs or not any(part in file for part in _RUNNER)
-        if first is traceback:
-            kept.append(traceback)
+            theirs = theirs or not any(part in file for part in _RUNNERS)
         traceback = traceback.tb_next
     if first is None:
         return kept[0] if kept else None
-    if theirs:
-        kept.remove(first)
-    elif kept == [first]:
-        return None
+    if not theirs:
+        kept = [first] if kept else []
     made: TracebackType | None = None
     for each in reversed(kept):
         made = TracebackType(made, each.tb_frame, each.tb_lasti, each.tb_lineno)

@@ -110,6 +110,16 @@ def test_of_a_group_of_our_errors_our_outermost_frame_stays_where_only_the_runne
     assert "2 sub-exceptions" in str(call.excinfo.getrepr())
 
 
+def test_a_fixture_of_ours_that_fails_below_another_plugin_shows_itself_alone(
+    pytestconfig: pytest.Config, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_frames, "_RUNNERS", (*own_frames._RUNNERS, f"/plugin/{Path(__file__).name}"))
+    call = pytest.CallInfo.from_call(lambda: lab.host("no name") and None, "setup")
+    own_frames.hide(pytestconfig, call)
+    assert call.excinfo is not None
+    assert [entry.path.name for entry in call.excinfo.traceback if isinstance(entry.path, Path)] == ["lab.py"]
+
+
 def test_reports_of_all_kinds_are_free_of_it(project: Project) -> None:
     project.write(
         "test_inside.py",

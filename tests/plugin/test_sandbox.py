@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
@@ -325,6 +326,56 @@ def test_sysctls_that_cannot_be_written_skip_and_say_why(project: Project) -> No
     result = project.run("-rs", user="root", through=read_only)
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["SKIPPED*/proc/sys is read-only*--security-opt systempaths=unconfined*"])
+
+
+#: As toolbox and "podman run --network=host" make it: root in a user namespace, on a network that belongs to another.
+ON_ANOTHERS_NETWORK = ("unshare", "--user", "--map-root-user")
+
+
+def test_a_user_namespace_on_the_network_of_another_is_left_for_one_with_its_own(project: Project, user: User) -> None:
+    project.write(
+        "test_inside.py",
+        USES_A_NETWORK + "\ndef test_packets(veth_pair):\n    a, b = veth_pair\n    assert a.ping(b)\n",
+    )
+    result = project.run(user=user, through=ON_ANOTHERS_NETWORK)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines([ROOTLESS])
+
+
+@pytest.mark.parametrize("cause", ["threads", "user"])
+def test_where_that_is_impossible_tests_skip_and_the_cause_is_said(project: Project, cause: str) -> None:
+    project.write("test_inside.py", USES_A_NETWORK)
+    through = ON_ANOTHERS_NETWORK
+    said = "*cure: give it a network of its own too*"
+    if cause == "threads":
+        project.write("conftest.py", TWO_THREADS)
+        said = (
+            "*belongs to another user namespace, so it could not return to it, and this process has 2 threads already*"
+        )
+    else:
+        through += ("sh", "-c", 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"', "sh")
+    result = project.run("-rs", through=through)
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines([f"SKIPPED{said}"])
+
+
+def test_the_library_says_so_and_leaves_the_thread_where_it_is() -> None:
+    code = """
+import os
+from pytest_netns import Namespace, PrivilegeError, enter_sandbox
+before = os.readlink("/proc/thread-self/ns/net")
+for _ in range(2):
+    try:
+        Namespace("red")
+    except PrivilegeError as error:
+        assert "'red'" in str(error) and "enter_sandbox()" in str(error), error
+    else:
+        raise AssertionError("made")
+    assert os.readlink("/proc/thread-self/ns/net") == before
+assert enter_sandbox().mode == "rootless"
+Namespace("red").close()
+"""
+    subprocess.run([*ON_ANOTHERS_NETWORK, sys.executable, "-c", code], check=True)
 
 
 # ---------------------------------------------------------- diagnosis, probe

@@ -22,6 +22,7 @@ def birth(name: str, sysctls: Mapping[str, str | int], *, ahead: bool = False) -
         ahead: take the one that was ordered from the nursery, if one was.
     """
     try:
+        _check_way_back()
         with returning():
             fd = nursery.take() if ahead else -1
             if fd < 0:
@@ -42,6 +43,21 @@ def birth(name: str, sysctls: Mapping[str, str | int], *, ahead: bool = False) -
                 "sandbox (--netns-sandbox=always), or call pytest_netns.enter_sandbox() first"
             ) from None
         raise KernelError.of(error, "ip netns add", name) from error
+
+
+_may_return = False
+
+
+def _check_way_back() -> None:
+    """Once: a thread that leaves a network of a user namespace above ours cannot return to it. Raises OSError."""
+    global _may_return
+    if not _may_return:
+        home = open_namespace()
+        try:
+            setns(home)
+        finally:
+            os.close(home)
+        _may_return = True
 
 
 _PING_GROUPS = "net.ipv4.ping_group_range"
