@@ -8,7 +8,7 @@ No assertions for pytest to rewrite at each start: PYTEST_DONT_REWRITE.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -242,17 +242,15 @@ __all__ = [
 ]
 
 
-#: Called when a public name is looked up for the first time, for the pytest plugin, which is small until then.
-_first_use: list[Callable[[], None]] = []
-
 if not TYPE_CHECKING:  # to type checkers a name that is not imported above does not exist
 
     def __getattr__(name: str) -> object:
         home = _HOME.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        for tell in tuple(_first_use):
-            tell()
+        hooks = sys.modules.get("pytest_netns.plugin.hooks")
+        if hooks is not None:
+            hooks.used()  # the plugin is small until then
         value: object
         if name in ("presets", "ready"):
             value = importlib.import_module(f"{home}.{name}")

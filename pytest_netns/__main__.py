@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from pytest_netns.errors import NetnsError
 
@@ -38,6 +39,7 @@ def _shell(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, 1 for a failure, 2 for a bad command line."""
     parser = argparse.ArgumentParser(prog="pytest-netns", description="Helpers around isolated test networks.")
+    parser.add_argument("--version", action="version", version=f"pytest-netns {version('pytest-netns')}")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("reap", help="remove published namespaces whose owners are dead").set_defaults(run=_reap)
     doctor = commands.add_parser("doctor", help="what this machine allows and has, and how to get what it lacks")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -24,7 +26,10 @@ def test_the_table_names_every_kind_and_the_verdict() -> None:
     assert {*known(), "nftables", "libpcap", "program:ip"} <= rows.keys()
     assert set(rows.values()) <= {"ok", "missing"}
     assert rows["veth"] == rows["bridge"] == rows["networks"] == "ok"
-    assert done.stdout.splitlines()[-1] == "networks can be made here"
+    verdict, _, *versions = done.stdout.splitlines()[:8]
+    assert verdict.startswith("networks can be made here: ")
+    named = [line.split()[0] for line in versions]
+    assert named == ["pytest-netns", "pytest", "scapy", "pyroute2", "Python", "Linux"]
 
 
 def test_json_says_the_same_for_programs() -> None:
@@ -43,7 +48,7 @@ def test_the_option_of_pytest_does_it_instead_of_a_run(pytester: pytest.Pytester
     pytester.makepyfile("def test_it():\n    raise AssertionError('this must not run')\n")
     result = pytester.runpytest_subprocess("-p", "netns", "--netns-doctor", "-p", "no:cacheprovider")
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*veth*ok*", "networks can be made here"])
+    result.stdout.fnmatch_lines(["networks can be made here: *", "*veth*ok*"])
 
 
 def test_without_privileges_it_fails_and_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,10 +59,23 @@ def test_without_privileges_it_fails_and_names_the_cure(monkeypatch: pytest.Monk
     text, status = doctor.report()
     assert status == 1
     assert "cure: sysctl" in text
-    assert text.splitlines()[-1] == "NO NETWORKS CAN BE MADE HERE"
+    assert text.splitlines()[0].startswith("NO NETWORKS CAN BE MADE HERE: cannot create network namespaces")
     assert Finding("device", "veth", "unknown", "cannot be asked without a namespace") in doctor.examine()
 
 
 def test_a_missing_program_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "find_program", lambda _name: None)
     assert Finding("program", "program:bwrap", "missing", "sudo apt-get install bubblewrap") in doctor.examine()
+
+
+def test_the_version_is_told() -> None:
+    done = subprocess.run((*COMMAND[:-1], "--version"), capture_output=True, text=True, check=True)
+    assert done.stdout == f"pytest-netns {version('pytest-netns')}\n"
+
+
+@pytest.mark.parametrize("docker", [True, False])
+def test_the_advice_of_docker_is_given_in_docker(docker: bool) -> None:
+    filtered = {"/proc/self/status": "Seccomp:\t2\n"}.get
+    said = sandbox.diagnose("user namespace", errno.EPERM, lambda path: filtered(path, ""), lambda _: docker)
+    assert ("docker run" in said) is docker
+    assert "cure: " in said

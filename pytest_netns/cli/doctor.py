@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from pytest_netns.errors import PrivilegeError
@@ -126,9 +127,25 @@ def healthy(findings: Sequence[Finding]) -> bool:
     return findings[0].state == "ok"
 
 
+def versions() -> dict[str, str]:
+    """What works together here, with its version; "not installed" where it is not."""
+    found = {}
+    for name in ("pytest-netns", "pytest", "scapy", "pyroute2"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return {**found, "Python": platform.python_version(), "Linux": platform.release()}
+
+
 def as_json(findings: Sequence[Finding]) -> str:
     """For programs."""
-    system = {"kernel": platform.release(), "python": platform.python_version(), "platform": sys.platform}
+    system: dict[str, object] = {
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "platform": sys.platform,
+    }
+    system["versions"] = versions()
     rows = [asdict(finding) for finding in findings]
     return json.dumps({**system, "healthy": healthy(findings), "findings": rows}, indent=2)
 
@@ -136,7 +153,8 @@ def as_json(findings: Sequence[Finding]) -> str:
 def as_table(findings: Sequence[Finding]) -> str:
     """For people."""
     width = max(len(finding.name) for finding in findings)
-    lines = [f"Linux {platform.release()}, Python {platform.python_version()}"]
+    verdict = "networks can be made here" if healthy(findings) else "NO NETWORKS CAN BE MADE HERE"
+    lines = [f"{verdict}: {findings[0].detail}", "", *(f"{name} {version}" for name, version in versions().items())]
     section = ""
     for finding in findings:
         if finding.section != section:
@@ -145,7 +163,6 @@ def as_table(findings: Sequence[Finding]) -> str:
         lacking, _, cure = finding.detail.partition("; ")  # the table says by itself what is lacking
         detail = cure if lacking.startswith("this kernel lacks") else finding.detail
         lines.append(f"  {finding.name:<{width}}  {finding.state:<8} {detail}".rstrip())
-    lines.append("\n" + ("networks can be made here" if healthy(findings) else "NO NETWORKS CAN BE MADE HERE"))
     return "\n".join(lines)
 
 

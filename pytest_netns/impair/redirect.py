@@ -235,9 +235,11 @@ def _open_tap(interface: Target) -> tuple[int, str]:
     except OSError as error:
         if error.errno in _FULL:
             raise
+        cure = f"modprobe tun; for a container, start it with --device {_TUN}"
+        if error.errno == errno.EACCES:
+            cure = f"chmod 0666 {_TUN}"  # as udev has it (50-udev-default.rules)
         raise UnsupportedError(
-            f"the relay cannot impair {interface}: {_TUN}: {error.strerror}; try as root: modprobe tun; for a "
-            f"container, start it with --device {_TUN}"
+            f"the relay cannot impair {interface}: {_TUN}: {error.strerror}; try as root: {cure}"
         ) from None
     try:
         if wanted := node.next_index():

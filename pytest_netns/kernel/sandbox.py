@@ -211,13 +211,16 @@ def _sandbox_and_network() -> None:
     _make_network()
 
 
-def diagnose(step: str, errno: int, read: Callable[[str], str] = _read) -> str:
+def diagnose(
+    step: str, errno: int, read: Callable[[str], str] = _read, exists: Callable[[str], bool] = os.path.exists
+) -> str:
     """The cause of a refusal, and the command that cures it.
 
     Args:
         step: what failed, as the probe reports it.
         errno: how.
         read: reads a file under /proc; "" if there is none.
+        exists: whether there is a file.
     """
     code = _errno.errorcode.get(errno, str(errno))
     said = f"{step or 'user namespace'}: {os.strerror(errno) if errno else 'failed'} ({code})"
@@ -232,10 +235,10 @@ def diagnose(step: str, errno: int, read: Callable[[str], str] = _read) -> str:
             "(unshare --net, or another --network of the container), or allow user namespaces in this one"
         )
     if errno == _errno.EROFS:
-        return (
-            f"{said}: /proc/sys is read-only, as in a Docker container; cure: docker run "
-            "--security-opt systempaths=unconfined beside the flags that it has, or --privileged"
-        )
+        cure = "mount it for writing"
+        if exists("/.dockerenv"):
+            cure = "docker run --security-opt systempaths=unconfined beside the flags that it has, or --privileged"
+        return f"{said}: /proc/sys is read-only; cure: {cure}"
     if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
         return (
             f"{said}: AppArmor restricts user namespaces (Ubuntu 23.10 and later); "
@@ -245,11 +248,13 @@ def diagnose(step: str, errno: int, read: Callable[[str], str] = _read) -> str:
         return f"{said}: Debian's switch is off; cure: sudo sysctl -w kernel.unprivileged_userns_clone=1"
     seccomp = [line.split()[1] for line in read("/proc/self/status").splitlines() if line.startswith("Seccomp:")]
     if seccomp == ["2"]:
-        return (
-            f"{said}: a seccomp filter refuses it, as in a Docker container; cure: docker run --privileged, or "
-            "docker run --cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt systempaths=unconfined "
-            "--security-opt apparmor=unconfined, as root inside"
-        )
+        cure = "have whoever set it (a container engine, systemd's RestrictNamespaces=) allow unshare(2) and setns(2)"
+        if exists("/.dockerenv"):
+            cure = (
+                "docker run --privileged, or docker run --cap-add SYS_ADMIN --cap-add NET_ADMIN "
+                "--security-opt systempaths=unconfined --security-opt apparmor=unconfined, as root inside"
+            )
+        return f"{said}: a seccomp filter refuses it; cure: {cure}"
     if step == "write uid_map" and os.geteuid() == 0:
         return (
             f"{said}: root without CAP_SETFCAP cannot make a user namespace with root in it (Linux 5.12 and later); "

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_netns import _first_use
 from pytest_netns.plugin import session as _session
 from pytest_netns.plugin import settings as _settings
 
@@ -42,7 +41,8 @@ def activate(config: pytest.Config) -> None:
     active.start(config, config.stash.get(_RUNNING, None))
 
 
-def _used() -> None:
+def used() -> None:
+    """A public name of the package was looked up for the first time."""
     if _configs:
         activate(_configs[-1])
 
@@ -62,7 +62,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """Validate the options and declare the markers."""
     settings = _session.of(config).settings = _settings.read(config, config.option)
     _configs.append(config)
-    _first_use.append(_used)
     if settings.isolate or settings.shell or settings.keep or settings.artifacts is not None:
         activate(config)
     if settings.shell or settings.keep:
@@ -86,7 +85,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """The session is over."""
     if config in _configs:
         _configs.remove(config)
-        _first_use.remove(_used)
 
 
 @pytest.hookimpl(tryfirst=True)
