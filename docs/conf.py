@@ -64,9 +64,9 @@ nitpick_ignore_regex = [
     # Names that are imported for type checkers only: of other projects, and our aliases, which reference/api.md tells.
     (
         r"py:.*",
-        r"Packet|PacketList|SndRcvList|IPRoute|Address|Addresses|Argv|Destination|Method|Ready|Quantity|Engine|RouteTarget|Group|NetlinkSocket",
+        r"Packet|PacketList|SndRcvList|IPRoute|Address|Addresses|Argv|Destination|Method|Ready|Quantity|Engine|RouteTarget|Group|NetlinkSocket|LinkImpairOptions",
     ),
-    (r"py:.*", r"pytest_netns\.kernel\.netlink\.(NetlinkSocket|Request)"),  # for our own use
+    (r"py:.*", r"pytest_netns\.kernel\.netlink\.(socket|conntrack)\.(NetlinkSocket|Request|Connection)"),  # for our own use
     (r"py:.*", r"(.*\.|~)_[A-Z]\w*"),  # type variables
-    (r"py:.*", r"pytest_netns\.streams\.Addressed"),  # whatever has an address
+    (r"py:.*", r"pytest_netns\.stack\.streams\.Addressed"),  # whatever has an address
 ]

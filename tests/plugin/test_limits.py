@@ -51,4 +51,4 @@ def test_with_workers_the_head_of_the_report_says_it_once(project: Project, crow
 
 def test_the_doctor_calls_it_low(project: Project, crowd: None) -> None:
     result = project.run("--netns-doctor")
-    result.stdout.fnmatch_lines(["*arp-table*low*the kernel's ARP table holds*", "networks can be made here"])
+    result.stdout.fnmatch_lines(["networks can be made here: *", "*arp-table*low*the kernel's ARP table holds*"])
