@@ -66,7 +66,10 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"Packet|PacketList|SndRcvList|IPRoute|Address|Addresses|Argv|Destination|Method|Ready|Quantity|Engine|RouteTarget|Group|NetlinkSocket|LinkImpairOptions",
     ),
-    (r"py:.*", r"pytest_netns\.kernel\.netlink\.(socket|conntrack)\.(NetlinkSocket|Request|Connection)"),  # for our own use
+    (
+        r"py:.*",
+        r"pytest_netns\.kernel\.netlink\.(socket|conntrack)\.(NetlinkSocket|Request|Connection)",
+    ),  # for our own use
     (r"py:.*", r"(.*\.|~)_[A-Z]\w*"),  # type variables
     (r"py:.*", r"pytest_netns\.stack\.streams\.Addressed"),  # whatever has an address
     # What stands below the author's words: see CONTRIBUTING.md.

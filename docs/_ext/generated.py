@@ -128,6 +128,7 @@ _INSIDE = {
     "pytest_netns.kernel.netlink.socket",
     "pytest_netns.lab.breakable",
     "pytest_netns.faults.link_down",
+    "pytest_netns.capture.offload",
     "pytest_netns.events",
     "pytest_netns.impair.target",
     "pytest_netns.stack.handle",

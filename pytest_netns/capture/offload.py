@@ -24,7 +24,7 @@ class Offload(NamedTuple):
         start: from which byte on the checksum is taken; 0 if it is finished.
         field: at which byte it belongs, counted from ``start``.
         size: bytes of payload of each segment that it stands for; 0 if for one.
-        kind: of the segments: VIRTIO_NET_HDR_GSO_...
+        kind: of the segments, a ``VIRTIO_NET_HDR_GSO_`` number
     """
 
     start: int
