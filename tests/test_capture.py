@@ -33,6 +33,7 @@ from pytest_netns.capture import bpf, tap
 from pytest_netns.capture.capture import Capture
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.libpcap import libpcap
+from pytest_netns.kernel.netns.holders import holders
 
 #: BPF: ret #0
 _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
@@ -671,3 +672,17 @@ def test_the_pump_turns_more_often_where_the_queue_is_small(netns: Namespace, mo
     assert small.pause < large.pause
     small.close()
     large.close()
+
+
+def test_a_capture_that_nobody_has_stopped_ends_with_its_lab() -> None:
+    lab = Lab()
+    red, blue = lab.host("red"), lab.host("blue")
+    link = lab.connect(red, blue)
+    captures = [red.capture().start(), link.capture().start(), lab.capture().start()]
+    inodes = {red.inode, blue.inode}
+    red.ping(blue)
+    lab.close()
+    reaper.settle()
+    assert not any(capture.running for capture in captures)
+    assert all(capture.frames for capture in captures)
+    assert inodes.isdisjoint(inode for inode, _ in holders(()).values())

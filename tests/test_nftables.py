@@ -214,3 +214,15 @@ def test_a_namespace_outside_of_a_lab_and_one_that_is_attached_to(engine: str, n
     assert netns.nft("list tables") == "table inet t\n"
     attached.close()
     assert netns.nft("list tables") == "table inet t\n"
+
+
+@pytest.mark.parametrize("text", ["monitor", "add table ip t\n  monitor ruleset", "add table ip t; monitor"])
+def test_what_never_ends_is_refused_with_the_way_to_have_it(engine: str, netns: Namespace, text: str) -> None:
+    with pytest.raises(CommandError, match=r"'monitor' never ends.*spawn\(\['nft', 'monitor'\]\)"):
+        netns.nft(text)
+    assert netns.nft("list tables") == ""
+
+
+def test_the_word_monitor_in_comments_and_names_is_no_command(engine: str, netns: Namespace) -> None:
+    netns.nft('# monitor\nadd table inet monitored { comment "a; monitor"; }')
+    assert "table inet monitored" in netns.nft("list tables")

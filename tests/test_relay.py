@@ -544,3 +544,15 @@ def test_closed_nodes_are_told(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
     blue.close()
     with pytest.raises(NetnsError):
         link.impair(delay="1ms")
+
+
+def test_impairing_after_its_death_is_told_and_then_works(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    link.impair(delay="1ms")
+    os.kill(relay_of(lab), signal.SIGKILL)
+    eventually(lambda: devices(red) == {"lo", "eth0"})
+    with pytest.raises(ProcessDied, match=r"the relay that impairs links has ended unasked \(killed by SIGKILL\)"):
+        link.impair(delay="2ms")
+    link.impair(delay="2ms")  # by another one
+    assert link.impairment == Impairment(delay="2ms")
+    assert_round_trip(red, blue, 0.004)

@@ -6,11 +6,16 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
-from pytest_netns import Lab, Namespace, NetnsError, ready
+from pytest_netns import Lab, Namespace, NetnsError, ProcessDied, ready
+from pytest_netns.process.child import Child
+from pytest_netns.process.isolation import Kind
 from pytest_netns.process.spawner import Spawner
 
 # An orphan that ends, while its command goes on; its parent tells which one it was.
@@ -32,6 +37,13 @@ def spawner(netns: Namespace) -> Iterator[Spawner]:
     made = Spawner()
     yield made
     made.kill()
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        os.sched_yield()
 
 
 def ends(pidfd: int) -> bool:
@@ -186,3 +198,125 @@ def test_all_nodes_of_a_lab_share_one_pid_namespace(lab: Lab) -> None:
     processes = [lab.host(name).spawn(["sleep", "1000"]) for name in ("red", "blue")]
     first, second = (os.stat(f"/proc/{process.pid}/ns/pid").st_ino for process in processes)
     assert first == second
+
+
+def test_closing_while_other_threads_start_processes_ends_and_reaps_them_all() -> None:
+    for _ in range(5):
+        lab = Lab()
+        red = lab.host("red")
+        begun = threading.Barrier(5, timeout=60)
+
+        def start(host: Namespace = red, begun: threading.Barrier = begun) -> None:
+            host.spawn(["sleep", "1000"])
+            begun.wait()
+            with suppress(NetnsError):  # it is closed
+                while True:
+                    host.spawn(["sleep", "1000"])
+
+        threads = [threading.Thread(target=start) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        begun.wait()
+        spawner = lab.supervisor._spawner
+        assert spawner is not None
+        lab.close()
+        for thread in threads:
+            thread.join(60)
+            assert not thread.is_alive()
+        assert all(child.returncode is not None and child.released for child in [*spawner._children, spawner.init])
+        assert all(process.returncode == -signal.SIGKILL for process in lab.supervisor.processes)
+
+
+def test_whoever_asked_may_be_gone_the_child_is_the_spawners(spawner: Spawner, netns: Namespace) -> None:
+    class Gone(BaseException):
+        pass
+
+    started: list[Child] = []
+    begin = spawner._do
+
+    def interrupted(job: object) -> None:
+        begin(job)  # type: ignore[arg-type]
+        started.append(job.process)  # type: ignore[attr-defined]
+        job.error = Gone()  # type: ignore[attr-defined]
+
+    spawner._do = interrupted  # type: ignore[assignment, method-assign]
+    with pytest.raises(Gone):
+        spawner.popen(["sleep", "1000"], netns)
+    (child,) = started
+    assert child.poll() is None
+    spawner.kill()
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_a_command_that_is_interrupted_ends_with_what_it_has_started(netns: Namespace) -> None:
+    class Stop(BaseException):
+        pass
+
+    def stop(number: int, frame: object) -> None:
+        raise Stop(number)
+
+    up, tell = os.pipe()
+    os.set_inheritable(tell, True)
+    command = ["sh", "-c", f"sleep 1000 & echo $! >/proc/{os.getpid()}/fd/{tell}; wait"]
+
+    def interrupt() -> None:
+        told.append(os.read(up, 100))
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    told: list[bytes] = []
+    before = signal.signal(signal.SIGUSR1, stop)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(Stop):
+            netns.run(command)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        thread.join()
+        os.close(up)
+        os.close(tell)
+    supervisor = netns._supervisor
+    eventually(lambda: supervisor.pids(netns.inode) == [])
+    assert netns.run(["echo", "on"]).stdout == "on\n"
+
+
+def test_a_node_that_is_closed_meanwhile_has_its_command_run_nowhere(lab: Lab) -> None:
+    # Else it would run wherever the descriptor with its number leads to by then: in the host's own namespace.
+    red = lab.host("red")
+    red.run(["true"])
+    spawner = lab.supervisor._spawner
+    assert spawner is not None
+    begin = spawner._do
+
+    def late(job: object) -> None:
+        red.close()
+        begin(job)  # type: ignore[arg-type]
+
+    spawner._do = late  # type: ignore[assignment, method-assign]
+    with pytest.raises(NetnsError, match="namespace 'red' is closed"):
+        red.run(["true"])
+
+
+@pytest.mark.parametrize("kinds", [(), ("mount", "uts", "pid")], ids=["shared", "isolated"])
+def test_the_death_of_process_1_is_told_once_and_the_next_command_works(lab: Lab, kinds: tuple[Kind, ...]) -> None:
+    red = lab.host("red", isolate=kinds)
+    red.spawn(["sleep", "1000"])
+    red.run(["sh", "-c", "echo kept >/tmp/$$; mv /tmp/$$ /tmp/netns-test-of-process-1"])
+    os.kill(red._supervisor.start(), signal.SIGKILL)
+    with pytest.raises(ProcessDied, match=r"process 1 .* has ended \(killed by SIGKILL\).*'sleep 1000' in 'red'"):
+        eventually(lambda: red.run(["true"]) and False)
+    assert red.run(["cat", "/tmp/netns-test-of-process-1"]).stdout == "kept\n"  # its files are the same
+    red.run(["rm", "/tmp/netns-test-of-process-1"])
+    red.spawn(["sleep", "1000"])
+
+
+def test_the_death_of_process_1_is_told_when_the_lab_is_closed() -> None:
+    lab = Lab("doomed")
+    sleeper = lab.host("red").spawn(["sleep", "1000"])
+    os.kill(lab.supervisor.start(), signal.SIGKILL)
+    sleeper._popen.await_end(30)
+    with pytest.raises(ExceptionGroup) as caught:
+        lab.close()
+    (error,) = caught.value.exceptions
+    assert "process 1" in str(error)
+    assert "of lab 'doomed' has ended (killed by SIGKILL)" in str(error)

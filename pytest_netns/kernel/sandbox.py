@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno as _errno
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_netns.errors import KernelError, PrivilegeError
+from pytest_netns.kernel.interrupts import readable, uninterrupted
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.syscalls import (
@@ -58,6 +60,9 @@ KEPT_CAPABILITIES = {
 
 #: A sysctl that every network namespace has; containers often get /proc/sys read-only.
 _SYSCTL = "/proc/sys/net/ipv4/conf/lo/forwarding"
+
+#: Seconds in which a child has tried to make a network.
+_DEADLINE = 60.0
 
 Mode = Literal["root", "rootless", "unavailable"]
 
@@ -174,6 +179,11 @@ def _try_in_child(action: Callable[[], None]) -> tuple[str, int] | None:
 
     A child, because a move that fails half-way cannot be undone.
     """
+    with uninterrupted:  # or the child would stay
+        return _tried_in_child(action)
+
+
+def _tried_in_child(action: Callable[[], None]) -> tuple[str, int] | None:
     receive, send = os.pipe2(os.O_CLOEXEC)
     with warnings.catch_warnings():
         # From Python 3.12 on a fork beside other threads warns of deadlocks. This child takes no lock: it makes system
@@ -195,10 +205,13 @@ def _try_in_child(action: Callable[[], None]) -> tuple[str, int] | None:
         finally:
             os._exit(0)
     os.close(send)
+    answer = b""
     try:
-        answer = os.read(receive, 1 << 16)
+        if readable(receive, _DEADLINE):
+            answer = os.read(receive, 1 << 16)
     finally:
         os.close(receive)
+        os.kill(pid, signal.SIGKILL)  # it has said all, or hangs
         os.waitpid(pid, 0)
     if not answer:
         return "the probing child died", 0

@@ -148,12 +148,16 @@ def _met(config: pytest.Config, namespace: Namespace) -> None:
 def netns_factory(pytestconfig: pytest.Config) -> Iterator[NamespaceFactory]:
     """Call it for network namespaces that live until the session ends: ``netns_factory("red")``."""
     _needed(pytestconfig)
-    from pytest_netns.stack.namespace import Namespace
+    from pytest_netns.kernel.interrupts import uninterrupted
+
+    with uninterrupted:  # half an import is worse than none
+        from pytest_netns.stack.namespace import Namespace
 
     with _session.closing_all() as made:
 
         def new(name: str | None = None) -> Namespace:
-            namespace = made(Namespace(name))
+            with uninterrupted:  # or it would be nobody's
+                namespace = made(Namespace(name))
             _met(pytestconfig, namespace)
             return namespace
 
@@ -164,19 +168,30 @@ def netns_factory(pytestconfig: pytest.Config) -> Iterator[NamespaceFactory]:
 def netns(pytestconfig: pytest.Config) -> Iterator[Namespace]:
     """A fresh network namespace with loopback up, for this test alone."""
     _needed(pytestconfig)
-    from pytest_netns.stack.namespace import Namespace
+    from pytest_netns.kernel.interrupts import uninterrupted
 
-    namespace = Namespace("netns")
-    _met(pytestconfig, namespace)
-    yield namespace
-    namespace.close()
+    with uninterrupted:  # half an import is worse than none
+        from pytest_netns.stack.namespace import Namespace
+
+    namespace: Namespace | None = None
+    try:
+        with uninterrupted:  # or it would be nobody's
+            namespace = Namespace("netns")
+        _met(pytestconfig, namespace)
+        yield namespace
+    finally:
+        if namespace is not None:
+            namespace.close()
 
 
 @pytest.fixture(scope="session")
 def lab_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFactory]:
     """Call it for labs that outlive a test: ``lab_factory("backbone")`` takes what ``Lab`` takes."""
     _needed(pytestconfig)
-    from pytest_netns.lab.lab import Lab
+    from pytest_netns.kernel.interrupts import uninterrupted
+
+    with uninterrupted:
+        from pytest_netns.lab.lab import Lab
 
     with _session.closing_all() as made:
         yield lambda *args, **kwargs: made(
@@ -188,7 +203,10 @@ def lab_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFa
 def lab(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """An empty lab: add hosts and bridges, and connect them. Gone after the test."""
     _needed(pytestconfig)
-    from pytest_netns.lab.lab import Lab
+    from pytest_netns.kernel.interrupts import uninterrupted
+
+    with uninterrupted:
+        from pytest_netns.lab.lab import Lab
 
     lab = Lab(visible=lambda: [tmp_path_factory.getbasetemp()])
     yield lab

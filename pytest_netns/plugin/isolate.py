@@ -33,6 +33,7 @@ def wanted(item: pytest.Item) -> bool:
 
 def enter(item: pytest.Item) -> None:
     """Put the test's thread into a fresh namespace."""
+    from pytest_netns.kernel.interrupts import uninterrupted
     from pytest_netns.kernel.netns.prefetch import nursery
     from pytest_netns.plugin.thread_pools import carry_work
     from pytest_netns.stack.namespace import Namespace
@@ -42,11 +43,12 @@ def enter(item: pytest.Item) -> None:
         if isinstance(each, pytest.Package) and _WRAPPED not in each.stash:
             each.stash[_WRAPPED] = True
             each.setup = functools.partial(_at_home, each.setup)  # type: ignore[method-assign]
-    namespace = Namespace(item.name[:60], ahead=True)
-    nursery.order()  # for the next test, while this one runs
-    namespace.__enter__()
-    item.stash[_KEY] = namespace
-    _leave_before_wider_teardown(item)
+    with uninterrupted:  # from the entry on somebody must know that the test has to be taken out
+        namespace = Namespace(item.name[:60], ahead=True)
+        nursery.order()  # for the next test, while this one runs
+        namespace.__enter__()
+        item.stash[_KEY] = namespace
+        _leave_before_wider_teardown(item)
     _failed.met(item.config, namespace)
 
 
@@ -68,14 +70,16 @@ def leave(item: pytest.Item) -> None:
     namespace = item.stash.get(_KEY, None)
     if namespace is None:
         return
+    from pytest_netns.kernel.interrupts import uninterrupted
     from pytest_netns.stack.current import leave_down_to
 
-    del item.stash[_KEY]
-    item.__dict__.pop("teardown", None)
-    try:
-        left = leave_down_to(namespace)
-    finally:
-        namespace.close()
+    with uninterrupted:
+        del item.stash[_KEY]
+        item.__dict__.pop("teardown", None)
+        try:
+            left = leave_down_to(namespace)
+        finally:
+            namespace.close()
     if left:
         _session.did_not_leave(left)
 

@@ -35,6 +35,8 @@ _QUIET = 1.0
 _SETTLE = 2.0
 #: Seconds at most for the queues on the way to empty themselves.
 _DRAINED = 600.0
+#: Seconds by which a sender may be late.
+_PATIENCE = 60.0
 #: Least bytes of a datagram: what numbers them.
 _SMALLEST = 16
 #: How the program is given: an argument would be shown, all of it, wherever a command is named.
@@ -259,12 +261,20 @@ def _exchange(
     try:
         port = json.loads(listening.output.splitlines()[0])["port"]
         argv = _argv(f"send_{protocol}", {**arguments, "scope": scope, "port": port})
-        sent: dict[str, object] = json.loads(source.run(argv, env=_environment()).stdout.splitlines()[-1])
+        said = source.run(argv, env=_environment(), timeout=_longest(wanted)).stdout
+        sent: dict[str, object] = json.loads(said.splitlines()[-1])
         nothing = sent.get("sent") == 0
         return sent, _last_words(listening, 0.0 if nothing else _SETTLE + source.impairments.delays())
     finally:
         listening.kill()
         receiver.forget(listening)
+
+
+def _longest(wanted: Mapping[str, object]) -> float:
+    """Seconds in which a sender has ended that is not stopped by somebody, on however busy a machine."""
+    count, gap = cast("int | None", wanted.get("count")), cast(float, wanted.get("gap", 0.0))
+    seconds = cast(float, wanted["seconds"]) + cast(float, wanted["omit"])
+    return 2 * (seconds if count is None else count * gap) + cast(float, wanted["timeout"]) + _PATIENCE
 
 
 def _scope_at(receiver: Namespace, address: Address) -> int:

@@ -7,13 +7,13 @@ kernel neither counts them towards the limit of the table nor removes them, and 
 from __future__ import annotations
 
 import errno
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import KernelError, NetnsError
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netlink.neighbour_table import Entry, neighbour_delete, neighbour_known
 from pytest_netns.kernel.netlink.socket import MOST_AT_ONCE, Request
 from pytest_netns.stack.interface import Interface
@@ -42,7 +42,7 @@ class KnownNeighbours:
 
     def __init__(self, lab: Surroundings) -> None:
         self._lab = lab
-        self._lock = threading.RLock()  # a schedule breaks and mends in its thread
+        self._lock = Lock("entering known neighbours")  # a schedule breaks and mends in its thread
         self._facts: dict[Interface, _Facts] = {}
         self._entered: dict[tuple[Interface, Interface], dict[bytes, bytes]] = {}  # in whose table, about whom
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from pytest_netns import Namespace
 from pytest_netns.kernel import sandbox
 from pytest_netns.kernel.features.socket_families import TUN
 
+from .deaths import HOW, How, die, instants
 from .inner import Process, Project, Running, User, as_user, await_none
 
 #: A lab with a supervised process, and a daemon that has forked twice, leads a session of its own and ignores what
@@ -314,3 +316,12 @@ def test_these_tests_notice_a_daemon_that_was_started_without_us(project: Projec
 
     with pytest.raises(AssertionError, match=r"still alive: \{Process\([^)]*'sleep'\)\}"):
         kill_while_under_way()
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_nothing_survives_a_death_at_any_instant_and_it_is_told(project: Project, user: User, how: How) -> None:
+    # Many more of them: python benchmarks/deaths.py
+    with sentinel() as watcher:
+        chosen = next(instants(random.randrange(1 << 32)))
+        death = die(project, how, user, chosen, watcher if user == "root" else None)
+    assert not death.wrong(how), f"{death.wrong(how)}\n{death.output}"

@@ -8,6 +8,7 @@ microseconds, so what set-up needs is encoded here by hand (see rtnetlink.py); e
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import NamedTuple
 from pytest_netns.errors import KernelError, NetnsError, WaitTimeout
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.sockets import Socket
+from pytest_netns.kernel.syscalls import entered
 
 NETLINK_ROUTE = 0
 NETLINK_NETFILTER = 12
@@ -32,6 +34,7 @@ NLM_F_REPLACE = 0x100
 NLM_F_EXCL = 0x200
 NLM_F_CREATE = 0x400
 
+_SIOCGSKNS = 0x894C  # a socket's network namespace; <linux/sockios.h>
 _NLM_F_DUMP_INTR = 0x10
 _NLM_F_CAPPED = 0x100
 _NLM_F_ACK_TLVS = 0x200
@@ -98,16 +101,14 @@ class NetlinkSocket:
         self._lock = Lock(f"talking to the kernel of namespace {node!r}")
         self._sequence = 0
         self._asked = False  # whether answers may be queued that nobody has read
+        self._protocol = protocol
+        self._owner = os.getpid()
         try:
-            self._socket = Socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            self._socket = _opened(protocol)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise KernelError(error.errno, "netlink socket", node) from error
             raise
-        for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
-            self._socket.setsockopt(_SOL_NETLINK, option, 1)
-        # Not settimeout(): that adds a poll() to every call.
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(DEADLINE), 0))
 
     def close(self) -> None:
         """Close the socket, when another thread that uses it has its answer; allowed more than once."""
@@ -214,6 +215,8 @@ class NetlinkSocket:
 
     def _send(self, data: bytes, operation: str) -> None:
         try:
+            if self._owner != os.getpid():
+                self._open_again()
             if self._asked:
                 self._drain()
             self._asked = True
@@ -222,6 +225,20 @@ class NetlinkSocket:
             if error.errno == errno.EBADF:
                 raise NetnsError(f"{operation!r}: namespace {self.node!r} is closed") from None
             raise KernelError.of(error, operation, self.node, "on sending the request") from error
+
+    def _open_again(self) -> None:
+        """Have a socket of its own: a forked child's is that of its parent, and each would read the other's answers."""
+        import fcntl  # not on Windows, where this module must still import
+
+        namespace = fcntl.ioctl(self._socket, _SIOCGSKNS)
+        try:
+            with entered(namespace):
+                fresh = _opened(self._protocol)
+        finally:
+            os.close(namespace)
+        before, self._socket = self._socket, fresh
+        before.close()
+        self._owner, self._asked = os.getpid(), False
 
     def _drain(self) -> None:
         """Read what is left of the answers to a question whose asker was interrupted.
@@ -253,6 +270,15 @@ class NetlinkSocket:
             messages.append((kind, flags, sequence, data[offset + 16 : offset + size]))
             offset += (size + 3) & ~3
         return messages
+
+
+def _opened(protocol: int) -> Socket:
+    sock = Socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
+        sock.setsockopt(_SOL_NETLINK, option, 1)
+    # Not settimeout(): that adds a poll() to every call.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(DEADLINE), 0))
+    return sock
 
 
 def _detail(data: bytes, flags: int) -> str:

@@ -11,7 +11,6 @@ import os
 import re
 import socket
 import struct
-import weakref
 from dataclasses import asdict, dataclass
 from stat import S_ISREG
 from typing import BinaryIO
@@ -21,6 +20,7 @@ from pytest_netns.kernel.netns.attach import NAMED
 from pytest_netns.kernel.procfs import stat
 from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import MS_BIND, MS_REC, entered, mount, open_namespace, unmount
+from pytest_netns.weak_list import WeakList
 
 #: Where the owners' records are; beside NAMED, as ``ip netns list`` would take them for namespaces there.
 RECORDS = "/run/pytest-netns"
@@ -60,7 +60,7 @@ class Publication:
             os.close(lock)
 
 
-_ours: weakref.WeakSet[Publication] = weakref.WeakSet()
+_ours: WeakList[Publication] = WeakList()
 
 
 def _let_go_in_child() -> None:
