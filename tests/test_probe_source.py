@@ -19,6 +19,7 @@ from pytest_netns import (
     ProbeFailure,
     TopologyError,
     assert_arp,
+    assert_blocked,
     assert_no_ping,
     assert_path,
     assert_ping,
@@ -124,6 +125,10 @@ def test_a_firewall_that_knows_addresses_is_tested_by_them(two: tuple[Host, Host
     assert_tcp_filtered(red, to, 80, source="10.1.0.77", timeout=SHORT)
     assert_tcp_not_open(red, to, 80, source="10.1.0.77", timeout=SHORT)
     assert_arp(red, to, source="10.1.0.77")
+    for asked in ({"port": 80}, {"port": 7, "protocol": "udp"}, {}):
+        assert "10.1.0.77" in (assert_blocked(red, to, by=blue, source="10.1.0.77", timeout=SHORT, **asked).cause or "")
+        with pytest.raises(ProbeFailure):
+            assert_blocked(red, to, by=blue, source="10.1.0.1", timeout=SHORT, **asked)
     for ask in (
         lambda: assert_ping(red, to, source="10.1.0.77", timeout=SHORT),
         lambda: assert_tcp_open(red, to, 80, source="10.1.0.77", timeout=SHORT),

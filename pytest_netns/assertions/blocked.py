@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from pytest_netns.probe.tcp import TcpResult
     from pytest_netns.probe.udp import UdpResult
     from pytest_netns.stack.destination import Destination
+    from pytest_netns.stack.source import Source
 
     Result = PingResult | TcpResult | UdpResult
 
 
 def assert_blocked(
-    source: Node,
+    node: Node,
+    /,
     destination: Destination,
     *,
     by: Node,
@@ -34,6 +36,7 @@ def assert_blocked(
     payload: bytes = b"",
     within: float | None = None,
     timeout: float = 0.2,
+    source: Source | None = None,
 ) -> Explanation:
     """A packet reaches a node, and a rule of that node drops or rejects it; returns which, with what was seen.
 
@@ -43,7 +46,7 @@ def assert_blocked(
     network is broken.
 
     Args:
-        source: a node.
+        node: who sends.
         destination: a node, an interface or an address.
         by: the node whose rule it must be.
         port: 1 to 65535, for TCP and UDP.
@@ -51,6 +54,7 @@ def assert_blocked(
         payload: bytes to send by UDP.
         within: retry for so many seconds; None: ask once.
         timeout: seconds to wait for an answer.
+        source: an address or an interface of that node that it comes from; None leaves that to the routes.
 
     Raises:
         ProbeFailure: with what stopped it instead; or nothing did, and it was answered.
@@ -61,16 +65,16 @@ def assert_blocked(
         >>> assert_blocked(guest, printer, by=router, port=9100)
     """
     __tracebackhide__ = True
-    check_node(source)
+    check_node(node)
     kind = _kind(port, protocol)
     deadline = monotonic() + (within or 0)
     while True:
-        result = _ask(kind, source, destination, port or 0, payload, timeout)
-        is_blocked, explanation = _observed(source, result, payload, by, {})
+        result = _ask(kind, node, destination, port or 0, payload, timeout, source)
+        is_blocked, explanation = _observed(node, result, payload, by, {})
         if is_blocked:
             return explanation
         if monotonic() >= deadline:
-            raise ProbeFailure(_failure(source, result, by, explanation))
+            raise ProbeFailure(_failure(node, result, by, explanation))
         pause(PAUSE)
 
 
@@ -115,12 +119,20 @@ def _kind(port: int | None, protocol: str | None) -> str:
     return kind
 
 
-def _ask(kind: str, source: Node, destination: Destination, port: int, payload: bytes, timeout: float) -> Result:
+def _ask(
+    kind: str,
+    node: Node,
+    destination: Destination,
+    port: int,
+    payload: bytes,
+    timeout: float,
+    source: Source | None,
+) -> Result:
     if kind == "tcp":
-        return source.tcp(destination, port, timeout=timeout)
+        return node.tcp(destination, port, timeout=timeout, source=source)
     if kind == "udp":
-        return source.udp(destination, port, payload, timeout=timeout)
-    return source.ping(destination, timeout=timeout)
+        return node.udp(destination, port, payload, timeout=timeout, source=source)
+    return node.ping(destination, timeout=timeout, source=source)
 
 
 def _check_by(source: Node, by: object) -> Node:

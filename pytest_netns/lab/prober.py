@@ -93,7 +93,7 @@ class Prober(Namespace):
         return capture
 
     # ----------------------------------------------------------------- probes
-    # Imported on use: they need scapy, which takes 200 ms to import.
+    # Imported on use: some need scapy, which takes 200 ms to import.
 
     def ping(
         self,
