@@ -20,25 +20,36 @@ _lock = Lock("compiling a capture filter")  # older libpcaps compile with global
 
 @cache
 def compile_filter(text: str) -> bytes:
-    """The classic BPF program for an expression, for Ethernet.
+    """The classic BPF program for an expression, for Ethernet. Names of hosts in it are for ``filter_names``.
 
     Raises:
         ValueError: libpcap's own message.
         UnsupportedError: libpcap is not installed.
     """
+    code, complaint = _compile(text)
+    if complaint:
+        raise ValueError(f"filter {text!r}: {complaint}; see pcap-filter(7)")
+    return code
+
+
+def complaint(text: str) -> str:
+    """What libpcap says of an expression; empty if nothing is wrong. Raises UnsupportedError."""
+    return _compile(text)[1]
+
+
+def _compile(text: str) -> tuple[bytes, str]:
     library = libpcap()
     with _lock:
         handle = library.pcap_open_dead(_DLT_EN10MB, _SNAPLEN)
         program = Program()
         try:
             if library.pcap_compile(handle, ctypes.byref(program), text.encode(), 1, 0xFFFFFFFF):
-                message = library.pcap_geterr(handle).decode("utf-8", "replace")
-                raise ValueError(f"filter {text!r}: {message}; see pcap-filter(7)")
+                return b"", library.pcap_geterr(handle).decode("utf-8", "replace") or "it cannot be compiled"
             code = ctypes.string_at(program.instructions, program.length * ctypes.sizeof(Instruction))
             library.pcap_freecode(ctypes.byref(program))
         finally:
             library.pcap_close(handle)
-    return code
+    return code, ""
 
 
 def attach(sock: socket.socket, code: bytes) -> None:

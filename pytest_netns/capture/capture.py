@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from pytest_netns.capture import bpf, pcapng
+from pytest_netns.addresses import Address
+from pytest_netns.capture import bpf, filter_names, pcapng
 from pytest_netns.capture.frame import CANARY, Frame, is_canary, is_chatter
 from pytest_netns.capture.pattern import Matcher, Pattern, describe, matcher, wants_chatter
 from pytest_netns.capture.sequence_diagram import ladder
@@ -59,6 +60,7 @@ class Capture:
         whole: bool = False,
         switches: Callable[[], Sequence[str]] = tuple,
         owners: Callable[[], Mapping[bytes, str]] = dict,
+        names: Mapping[str, Sequence[Address]] | None = None,
     ) -> None:
         self._whole = whole
         self._switches = switches
@@ -69,6 +71,7 @@ class Capture:
         self._matches: Matcher | None = None
         self._code: bytes | None = None
         if isinstance(filter, str):
+            filter = filter_names.resolve(filter, names or {})
             code = bpf.compile_filter(filter)  # complains of what was written, not of what is made of it
             if bpf.looks_at_tags(filter):
                 self._matches = lambda frame: bpf.accepts(code, frame.data)

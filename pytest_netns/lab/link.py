@@ -70,8 +70,9 @@ class Link(BreakableLink, ImpairableLink):
         """Capture the frames on this link, both directions, each once; use it in a ``with`` statement.
 
         Args:
-            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), a scapy packet (compared
-                in the fields that were set), a scapy layer class, or a function of a packet.
+            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), in which the names of
+                hosts are those of the lab and of ``lab.dns``; a scapy packet (compared in the fields that were set), a
+                scapy layer class, or a function of a packet.
             chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
 
         Raises:
@@ -82,7 +83,13 @@ class Link(BreakableLink, ImpairableLink):
         from pytest_netns.capture.capture import Capture
 
         self._check()
-        capture = Capture(f"{self.a}--{self.b}", lambda: [(self.nodes[0], self.a.name)], filter, chatter)
+        capture = Capture(
+            f"{self.a}--{self.b}",
+            lambda: [(self.nodes[0], self.a.name)],
+            filter,
+            chatter,
+            names=self.nodes[0].lab.dns.known(),
+        )
         self.lab.events.publish(CaptureOpened, self.lab, capture)
         return capture
 

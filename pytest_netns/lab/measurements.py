@@ -71,8 +71,9 @@ class Observed(Network):
         A frame is seen at each interface that it passes: when it leaves one node, and when it arrives at the next.
 
         Args:
-            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), a scapy packet (compared
-                in the fields that were set), a scapy layer class, or a function of a packet.
+            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), in which the names of
+                hosts are those of the lab and of ``lab.dns``; a scapy packet (compared in the fields that were set), a
+                scapy layer class, or a function of a packet.
             chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
 
         Raises:
@@ -93,7 +94,16 @@ class Observed(Network):
             return {a.ip.packed: node.name for node in self if not node.closed for a in node.addresses()}
 
         self.check_open()
-        capture = Capture(f"lab {self.name}", places, filter, chatter, whole=True, switches=switches, owners=owners)
+        capture = Capture(
+            f"lab {self.name}",
+            places,
+            filter,
+            chatter,
+            whole=True,
+            switches=switches,
+            owners=owners,
+            names=self.dns.known(),
+        )
         self.events.publish(CaptureOpened, self, capture)
         return capture
 

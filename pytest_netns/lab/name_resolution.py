@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,10 @@ class Names(MutableMapping[str, list[Address]]):
             known = ", ".join(self)
             raise KeyError(f"lab {self._lab.name!r} has no name {name!r}; it has: {known}") from None
         return self._addresses(entry)
+
+    def known(self) -> Mapping[str, Sequence[Address]]:
+        """All of them, for whoever knows a lab as a network."""
+        return self
 
     def _nodes(self) -> dict[str, BaseNode]:
         return {node.name: node for node in self._lab}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from pytest_netns.addresses import Address
@@ -41,6 +42,10 @@ class Node(Prober, BaseNode):
     def node_names(self) -> dict[Address, str]:
         """Which node of its lab has an address."""
         return {address.ip: node.name for node in self.lab if not node.closed for address in node.addresses()}
+
+    def known_names(self) -> Mapping[str, Sequence[Address]]:
+        """The names of its lab, with their addresses."""
+        return self.lab.dns.known()
 
     def note_failure(self, result: object, question: str, *details: object) -> None:
         """Keep a falsy result, or a trace, should somebody want to know why.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import Address
@@ -46,6 +47,10 @@ class Prober(Namespace):
         """Which node of its lab has an address."""
         return {}
 
+    def known_names(self) -> Mapping[str, Sequence[Address]]:
+        """The names of its lab, with their addresses."""
+        return {}
+
     def in_flight(self, address: Address, waited: float, udp_port: int = 0) -> str | None:
         """Where a request, or its answer, may still be, in words; None if nothing is on its way any more.
 
@@ -71,8 +76,9 @@ class Prober(Namespace):
 
         Args:
             interface: one interface; None for all, later ones included.
-            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), a scapy packet (compared
-                in the fields that were set), a scapy layer class, or a function of a packet.
+            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), in which the names of
+                hosts are those of the lab and of ``lab.dns``; a scapy packet (compared in the fields that were set), a
+                scapy layer class, or a function of a packet.
             chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
 
         Raises:
@@ -88,7 +94,7 @@ class Prober(Namespace):
             raise TypeError(f"interface={interface!r}: expected a name or an interface of {self.name!r}")
         name = interface.name if isinstance(interface, Interface) else interface
         label = f"{self.name}:{name}" if name else self.name
-        capture = Capture(label, lambda: [(self, name)], filter, chatter)
+        capture = Capture(label, lambda: [(self, name)], filter, chatter, names=self.known_names())
         self.note_capture(capture)
         return capture
 

@@ -55,6 +55,10 @@ class Names(Protocol):
         """Called when a node shows them to its processes, which see all that changes from now on."""
         ...
 
+    def known(self) -> Mapping[str, Sequence[Address]]:
+        """All of them, with their addresses, which are looked up when they are asked for."""
+        ...
+
 
 class Surroundings(Protocol):
     """What a node knows of the network that it is part of.
