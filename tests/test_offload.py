@@ -280,6 +280,20 @@ def test_a_datagram_has_its_checksum(lab: Lab) -> None:
     assert all(map(has_right_checksums, packets))
 
 
+@versions
+def test_an_answer_to_a_packet_made_by_hand_has_its_checksum(lab: Lab, version: int) -> None:
+    red, blue = lab.host("red"), lab.host("blue")
+    lab.connect(red, blue)
+    with blue.socket(family_of(version)) as listener:
+        listener.bind(("", 80))
+        listener.listen()
+        network = (IP if version == 4 else IPv6)(dst=str(address_of(blue, version)))
+        answer = red.sr1(network / TCP(sport=5555, dport=80, flags="S"), timeout=patient(5))
+    assert answer is not None
+    assert str(answer[TCP].flags) == "SA"
+    assert has_right_checksums(answer)
+
+
 # ----------------------------------------------------------------------- pure
 
 

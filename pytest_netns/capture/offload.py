@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+#: An option of packet sockets, at the level SOL_PACKET: this header is put before each frame.
+PACKET_VNET_HDR = 15
 HEADER = struct.Struct("=BBHHHH")
 _NEEDS_CSUM = 1
 _TCP_KINDS, _UDP_KIND, _ECN = {4: 1, 6: 4}, 5, 0x80  # VIRTIO_NET_HDR_GSO_...
@@ -43,6 +45,12 @@ def decode(header: bytes) -> Offload | None:
     if not flags & _NEEDS_CSUM:
         start = field = 0
     return Offload(start, field, size, kind & ~_ECN) if start or size else None
+
+
+def received(data: bytes) -> bytes:
+    """What a packet socket with PACKET_VNET_HDR has received: the frame behind the header, with its checksum."""
+    offload, frame = decode(data[: HEADER.size]), data[HEADER.size :]
+    return frame if offload is None else finished(frame, offload)
 
 
 def checksum(data: bytes | bytearray) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.capture import bpf, clock
 from pytest_netns.capture.frame import ETH_CANARY, Frame
-from pytest_netns.capture.offload import HEADER, decode
+from pytest_netns.capture.offload import HEADER, PACKET_VNET_HDR, decode
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.interface_names import is_detour
@@ -28,7 +28,7 @@ from pytest_netns.kernel.syscalls import bind_packet_socket
 if TYPE_CHECKING:
     from pytest_netns.stack.namespace import Namespace
 
-_SOL_PACKET, _PACKET_STATISTICS, _PACKET_AUXDATA, _PACKET_VNET_HDR = 263, 6, 8, 15
+_SOL_PACKET, _PACKET_STATISTICS, _PACKET_AUXDATA = 263, 6, 8
 #: How the header of most frames begins: no flag, and no segments.
 _NOTHING_LEFT = bytes(2)
 _SO_RCVBUFFORCE = 33
@@ -88,7 +88,7 @@ class Tap:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, clock.SO_TIMESTAMPNS, 1)
             sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
-            sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+            sock.setsockopt(_SOL_PACKET, PACKET_VNET_HDR, 1)
             sock.setblocking(False)
             granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
             self.pause = min(_PAUSE, granted / _FILL_RATE)

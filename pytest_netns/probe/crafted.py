@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -12,6 +13,7 @@ from scapy.packet import Packet
 from scapy.plist import PacketList, QueryAnswer, SndRcvList
 
 from pytest_netns.capture.frame import dissect
+from pytest_netns.capture.offload import PACKET_VNET_HDR, received
 from pytest_netns.checks import check_range
 from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import KernelError, TopologyError
@@ -22,7 +24,7 @@ from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 
 _IPV6_HDRINCL = 36
-_OUTGOING = 4
+_SOL_PACKET, _OUTGOING = 263, 4
 
 
 def plain(packet: Packet) -> Packet:
@@ -156,6 +158,7 @@ def sr(
         listener = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:
         listener.setblocking(False)
+        listener.setsockopt(_SOL_PACKET, PACKET_VNET_HDR, 1)
         bind_packet_socket(listener.fileno(), ETH_P_ALL, 0)
         waiter = Waiter(listener)
         for question in questions:
@@ -164,14 +167,19 @@ def sr(
         pending, answered = list(questions), []
         deadline = monotonic() + timeout
         while pending and waiter.wait(deadline):
-            data, (_, _, kind, hardware, _) = listener.recvfrom(1 << 18)
+            try:
+                data, (_, _, kind, hardware, _) = listener.recvfrom(1 << 18)
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # several segments in one piece, and not of TCP or UDP: no answer
+                    raise
+                continue
             if kind == _OUTGOING:
                 continue
-            received = dissect(data, hardware in (1, 772))
-            found = next((question for question in pending if _answers(received, question)), None)
+            answer = dissect(received(data), hardware in (1, 772))
+            found = next((question for question in pending if _answers(answer, question)), None)
             if found is not None:
                 pending.remove(found)
-                answered.append(QueryAnswer(found, received))
+                answered.append(QueryAnswer(found, answer))
                 if first:
                     break
         return SndRcvList(answered, "Answered"), PacketList(pending, "Unanswered")
