@@ -23,6 +23,8 @@ from pytest_netns.stack.namespace import Namespace
 
 #: Seconds without any reply after which the next group is asked. What is unanswered then is waited for meanwhile.
 _QUIET = 0.05
+#: Entries that need no look at the kernel's limit, which is 1024 unless somebody has changed it.
+_ALWAYS_FITS = 128
 #: How many requests may be unanswered before no further group is asked.
 _MOST_UNANSWERED = 4096
 
@@ -83,8 +85,9 @@ class AllPairs:
         families = {rtnetlink.family_of(target.address) for target in self._targets.values()}
         caused = CausedNeighbours(self._everywhere, sorted(families))
         try:
-            room = min(table.limit for table in neighbour_tables(self._nodes[0].rtnl).values()) // 4
-            if not grouped or len(self._everywhere) * (len(self._everywhere) - 1) <= room:
+            needed = len(self._everywhere) * (len(self._everywhere) - 1)
+            room = self._room() if grouped and needed > _ALWAYS_FITS else needed
+            if needed <= room:
                 self._ask(combinations(range(len(self._nodes)), 2))
                 self._await_rest()
             else:
@@ -96,6 +99,10 @@ class AllPairs:
                 sock.close()
             caused.remove_all()
         return self._results
+
+    def _room(self) -> int:
+        """A quarter of the smaller table of the kernel."""
+        return min(table.limit for table in neighbour_tables(self._nodes[0].rtnl).values()) // 4
 
     def _ask_in_groups(self, room: int, caused: CausedNeighbours) -> None:
         forwarding = [node for node in self._everywhere if _forwards(node)]
