@@ -21,7 +21,7 @@ from scapy.packet import Packet
 from scapy.utils import PcapNgReader
 from slowness import patient
 
-from pytest_netns import Host, Lab, LabFactory, TopologyError
+from pytest_netns import Host, Lab, LabFactory, TopologyError, why
 from pytest_netns.capture.frame import Frame
 from pytest_netns.capture.offload import HEADER, Offload, checksum, decode, finished, segments
 from pytest_netns.kernel.ethtool import disable_offload
@@ -146,6 +146,33 @@ def test_without_it_no_connection_comes_through_a_program(lab: Lab) -> None:
         client.settimeout(0.3)
         with pytest.raises(TimeoutError):
             client.connect((str(blue.ip4), 80))
+
+
+@versions
+def test_the_explanation_names_the_program_and_the_cure(lab: Lab, version: int) -> None:
+    red, switch, blue = through_a_program(lab, offload=None)
+    target = address_of(blue, version)
+    with forwarding(switch), blue.socket(family_of(version)) as listener:
+        listener.bind(("", 80))
+        listener.listen()
+        found = why(red.tcp(target, 80, timeout=0.2))
+    assert found.cause is not None
+    assert found.cause.startswith("a program on 'switch' sends the request on with the unfinished checksum")
+    assert "'blue' drops it (Tcp.InCsumErrors +" in found.cause
+    assert found.node == "switch"
+    assert "offload=False" in found.cures[0]
+
+
+def test_a_router_finishes_what_it_sends_on(lab: Lab) -> None:
+    red, router, blue = lab.host("red"), lab.router("router"), lab.host("blue")
+    lab.connect(red, router)
+    lab.connect(router, blue, offload=False)
+    lab.autoroute()
+    blue.nft("table inet t { chain c { type filter hook input priority 0; tcp dport 80 drop; }; }")
+    found = why(red.tcp(blue, 80, timeout=0.1))
+    assert found.cause is not None
+    assert "unfinished" not in found.cause
+    assert stream(red, blue, 4) == SIZE
 
 
 @versions
