@@ -54,7 +54,7 @@ from pytest_server import PytestServer
 from slowness import SLOWNESS, patient
 
 import pytest_netns
-from pytest_netns.plugin import session, settings
+from pytest_netns.plugin import names
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -304,7 +304,7 @@ def test_enough_is_run() -> None:
 
 def test_every_fixture_has_its_section_in_the_reference() -> None:
     text = (ROOT / "docs" / "reference" / "fixtures.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^```\{netns-fixture\} (\w+)$", text, re.MULTILINE)) == session.FIXTURES
+    assert set(re.findall(r"^```\{netns-fixture\} (\w+)$", text, re.MULTILINE)) == names.FIXTURES
 
 
 def test_every_error_has_its_line_in_the_reference() -> None:
@@ -324,9 +324,9 @@ def test_files_that_pages_link_to_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_names_that_pages_mention_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    flags = {option.flag for option in settings.OPTIONS} | {"--netns-doctor"}
+    flags = {option.flag for option in names.OPTIONS} | {"--netns-doctor"}
     assert set(re.findall(r"--netns-[a-z]+(?:-[a-z]+)*", text)) <= flags
-    assert set(re.findall(r"PYTEST_NETNS_[A-Z_]+", text)) <= {option.variable for option in settings.OPTIONS}
+    assert set(re.findall(r"PYTEST_NETNS_[A-Z_]+", text)) <= {option.variable for option in names.OPTIONS}
     mentioned = set(re.findall(r"\bassert_[a-z_]+[a-z]", text))
     assert mentioned <= set(pytest_netns.__all__)
 

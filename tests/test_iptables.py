@@ -68,7 +68,9 @@ def test_two_namespaces_do_not_wait_for_each_others_lock(lab: Lab) -> None:
 
 
 @pytest.mark.netns_requires("program:iptables-legacy")
-@pytest.mark.parametrize("kinds", [{"pid"}, {"uts", "pid"}, {"mount", "pid"}], ids=lambda kinds: "+".join(sorted(kinds)))
+@pytest.mark.parametrize(
+    "kinds", [{"pid"}, {"uts", "pid"}, {"mount", "pid"}], ids=lambda kinds: "+".join(sorted(kinds))
+)
 def test_a_host_with_a_proc_of_its_own_has_a_lock(lab: Lab, kinds: set[Kind]) -> None:
     red = lab.host("red", isolate=kinds)
     for _ in range(2):

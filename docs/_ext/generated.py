@@ -30,6 +30,7 @@ from pytest_netns.devices import kinds
 from pytest_netns.kernel.features import features
 from pytest_netns.plugin import hooks as plugin
 from pytest_netns.plugin import settings
+from pytest_netns.plugin.names import OPTIONS
 
 # ---------------------------------------------------------------- what the code says
 
@@ -213,7 +214,7 @@ class Options(Written):
     def text(self) -> str:
         """What each does, and its names on the command line, in the ini file and in the environment."""
         entries = []
-        for option in settings.OPTIONS:
+        for option in OPTIONS:
             default = settings.Settings.__dataclass_fields__[option.name].default
             shown = str(getattr(default, "value", default)).lower() if default is not None else "none"
             flag = option.flag + (f"={option.metavar}" if option.metavar else "")

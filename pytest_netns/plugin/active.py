@@ -83,6 +83,11 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Say where the tests run, if any of them is ours."""
+    return _session.collection_line(config)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """In a run of GitHub Actions, an annotation with the cause at the line of each failed test."""
     if os.environ.get("GITHUB_ACTIONS") == "true":

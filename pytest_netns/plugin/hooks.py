@@ -2,8 +2,7 @@
 
 It is loaded in every run of everybody who has it installed. So this module, and what it imports, is small, and all
 other hooks are those of ``active``, which is registered as soon as anything of ours is used: a fixture, a marker, an
-option, a public name. Where bytecode cannot be written pytest would look for assertions in each module anew, and there
-are none: PYTEST_DONT_REWRITE.
+option, a public name.
 """
 
 from __future__ import annotations
@@ -14,8 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_netns.plugin import session as _session
-from pytest_netns.plugin import settings as _settings
+from pytest_netns.plugin import names
 
 if TYPE_CHECKING:
     from pytest_netns.lab.bridge import Bridge
@@ -49,25 +47,31 @@ def used() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
-    _settings.add_options(parser)
+    names.add_options(parser)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Enter the sandbox as long as there is one thread, where it cannot wait until collection is done."""
-    _session.enter_early(early_config)
+    if names.is_asked_for(early_config, early_config.known_args_namespace):
+        from pytest_netns.plugin import session
+
+        session.enter_early(early_config)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Validate the options and declare the markers."""
-    settings = _session.of(config).settings = _settings.read(config, config.option)
     _configs.append(config)
-    if settings.isolate or settings.shell or settings.keep or settings.artifacts is not None:
-        activate(config)
-    if settings.shell or settings.keep:
-        from pytest_netns.plugin import pause
+    if names.is_asked_for(config, config.option):
+        from pytest_netns.plugin import session, settings
 
-        pause.register(config)
+        wanted = session.of(config).settings = settings.read(config, config.option)
+        if wanted.isolate or wanted.shell or wanted.keep or wanted.artifacts is not None:
+            activate(config)
+        if wanted.shell or wanted.keep:
+            from pytest_netns.plugin import pause
+
+            pause.register(config)
     config.addinivalue_line(
         "markers",
         "netns: run the test, and its fixtures of function scope, inside a fresh network namespace of its own "
@@ -101,20 +105,20 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say so if the host's network is out of reach from the start, or a table of the kernel is almost full."""
-    return _session.header(config)
+    session = sys.modules.get("pytest_netns.plugin.session")
+    lines: list[str] = [] if session is None else session.header(config)
+    return lines
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Enter the sandbox if a collected test needs it."""
-    if any(_session.needs_networks(item) for item in getattr(session, "items", ())):
+    if any(map(names.uses_networks, getattr(session, "items", ()))):
         activate(session.config)
-    _session.enter_for(session)
+    if session.config.stash.get(_ACTIVE, False):
+        from pytest_netns.plugin.session import enter_for
 
-
-def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Say where the tests run, if any of them is ours."""
-    return _session.collection_line(config)
+        enter_for(session)
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:
@@ -135,7 +139,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _needed(config: pytest.Config) -> None:
     activate(config)
-    _session.require_access(config)
+    from pytest_netns.plugin.session import require_access
+
+    require_access(config)
 
 
 def _met(config: pytest.Config, namespace: Namespace) -> None:
@@ -149,11 +155,12 @@ def netns_factory(pytestconfig: pytest.Config) -> Iterator[NamespaceFactory]:
     """Call it for network namespaces that live until the session ends: ``netns_factory("red")``."""
     _needed(pytestconfig)
     from pytest_netns.kernel.interrupts import uninterrupted
+    from pytest_netns.plugin.session import closing_all
 
     with uninterrupted:  # half an import is worse than none
         from pytest_netns.stack.namespace import Namespace
 
-    with _session.closing_all() as made:
+    with closing_all() as made:
 
         def new(name: str | None = None) -> Namespace:
             with uninterrupted:  # or it would be nobody's
@@ -189,11 +196,12 @@ def lab_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFa
     """Call it for labs that outlive a test: ``lab_factory("backbone")`` takes what ``Lab`` takes."""
     _needed(pytestconfig)
     from pytest_netns.kernel.interrupts import uninterrupted
+    from pytest_netns.plugin.session import closing_all
 
     with uninterrupted:
         from pytest_netns.lab.lab import Lab
 
-    with _session.closing_all() as made:
+    with closing_all() as made:
         yield lambda *args, **kwargs: made(
             Lab(*args, **{"visible": lambda: [tmp_path_factory.getbasetemp()], **kwargs})
         )

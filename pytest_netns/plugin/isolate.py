@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_netns.plugin import failure_report as _failed
-from pytest_netns.plugin import markers as _markers
 from pytest_netns.plugin import session as _session
+from pytest_netns.plugin.names import ISOLATE
 
 if TYPE_CHECKING:
     from pytest_netns.stack.namespace import Namespace
@@ -28,7 +28,7 @@ _KEY: pytest.StashKey[Namespace] = pytest.StashKey()
 
 def wanted(item: pytest.Item) -> bool:
     """Whether a test runs in a namespace of its own."""
-    return item.get_closest_marker(_markers.ISOLATE) is not None or _session.of(item.config).settings.isolate
+    return item.get_closest_marker(ISOLATE) is not None or _session.of(item.config).settings.isolate
 
 
 def enter(item: pytest.Item) -> None:

@@ -1,8 +1,6 @@
 """The markers ``netns`` and ``netns_requires``: what they may say, and what a test needs by them.
 
 A mistake in one is a usage error as soon as collection is done, before any test has run.
-
-No assertions for pytest to rewrite at each start: PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations
@@ -11,8 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
-ISOLATE = "netns"
-REQUIRES = "netns_requires"
+from pytest_netns.plugin.names import ISOLATE, REQUIRES
 
 #: How many mistakes are told at once.
 _TOLD = 10

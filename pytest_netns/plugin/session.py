@@ -1,7 +1,4 @@
-"""What one pytest session knows: its settings, whether networks can be created, and when it enters the sandbox.
-
-No assertions for pytest to rewrite at each start: PYTEST_DONT_REWRITE.
-"""
+"""What one pytest session knows: its settings, whether networks can be created, and when it enters the sandbox."""
 
 from __future__ import annotations
 
@@ -14,13 +11,11 @@ import pytest
 
 from pytest_netns.plugin import markers as _markers
 from pytest_netns.plugin import settings as _settings
+from pytest_netns.plugin.names import uses_networks
 from pytest_netns.plugin.settings import Sandbox, Settings
 
 if TYPE_CHECKING:
     from pytest_netns.kernel.sandbox import Access
-
-#: Tests that use one of these, directly or through a fixture of their own, need networks.
-FIXTURES = frozenset({"netns", "netns_factory", "veth_pair", "bridge", "lab", "lab_factory"})
 
 
 @dataclass(slots=True)
@@ -45,13 +40,8 @@ def of(config: pytest.Config) -> Session:
 
 
 def needs_networks(item: pytest.Item) -> bool:
-    """Whether a test uses one of our fixtures or markers."""
-    return (
-        of(item.config).settings.isolate
-        or item.get_closest_marker(_markers.ISOLATE) is not None
-        or item.get_closest_marker(_markers.REQUIRES) is not None
-        or not FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
-    )
+    """Whether a test uses one of our fixtures or markers, or all tests run isolated."""
+    return of(item.config).settings.isolate or uses_networks(item)
 
 
 def _is_worker(config: pytest.Config) -> bool:

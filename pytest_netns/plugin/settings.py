@@ -1,8 +1,6 @@
 """Options: from the ini file, the environment and the command line to one frozen ``Settings``.
 
-One table describes each option; the command line, the ini keys and the environment variables are made from it.
-
-No assertions for pytest to rewrite at each start: PYTEST_DONT_REWRITE.
+``names.OPTIONS`` describes each option; here is what its values may be.
 """
 
 from __future__ import annotations
@@ -12,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import Literal
 
 import pytest
+
+from pytest_netns.plugin.names import OPTIONS, PREFIX, Option, is_named
 
 
 class Sandbox(Enum):
@@ -99,81 +98,19 @@ def _directory(text: str) -> Path:
     return path
 
 
-@dataclass(frozen=True, slots=True)
-class _Option:
-    name: str
-    parse: Callable[[str], object]
-    help: str
-    metavar: str | None = None
-
-    @property
-    def flag(self) -> str:
-        return f"--netns-{self.name}"
-
-    @property
-    def ini(self) -> str:
-        return f"netns_{self.name}"
-
-    @property
-    def variable(self) -> str:
-        return f"PYTEST_NETNS_{self.name.upper()}"
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "sandbox": _one_of(Sandbox),
+    "isolate": _boolean,
+    "require": _boolean,
+    "artifacts": _directory,
+    "pcap": _one_of(Pcap),
+    "shell": _boolean,
+    "keep": _boolean,
+    "leaks": _one_of(Leaks),
+}
 
 
-OPTIONS = (
-    _Option(
-        "sandbox",
-        _one_of(Sandbox),
-        "When to enter a user namespace, in which networks can be created without root: auto (not privileged and a "
-        "collected test needs it), always (at start-up), never. The host's network is out of reach inside.",
-        metavar="auto|always|never",
-    ),
-    _Option("isolate", _boolean, "Run every test in a fresh network namespace, as if marked netns."),
-    _Option("require", _boolean, "Fail tests that cannot create networks, instead of skipping them."),
-    _Option(
-        "artifacts",
-        _directory,
-        "Write a folder for each failed test: the state of its labs as JSON, a drawing, the output of processes.",
-        metavar="DIR",
-    ),
-    _Option(
-        "pcap",
-        _one_of(Pcap),
-        "Record the packets of every interface and keep them among the artifacts: off, failed (of failed tests), all.",
-        metavar="off|failed|all",
-    ),
-    _Option("shell", _boolean, "Open a shell in the lab when a test fails."),
-    _Option("keep", _boolean, "When a test fails, say how to enter its lab, and wait for Enter."),
-    _Option(
-        "leaks",
-        _one_of(Leaks),
-        "What becomes of a test that leaves labs, namespaces, processes, captures, descriptors or threads of ours "
-        "alive: error, off.",
-        metavar="error|off",
-    ),
-)
-
-
-def add_options(parser: pytest.Parser) -> None:
-    """Declare all options on the command line and as ini keys."""
-    group = parser.getgroup("netns", "isolated networks (pytest-netns)")
-    group.addoption(
-        "--netns-doctor",
-        action="store_true",
-        help="Print what this machine allows and has, and how to get what it lacks, instead of running tests.",
-    )
-    for option in OPTIONS:
-        origin = f" Ini key {option.ini}, environment {option.variable}."
-        # Values stay text until they are validated, together with where they came from; None: not given.
-        if option.metavar is None:
-            group.addoption(option.flag, action="store_const", const="true", default=None, help=option.help + origin)
-        else:
-            group.addoption(option.flag, metavar=option.metavar, default=None, help=option.help + origin)
-        # As pytest's own switches: true without quotation marks where the file is TOML.
-        kind: Literal["string", "bool"] = "string" if option.metavar else "bool"
-        parser.addini(option.ini, option.help, type=kind, default=None)
-
-
-def _from_ini(config: pytest.Config, option: _Option) -> object:
+def _from_ini(config: pytest.Config, option: Option) -> object:
     try:
         return config.getini(option.ini)
     except (TypeError, ValueError, pytest.UsageError) as error:  # which one depends on the version of pytest
@@ -185,7 +122,7 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
     """pytest itself complains of unknown options and ini keys; nobody but us can of variables."""
     known = [option.variable for option in OPTIONS]
     for name in environ:
-        if name.startswith("PYTEST_NETNS_") and name not in known:
+        if name.startswith(PREFIX) and name not in known:
             raise pytest.UsageError(
                 f"environment variable {name}: there is no such option; known are {', '.join(known)}"
             )
@@ -205,19 +142,18 @@ def read(config: pytest.Config, namespace: object, environ: Mapping[str, str] | 
     environ = os.environ if environ is None else environ
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
-    plugins = getattr(namespace, "plugins", None) or []
-    asked = bool({"netns", "pytest_netns", "pytest_netns.plugin.hooks"} & set(plugins))
+    asked = is_named(namespace)
     for option in OPTIONS:
         for origin, text in (
             (f"ini key {option.ini}", _from_ini(config, option)),
             (f"environment variable {option.variable}", environ.get(option.variable)),
-            (f"option {option.flag}", getattr(namespace, option.flag[2:].replace("-", "_"), None)),
+            (f"option {option.flag}", getattr(namespace, option.ini, None)),
         ):
             if text is None:
                 continue
             asked = True
             try:
-                values[option.name] = option.parse(str(text))
+                values[option.name] = _PARSERS[option.name](str(text))
                 origins[option.name] = origin
             except ValueError as error:
                 raise pytest.UsageError(f"{origin}: invalid value {text!r}; allowed: {error}") from None

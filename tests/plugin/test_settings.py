@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_netns.plugin import settings
-from pytest_netns.plugin.settings import OPTIONS, Sandbox, Settings
+from pytest_netns.plugin import names, settings
+from pytest_netns.plugin.names import OPTIONS
+from pytest_netns.plugin.settings import Sandbox, Settings
 
 from .inner import Project
 
@@ -18,7 +19,7 @@ PLACES = ("ini", "environment", "command line")
 class Declared:
     """Our options, without the hooks that act upon them."""
 
-    pytest_addoption = staticmethod(settings.add_options)
+    pytest_addoption = staticmethod(names.add_options)
 
 
 class Configuration:
