@@ -23,8 +23,8 @@ def start(config: pytest.Config, running: pytest.Item | None) -> None:
         running: the test that runs, if one does: its set-up has begun.
     """
     _failed.start(config)
-    _leaks.register(config)
     config.pluginmanager.register(sys.modules[__name__], "netns-active")
+    _leaks.register(config)  # last, so that it looks when all others have closed what is theirs
     if running is not None:
         _failed.begin(running)
 
