@@ -39,7 +39,8 @@ class KernelError(NetnsError):
         self.errno = errno
         self.operation = operation
         self.node = node
-        self.detail = detail = "; ".join(filter(None, (detail, _LIMITS.get(errno))))
+        detail = "; ".join(filter(None, (detail, _LIMITS.get(errno))))
+        self.detail: str = detail
         # 0: nothing that the kernel has said, see ``of``.
         said = f"{os.strerror(errno)} ({_errno.errorcode.get(errno, errno)})" if errno else "not done"
         super().__init__(f"{operation!r} in namespace {node!r}: {said}" + (f": {detail}" if detail else ""))

@@ -101,7 +101,7 @@ class Events:
 
 
 #: Those of the whole process.
-everywhere = Events()
+everywhere: Events = Events()
 
 
 def location() -> Location:

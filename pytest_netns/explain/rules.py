@@ -150,7 +150,7 @@ class RuleTrace:
         self.accepts: list[Drop] = []
         self.stages: list[Stage] = []
         #: Whether the kernel had more to tell than the buffer holds.
-        self.lost = False
+        self.lost: bool = False
         #: What left each node, by the inode of its namespace, as address translation there made it.
         self.sent_on: dict[int, list[tuple[Headers, Headers]]] = {}
         self.skipped: list[str] = []

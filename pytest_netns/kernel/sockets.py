@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _socket
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ else:
     )
 
 #: ``socket.getaddrinfo`` with numbers for families and kinds.
-getaddrinfo = _socket.getaddrinfo
+getaddrinfo: Callable[..., list[tuple[int, int, int, str, tuple[str, int]]]] = _socket.getaddrinfo  # type: ignore[assignment]
 
 _lock = Lock("putting the sockets of the standard library in their place")
 #: How many threads want the standard library's sockets now, and what the name stood for before the first of them did.
@@ -36,8 +36,8 @@ class Socket(_Standard):
 
     __slots__ = ()
 
-    connect = _socket.socket.connect
-    connect_ex = _socket.socket.connect_ex
+    connect: Callable[..., None] = _socket.socket.connect
+    connect_ex: Callable[..., int] = _socket.socket.connect_ex
 
     def accept(self) -> tuple[Socket, object]:
         """See ``socket.socket.accept``, which would make one of whatever has that name now."""

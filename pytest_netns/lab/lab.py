@@ -102,7 +102,7 @@ class Lab(Observed, Troubled):
         if neighbours not in get_args(Neighbours):
             raise TopologyError(f"lab {name!r}: neighbours={neighbours!r}: expected 'learned' or 'known'")
         if neighbours == "known":
-            self.known_neighbours = KnownNeighbours(self)
+            self.known_neighbours: KnownNeighbours | None = KnownNeighbours(self)
         self.plan: AddressPlan = AddressPlan(name, ipv4, ipv6)
         self.supervisor: Supervisor = Supervisor(f"lab {name!r}")
         self.impairments: Impairments = Impairments(self.supervisor, impairments)

@@ -28,9 +28,9 @@ class Option:
     __slots__ = ("help", "metavar", "name")
 
     def __init__(self, name: str, text: str, metavar: str | None = None) -> None:
-        self.name = name
-        self.help = text
-        self.metavar = metavar
+        self.name: str = name
+        self.help: str = text
+        self.metavar: str | None = metavar
 
     @property
     def flag(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pytest_netns.clock import monotonic
 from pytest_netns.kernel.interrupts import readable, uninterrupted
@@ -20,7 +20,7 @@ class Child(subprocess.Popen[bytes]):
 
     # Python runs signal handlers in destructors too, where the exception that they raise is lost. This one does nothing
     # (the spawner reaps what has lost its owner), and as it is no Python function nothing can happen in it.
-    __del__ = staticmethod(int)  # type: ignore[assignment]
+    __del__: Callable[[], None] = staticmethod(int)  # type: ignore[assignment]
 
     def __init__(self, argv: Sequence[str | os.PathLike[str]], **options: object) -> None:
         self._pidfd = -1

@@ -74,4 +74,4 @@ async def _resolve(node: Handle, host: StreamHost, port: int) -> list[tuple[int,
     found = await asyncio.get_running_loop().run_in_executor(
         None, lambda: node.call(getaddrinfo, name, port, type=socket.SOCK_STREAM)
     )
-    return [(family, kind, proto, address) for family, kind, proto, _, address in found]  # type: ignore[misc]
+    return [(family, kind, proto, address) for family, kind, proto, _, address in found]

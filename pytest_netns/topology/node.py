@@ -149,9 +149,8 @@ class BaseNode(Namespace):
         existing: int | None = None,
         slots: Slots | None = None,
     ) -> None:
-        self.lab = lab
         self.sysctls_at_birth: dict[str, str | int] = {**self.born_with, **sysctls}
-        self.lab = lab  # first: what goes wrong below is told by methods that ask for it
+        self.lab: Surroundings = lab  # first: what goes wrong below is told by methods that ask for it
         super().__init__(
             name, sysctls=self.sysctls_at_birth, supervisor=lab.supervisor, existing=existing, lab_name=lab.name
         )

@@ -321,7 +321,6 @@ def test_it(veth_pair):
 
 GREENLETS = {
     "gevent": ("from gevent import monkey", "monkey.patch_all", "thread=False, queue=False, subprocess=False"),
-    "eventlet": ("import eventlet", "eventlet.monkey_patch", "thread=False, select=False"),
 }
 
 
