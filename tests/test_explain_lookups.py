@@ -283,7 +283,7 @@ def test_a_vxlan_that_leads_elsewhere(chain: Chain) -> None:
     named(why(chain.red.ping("10.42.0.2", timeout=SHORT)), "blue", f"leads to remote {wrong}")
 
 
-@pytest.mark.netns_requires("program:wireguard-go")
+@pytest.mark.netns_requires("program:wireguard-go", "tun")
 def test_a_wireguard_peer_with_another_key(chain: Chain) -> None:
     one, two, three = (
         host.add_wireguard("wg0", address=f"10.50.0.{number}/24")
@@ -294,7 +294,7 @@ def test_a_wireguard_peer_with_another_key(chain: Chain) -> None:
     named(why(chain.red.ping("10.50.0.2", timeout=SHORT)), "blue", "does not know red:wg0 by its public key")
 
 
-@pytest.mark.netns_requires("program:wireguard-go")
+@pytest.mark.netns_requires("program:wireguard-go", "tun")
 def test_a_wireguard_peer_for_other_addresses(chain: Chain) -> None:
     one, two = (
         host.add_wireguard("wg0", address=f"10.50.0.{number}/24")

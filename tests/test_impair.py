@@ -612,7 +612,7 @@ def test_an_engine_that_there_is_not_is_refused_at_once() -> None:
         Lab(impairments="magic")  # type: ignore[arg-type]
 
 
-@pytest.mark.netns_requires("nft")
+@pytest.mark.netns_requires("nft", "tap")
 def test_netem_is_refused_where_the_kernel_lacks_it(lab: Lab) -> None:
     if feature("netem").present:
         pytest.skip("this kernel has netem")

@@ -49,7 +49,7 @@ def test_the_kernel_keeps_what_was_asked(link: Link, rate: str) -> None:
 
 
 @pytest.mark.usefixtures("without_netem")
-@pytest.mark.netns_requires("program:tc")
+@pytest.mark.netns_requires("program:tc", "tap")
 def test_it_is_chosen_for_a_rate_alone_where_there_is_no_netem(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     link = lab.connect(red, blue)

@@ -147,7 +147,7 @@ results.explain_failure = broken
     ],
     ids=["partition", "block", "down", "impaired"],
 )
-@pytest.mark.netns_requires("nft")
+@pytest.mark.netns_requires("nft", "tap")
 def test_what_a_with_block_has_undone_is_the_cause_all_the_same(project: Project, broken: str, words: str) -> None:
     body = ["def test_inside(veth_pair, lab):", "left, right = veth_pair", f"with {broken}:"]
     project.write("test_inside.py", "\n    ".join([*body, "    assert left.ping(right, timeout=0.1)"]))
