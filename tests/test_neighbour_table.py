@@ -82,8 +82,7 @@ def test_all_pings_get_through_within_a_quarter_of_the_table(lab: Lab, number: i
     assert matrix
     assert len(matrix) == number * (number - 1)
     assert list(matrix) == list(itertools.permutations([f"h{each}" for each in range(number)], 2))
-    # Other tests run beside this one, and the table is that of the whole machine.
-    assert max(seen) <= neighbour_tables(lab["h0"].rtnl)[4].limit // 3
+    assert max(seen) <= neighbour_tables(lab["h0"].rtnl)[4].limit // 4
     assert max(seen) > number  # it was looked at while they were asked
 
 

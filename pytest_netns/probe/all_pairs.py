@@ -101,8 +101,9 @@ class AllPairs:
         return self._results
 
     def _room(self) -> int:
-        """A quarter of the smaller table of the kernel."""
-        return min(table.limit for table in neighbour_tables(self._nodes[0].rtnl).values()) // 4
+        """A quarter of the smaller table of the kernel, less what hosts send unasked meanwhile."""
+        limit = min(table.limit for table in neighbour_tables(self._nodes[0].rtnl).values())
+        return limit // 4 - limit // 32
 
     def _ask_in_groups(self, room: int, caused: CausedNeighbours) -> None:
         forwarding = [node for node in self._everywhere if _forwards(node)]
