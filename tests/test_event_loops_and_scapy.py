@@ -324,6 +324,7 @@ def test_a_cache_of_scapys_that_root_has_made(tmp_path: Path, mode: int) -> None
     (cache / "services.pickle").write_bytes(b"stale")
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        env={**os.environ, "HOME": str(tmp_path)},  # and not that of whoever runs this
         check=False,
         capture_output=True,
         text=True,
