@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from dataclasses import dataclass, field
 
 from pytest_netns.capture.frame import Frame, is_canary
 from pytest_netns.capture.tap import Tap, pump
 from pytest_netns.errors import NetnsError
+from pytest_netns.kernel.locks import Lock
 from pytest_netns.stack.namespace import Namespace
 
 #: Bytes of memory for the frames of one namespace in one test; the last ones are kept.
@@ -28,7 +28,7 @@ class _Track:
     size: int = 0
     forgotten: int = 0
     drops_before: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: Lock = field(default_factory=lambda: Lock("recording frames"))
 
     def take(self, batch: list[Frame]) -> None:
         with self.lock:
