@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from explaining import chain_in
 from frames import comments_of
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6
@@ -686,3 +687,20 @@ def test_a_capture_that_nobody_has_stopped_ends_with_its_lab() -> None:
     assert not any(capture.running for capture in captures)
     assert all(capture.frames for capture in captures)
     assert inodes.isdisjoint(inode for inode, _ in holders(()).values())
+
+
+@pytest.mark.netns_requires("nft")
+def test_a_captured_conversation(lab: Lab) -> None:
+    chain = chain_in(lab)
+    assert chain.red.ping(chain.blue)
+    chain.r2.nft("table inet t { chain forward { type filter hook forward priority 0; icmp type echo-reply drop; }; }")
+    with lab.capture() as capture:
+        assert not chain.red.ping(chain.blue, timeout=0.1)
+    rows = [row for row in capture.ladder().splitlines() if "echo-" in row or "time" in row]
+    assert rows[0].split() == ["time", "red", "r1", "r2", "blue"]
+    assert [row[14:62].rstrip() for row in rows[1:]] == [
+        "|---------->|           |           |",
+        "|           |---------->|           |",
+        "|           |           |---------->|",
+        "|           |     x-----|<----------|",
+    ]

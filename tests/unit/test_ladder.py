@@ -1,16 +1,13 @@
-"""Ladder: conversations of frames made by hand, and one that was captured."""
+"""Ladder: conversations of frames made by hand."""
 
 from __future__ import annotations
 
-import pytest
-from explaining import chain_in
 from frames import HOSTILE, SECOND, frame_of
 from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.l2 import ARP, Ether
 
-from pytest_netns import Lab
 from pytest_netns.capture.frame import Frame
 from pytest_netns.capture.sequence_diagram import journeys, ladder
 
@@ -194,20 +191,3 @@ def test_no_frame_is_too_strange_to_be_drawn(
     )
     text = ladder(frames, whole=whole, switches=["br0"], owners=OWNERS, most=most)
     assert len(text.splitlines()) <= most + 2
-
-
-@pytest.mark.netns_requires("nft")
-def test_a_captured_conversation(lab: Lab) -> None:
-    chain = chain_in(lab)
-    assert chain.red.ping(chain.blue)
-    chain.r2.nft("table inet t { chain forward { type filter hook forward priority 0; icmp type echo-reply drop; }; }")
-    with lab.capture() as capture:
-        assert not chain.red.ping(chain.blue, timeout=0.1)
-    rows = [row for row in capture.ladder().splitlines() if "echo-" in row or "time" in row]
-    assert rows[0].split() == ["time", "red", "r1", "r2", "blue"]
-    assert [row[14:62].rstrip() for row in rows[1:]] == [
-        "|---------->|           |           |",
-        "|           |---------->|           |",
-        "|           |           |---------->|",
-        "|           |     x-----|<----------|",
-    ]

@@ -687,3 +687,17 @@ def test_all_that_is_lost_on_purpose_was_sent(pair: Pair) -> None:
     red, blue = pair
     red.links[0].impair(loss=1)
     assert_no_ping(red, blue, timeout=0.1)
+
+
+@pytest.mark.netns_requires("tap")
+def test_the_ways_to_and_from_a_subscriber_differ(lab: Lab) -> None:
+    home, provider = lab.host("home"), lab.host("provider")
+    link = lab.connect(home, provider)
+    link.impair(presets.DSL, toward=home)
+    link.impair(presets.DSL_UP, toward=provider)
+    assert link.end(provider).impairment == presets.DSL
+    assert link.end(home).impairment == presets.DSL_UP
+    assert presets.DSL != presets.DSL_UP
+    link.impair(presets.SATELLITE_GEO, loss=0)
+    assert link.impairment == presets.SATELLITE_GEO.but(loss=0)
+    assert min(home.ping(provider, timeout=5).rtts) >= 0.59

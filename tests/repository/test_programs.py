@@ -9,7 +9,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 #: What tests have called so far that ``debootstrap --variant=minbase`` does not bring.
 NOT_THERE = {
     *("ip", "tc", "ss", "bridge", "ping", "nft", "iptables", "iptables-nft", "iptables-legacy", "tcpdump", "curl"),

@@ -7,7 +7,7 @@ from conversation import address_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.layers.dns import DNS, DNSRR
-from test_udp import server
+from udp_server import server
 
 from pytest_netns import Host, Lab
 
