@@ -21,6 +21,7 @@ import pytest
 from pytest_netns import open_resources
 from pytest_netns.events import Location
 from pytest_netns.plugin import session as _session
+from pytest_netns.plugin.plain_processes import PlainProcesses
 from pytest_netns.plugin.settings import Leaks
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Checker:
         self._root = str(config.rootpath)
         self._before: _Before | None = None
         self._failed = False
+        self._plain = PlainProcesses()
         #: Inodes of namespaces that something holds which no test is to blame for.
         self._tolerated: set[int] | None = None
 
@@ -71,6 +73,7 @@ class Checker:
         """Begin."""
         self._failed = False
         self._before = self._census() if _used() or _session.needs_networks(item) else None
+        self._plain.begin()
         open_resources.begin()
 
     @pytest.hookimpl(wrapper=True)
@@ -112,7 +115,7 @@ class Checker:
         before, self._before = self._before, None
         if not _used():
             return ""
-        lines = self._things(made)
+        lines = self._things(made) + self._plain.left(item.nodeid, _stays)
         if before is not None:
             lines += self._orphans(before) + self._threads(before) + self._descriptors(before)
         elif self._tolerated is None:
@@ -224,6 +227,7 @@ class Checker:
     def _forgive(self) -> None:
         """What a fixture of wider scope has just left is no test's."""
         self._tolerate()
+        self._plain.forgive()
         if self._before is not None:
             self._before.orphans |= set(_orphans(_spawners()))
             self._before.names |= _threads()

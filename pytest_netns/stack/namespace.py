@@ -46,11 +46,25 @@ _R = TypeVar("_R")
 _births = itertools.count()
 # Without callbacks, as a WeakValueDictionary has them: what a signal handler raises in one of them is lost.
 _open: dict[int, weakref.ref[Namespace]] = {}
+#: Names of the namespaces that were made here, by inode. That of a closed one may have been given to another meanwhile.
+_made: dict[int, str] = {}
 
 
 def open_namespaces() -> list[Namespace]:
     """The namespaces of this process that are not closed, in the order of their birth."""
     return [each for reference in list(_open.values()) if (each := reference()) is not None and not each.closed]
+
+
+def made_namespaces() -> dict[int, str]:
+    """Names of the namespaces that this process has made, by inode, closed ones included; not those of others."""
+    return dict(_made)
+
+
+def forget_closed() -> None:
+    """From now on ``made_namespaces`` has the open ones, and those that are made hereafter."""
+    still = {each.inode for each in open_namespaces()}
+    for inode in _made.keys() - still:
+        del _made[inode]
 
 
 class _Unclosed:
@@ -155,6 +169,7 @@ class Namespace(Views, Commands):
                 if self._owns_supervisor:  # else it is a lab's
                     everywhere.publish(ResourceOpened, self)
                 if existing is None:
+                    _made[self._inode] = name
                     self.rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
         except BaseException:  # of the block, or what has waited for its end
             self._let_go()
@@ -268,6 +283,7 @@ class Namespace(Views, Commands):
         os.dup2(fd, self._fd, inheritable=False)
         os.close(fd)
         self._inode = os.fstat(self._fd).st_ino
+        _made[self._inode] = self.name
         directory.enter(self._fd, self._inode, self._lab_name, self.name)
         for sock in self._sockets:
             sock.close()

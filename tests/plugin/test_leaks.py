@@ -61,6 +61,32 @@ LEAKS = {
         """,
         "process '*sleep 1017', pid *, left behind by a command that has ended",
     ),
+    "plain process": (
+        """
+        import subprocess
+        def test_one(lab):
+            with lab.host("red"):
+                keep.append(subprocess.Popen(["sleep", "1023"]))  # here
+        """,
+        "process 'sleep 1023' in 'red', pid *, which it has started by itself",
+    ),
+    "plain daemon in an isolated test": (
+        """
+        import subprocess
+        @pytest.mark.netns
+        def test_one():
+            subprocess.run(["setsid", "-f", "sleep", "1024"], check=True)  # here
+        """,
+        "process '*sleep 1024' in 'test_one', pid *, which it has started by itself",
+    ),
+    "plain process in a wider lab": (
+        """
+        import subprocess
+        def test_one(wide):
+            keep.append(wide["red"].call(subprocess.Popen, ["sleep", "1025"]))  # here
+        """,
+        "process 'sleep 1025' in 'red', pid *, which it has started by itself",
+    ),
     "capture in a wider lab": (
         """
         def test_one(wide):
@@ -166,6 +192,7 @@ def test_what_is_left_is_closed(project: Project) -> None:
 
 
 WIDER = """
+        import subprocess
         from pytest_netns import Lab, Namespace
         {other}
         @pytest.fixture(scope="{scope}")
@@ -173,10 +200,13 @@ WIDER = """
             lab = Lab("backbone")
             lab.host("core").spawn(["sleep", "1019"])
             lab["core"].run(["sh", "-c", "setsid -f sleep 1022"])
+            own = lab["core"].call(subprocess.Popen, ["sleep", "1026"])
             with lab["core"].capture("lo"), lab["core"]:
                 import socket
                 sock = socket.socket()
                 yield lab
+            own.kill()
+            own.wait()
             sock.close()
             lab.close()
 
@@ -374,3 +404,21 @@ def test_it():
 """,
     )
     project.run(user=user).assert_outcomes(passed=1)
+
+
+def test_what_multiprocessing_keeps_for_all_tests_is_no_leak(project: Project) -> None:
+    project.write(
+        "test_inside.py",
+        """
+import multiprocessing
+from multiprocessing.resource_tracker import _resource_tracker
+
+import pytest
+
+@pytest.mark.netns
+def test_one():
+    multiprocessing.get_context("spawn").Lock()
+    assert _resource_tracker._pid is not None
+""",
+    )
+    project.run(fresh=True).assert_outcomes(passed=1)
