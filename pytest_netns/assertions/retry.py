@@ -186,11 +186,11 @@ class Silence:
         own = [address.ip for address in self._source.addresses()]
         if number == errno.EPERM or (sender is not None and sender not in own):
             return
-        from pytest_netns.explain import departure
+        from pytest_netns.explain import sent
 
         if _lost(self._source) > self._lost:
             return  # it was lost on the wire, as the link was told to, before a capture sees it
-        if not left([frame for frame in self._capture.frames if frame.time >= self._since], departure):
+        if not left([frame for frame in self._capture.frames if frame.time >= self._since], sent):
             said = f" (its own kernel: {error})" if error is not None else ""
             raise ProbeFailure(
                 f"nothing was sent: nothing answered {self._source.name!r}, but no {what} has left it either{said}: "

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pytest_netns.addresses import Address
-from pytest_netns.explain.departure import sought
 from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.explain import conclude
-from pytest_netns.explain.observation import Observation, last_of, observe
+from pytest_netns.explain.nft_trace.trace import RuleTrace
+from pytest_netns.explain.nft_trace.verdicts import Drop
+from pytest_netns.explain.observation.observation import Observation
+from pytest_netns.explain.observation.observe import observe
+from pytest_netns.explain.observation.packets import last_of
 from pytest_netns.explain.questions import Question
-from pytest_netns.explain.rules import Drop, RuleTrace
+from pytest_netns.explain.sent import sought
 from pytest_netns.lab.lab import Lab, lab_of
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.arp import arp

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pytest_netns.explain.checks import CHECKS
-from pytest_netns.explain.counters import can_read_legacy
 from pytest_netns.explain.diagnosis import Explanation
-from pytest_netns.explain.observation import Observation, observe
+from pytest_netns.explain.look.counters import can_read_legacy
+from pytest_netns.explain.observation.observation import Observation
+from pytest_netns.explain.observation.observe import observe
 from pytest_netns.explain.questions import Question
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
-from pytest_netns.explain.observation import Observation, observe
+from pytest_netns.explain.nft_trace.verdicts import Drop
+from pytest_netns.explain.observation.observation import Observation
+from pytest_netns.explain.observation.observe import observe
 from pytest_netns.explain.questions import Question
-from pytest_netns.explain.rules import Drop
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import lab_of
 

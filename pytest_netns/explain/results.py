@@ -12,9 +12,9 @@ from pytest_netns.explain.checks import neighbour_table
 from pytest_netns.explain.checks.works_now import WORKS_NOW
 from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.explain import explain
-from pytest_netns.explain.neighbours import deafness
+from pytest_netns.explain.link_layer.unresolved_neighbour import why_unresolved
 from pytest_netns.explain.questions import Question, ping_question, tcp_question, udp_question
-from pytest_netns.explain.walk import link_fault
+from pytest_netns.explain.way.no_neighbour import link_fault
 from pytest_netns.lab.lab import lab_of
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.arp import ArpResult
@@ -67,7 +67,7 @@ def _arp(node: Node, result: object, *_: object) -> Explanation:
     protocol = "ARP" if asked.address.version == 4 else "neighbour discovery"
     found = Explanation(f"{protocol} on {place} for {asked.address} is unanswered")
     question = lab_of(node), node, place, asked.address
-    if (fault := link_fault(*question) or deafness(*question)) is not None:
+    if (fault := link_fault(*question) or why_unresolved(*question)) is not None:
         found.cause, found.node, found.evidence, found.cures = fault.cause, fault.node, fault.evidence, fault.cures
     else:
         found.ruled_out.append("the tables say that it should be answered")

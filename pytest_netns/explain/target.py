@@ -5,22 +5,23 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.observation.packets import ObservedPacket
 from pytest_netns.explain.questions import Question
-from pytest_netns.explain.sighting import Sighting
-from pytest_netns.explain.walk import Flow, rp_filter_fault
+from pytest_netns.explain.way.flow import Flow
+from pytest_netns.explain.way.forwarding import rp_filter_fault
 from pytest_netns.kernel.netlink.sock_diag import Transport, listeners
 from pytest_netns.lab.nodes import Node
 from pytest_netns.process.process import Process, exit_words
 
 
-def arrival(seen: list[Sighting], target: Node) -> Sighting | None:
+def arrival(seen: list[ObservedPacket], target: Node) -> ObservedPacket | None:
     """The request as it arrived there."""
     of_target = (s for s in reversed(seen) if s.role == "request" and s.frame.node == target.name)
     return next((s for s in of_target if not s.frame.outgoing), None)
 
 
 def target_fault(
-    question: Question, target: Node, seen: list[Sighting], redirected: int | None = None
+    question: Question, target: Node, seen: list[ObservedPacket], redirected: int | None = None
 ) -> Diagnosis | None:
     """What is wrong at the node that the request reaches; ``redirected``: to which port its own rules send it."""
     arrived = arrival(seen, target)
@@ -33,7 +34,7 @@ def target_fault(
     return _port_fault(question, target, arrived, redirected)
 
 
-def replied(seen: list[Sighting], target: Node) -> bool:
+def replied(seen: list[ObservedPacket], target: Node) -> bool:
     """Whether it answered."""
     return any(s.role == "reply" and s.frame.node == target.name for s in seen)
 
@@ -50,7 +51,9 @@ def _echo_fault(question: Question, target: Node) -> Diagnosis | None:
     return None
 
 
-def _port_fault(question: Question, target: Node, arrived: Sighting | None, redirected: int | None) -> Diagnosis | None:
+def _port_fault(
+    question: Question, target: Node, arrived: ObservedPacket | None, redirected: int | None
+) -> Diagnosis | None:
     protocol: Transport = "tcp" if question.kind == "tcp" else "udp"
     there = listeners(target.fd, protocol)
     address, port = question.address, question.port
@@ -88,7 +91,7 @@ def _port_fault(question: Question, target: Node, arrived: Sighting | None, redi
     )
 
 
-def silence(question: Question, target: Node, seen: list[Sighting]) -> Diagnosis | None:
+def silence(question: Question, target: Node, seen: list[ObservedPacket]) -> Diagnosis | None:
     """Whether a datagram got there, to somebody who says nothing."""
     arrived = arrival(seen, target)
     if question.kind != "udp" or arrived is None or replied(seen, target):

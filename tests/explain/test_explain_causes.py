@@ -12,7 +12,7 @@ from explaining import Chain, at, chain_in, why_no_datagram, why_no_ping, why_no
 from pytest_netns import Bridge, Host, Lab, Link, Namespace, Process, eventually
 from pytest_netns.explain.checks import neighbour_table
 from pytest_netns.explain.explain import explain
-from pytest_netns.explain.observation import observe
+from pytest_netns.explain.observation.observe import observe
 from pytest_netns.explain.questions import Question, ping_question
 from pytest_netns.kernel.netlink.neighbour_table import neighbour_tables
 

@@ -1,4 +1,4 @@
-"""Sighting: which captured frames belong to a probe. Pure."""
+"""ObservedPacket: which captured frames belong to a probe. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from pytest_netns.capture.frame import Frame
-from pytest_netns.explain.sighting import Kind, sightings
+from pytest_netns.explain.observation.packets import Kind, observed_packets
 
 HEAD = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 THERE = IP(src="10.0.0.1", dst="10.0.0.2")
@@ -22,7 +22,7 @@ TARGET = ip_address("10.0.0.2")
 
 
 def roles(frames: list[Frame], kind: Kind, port: int = 0) -> list[str]:
-    return [s.role for s in sightings(frames, kind, "red", TARGET, port)]
+    return [s.role for s in observed_packets(frames, kind, "red", TARGET, port)]
 
 
 def at(packet: Packet, node: str, outgoing: bool) -> Frame:

@@ -30,7 +30,7 @@ from pytest_netns.explain.checks import (
     works_now,
 )
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.observation import Observation
+from pytest_netns.explain.observation.observation import Observation
 
 Check = Callable[[Observation], Diagnosis | None]
 

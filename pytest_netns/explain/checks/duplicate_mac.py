@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.observation import Observation
-from pytest_netns.explain.segment import reach
+from pytest_netns.explain.observation.observation import Observation
+from pytest_netns.explain.way.reachability import reach
 
 
 def check(observation: Observation) -> Diagnosis | None:

@@ -8,8 +8,10 @@ from ipaddress import ip_address
 
 from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.observation import Observation, last_of
-from pytest_netns.explain.routing import best_route, deciding_rule, marks, route_of
+from pytest_netns.explain.look.ip_rules import marks
+from pytest_netns.explain.look.routing import best_route, deciding_rule, route_of
+from pytest_netns.explain.observation.observation import Observation
+from pytest_netns.explain.observation.packets import last_of
 from pytest_netns.kernel.netlink.rtnetlink import Selector
 from pytest_netns.lab.nodes import Node
 

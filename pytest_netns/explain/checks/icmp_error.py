@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.observation import Observation
+from pytest_netns.explain.observation.observation import Observation
 
 _NO_PORT = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 

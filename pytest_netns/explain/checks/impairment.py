@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_netns.explain.conditions import MOSTLY, as_cause, as_delay
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.observation import Observation
+from pytest_netns.explain.observation.observation import Observation
+from pytest_netns.explain.way.impairments import MOSTLY, as_cause, as_delay
 
 
 def loses_most(observation: Observation) -> Diagnosis | None:

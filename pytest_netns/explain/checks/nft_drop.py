@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.observation import OF_THE_PROBE, Observation
+from pytest_netns.explain.observation.observation import OF_THE_PROBE, Observation
 
 
 def of_the_probe(observation: Observation) -> Diagnosis | None:

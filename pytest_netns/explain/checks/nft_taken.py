@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.observation import Observation
+from pytest_netns.explain.observation.observation import Observation
 
 
 def check(observation: Observation) -> Diagnosis | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.observation import Observation
-from pytest_netns.explain.sighting import Sighting
-from pytest_netns.explain.sockets import SocketState, is_stopped, sockets
+from pytest_netns.explain.look.sockets import SocketState, is_stopped, sockets
+from pytest_netns.explain.observation.observation import Observation
+from pytest_netns.explain.observation.packets import ObservedPacket
 from pytest_netns.explain.target import arrival
 from pytest_netns.lab.nodes import Node
 
@@ -69,7 +69,7 @@ def is_not_read(observation: Observation) -> Diagnosis | None:
     )
 
 
-def _arrived(observation: Observation) -> Sighting | None:
+def _arrived(observation: Observation) -> ObservedPacket | None:
     target = observation.target
     if observation.answered or target is None or observation.question.kind == "ping":
         return None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.l2_faults import filtered
-from pytest_netns.explain.observation import Observation
+from pytest_netns.explain.link_layer.losses import filtered
+from pytest_netns.explain.observation.observation import Observation
 from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
 

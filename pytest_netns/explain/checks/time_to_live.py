@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.observation import Observation
-from pytest_netns.explain.sighting import Role, Sighting
+from pytest_netns.explain.observation.observation import Observation
+from pytest_netns.explain.observation.packets import ObservedPacket, Role
 
 _TTL, _HOP_LIMIT = 8, 7
 
@@ -41,7 +41,7 @@ def _ends(observation: Observation, role: Role, ttl: int) -> bool:
     return left is not None and left <= min(ttl, 1)
 
 
-def _ttl_of(seen: Sighting) -> int | None:
+def _ttl_of(seen: ObservedPacket) -> int | None:
     data = seen.frame.data[14:] if seen.frame.ethernet else seen.frame.data
     if len(data) < 20:
         return None

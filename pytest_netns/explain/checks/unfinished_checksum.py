@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.observation import Observation
-from pytest_netns.explain.sighting import Role, Sighting
+from pytest_netns.explain.observation.observation import Observation
+from pytest_netns.explain.observation.packets import ObservedPacket, Role
 
 _ROLES: tuple[Role, ...] = ("request", "reply")
 
@@ -32,7 +32,7 @@ def check(observation: Observation) -> Diagnosis | None:
     return None
 
 
-def _forwarder(seen: list[Sighting]) -> str | None:
+def _forwarder(seen: list[ObservedPacket]) -> str | None:
     """The node at which it came in unfinished, and from which it went out with nothing left to do."""
     unfinished = {each.frame.node for each in seen if not each.frame.outgoing and each.frame.offload is not None}
     for each in seen:

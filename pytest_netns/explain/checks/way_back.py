@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pytest_netns.explain.conditions import as_delay
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.neighbours import deaf_neighbour
-from pytest_netns.explain.observation import Observation
+from pytest_netns.explain.link_layer.unresolved_neighbour import unresolved_neighbour
+from pytest_netns.explain.observation.observation import Observation
+from pytest_netns.explain.way.impairments import as_delay
 
 
 def check(observation: Observation) -> Diagnosis | None:
@@ -13,7 +13,7 @@ def check(observation: Observation) -> Diagnosis | None:
     back = observation.back
     if back is None or observation.target is None:
         return None
-    fault = back.fault or deaf_neighbour(observation.lab, back)
+    fault = back.fault or unresolved_neighbour(observation.lab, back)
     if fault is None:
         return None
     late = as_delay(observation.impaired, rates=False) if fault is not back.fault else ""

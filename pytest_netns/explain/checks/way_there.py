@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.observation import Observation
+from pytest_netns.explain.observation.observation import Observation
 
 
 def check(observation: Observation) -> Diagnosis | None:

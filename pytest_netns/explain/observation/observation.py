@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -11,29 +9,27 @@ from ipaddress import ip_address
 from socket import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 
 from pytest_netns.addresses import Address
-from pytest_netns.capture.frame import Frame, is_search
-from pytest_netns.errors import KernelError, NetnsError, NetnsWarning
-from pytest_netns.explain.carriers import carrier_of, carriers, protocols
-from pytest_netns.explain.conditions import Condition, conditions, extra_patience
-from pytest_netns.explain.counters import Growth, counters, grown
+from pytest_netns.capture.frame import Frame
+from pytest_netns.explain.look.counters import Growth
+from pytest_netns.explain.look.encapsulation import carrier_of
+from pytest_netns.explain.nft_trace.trace import RuleTrace
+from pytest_netns.explain.nft_trace.verdicts import Drop, Stage
+from pytest_netns.explain.observation.packets import ObservedPacket, Role, first_of, last_of
 from pytest_netns.explain.questions import Question
-from pytest_netns.explain.rules import Drop, RuleTrace, Stage
-from pytest_netns.explain.segment import has_address
-from pytest_netns.explain.sighting import Role, Sighting, sightings
 from pytest_netns.explain.target import arrival
-from pytest_netns.explain.walk import Flow, Walk, walk
-from pytest_netns.kernel.netlink.neighbour_table import NeighbourTable, neighbour_tables
+from pytest_netns.explain.way.flow import Flow, Walk
+from pytest_netns.explain.way.impairments import Condition, conditions
+from pytest_netns.explain.way.reachability import has_address
+from pytest_netns.explain.way.walk import walk
+from pytest_netns.kernel.netlink.neighbour_table import NeighbourTable
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.stack.interface import Interface
 
-#: Seconds to wait for the answer when the probe is sent again.
-PATIENCE = 0.15
-#: Rows of the sequence diagram.
-_ROWS = 16
 #: Bytes of the headers around the payload, by kind of probe and version of IP.
 _HEADERS = {("ping", 4): 28, ("ping", 6): 48, ("tcp", 4): 60, ("tcp", 6): 80, ("udp", 4): 28, ("udp", 6): 48}
+
 #: What a rule may have dropped; all else are the searches for the next hop, and packets of tunnels.
 OF_THE_PROBE = ("the request", "the reply")
 
@@ -60,7 +56,7 @@ class Observation:
     lab: Lab
     question: Question
     answered: bool
-    seen: list[Sighting]
+    seen: list[ObservedPacket]
     trace: RuleTrace
     drawing: str
     frames: list[Frame] = field(default_factory=list)
@@ -72,7 +68,7 @@ class Observation:
 
     # ---------------------------------------------------------- on the wire
 
-    def of_role(self, role: Role) -> list[Sighting]:
+    def of_role(self, role: Role) -> list[ObservedPacket]:
         """The packets of one role: requests, replies, or ICMP errors about them."""
         return [each for each in self.seen if each.role == role]
 
@@ -106,7 +102,7 @@ class Observation:
         return "; ".join(parts)
 
     @cached_property
-    def last_seen(self) -> Sighting | None:
+    def last_seen(self) -> ObservedPacket | None:
         """How far the request came; None if it did not leave its node."""
         requests = self.of_role("request")
         return last_of(requests) if requests else None
@@ -120,11 +116,11 @@ class Observation:
         """What captures call a node."""
         return self.names.get(node.inode, node.name)
 
-    def node_of(self, seen: Sighting) -> Node | None:
+    def node_of(self, seen: ObservedPacket) -> Node | None:
         """The node at which a packet was seen."""
         return next((node for node in self.lab if not node.closed and self.name_of(node) == seen.frame.node), None)
 
-    def passed(self, role: Role, interface: Interface, outgoing: bool) -> list[Sighting]:
+    def passed(self, role: Role, interface: Interface, outgoing: bool) -> list[ObservedPacket]:
         """The packets of one role that passed an interface."""
         name = self.names.get(interface.node.inode, interface.node.name)
         return [
@@ -293,97 +289,8 @@ class Observation:
         return flow
 
 
-def observe(lab: Lab, question: Question) -> Observation:
-    """Send a probe again and watch every interface, rule and counter of its lab. Changes nothing there."""
-    by_namespace: dict[int, Node] = {question.node.inode: question.node}
-    for node in lab:
-        if not node.closed:
-            by_namespace.setdefault(node.inode, node)
-    result: object = None
-    error: ProbeError | None = None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NetnsWarning)  # a capture that lost frames shows less, which is not news here
-        capture = lab.capture(chatter=True)
-        capture.internal = True
-        trace = RuleTrace(lab, {number_of(question), *protocols(lab)}, _ports(lab, question))
-        before = {inode: counters(node) for inode, node in by_namespace.items()}
-        version = question.address.version
-        table_before = neighbour_tables(question.node.rtnl).get(version)
-        with trace, capture:
-            try:
-                result = question.again(PATIENCE + extra_patience(lab))
-            except KernelError as refused:
-                error = ProbeError(os.strerror(refused.errno), errno=refused.errno)
-            except NetnsError:
-                pass
-            table = neighbour_tables(question.node.rtnl).get(version)
-            trace.read()
-        grown_by = {node.name: grown(node, before[inode], counters(node)) for inode, node in by_namespace.items()}
-    frames = capture.frames
-    names = {node.inode: node.name for node in by_namespace.values()}
-    shared = {node.name: names[node.inode] for node in lab if not node.closed}
-    for frame in frames:
-        frame.node = shared.get(frame.node, frame.node)
-    seen = sightings(frames, question.kind, question.node.name, question.address, question.port)
-    shown = _shown(frames, seen)
-    found = getattr(result, "error", None)
-    if error is None:
-        error = found if isinstance(found, ProbeError) else question.error
-    return Observation(
-        lab,
-        question,
-        bool(result),
-        seen,
-        trace,
-        capture.ladder(shown, most=_ROWS, order=_columns(question.node, seen, shown)) if shown else "",
-        frames,
-        error,
-        {name: each for name, each in grown_by.items() if each},
-        names,
-        table,
-        table.refusals - table_before.refusals if table is not None and table_before is not None else 0,
-    )
-
-
 def number_of(question: Question) -> int:
     """The number of a probe's IP protocol."""
     if question.kind == "ping":
         return IPPROTO_ICMP if question.address.version == 4 else IPPROTO_ICMPV6
     return IPPROTO_TCP if question.kind == "tcp" else IPPROTO_UDP
-
-
-def _ports(lab: Lab, question: Question) -> set[int]:
-    """The ports of what is traced: those of the probe, and of tunnels that may carry it. None for a ping: all."""
-    if not question.port:
-        return set()
-    return {question.port, *(device.port for device in carriers(lab) if device.port is not None)}
-
-
-def _columns(asker: Node, seen: list[Sighting], shown: list[Frame]) -> list[str]:
-    """Nodes in the order of the way: that of the request, or else of who asks first."""
-    requests = sorted((each for each in seen if each.role == "request"), key=lambda each: each.frame.time)
-    way = [asker.name, *(each.frame.node for each in requests)]
-    return list(dict.fromkeys([*way, *(frame.node for frame in shown if frame.node == asker.name)]))
-
-
-def _shown(frames: list[Frame], seen: list[Sighting]) -> list[Frame]:
-    ours = {id(each.frame) for each in seen}
-    return [frame for frame in frames if id(frame) in ours or is_search(frame.data, frame.ethernet)]
-
-
-def first_of(of_role: list[Sighting]) -> Sighting:
-    """Where it came from: who sent it and did not get it before. Stamps alone may be out of order."""
-    passed_on = {each.frame.node for each in of_role if not each.frame.outgoing}
-    departures = [each for each in of_role if each.frame.outgoing]
-    return next((each for each in departures if each.frame.node not in passed_on), (departures or of_role)[0])
-
-
-def last_of(of_role: list[Sighting]) -> Sighting:
-    """Where it was seen last. Stamps of one packet within microseconds may be out of order: arriving comes last."""
-    last = of_role[-1]
-    close = [each for each in of_role if last.frame.time - each.frame.time < 50_000 and not each.frame.outgoing]
-    return close[-1] if last.frame.outgoing and close and _follows(close[-1], of_role) else last
-
-
-def _follows(arrived: Sighting, of_role: list[Sighting]) -> bool:
-    return not any(each.frame.outgoing and each.frame.node == arrived.frame.node for each in of_role)

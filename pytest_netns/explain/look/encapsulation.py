@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 
 from pytest_netns.devices.builder import Device
-from pytest_netns.explain.rules import Headers
+from pytest_netns.explain.nft_trace.headers import Headers
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.lab import Lab
 

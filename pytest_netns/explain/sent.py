@@ -8,8 +8,8 @@ from socket import IPPROTO_TCP
 from pytest_netns.addresses import Address
 from pytest_netns.capture.frame import ETH_ARP, ETH_IPV6, Frame
 from pytest_netns.errors import NetnsError
-from pytest_netns.explain.rules import RuleTrace
-from pytest_netns.explain.sighting import Kind, sightings
+from pytest_netns.explain.nft_trace.trace import RuleTrace
+from pytest_netns.explain.observation.packets import Kind, observed_packets
 from pytest_netns.lab.lab import lab_of
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.tcp import tcp
@@ -25,7 +25,7 @@ def has_left(frames: Sequence[Frame], kind: Kind, source: Node, address: Address
     A gateway that is searched for in vain is none of who is asked for: nothing was sent to him, unless the test itself
     has broken something on purpose.
     """
-    found = sightings(list(frames), kind, source.name, address, port)
+    found = observed_packets(list(frames), kind, source.name, address, port)
     if any(s.role == "request" and s.frame.outgoing for s in found):
         return True
     if _gateway(source, address) is not None and not lab_of(source).in_force():

@@ -10,8 +10,8 @@ from pytest_netns.addresses import Address
 from pytest_netns.devices.wireguard import WireGuard
 from pytest_netns.errors import NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.links import LinkDetails, details
-from pytest_netns.explain.segment import has_address
+from pytest_netns.explain.look.links import LinkDetails, details
+from pytest_netns.explain.way.reachability import has_address
 from pytest_netns.kernel.netlink.linkinfo import OPTIONS
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.lab import Lab

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pytest_netns.explain.walk import Walk
+from pytest_netns.explain.way.flow import Walk
 from pytest_netns.impair.impairment import Impairment
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import Lab

@@ -18,7 +18,7 @@ _PROTOCOLS = {("ping", 4): 1, ("ping", 6): 58, ("tcp", 4): 6, ("tcp", 6): 6, ("u
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class ObservedPacket:
     """One packet of the probe at one interface."""
 
     frame: Frame
@@ -58,7 +58,7 @@ def _parse(frame: Frame, version: int) -> _Packet | None:
     return _Packet(protocol, data[8:24], data[24:40], payload)
 
 
-def sightings(frames: list[Frame], kind: Kind, source: str, address: Address, port: int) -> list[Sighting]:
+def observed_packets(frames: list[Frame], kind: Kind, source: str, address: Address, port: int) -> list[ObservedPacket]:
     """The frames that belong to a probe, told by what address translation does not change.
 
     The first request that leaves the source is recognized by its destination; the others, and the answers, by the
@@ -74,13 +74,13 @@ def sightings(frames: list[Frame], kind: Kind, source: str, address: Address, po
                 break
     if role_of is None:
         return []
-    found: list[Sighting] = []
+    found: list[ObservedPacket] = []
     # From the beginning: an arrival may be stamped some microseconds before its departure.
     for frame, packet in parsed:
         role = role_of(packet)
         if role is not None:
             ports = struct.unpack_from("!HH", packet.payload) if kind != "ping" and role != "error" else (0, 0)
-            found.append(Sighting(frame, role, packet.source, packet.destination, (ports[0], ports[1])))
+            found.append(ObservedPacket(frame, role, packet.source, packet.destination, (ports[0], ports[1])))
     return found
 
 
@@ -125,3 +125,21 @@ def _key(kind: Kind, payload: bytes) -> bytes | None:
     if len(payload) < 8:
         return None
     return payload[0:2] if kind == "udp" else payload[4:8]
+
+
+def first_of(of_role: list[ObservedPacket]) -> ObservedPacket:
+    """Where it came from: who sent it and did not get it before. Stamps alone may be out of order."""
+    passed_on = {each.frame.node for each in of_role if not each.frame.outgoing}
+    departures = [each for each in of_role if each.frame.outgoing]
+    return next((each for each in departures if each.frame.node not in passed_on), (departures or of_role)[0])
+
+
+def last_of(of_role: list[ObservedPacket]) -> ObservedPacket:
+    """Where it was seen last. Stamps of one packet within microseconds may be out of order: arriving comes last."""
+    last = of_role[-1]
+    close = [each for each in of_role if last.frame.time - each.frame.time < 50_000 and not each.frame.outgoing]
+    return close[-1] if last.frame.outgoing and close and _follows(close[-1], of_role) else last
+
+
+def _follows(arrived: ObservedPacket, of_role: list[ObservedPacket]) -> bool:
+    return not any(each.frame.outgoing and each.frame.node == arrived.frame.node for each in of_role)

@@ -1,4 +1,4 @@
-"""What loses a frame between two places: a bridge's port or forwarding database, an mtu, XDP, a filter of tc."""
+"""Bridge ports: why a bridge does not pass on at one port what came in at another."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import struct
 from pytest_netns.capture.frame import ETH_ARP, ETH_VLAN, Frame
 from pytest_netns.errors import NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.l2_path import Gap
-from pytest_netns.explain.links import LinkDetails, details
-from pytest_netns.explain.tc_filters import Side, filters
+from pytest_netns.explain.link_layer.frame_size import TAG, packet_size
+from pytest_netns.explain.look.links import LinkDetails, details
 from pytest_netns.kernel.netlink.linkinfo import BRIDGE_VLAN_FILTERING
 from pytest_netns.kernel.netlink.tables import mac_text
 from pytest_netns.lab.bridge import Bridge
@@ -17,81 +16,8 @@ from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
 
-_ETHERNET, _TAG = 14, 4
 
-
-def lost_at(lab: Lab, gap: Gap) -> Diagnosis | None:
-    """Why a frame that was seen at one place was not seen at the next; None if nothing there explains it."""
-    missing = gap.missing.interface
-    node = missing.node
-    if not isinstance(node, Node) or node.closed:
-        return None
-    if gap.missing.outgoing:
-        before = gap.before.interface if gap.before is not None else None
-        if isinstance(node, Bridge) and before is not None and gap.frame is not None:
-            found = _through_bridge(lab, node, before, missing, gap.frame)
-            if found is not None:
-                return found
-        return filtered(missing, "egress") or (filtered(before, "ingress") if before is not None else None)
-    return _on_arrival(missing, gap.frame)
-
-
-def filtered(interface: Interface, side: Side) -> Diagnosis | None:
-    """Whether a filter of tc stands on one side of an interface."""
-    shown = filters(interface, side)
-    if not shown:
-        return None
-    node = interface.node.name
-    return Diagnosis(
-        f"a tc filter at {side} of {interface.name!r} of {node!r} takes it: {shown[0]}",
-        node,
-        [f"{node}: tc filter show dev {interface.name} {side}: {line}" for line in shown],
-    )
-
-
-def by_xdp(interface: Interface) -> Diagnosis | None:
-    """Whether an XDP program looks at what an interface receives."""
-    node = interface.node
-    if not isinstance(node, Node) or not _details(interface).xdp:
-        return None
-    return Diagnosis(
-        f"the XDP program on {interface.name!r} of {node.name!r} drops it: it left the far end of the link, and does "
-        "not "
-        "come in",
-        node.name,
-        [f"{node.name}: ip link show {interface.name}: an xdp program is attached"],
-        cures=[f"{node.name}.run(['ip', 'link', 'set', '{interface.name}', 'xdp', 'off'])"],
-    )
-
-
-def _details(interface: Interface) -> LinkDetails:
-    node = interface.node
-    assert isinstance(node, Node)
-    return details(node)[interface.name]
-
-
-def _on_arrival(place: Interface, frame: Frame | None) -> Diagnosis | None:
-    """At the far end of a link."""
-    if (xdp := by_xdp(place)) is not None:
-        return xdp
-    size = _packet_size(frame)
-    if size > place.mtu + _TAG:
-        return Diagnosis(
-            f"the frame carries {size} bytes, and the mtu of {place.name!r} of {place.node.name!r} is {place.mtu}: "
-            "it is "
-            "lost without a word",
-            place.node.name,
-            [f"{place}: mtu {place.mtu}"],
-            cures=[f"{place.node.name}.interfaces[{place.name!r}].mtu = {size}"],
-        )
-    return None
-
-
-def _packet_size(frame: Frame | None) -> int:
-    return len(frame.data) - _ETHERNET if frame is not None and frame.ethernet else 0
-
-
-def _through_bridge(lab: Lab, bridge: Bridge, entry: Interface, way_out: Interface, frame: Frame) -> Diagnosis | None:
+def through_bridge(lab: Lab, bridge: Bridge, entry: Interface, way_out: Interface, frame: Frame) -> Diagnosis | None:
     """Why a bridge does not pass on at one port what came in at another."""
     links = details(bridge)
     came, goes = links[entry.name], links[way_out.name]
@@ -127,7 +53,7 @@ def _through_bridge(lab: Lab, bridge: Bridge, entry: Interface, way_out: Interfa
         )
     if (vlan := _vlan_fault(bridge, links, entry, way_out, frame)) is not None:
         return vlan
-    if (size := _packet_size(frame)) > goes.state.mtu + _TAG:
+    if (size := packet_size(frame)) > goes.state.mtu + TAG:
         return Diagnosis(
             f"port {port_out!r} of bridge {name!r} has mtu {goes.state.mtu}, and the frame carries {size} bytes: a "
             "bridge "

@@ -1,0 +1,1 @@
+"""The way of a frame over links and bridges, and how the search for a neighbour fares there."""

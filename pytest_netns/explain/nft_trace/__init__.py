@@ -1,0 +1,1 @@
+"""The kernel's own trace of packets through the rules of nftables."""

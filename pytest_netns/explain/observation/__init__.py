@@ -1,0 +1,1 @@
+"""A probe that failed, sent again while everything is watched: what all checks look at."""

@@ -1,0 +1,49 @@
+"""One hop: whether a packet fits through it, and goes to the right MAC address."""
+
+from __future__ import annotations
+
+from pytest_netns.addresses import Address
+from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.way.flow import Flow
+from pytest_netns.lab.nodes import Node
+from pytest_netns.stack.interface import Interface
+
+_VLAN_TAG = 4
+
+
+def size_fault(node: Node, out: Interface, to: Interface, flow: Flow, sender: bool) -> Diagnosis | None:
+    """Whether a packet is too large for an interface, or its fragments for the one at the far end."""
+    mtu, far = out.mtu, to.mtu
+    whole = flow.df or (flow.destination.version == 6 and not sender)
+    if flow.size > mtu and whole:
+        return Diagnosis(
+            f"the packet has {flow.size} bytes and may not be fragmented, and the mtu of {out.name!r} of {node.name!r} "
+            f"is {mtu}",
+            node.name,
+            [f"{out}: mtu {mtu}"],
+        )
+    # is_skb_forwardable() lets a VLAN tag more than the mtu pass
+    if min(flow.size, mtu) > far + _VLAN_TAG:
+        return Diagnosis(
+            f"{out} sends packets of up to {mtu} bytes (its mtu), and the mtu of {to.name!r} of {to.node.name!r} is "
+            f"{far}: larger ones are lost without a word",
+            to.node.name,
+            [f"{out}: mtu {mtu}", f"{to}: mtu {far}"],
+            cures=[f"{to.node.name}.interfaces[{to.name!r}].mtu = {mtu}"],
+        )
+    return None
+
+
+def wrong_neighbour(node: Node, out: Interface, hop: Address, owners: list[Interface]) -> Diagnosis | None:
+    """Whether the node takes somebody else for its next hop."""
+    macs = [owner.mac for owner in owners]
+    for known in node.neighbours():
+        if (known.address, known.interface) == (hop, out.name) and known.mac is not None and known.mac not in macs:
+            return Diagnosis(
+                f"{node.name!r} sends to the wrong MAC address: its neighbour table has {known.mac} ({known.state}) "
+                f"for {hop}, and {owners[0]} has {macs[0]}",
+                node.name,
+                [f"{node.name}: ip neighbour show {hop}: {known.mac} {known.state}"],
+                cures=[f"{node.name}.run(['ip', 'neighbour', 'delete', '{hop}', 'dev', '{out.name}'])"],
+            )
+    return None
