@@ -10,6 +10,7 @@ import pytest
 
 from pytest_netns.plugin import failure_report as _failed
 from pytest_netns.plugin import isolate as _per_test
+from pytest_netns.plugin import lab_monitor as _labs
 from pytest_netns.plugin import leaks as _leaks
 from pytest_netns.plugin import markers as _markers
 from pytest_netns.plugin import session as _session
@@ -22,23 +23,23 @@ def start(config: pytest.Config, running: pytest.Item | None) -> None:
         config: of the session.
         running: the test that runs, if one does: its set-up has begun.
     """
-    _failed.start(config)
+    _labs.start(config)
     config.pluginmanager.register(sys.modules[__name__], "netns-active")
     _leaks.register(config)  # last, so that it looks when all others have closed what is theirs
     if running is not None:
-        _failed.begin(running)
+        _labs.begin(running)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Let go of what watches the labs, and of what is kept for tests to come."""
-    _failed.stop(config)
+    _labs.stop(config)
     _per_test.finish()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, or fail, tests that need networks where none can be created; put those that want it into a namespace."""
-    _failed.begin(item)
+    _labs.begin(item)
     if _session.needs_networks(item):
         _markers.check([item])
         _session.require_access(item.config)
@@ -65,7 +66,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
             try:
                 _per_test.leave(item)
             finally:
-                _failed.sweep(item.config)
+                _labs.sweep(item.config)
                 _session.come_home()
 
 

@@ -145,9 +145,9 @@ def _needed(config: pytest.Config) -> None:
 
 
 def _met(config: pytest.Config, namespace: Namespace) -> None:
-    from pytest_netns.plugin import failure_report
+    from pytest_netns.plugin import lab_monitor
 
-    failure_report.met(config, namespace)
+    lab_monitor.met(config, namespace)
 
 
 @pytest.fixture(scope="session")

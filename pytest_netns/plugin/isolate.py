@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_netns.plugin import failure_report as _failed
+from pytest_netns.plugin import lab_monitor as _labs
 from pytest_netns.plugin import session as _session
 from pytest_netns.plugin.names import ISOLATE
 
@@ -49,7 +49,7 @@ def enter(item: pytest.Item) -> None:
         namespace.__enter__()
         item.stash[_KEY] = namespace
         _leave_before_wider_teardown(item)
-    _failed.met(item.config, namespace)
+    _labs.met(item.config, namespace)
 
 
 def _leave_before_wider_teardown(item: pytest.Item) -> None:
