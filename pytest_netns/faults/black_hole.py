@@ -29,15 +29,16 @@ def black_hole(link: BreakableLink, mtu: int) -> Fault:
             "which know the mtu of their own link"
         )
     filters = []
+    routers = [(end, node) for end, node in ends if node.forwards]
     with ExitStack() as undo:
-        for end, node in ends:
+        for end, _ in ends:
             if mtu >= end.mtu:
                 raise TopologyError(f"{link!r}: black_hole({mtu}): expected less than {end.mtu}, the mtu of {end}")
             undo.callback(link.ask_mtu(end, mtu))
-            if node.forwards:
-                drops = [f'{what} counter drop comment "black hole on {end.name}"' for what in _SILENCED]
-                filters.append(Filter(node, "inet", [Chain("output", "type filter hook output priority -300;", drops)]))
-                undo.callback(filters[-1].remove)
+        for end, node in routers:
+            drops = [f'{what} counter drop comment "black hole on {end.name}"' for what in _SILENCED]
+            filters.append(Filter(node, "inet", [Chain("output", "type filter hook output priority -300;", drops)]))
+            undo.callback(filters[-1].remove)
         for near, end in _stations(link):
             undo.callback(near.ask_frames(end))
         mend = undo.pop_all()

@@ -92,13 +92,16 @@ def partition(lab: Network, groups: Sequence[Group], one_way: bool) -> Partition
     for one, other_side in combinations(sides, 2):
         _check_effect(lab, one, other_side)
     comment = " | ".join(",".join(node.name for node in side) for side in sides)[:100]
+    wanted = [
+        (receiver, chains)
+        for senders, receivers in list(permutations(sides, 2))[: 1 if one_way else None]
+        for receiver in {node.inode: node for node in receivers}.values()
+        if (chains := _chains(receiver, senders, comment))
+    ]
     filters: list[Filter] = []
     try:
-        for senders, receivers in list(permutations(sides, 2))[: 1 if one_way else None]:
-            for receiver in {node.inode: node for node in receivers}.values():
-                chains = _chains(receiver, senders, comment)
-                if chains:
-                    filters.append(Filter(receiver, "netdev", chains))
+        for receiver, chains in wanted:
+            filters.append(Filter(receiver, "netdev", chains))
     except BaseException:
         for filter_ in filters:
             filter_.remove()

@@ -100,23 +100,30 @@ def arp(
             return _with(result, error=ProbeError("Network is down", errno=error.errno))
         raise
     try:
-        waiter = Waiter(sock)
-        start = monotonic()
-        for attempt in range(_TRIES):
-            try:
-                sock.send(question)
-            except OSError as error:
-                return _with(result, error=local_error(error))
-            result = _answered(result, sock, waiter, start, start + timeout * (attempt + 1) / _TRIES, dad)
-            if result and not dad:
-                return result
-        if not result:
-            where = in_flight(target.address, monotonic() - start)
-            result = _answered(result, sock, waiter, start, 0.0, dad)
-            result = result if result else _with(result, in_flight=where)
-        return result
+        return _asked(result, sock, question, timeout, dad, in_flight)
     finally:
         close_later(sock)
+
+
+def _asked(
+    result: ArpResult, sock: socket.socket, question: bytes, timeout: float, dad: bool, in_flight: InFlight
+) -> ArpResult:
+    """The result with what became of the question, which is sent several times."""
+    waiter = Waiter(sock)
+    start = monotonic()
+    for attempt in range(_TRIES):
+        try:
+            sock.send(question)
+        except OSError as error:
+            return _with(result, error=local_error(error))
+        result = _answered(result, sock, waiter, start, start + timeout * (attempt + 1) / _TRIES, dad)
+        if result and not dad:
+            return result
+    if not result:
+        where = in_flight(result.address, monotonic() - start)
+        result = _answered(result, sock, waiter, start, 0.0, dad)
+        result = result if result else _with(result, in_flight=where)
+    return result
 
 
 def _answered(

@@ -96,14 +96,15 @@ def counters(node: Node) -> Reading:
     """Those of a node that tell of trouble."""
     with entered(node):
         files = {name: _read(name) for name in _FILES}
-        legacy = [program for file, program in _IPTABLES.items() if _read(file).strip()]
+        tables = {program: _read(file) for file, program in _IPTABLES.items()}
     try:
         queues = tuple(node.rtnl.dump(tc.qdisc_dump(0, "")))
     except NetnsError:
         queues = ()
     rules: dict[str, int] = {}
-    for program in legacy:
-        rules.update(_rules(node, program))
+    for program, names in tables.items():
+        if names.strip():
+            rules.update(_rules(node, program))
     return Reading(files, queues, rules)
 
 
