@@ -17,6 +17,7 @@ from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.in_flight import InFlight, nowhere
 from pytest_netns.probe.sockets import ETH_P_ARP, ETH_P_IPV6, Waiter, close_later, packet_socket
@@ -93,16 +94,17 @@ def arp(
     question = _question(interface, target.address, dad, bound.address)
     ethertype = ETH_P_ARP if version == 4 else ETH_P_IPV6
     result = ArpResult(node.name, target.label, target.address, interface.name)
-    try:
-        sock = packet_socket(node, interface.name, ethertype)
-    except KernelError as error:
-        if error.errno == 100:  # ENETDOWN: the interface is down, which is an answer
-            return _with(result, error=ProbeError("Network is down", errno=error.errno))
-        raise
-    try:
-        return _asked(result, sock, question, timeout, dad, in_flight)
-    finally:
-        close_later(sock)
+    with uninterrupted:  # but in its waits, where it can close its sockets
+        try:
+            sock = packet_socket(node, interface.name, ethertype)
+        except KernelError as error:
+            if error.errno == 100:  # ENETDOWN: the interface is down, which is an answer
+                return _with(result, error=ProbeError("Network is down", errno=error.errno))
+            raise
+        try:
+            return _asked(result, sock, question, timeout, dad, in_flight)
+        finally:
+            close_later(sock)
 
 
 def _asked(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
 from pytest_netns.clock import monotonic
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.probe import icmp
 from pytest_netns.probe.group import group_interface
 from pytest_netns.probe.icmp import ProbeError
@@ -231,21 +232,22 @@ def ping(
     check_range("ttl", ttl, 1, 255)
     protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
     # Most ICMPv6 messages are checked by the kernel before a raw socket gets them. The second one gets all.
-    sockets = open_sockets(node, version, *[(socket.SOCK_RAW, protocol)] * (1 if version == 4 else 2))
-    try:
-        sock = sockets[0]
-        configure(sock, version, ttl, df)
-        bound.bind(sock)
-        exchange = Exchange(node.name, sock, target, size, bound)
-        if target.address.is_multicast:
-            _configure_group(sock, target, ttl, bound)
-            exchange.ask_everybody()
-        elif version == 6:
-            exchange.listen_for_damaged(sockets[1])
-        return exchange.run(count, interval, timeout, in_flight)
-    finally:
-        for sock in sockets:
-            sock.close()
+    with uninterrupted:  # but in its waits, where it can close its sockets
+        sockets = open_sockets(node, version, *[(socket.SOCK_RAW, protocol)] * (1 if version == 4 else 2))
+        try:
+            sock = sockets[0]
+            configure(sock, version, ttl, df)
+            bound.bind(sock)
+            exchange = Exchange(node.name, sock, target, size, bound)
+            if target.address.is_multicast:
+                _configure_group(sock, target, ttl, bound)
+                exchange.ask_everybody()
+            elif version == 6:
+                exchange.listen_for_damaged(sockets[1])
+            return exchange.run(count, interval, timeout, in_flight)
+        finally:
+            for sock in sockets:
+                sock.close()
 
 
 def _configure_group(sock: socket.socket, target: Target, ttl: int, bound: Origin) -> None:

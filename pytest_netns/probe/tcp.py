@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
 from pytest_netns.clock import monotonic
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.in_flight import InFlight, nowhere
 from pytest_netns.probe.sockets import Waiter, open_sockets, set_ttl, tell_errors, told_error
@@ -100,20 +101,21 @@ def tcp(
     check_range("timeout", timeout, 0, 3600)
     version = target.address.version
     stream, raw = (socket.SOCK_STREAM, 0), (socket.SOCK_RAW, socket.IPPROTO_TCP)
-    connection, listener = open_sockets(node, version, stream, raw)
-    try:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-        # connect() succeeds when the SYN-ACK is there. With quick acknowledgements off the kernel holds back the ACK,
-        # so that our RST comes before it, and no server ever sees a connection.
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-        tell_errors(connection, version)
-        if ttl is not None:
-            set_ttl(connection, version, ttl)
-        bound.bind(connection)
-        return _Attempt(bound, target, port, connection, listener).run(timeout, in_flight)
-    finally:
-        connection.close()
-        listener.close()
+    with uninterrupted:  # but in its waits, where it can close its sockets
+        connection, listener = open_sockets(node, version, stream, raw)
+        try:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+            # connect() succeeds when the SYN-ACK is there. With quick acknowledgements off the kernel holds back the
+            # ACK, so that our RST comes before it, and no server ever sees a connection.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            tell_errors(connection, version)
+            if ttl is not None:
+                set_ttl(connection, version, ttl)
+            bound.bind(connection)
+            return _Attempt(bound, target, port, connection, listener).run(timeout, in_flight)
+        finally:
+            connection.close()
+            listener.close()
 
 
 class _Attempt:

@@ -10,6 +10,7 @@ from typing import Literal
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
 from pytest_netns.clock import monotonic
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.probe.group import group_interface
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.in_flight import InFlight, nowhere
@@ -97,17 +98,18 @@ def udp(
     if ttl is not None:
         check_range("ttl", ttl, 1, 255)
     version = target.address.version
-    datagrams, listener = open_sockets(node, version, (socket.SOCK_DGRAM, 0), (socket.SOCK_RAW, socket.IPPROTO_UDP))
-    try:
-        tell_errors(datagrams, version)
-        if ttl is not None:
-            set_ttl(datagrams, version, ttl)
-            set_group_ttl(datagrams, version, ttl)
-        bound.bind(datagrams)
-        return _Question(bound, target, port, datagrams, listener).ask(payload, timeout, in_flight)
-    finally:
-        datagrams.close()
-        listener.close()
+    with uninterrupted:  # but in its waits, where it can close its sockets
+        datagrams, listener = open_sockets(node, version, (socket.SOCK_DGRAM, 0), (socket.SOCK_RAW, socket.IPPROTO_UDP))
+        try:
+            tell_errors(datagrams, version)
+            if ttl is not None:
+                set_ttl(datagrams, version, ttl)
+                set_group_ttl(datagrams, version, ttl)
+            bound.bind(datagrams)
+            return _Question(bound, target, port, datagrams, listener).ask(payload, timeout, in_flight)
+        finally:
+            datagrams.close()
+            listener.close()
 
 
 class _Question:

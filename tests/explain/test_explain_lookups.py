@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pytest
 from explaining import Chain, at, chain_in
 
-from pytest_netns import Bridge, Explanation, Host, Lab, ready, why
+from pytest_netns import Bridge, Explanation, Host, Lab, eventually, ready, why
 from pytest_netns.lab.nodes import Node
 
 SHORT = 0.1
@@ -214,11 +214,17 @@ def test_a_forwarding_entry_that_leads_to_the_wrong_port(lan: Lan) -> None:
     named(found, "sw", rf"forwarding database .* leads {lan.blue.mac} to port 'green'")
 
 
-@pytest.mark.netns_requires("program:ip")
+@pytest.mark.netns_requires("program:ip", "program:bridge")
 def test_two_with_one_mac_address(lan: Lan) -> None:
     assert lan.red.ping(lan.blue)
+    _port(lan, "blue", "learning", "off")  # hosts speak unasked, too (router solicitations, MLD), and blue must not now
     lan.green.run(["ip", "link", "set", "eth0", "address", lan.blue.mac])
     lan.green.ping("10.0.0.99", timeout=0.01)
+    eventually(
+        lambda: (
+            [each.port for each in lan.sw.fdb() if each.mac == lan.blue.mac and each.state != "permanent"] == ["green"]
+        )
+    )
     found = why(lan.red.ping(lan.blue, timeout=SHORT))
     named(found, "green", "green:eth0 has the same MAC address as blue:eth0")
 
