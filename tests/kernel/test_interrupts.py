@@ -23,7 +23,7 @@ from pytest_netns.kernel.interrupts import checkpoint, readable, uninterrupted
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
 
-PROGRAM = Path(__file__).with_name("interrupted.py")
+PROGRAM = Path(__file__).parents[1] / "interrupted.py"
 
 
 class Stop(BaseException):
