@@ -103,8 +103,8 @@ def _needs_frame(packet: Packet, interface: object) -> bool:
     return interface is not None or not isinstance(packet, IP | IPv6)
 
 
-def send(node: Namespace, packet: Packet, interface: str | Interface | None = None) -> int:
-    """See ``Node.send``."""
+def send_packet(node: Namespace, packet: Packet, interface: str | Interface | None = None) -> int:
+    """Send a scapy packet; returns how many it stood for."""
     each = _expanded(node, packet)
     for one in each:
         _send_one(node, one, interface)
@@ -141,7 +141,7 @@ def _put_on_the_wire(node: Namespace, packet: Packet, interface: str | Interface
         raw.sendto(bytes(packet), (str(packet.dst), 0))
 
 
-def sr(
+def send_and_receive(
     node: Namespace,
     packet: Packet,
     interface: str | Interface | None = None,
@@ -149,7 +149,7 @@ def sr(
     timeout: float = 1.0,
     first: bool = False,
 ) -> tuple[SndRcvList, PacketList]:
-    """See ``Node.sr``."""
+    """Send a scapy packet; returns what was answered, and what was not. ``first``: stop at the first answer."""
     check_range("timeout", timeout, 0, 3600)
     questions = _expanded(node, packet)
     with uninterrupted:  # but in its waits, where it can close its sockets

@@ -10,7 +10,7 @@ import struct
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from statistics import fmean, median, pstdev
 from typing import TYPE_CHECKING
@@ -38,6 +38,9 @@ from pytest_netns.probe.sockets import (
 from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Origin, Source, origin
+from pytest_netns.topology import transit
+from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
@@ -209,6 +212,56 @@ def _is_intact6(sender: str, told: Mapping[int, bytes], message: bytes) -> bool:
 
 
 def ping(
+    node: BaseNode,
+    destination: Destination,
+    *,
+    count: int = 1,
+    interval: float = 0.0,
+    timeout: float = 1.0,
+    size: int = 56,
+    ttl: int = 64,
+    df: bool = False,
+    source: Source | None = None,
+) -> PingResult:
+    """Send ICMP echo requests (RFC 792, RFC 4443) and wait for the replies. Truthy if all were answered.
+
+    A reply from another address than was asked, or with a wrong checksum, is none; ``error`` tells of it. Of a
+    broadcast address or a multicast group all who reply within the timeout are listed in ``responders``.
+
+    Args:
+        destination: a node, an interface or an address.
+        count: how many requests.
+        interval: seconds between them; 0 sends the next one when the reply is there.
+        timeout: seconds to wait for each reply.
+        size: bytes of payload, as ``ping -s``.
+        ttl: time to live, or hop limit.
+        df: forbid fragments, as ``ping -M do``.
+        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+            the routes.
+
+    Raises:
+        TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
+            be understood; or the source is none of this node's.
+        ValueError: a number is out of range.
+    """
+    result = ask_ping(
+        node,
+        destination,
+        count=count,
+        interval=interval,
+        timeout=timeout,
+        size=size,
+        ttl=ttl,
+        df=df,
+        source=source,
+        in_flight=partial(transit.in_flight, node),
+    )
+    if not result:
+        probe_failed(node, result, "ping", {"size": size, "ttl": ttl, "df": df})
+    return result
+
+
+def ask_ping(
     node: Namespace,
     destination: Destination,
     *,
@@ -221,7 +274,7 @@ def ping(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> PingResult:
-    """See ``Node.ping``."""
+    """The question of ``ping`` alone: nobody is told of a failure."""
     bound = origin(node, source)
     target = resolve(node, destination, bound)
     version = target.address.version

@@ -6,6 +6,7 @@ import errno
 import socket
 import struct
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pytest_netns.addresses import Address
@@ -19,6 +20,9 @@ from pytest_netns.probe.strays import Strays
 from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Origin, Source, origin
+from pytest_netns.topology import transit
+from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
@@ -85,6 +89,33 @@ class TcpResult:
 
 
 def tcp(
+    node: BaseNode, destination: Destination, port: int, *, timeout: float = 1.0, source: Source | None = None
+) -> TcpResult:
+    """Ask whether a TCP port is open, by the kernel's own connect(2). Truthy if it is.
+
+    The SYN-ACK is answered with a RST (RFC 9293 3.10.7.4), so no server sees a connection.
+
+    Args:
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        timeout: seconds to wait for an answer; the kernel repeats a SYN that was lost after 1 s.
+        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+            the routes.
+
+    Raises:
+        TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
+            be understood; or the source is none of this node's.
+        ValueError: the port is out of range.
+    """
+    result = ask_tcp(
+        node, destination, port, timeout=timeout, source=source, in_flight=partial(transit.in_flight, node)
+    )
+    if not result:
+        probe_failed(node, result, "tcp")
+    return result
+
+
+def ask_tcp(
     node: Namespace,
     destination: Destination,
     port: int,
@@ -94,7 +125,7 @@ def tcp(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> TcpResult:
-    """See ``Node.tcp``."""
+    """The question of ``tcp`` alone: nobody is told of a failure."""
     bound = origin(node, source)
     target = resolve(node, destination, bound)
     check_port(port)

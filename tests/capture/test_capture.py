@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from awaiting import await_reaper
 from explaining import chain_in
 from frames import comments_of
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -45,13 +46,6 @@ def talk(sender: Host, receiver: Host, *payloads: bytes, port: int = 9) -> None:
     with sender.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for payload in payloads:
             sock.sendto(payload, (str(receiver.ip4), port))
-
-
-def await_reaper() -> None:
-    """Until everything is closed that is closed later."""
-    done = threading.Event()
-    reaper.later(done.set)
-    assert done.wait(20)
 
 
 @pytest.fixture
