@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 from explaining import Chain, at, chain_in
+from stopping import stop
 
 from pytest_netns import Bridge, Explanation, Host, Lab, eventually, ready, why
 from pytest_netns.lab.nodes import Node
@@ -334,7 +335,7 @@ def test_a_server_that_is_bound_to_another_device(chain: Chain) -> None:
 def test_a_server_that_is_stopped(chain: Chain) -> None:
     code = "import signal, socket as s; u = s.socket(s.AF_INET, s.SOCK_DGRAM); u.bind(('', 5300)); signal.pause()"
     process = chain.blue.spawn([sys.executable, "-c", code], ready=ready.listening(5300, "udp"))
-    os.kill(process.pid, signal.SIGSTOP)
+    stop(process.pid)
     found = why(chain.red.udp(chain.blue, 5300, b"hello", timeout=SHORT))
     os.kill(process.pid, signal.SIGCONT)
     named(found, "blue", rf"\({process.pid}\) of 'blue' that has udp port 5300 is stopped")
