@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-
 from slowness import patient
 
 from pytest_netns import Namespace
