@@ -343,6 +343,28 @@ def test_a_link_that_is_down_does_not_hinder_the_proof_for_the_others(lab: Lab) 
         capture.expect_none(UDP, within=0)
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_an_interface_that_goes_while_silence_is_proved_does_not_hinder_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    # As the kernel does it in the background, to the cable of a node that was closed.
+    red, blue = lab.host("red"), lab.host("blue")
+    link = lab.connect(red, blue)
+    if others:
+        lab.connect(red, lab.host("green"))
+    send = tap.Tap._send
+
+    def remove_then_send(self: tap.Tap, name: str, token: bytes) -> str | None:
+        if not link.is_gone:
+            link.remove()
+        return send(self, name, token)
+
+    monkeypatch.setattr(tap.Tap, "_send", remove_then_send)
+    with lab.capture() as capture:
+        capture.expect_none(UDP, within=0)
+    assert link.is_gone
+
+
 def test_silence_is_asked_of_a_running_capture_only(pair: tuple[Host, Host]) -> None:
     capture = pair[0].capture()
     with pytest.raises(NetnsError, match=r"expect_none\(\) needs a running capture"):
