@@ -18,7 +18,7 @@ _RULE = re.compile(r"a netfilter rule on ('[^']+') (drops|takes) the request\b")
 #: In the text of an error of ours that explains itself, or of a result: the cause, and who asked whom.
 _CAUSE, _CURE = re.compile(r"^cause: (?!not found)(.*)$", re.MULTILINE), re.compile(r"^cure: (.*)$", re.MULTILINE)
 
-_ASKED = re.compile(r"^<?\w+ (\S+ -> [^\s:]+)")
+_ASKED = re.compile(r"^<?\w+ (\S+ -> \S+?):?(?= )")
 
 _QUOTED = re.compile(r"'([^']+)'")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_netns.explain.checks import (
     counters,
+    diverted,
     duplicate_address,
     duplicate_mac,
     fault_in_force,
@@ -19,6 +20,7 @@ from pytest_netns.explain.checks import (
     next_hop,
     nft_drop,
     nft_taken,
+    queue_drop,
     socket_state,
     target,
     tc_filter,
@@ -27,6 +29,7 @@ from pytest_netns.explain.checks import (
     unfinished_checksum,
     way_back,
     way_there,
+    wireguard_underlay,
     works_now,
 )
 from pytest_netns.explain.diagnosis import Diagnosis
@@ -45,9 +48,13 @@ CHECKS: Sequence[tuple[Check, str]] = (
     (nft_drop.of_the_search, "without the next hop's address nothing is sent; the tables are in order here"),
     (impairment.loses_most, "silence must be expected; a next hop that is silent is a consequence"),
     (neighbour_table.check, "without an entry nobody was asked, so no next hop is silent"),
+    (queue_drop.check, "it was counted where nothing left; a next hop that is silent is a consequence"),
     (next_hop.check, "the request cannot leave its link, so nothing beyond is asked"),
+    (diverted.check, "it was seen to go elsewhere: what happens to it there is a consequence"),
     (link_layer.check, "the frame was seen to leave and not to arrive: the place of the loss is known"),
     (time_to_live.check, "it was seen to be rewritten; the error that comes of it is a consequence"),
+    (time_to_live.set_by_the_sender, "likewise, by who has sent it"),
+    (time_to_live.set_where_it_ends, "likewise, by the node that has counted it as used up"),
     (translation.past_the_translator, "a reply came from elsewhere: the way back by the tables is not the one it took"),
     (translation.nearly_matched, "nothing is to listen where a rule should have led it away"),
     (socket_state.takes_others, "a socket that is there and takes nothing comes before one that is not there"),
@@ -59,6 +66,9 @@ CHECKS: Sequence[tuple[Check, str]] = (
     (counters.at_the_target, "the kernel has counted why a socket did not take it"),
     (socket_state.is_not_read, "a server that has no way back may have given up: that comes before"),
     (tc_filter.check, "filters say nothing of what they take: all that speaks for itself comes before"),
+    (wireguard_underlay.check, "the tables and keys are in order, and nothing else is seen of what it carries"),
+    (iptables_legacy.not_readable, "nothing else has been seen to take it; asking for a table makes it"),
+    (socket_state.drops, "it arrives, is let in, and what listens counts it as dropped"),
     (multipath.check, "it works now, and would not by another next hop"),
     (duplicate_mac.check, "where the frame was seen to go astray is told above; it may come through now by chance"),
     (works_now.check, "nothing is wrong now; whatever follows is a guess about silence"),

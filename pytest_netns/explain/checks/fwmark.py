@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 from ipaddress import ip_address
 
-from pytest_netns.errors import KernelError, NetnsError
+from pytest_netns.errors import KernelError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.look.ip_rules import marks
+from pytest_netns.explain.look.marking import sets_marks
 from pytest_netns.explain.look.routing import best_route, deciding_rule, route_of
 from pytest_netns.explain.observation.observation import Observation
 from pytest_netns.explain.observation.packets import last_of
 from pytest_netns.kernel.netlink.rtnetlink import Selector
-from pytest_netns.lab.nodes import Node
 
 
 def check(observation: Observation) -> Diagnosis | None:
     """At the node where the packet ends: with one of the marks that its rules set, it has no route there."""
-    if observation.answered or observation.stuck is None:
+    if observation.answered:
+        return None
+    if not observation.seen:
+        return _at_the_sender(observation)
+    if observation.stuck is None:
         return None
     role, node, place = observation.stuck
     if any(stage.name in ("forward", "input") for stage in observation.stages(node, role)):
@@ -26,7 +29,7 @@ def check(observation: Observation) -> Diagnosis | None:
     last = last_of(observation.of_role(role))
     source, destination = ip_address(last.source), ip_address(last.destination)
     for mark in marks(node, destination.version):
-        if not _sets_marks(node):
+        if not sets_marks(node):
             return None
         packet = Selector(source, place.index, mark, observation.protocol, last.ports)
         try:
@@ -43,9 +46,23 @@ def check(observation: Observation) -> Diagnosis | None:
     return None
 
 
-def _sets_marks(node: Node) -> bool:
-    try:
-        rules = json.dumps(node.nft_ruleset())
-    except NetnsError:
-        return False
-    return '"mangle": {"key": {"meta": {"key": "mark"}}' in rules or '"ct": {"key": "mark"}' in rules
+def _at_the_sender(observation: Observation) -> Diagnosis | None:
+    """Nothing has left: a mark set on the way out has sent it to another table."""
+    node, destination = observation.question.node, observation.question.address
+    for mark in marks(node, destination.version) if sets_marks(node) else ():
+        packet = Selector(None, 0, mark, observation.protocol)
+        try:
+            route_of(node, destination, packet)
+        except KernelError as error:
+            rule = deciding_rule(node, destination, packet, "")
+            if rule is None:
+                continue
+            route = best_route(node, rule.table, destination) if rule.action == "lookup" else None
+            where = f", by which it falls to {route} of table {rule.table}" if route is not None else ""
+            return Diagnosis(
+                f"{node.name!r} marks what it sends to {destination} with {mark:#x}, and has an ip rule "
+                f"({rule}){where}",
+                node.name,
+                [f"{node.name}: {error.operation}: {os.strerror(error.errno)}"],
+            )
+    return None

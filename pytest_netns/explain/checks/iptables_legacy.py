@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.look import iptables
 from pytest_netns.explain.observation.observation import Observation
+
+#: Seconds for which the probe is sent once more.
+_PATIENCE = 0.1
 
 
 def check(observation: Observation) -> Diagnosis | None:
@@ -14,10 +20,42 @@ def check(observation: Observation) -> Diagnosis | None:
     for name in dict.fromkeys(reversed(ends)):
         for growth in observation.grown.get(name, ()):
             if growth.name.startswith(("iptables", "ip6tables")):
-                tables = growth.name.partition(" ")[0]
-                return Diagnosis(
-                    f"iptables (legacy) on {name!r} drops it: {growth.name}",
-                    name,
-                    [f"{name}: {tables}-legacy-save -c: counter of that grew by {growth.by}"],
-                )
+                return _diagnosis(name, growth.name, growth.by)
     return None
+
+
+def not_readable(observation: Observation) -> Diagnosis | None:
+    """The same where this user may not know which tables there are, and nothing else says why the packet ends here.
+
+    The tables are shown all the same to who asks for one by name; the kernel makes one then that is not there, empty,
+    with the policy ACCEPT. So this is asked late, of one node.
+    """
+    if observation.answered or iptables.can_read():
+        return None
+    question = observation.question
+    if observation.stuck is not None:
+        node = observation.stuck[1]
+    elif not observation.seen:
+        node = question.node
+    else:
+        return None
+    program = iptables.program_for(question.address.version)
+    before = iptables.dropped_by(node, program)
+    if not any(before.values()):
+        return None
+    observation.ask_again(_PATIENCE)
+    after = iptables.dropped_by(node, program)
+    return _first(node.name, ((name, by - before.get(name, 0)) for name, by in after.items()))
+
+
+def _first(node: str, growths: Iterable[tuple[str, int]]) -> Diagnosis | None:
+    return next((_diagnosis(node, name, by) for name, by in growths if by > 0), None)
+
+
+def _diagnosis(node: str, name: str, by: int) -> Diagnosis:
+    table = name.partition(": ")[0].replace("tables", "tables-legacy", 1)
+    return Diagnosis(
+        f"iptables (legacy) on {node!r} drops it: {name}",
+        node,
+        [f"{node}: {table} -S -v: counter of that grew by {by}"],
+    )

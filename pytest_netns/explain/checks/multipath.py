@@ -25,6 +25,12 @@ def check(observation: Observation) -> Diagnosis | None:
     return None
 
 
+def has_alternatives(observation: Observation) -> bool:
+    """Whether a node on the way there or back has another next hop that is as good as the one it takes."""
+    ways = [way for way in (observation.there, observation.back) if way is not None]
+    return any(_others(node, observation, way, (out.name, hop)) for way in ways for node, out, hop in way.hops)
+
+
 def _others(node: Node, observation: Observation, way: Walk, taken: tuple[str, object]) -> list[Route]:
     address = observation.question.address if way is observation.there else observation.source
     fitting = [

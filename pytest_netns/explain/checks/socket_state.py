@@ -9,6 +9,9 @@ from pytest_netns.explain.observation.packets import ObservedPacket
 from pytest_netns.explain.target import arrival
 from pytest_netns.lab.nodes import Node
 
+#: Seconds for which the probe is sent once more.
+_PATIENCE = 0.1
+
 
 def takes_others(observation: Observation) -> Diagnosis | None:
     """It is bound to another device, or connected to another peer."""
@@ -30,7 +33,12 @@ def takes_others(observation: Observation) -> Diagnosis | None:
             [f"{target.name}: ss: {each}" for each in waiting],
         )
     peers = [each.peer for each in found if each.peer is not None]
-    if kind != "udp" or waiting or not peers or any(peer[0].packed == arrived.source for peer in peers):
+    if (
+        kind != "udp"
+        or waiting
+        or not peers
+        or any((peer[0].packed, peer[1]) == (arrived.source, arrived.ports[0]) for peer in peers)
+    ):
         return None
     shown = ", ".join(f"{peer[0]} port {peer[1]}" for peer in peers)
     return Diagnosis(
@@ -38,6 +46,27 @@ def takes_others(observation: Observation) -> Diagnosis | None:
         target.name,
         [f"{target.name}: ss: {each}" for each in found],
     )
+
+
+def drops(observation: Observation) -> Diagnosis | None:
+    """It counts what it drops: asked once more, it has dropped one more, and its queue is not full."""
+    target, arrived = observation.target, _arrived(observation)
+    if target is None or arrived is None or observation.of_role("reply"):
+        return None
+    kind, port = observation.question.kind, arrived.ports[1]
+    before = {each.inode: each.dropped for each in _on_port(observation, target, port)}
+    if not any(before.values()):
+        return None
+    observation.ask_again(_PATIENCE)
+    for each in _on_port(observation, target, port):
+        if each.dropped > before.get(each.inode, each.dropped):
+            return Diagnosis(
+                f"the socket on {kind} port {port} of {target.name!r} drops what comes in, by a filter of its own "
+                "(SO_ATTACH_FILTER, SO_ATTACH_BPF)",
+                target.name,
+                [f"{target.name}: ss -m: drops of {each} grew from {before[each.inode]} to {each.dropped}"],
+            )
+    return None
 
 
 def is_not_read(observation: Observation) -> Diagnosis | None:

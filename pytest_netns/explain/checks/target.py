@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.observation.observation import Observation
-from pytest_netns.explain.target import silence, target_fault
+from pytest_netns.explain.target import arrival, silence, target_fault
 
 
 def refuses(observation: Observation) -> Diagnosis | None:
-    """Nobody there takes the packet."""
-    if observation.target is None:
+    """Nobody there takes the packet. One that was lost on its way says nothing of who would have taken it."""
+    target = observation.target
+    if target is None:
+        return None
+    requests = observation.of_role("request")
+    if requests and not observation.question.closed and arrival(requests, target) is None:
         return None
     return target_fault(observation.question, observation.target, observation.seen, _redirected(observation))
 

@@ -44,6 +44,17 @@ def filtered(interface: Interface, side: Side) -> Diagnosis | None:
     )
 
 
+def queue_drop(kind: str, out: Interface, what: str) -> Diagnosis:
+    """A queueing discipline has dropped what should leave an interface."""
+    node = out.node.name
+    return Diagnosis(
+        f"the queueing discipline {kind} (tc) on {out.name!r} of {node!r} drops {what}",
+        node,
+        [f"{node}: tc -s qdisc show dev {out.name}: its drops have grown"],
+        cures=[f"{node}.run(['tc', 'qdisc', 'delete', 'dev', '{out.name}', 'root'])"],
+    )
+
+
 def by_xdp(interface: Interface) -> Diagnosis | None:
     """Whether an XDP program looks at what an interface receives."""
     node = interface.node

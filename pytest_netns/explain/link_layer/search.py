@@ -5,17 +5,19 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from pytest_netns.addresses import Address
 from pytest_netns.capture.frame import Frame
 from pytest_netns.errors import NetnsWarning
+from pytest_netns.explain.look.counters import queue_drops
 from pytest_netns.explain.look.encapsulation import protocols
 from pytest_netns.explain.nft_trace.trace import RuleTrace
 from pytest_netns.explain.sent import answered_for, sought
 from pytest_netns.explain.way.reachability import reach
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
-from pytest_netns.probe.arp import ask_arp
+from pytest_netns.probe.arp import arp
 from pytest_netns.stack.interface import Interface
 
 #: Seconds to wait for the answer. Between its own questions a kernel waits for one.
@@ -37,6 +39,7 @@ class Search:
         answers: the answer likewise.
         trace: what nftables rules did to them, and to what carries them.
         names: what captures call each namespace, by inode.
+        queued: the queueing discipline that has dropped the question or the answer, and where; None if none has.
     """
 
     lab: Lab
@@ -49,6 +52,7 @@ class Search:
     answers: list[Frame]
     trace: RuleTrace
     names: dict[int, str]
+    queued: tuple[str, Interface] | None = None
 
     @property
     def protocol(self) -> str:
@@ -67,16 +71,23 @@ def search(lab: Lab, node: Node, out: Interface, hop: Address) -> Search:
     for each in lab:
         if not each.closed:
             names.setdefault(each.inode, each.name)
+    owner = next(iter(reach(lab, out).owners(hop)), None)
+    ends = [end for end in (out, owner) if end is not None and isinstance(end.node, Node)]
+    before = [queue_drops(cast("Node", end.node)) for end in ends]
     capture = lab.capture(chatter=True)
     capture.internal = True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NetnsWarning)
         with RuleTrace(lab, protocols(lab)) as trace, capture:
-            answered = bool(ask_arp(node, hop, timeout=_PATIENCE))
+            answered = bool(arp(node, hop, timeout=_PATIENCE))
             trace.read()
     for frame in capture.frames:
         frame.node = next((name for inode, name in names.items() if lab[frame.node].inode == inode), frame.node)
     questions = [frame for frame in capture.frames if sought(frame) == hop.packed]
     answers = [frame for frame in capture.frames if answered_for(frame) == hop.packed]
-    owner = next(iter(reach(lab, out).owners(hop)), None)
-    return Search(lab, node, out, hop, owner, answered, questions, answers, trace, names)
+    queued = None
+    for end, known in zip(ends, before, strict=True):
+        now = queue_drops(cast("Node", end.node)).get(end.name)
+        if now is not None and now[1] > known.get(end.name, ("", 0))[1] and queued is None:
+            queued = now[0], end
+    return Search(lab, node, out, hop, owner, answered, questions, answers, trace, names, queued)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.link_layer.losses import filtered, lost_at
+from pytest_netns.explain.link_layer.losses import filtered, lost_at, queue_drop
 from pytest_netns.explain.link_layer.path import gap, l2_path
 from pytest_netns.explain.link_layer.search import Search
 from pytest_netns.explain.look.encapsulation import carrier_of
@@ -32,6 +32,12 @@ def _dropped(seen: Search) -> Diagnosis | None:
         if drop.packet is not None and carrier_of(seen.lab, drop.packet) == seen.out:
             return Diagnosis(drop.cause(f"what {seen.out} carries"), drop.node.name)
     return None
+
+
+def _queued(seen: Search) -> Diagnosis | None:
+    if seen.queued is None or seen.queued[1].node.impairments.setting(seen.queued[1]) is not None:
+        return None
+    return queue_drop(*seen.queued, seen.protocol)
 
 
 def _tunnel(seen: Search) -> Diagnosis | None:
@@ -135,9 +141,9 @@ def _rewritten(seen: Search) -> Diagnosis | None:
     nodes = [seen.node, *([seen.owner.node] if seen.owner is not None and isinstance(seen.owner.node, Node) else [])]
     for node in nodes if seen.hop.version == 6 and seen.answered else ():
         for rule in changes_of(node, "ip6", "hoplimit"):
-            if rule.hook in ("output", "postrouting"):
+            if rule.hook != "forward":
                 return Diagnosis(
-                    f"{node.name!r} rewrites the hop limit (hoplimit) of its own neighbour discovery, which is taken "
+                    f"{node.name!r} rewrites the hop limit (hoplimit) of neighbour discovery, which is taken "
                     "only "
                     f"with 255 (RFC 4861 7.1): {rule.text}",
                     node.name,
@@ -159,6 +165,7 @@ def _answer_lost(seen: Search) -> Diagnosis | None:
 _CHECKS: Sequence[Callable[[Search], Diagnosis | None]] = (
     _dropped,
     _rewritten,
+    _queued,
     _tunnel,
     _macvlan,
     _question_lost,

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from pytest_netns.errors import NetnsError
+from pytest_netns.explain.look import iptables
 from pytest_netns.kernel.netlink import tc
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.lab.nodes import Node
 
-_IPTABLES = {"ip_tables_names": "iptables-legacy-save", "ip6_tables_names": "ip6tables-legacy-save"}
-_POLICY = re.compile(r":(\S+) (DROP) \[(\d+):")
-_RULE = re.compile(r"\[(\d+):\d+\] (-A .*-j (?:DROP|REJECT).*)")
 #: Counters that grow when a packet is not taken. Others count what is normal.
 _OF_TROUBLE = re.compile(
     r"Drop|Overflow|NoRoutes|NoPorts|AddrErrors|HdrErrors|Discards|FragFails|ReasmFails|NotFound|MD5Unexpected"
@@ -61,6 +58,8 @@ WORDS: Mapping[str, str] = {
     "IpExt.InCsumErrors": "the checksum of the IP header is wrong",
 }
 
+#: What has no queue: filters hang there, and what they drop is counted.
+PLACES_FOR_FILTERS = ("clsact", "ingress")
 _FILES = ("snmp", "netstat", "snmp6", "dev")
 
 
@@ -96,16 +95,11 @@ def counters(node: Node) -> Reading:
     """Those of a node that tell of trouble."""
     with entered(node):
         files = {name: _read(name) for name in _FILES}
-        tables = {program: _read(file) for file, program in _IPTABLES.items()}
     try:
         queues = tuple(node.rtnl.dump(tc.qdisc_dump(0, "")))
     except NetnsError:
         queues = ()
-    rules: dict[str, int] = {}
-    for program, names in tables.items():
-        if names.strip():
-            rules.update(_rules(node, program))
-    return Reading(files, queues, rules)
+    return Reading(files, queues, iptables.dropped(node))
 
 
 def grown(node: Node, before: Reading, after: Reading) -> list[Growth]:
@@ -123,12 +117,6 @@ def grown(node: Node, before: Reading, after: Reading) -> list[Growth]:
 def _growth(node: Node, before: Mapping[str, int], after: Mapping[str, int]) -> list[Growth]:
     changes = ((name, value - before.get(name, 0)) for name, value in after.items())
     return [Growth(node.name, name, by) for name, by in changes if by > 0]
-
-
-def can_read_legacy() -> bool:
-    """Whether this user may know which tables iptables-legacy has: rootless, nobody may."""
-    path = f"/proc/thread-self/net/{next(iter(_IPTABLES))}"
-    return not os.path.exists(path) or os.access(path, os.R_OK)
 
 
 def _read(name: str) -> str:
@@ -174,25 +162,17 @@ def _interfaces(text: str) -> Iterator[tuple[str, int]]:
                 yield f"{name.strip()}: {word}", int(numbers[column])
 
 
+def queue_drops(node: Node) -> dict[str, tuple[str, int]]:
+    """The kind of the queueing discipline of each interface of a node, and how many packets it has dropped."""
+    names = {interface.index: name for name, interface in node.interfaces.items()}
+    try:
+        found = [tc.decode_qdisc(body) for body in node.rtnl.dump(tc.qdisc_dump(0, ""))]
+    except NetnsError:
+        return {}
+    queues = (each for each in found if each.index in names and each.kind not in PLACES_FOR_FILTERS)
+    return {names[each.index]: (each.kind, each.dropped) for each in queues if each.dropped}
+
+
 def _queues(bodies: Iterable[bytes], names: Mapping[int, str]) -> Iterator[tuple[str, int]]:
     for qdisc in map(tc.decode_qdisc, bodies):
         yield f"tc qdisc {qdisc.kind} on {names.get(qdisc.index, qdisc.index)}: drops", qdisc.dropped
-
-
-def _rules(node: Node, program: str) -> Iterator[tuple[str, int]]:
-    """What the rules and policies of iptables-legacy have dropped. Two alike count as one."""
-    try:
-        listed = node.run([program, "-c"], check=False, timeout=5).stdout
-    except NetnsError:
-        return
-    name, table = program.removesuffix("-legacy-save"), ""
-    totals: dict[str, int] = {}
-    for line in listed.splitlines():
-        if line.startswith("*"):
-            table = line[1:]
-        elif policy := _POLICY.match(line):
-            totals[f"{name} -t {table}: policy {policy[2]} of {policy[1]}"] = int(policy[3])
-        elif rule := _RULE.match(line):
-            key = f"{name} -t {table}: {rule[2]}"
-            totals[key] = totals.get(key, 0) + int(rule[1])
-    yield from totals.items()

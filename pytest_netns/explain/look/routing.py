@@ -65,6 +65,24 @@ def best_route(node: Node, table: int, destination: Address) -> Route | None:
     return max(fitting, key=lambda r: (r.destination.prefixlen, -r.metric), default=None)
 
 
+def alternatives(node: Node, destination: Address, route: Route) -> list[Route]:
+    """The routes that are as good as one, that included, if it is one of several next hops; else nothing."""
+    fitting = [
+        each
+        for each in node.routes(table=None)
+        if each.destination.version == destination.version
+        and destination in each.destination
+        and each.kind == route.kind == "unicast"
+    ]
+    chosen = next((r for r in fitting if (r.interface, r.gateway) == (route.interface, route.gateway)), None)
+    if chosen is None:
+        return []
+    same = [
+        r for r in fitting if (r.destination, r.metric, r.table) == (chosen.destination, chosen.metric, chosen.table)
+    ]
+    return same if len(same) > 1 else []
+
+
 def sysctl(node: Node, name: str) -> int:
     """A sysctl as a number, 0 if there is none."""
     try:

@@ -10,14 +10,17 @@ from ipaddress import IPv4Address, IPv6Address
 
 from pytest_netns.addresses import Address
 from pytest_netns.explain.observation.packets import Kind
+from pytest_netns.kernel import procfs
 from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6
-from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request
+from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request, attributes
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.lab.nodes import Node
 
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
 _NUMBERS = {"tcp": 6, "udp": 17}
 _ESTABLISHED, _CLOSE, _LISTEN = 1, 7, 10
+# INET_DIAG_SKMEMINFO of <linux/inet_diag.h>, and where the drops stand in it
+_SKMEMINFO, _SK_MEMINFO_DROPS = 7, 8
 _REQUEST = struct.Struct("=BBBxI")
 # struct inet_diag_msg of <linux/inet_diag.h>: family, state, timer, retransmissions; ports, addresses, interface,
 # cookie; expires, queues, uid, inode
@@ -37,6 +40,7 @@ class SocketState:
         backlog: for a listener, how many may wait.
         inode: by which /proc/PID/fd names it.
         waits: whether it waits for any peer.
+        dropped: packets that it has not taken, since it was made.
     """
 
     address: Address
@@ -47,19 +51,14 @@ class SocketState:
     backlog: int
     inode: int
     waits: bool
+    dropped: int = 0
 
     def owners(self, node: Node) -> Iterator[tuple[int, str]]:
-        """The background processes of a node that have it open: their PIDs and names."""
-        wanted = f"socket:[{self.inode}]"
-        for process in node.processes:
-            pid = process.pid
-            try:
-                for name in os.listdir(f"/proc/{pid}/fd"):
-                    if os.readlink(f"/proc/{pid}/fd/{name}") == wanted:
-                        yield pid, os.path.basename(process.argv[0])
-                        break
-            except OSError:  # it has ended, or is somebody else's
-                continue
+        """The processes in a node's namespace that have it open, children of others too: their PIDs and names."""
+        place = f"net:[{node.inode}]"
+        for pid in procfs.numbers():
+            if procfs.namespace_of(pid, "net") == place and self.inode in (procfs.sockets_of(pid) or ()):
+                yield pid, os.path.basename(procfs.command_of(pid).partition(" ")[0])
 
     def __str__(self) -> str:
         peer = f" peer {self.peer[0]}:{self.peer[1]}" if self.peer is not None else ""
@@ -81,7 +80,7 @@ def sockets(node: Node, kind: Kind, version: int) -> list[SocketState]:
                 Request(
                     _SOCK_DIAG_BY_FAMILY,
                     0,
-                    _REQUEST.pack(family, _NUMBERS[kind], 0, states) + bytes(48),
+                    _REQUEST.pack(family, _NUMBERS[kind], 1 << _SKMEMINFO - 1, states) + bytes(48),
                     f"ss --{kind}",
                 )
             )
@@ -105,7 +104,13 @@ def _decode(body: bytes) -> SocketState:
         backlog,
         inode,
         waits=state != _ESTABLISHED,
+        dropped=_dropped(attributes(body, _ANSWER.size).get(_SKMEMINFO, b"")),
     )
+
+
+def _dropped(memory: bytes) -> int:
+    """The last number of SK_MEMINFO_... (<linux/sock_diag.h>)."""
+    return int(struct.unpack_from("=I", memory, 4 * _SK_MEMINFO_DROPS)[0]) if len(memory) > 4 * _SK_MEMINFO_DROPS else 0
 
 
 def _address(raw: bytes) -> Address:
@@ -117,8 +122,5 @@ def _address(raw: bytes) -> Address:
 
 def is_stopped(pid: int) -> bool:
     """Whether a process is stopped, by a signal or a debugger."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] in ("T", "t")
-    except (OSError, IndexError):
-        return False
+    found = procfs.stat(pid)
+    return found is not None and found.state in "Tt"

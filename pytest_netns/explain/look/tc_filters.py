@@ -42,4 +42,5 @@ def _entries(listed: str) -> list[str]:
             found.append(words)
         else:
             found[-1] += f" {words}"
-    return [line for line in found if " handle " in line or " fh " in line or "action" in line] or found
+    telling = [line for line in found if " handle " in line or " fh " in line or "action" in line] or found
+    return sorted(telling, key=lambda line: "action" not in line)  # u32 lists its hash tables first

@@ -13,6 +13,9 @@ from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.look.links import LinkDetails, details
 from pytest_netns.explain.way.reachability import has_address
 from pytest_netns.kernel.netlink.linkinfo import OPTIONS
+from pytest_netns.kernel.netlink.rtnetlink import AF_BRIDGE, neighbour_dump
+from pytest_netns.kernel.netlink.socket import attributes
+from pytest_netns.kernel.netlink.tables import mac_text
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
@@ -25,6 +28,9 @@ _ALIKE = {
     "vlan": {"vid": "VLAN id"},
 }
 _CROSSWISE = {"_ikey": "_okey", "_okey": "_ikey"}
+# <linux/neighbour.h>: attributes of an entry, and the states of one that is not learnt
+_NDA_DST, _NDA_LLADDR = 1, 2
+_NUD_STATIC = 0x80 | 0x40
 _GRE_KINDS = {"gre", "gretap", "ip6gre", "ip6gretap"}
 
 
@@ -47,7 +53,7 @@ def tunnel_fault(lab: Lab, near: Interface, far: Interface | None, inner: Addres
             if mine != theirs:
                 return _differ(near, far, "key", mine, theirs)
     for here, there, seen in ((near, far, one), (far, near, other)):
-        if (fault := _leads_elsewhere(here, there, seen)) is not None:
+        if (fault := _leads_elsewhere(here, there, seen) or _entry_leads_elsewhere(here, there)) is not None:
             return fault
     return None
 
@@ -80,6 +86,31 @@ def _leads_elsewhere(here: Interface, there: Interface, seen: LinkDetails) -> Di
         node.name,
         [f"{node.name}: ip -d link show {here.name}: remote {shown}"],
     )
+
+
+def _entry_leads_elsewhere(here: Interface, there: Interface) -> Diagnosis | None:
+    """Whether the forwarding database of one end has the other's MAC address behind somebody who is not the other."""
+    node = here.node
+    assert isinstance(node, Node)
+    for body in node.rtnl.dump(neighbour_dump(AF_BRIDGE)):
+        _, index, state = struct.unpack_from("=B3xiH", body)
+        found = attributes(body, 12)
+        raw = found.get(_NDA_DST, b"")
+        if index != here.index or mac_text(found.get(_NDA_LLADDR, b"")) != there.mac or len(raw) not in (4, 16):
+            continue
+        remote = ip_address(raw)
+        if has_address(there.node, remote):
+            continue
+        word = "static entry" if state & _NUD_STATIC else "entry"
+        return Diagnosis(
+            f"the forwarding database of {here} ({here.kind}) has a {word} that leads {there.mac} to {remote}, and it "
+            "is "
+            f"the MAC address of {there}",
+            node.name,
+            [f"{node.name}: bridge fdb show dev {here.name}: {there.mac} dst {remote}"],
+            cures=[f"{node.name}.run(['bridge', 'fdb', 'del', '{there.mac}', 'dev', '{here.name}'])"],
+        )
+    return None
 
 
 def _remotes(device: Interface, seen: LinkDetails) -> Iterable[Address]:

@@ -10,8 +10,10 @@ from socket import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 
 from pytest_netns.addresses import Address
 from pytest_netns.capture.frame import Frame
+from pytest_netns.errors import NetnsError
 from pytest_netns.explain.look.counters import Growth
 from pytest_netns.explain.look.encapsulation import carrier_of
+from pytest_netns.explain.look.routing import alternatives
 from pytest_netns.explain.nft_trace.trace import RuleTrace
 from pytest_netns.explain.nft_trace.verdicts import Drop, Stage
 from pytest_netns.explain.observation.packets import ObservedPacket, Role, first_of, last_of
@@ -19,9 +21,10 @@ from pytest_netns.explain.questions import Question
 from pytest_netns.explain.target import arrival
 from pytest_netns.explain.way.flow import Flow, Walk
 from pytest_netns.explain.way.impairments import Condition, conditions
-from pytest_netns.explain.way.reachability import has_address
+from pytest_netns.explain.way.reachability import has_address, reach
 from pytest_netns.explain.way.walk import walk
 from pytest_netns.kernel.netlink.neighbour_table import NeighbourTable
+from pytest_netns.kernel.netlink.tables import Route, mac_text
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.icmp import ProbeError
@@ -166,6 +169,13 @@ class Observation:
                     break
         return found
 
+    def ask_again(self, timeout: float) -> object:
+        """Send the probe once more, unobserved; None if it could not be sent."""
+        try:
+            return self.question.again(timeout)
+        except NetnsError:
+            return None
+
     # ------------------------------------------------------------- by rules
 
     @property
@@ -191,6 +201,10 @@ class Observation:
                 found.append((drop, "the request"))
             elif packet.neighbour:
                 found.append((drop, "ARP" if packet.source is None else "neighbour discovery"))
+            elif (
+                packet.protocol == self.protocol and not ports.isdisjoint(packet.ports) and packet.destination in asked
+            ):
+                found.append((drop, "the request"))
             elif (device := carrier_of(self.lab, packet)) is not None:
                 # Other hosts send by tunnels too, unasked; the far end of this one does so for the probe if it replied.
                 if self.of_role("reply") or any(device is each for each, _ in self.there.carriers):
@@ -211,7 +225,7 @@ class Observation:
         question = self.question
         ports = (self._source_port, question.port)
         flow = Flow(self.source, question.address, self._size, question.ttl, question.df, self.protocol, ports)
-        return walk(self.lab, question.node, flow, self._translated)
+        return walk(self.lab, question.node, flow, self._translated, taken=self._taken)
 
     @cached_property
     def target(self) -> Node | None:
@@ -238,6 +252,7 @@ class Observation:
             self.lab,
             self.target,
             Flow(reply_from, reply_to, self._size, protocol=self.protocol, ports=ports, bound=True),
+            taken=self._taken,
         )
         if back.fault is not None or back.arrived is None or back.arrived.inode == self.question.node.inode:
             return back
@@ -270,6 +285,22 @@ class Observation:
     @property
     def _size(self) -> int:
         return self.question.size + _HEADERS[self.question.kind, self.question.address.version]
+
+    def _taken(self, node: Node, destination: Address, route: Route) -> Route:
+        """The next hop that a packet of the probe was seen to go to, where a node has several that are as good."""
+        left = {
+            (each.frame.interface, mac_text(each.frame.data[:6]) if each.frame.ethernet else "")
+            for each in self.seen
+            if each.frame.outgoing and each.frame.node == self.name_of(node) and each.destination == destination.packed
+        }
+        for other in alternatives(node, destination, route) if left else ():
+            out = node.interfaces.get(other.interface or "")
+            if out is None:
+                continue
+            owners = reach(self.lab, out).owners(other.gateway or destination)
+            if any((out.name, mac) in left for mac in ("", *(owner.mac for owner in owners))):
+                return other
+        return route
 
     def _translated(self, node: Node, flow: Flow) -> Flow:
         """What a node makes of the addresses of a packet, by what its rules were seen to do."""

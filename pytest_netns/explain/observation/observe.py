@@ -82,7 +82,7 @@ def _ports(lab: Lab, question: Question) -> set[int]:
     """The ports of what is traced: those of the probe, and of tunnels that may carry it. None for a ping: all."""
     if not question.port:
         return set()
-    return {question.port, *(device.port for device in carriers(lab) if device.port is not None)}
+    return {question.port, *(outer.port for outer in carriers(lab) if outer.port is not None)}
 
 
 def _columns(asker: Node, seen: list[ObservedPacket], shown: list[Frame]) -> list[str]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pytest_netns.addresses import Address
 from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.look.links import IFF_NOARP
 from pytest_netns.explain.way.flow import Flow
 from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
 
 _VLAN_TAG = 4
+
+#: Kinds of interfaces that have ARP unless somebody has switched it off.
+_WITH_ARP = ("veth", "macvlan", "bridge", "vlan")
 
 
 def size_fault(node: Node, out: Interface, to: Interface, flow: Flow, sender: bool) -> Diagnosis | None:
@@ -37,8 +41,18 @@ def size_fault(node: Node, out: Interface, to: Interface, flow: Flow, sender: bo
 def wrong_neighbour(node: Node, out: Interface, hop: Address, owners: list[Interface]) -> Diagnosis | None:
     """Whether the node takes somebody else for its next hop."""
     macs = [owner.mac for owner in owners]
-    for known in node.neighbours():
-        if (known.address, known.interface) == (hop, out.name) and known.mac is not None and known.mac not in macs:
+    entries = [n for n in node.neighbours() if (n.address, n.interface) == (hop, out.name) and n.mac is not None]
+    if out.kind in _WITH_ARP and out.state.flags & IFF_NOARP and not any(n.mac in macs for n in entries):
+        return Diagnosis(
+            f"{node.name!r} asks nobody for the MAC address of {hop}, as ARP is switched off on {out.name!r} (NOARP): "
+            "it "
+            f"sends to its own, {out.mac}",
+            node.name,
+            [f"{node.name}: ip link show {out.name}: NOARP"],
+            cures=[f"{node.name}.run(['ip', 'link', 'set', '{out.name}', 'arp', 'on'])"],
+        )
+    for known in entries:
+        if known.mac not in macs:
             return Diagnosis(
                 f"{node.name!r} sends to the wrong MAC address: its neighbour table has {known.mac} ({known.state}) "
                 f"for {hop}, and {owners[0]} has {macs[0]}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pytest_netns.addresses import Address
 from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.look.routing import sysctl
 from pytest_netns.explain.way.reachability import Reach, connected, down_reason, has_address, reach, up_again
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
@@ -23,6 +24,17 @@ def unanswered(lab: Lab, node: Node, out: Interface, hop: Address, within: Reach
     role = "the next hop" if gateway else "the destination"
     asked = f"{protocol} on {out} for {hop}, {role}, is unanswered"
     if not holders:
+        off = next((i for i in within.members if hop.version == 6 and _without_ipv6(i)), None)
+        if off is not None:
+            name = f"net/ipv6/conf/{off.name}/disable_ipv6"
+            return Diagnosis(
+                f"{asked}: nobody on that link has the address, and IPv6 is disabled on {off} "
+                f"({name.replace('/', '.')} is "
+                "1), which takes its addresses away",
+                off.node.name,
+                [*evidence, f"{off.node.name}: sysctl {name.replace('/', '.')} = 1"],
+                cures=[f'{off.node.name}.sysctl["{name}"] = 0, and its addresses again'],
+            )
         blocked = f"; out of reach: {'; '.join(o.cause for o in within.obstacles)}" if within.obstacles else ""
         return Diagnosis(f"{asked}: nobody in the lab has that address{blocked}", node.name, evidence)
     if not within.members and within.obstacles:
@@ -38,6 +50,11 @@ def unanswered(lab: Lab, node: Node, out: Interface, hop: Address, within: Reach
     places = ", ".join(f"{i}" for n, i in holder.interfaces.items() if n != "lo") or "no interface"
     wide = "" if gateway else _too_wide(node, out, hop, holder)
     return Diagnosis(f"{asked}: {holder.name!r} has it, but is not on that link ({places}){wide}", node.name, evidence)
+
+
+def _without_ipv6(interface: Interface) -> bool:
+    node = interface.node
+    return isinstance(node, Node) and bool(sysctl(node, f"net/ipv6/conf/{interface.name}/disable_ipv6"))
 
 
 def _too_wide(node: Node, out: Interface, address: Address, holder: Node) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from pytest_netns.addresses import Address
 from pytest_netns.devices.builder import Device
 from pytest_netns.devices.tunnels import TUNNELS
 from pytest_netns.errors import KernelError
 from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.look.encapsulation import far_end_of
 from pytest_netns.explain.look.routing import route_of
 from pytest_netns.explain.way.delivery import not_taken
 from pytest_netns.explain.way.flow import Flow, Walk, selector
@@ -32,6 +34,7 @@ def walk(
     flow: Flow,
     translate: Callable[[Node, Flow], Flow] | None = None,
     entered_by: Interface | None = None,
+    taken: Callable[[Node, Address, Route], Route] | None = None,
 ) -> Walk:
     """Follow a packet.
 
@@ -41,6 +44,7 @@ def walk(
         flow: the packet.
         translate: tells what a node makes of its addresses.
         entered_by: where it comes in at the first node; None if that is its sender.
+        taken: tells which of several routes that are as good was seen to be taken.
     """
     found = Walk([start])
     node = start
@@ -70,6 +74,7 @@ def walk(
             found.fault = refused(lab, node, routed, entered_by, error)
             return found
         found.evidence.append(f"{node.name}: ip route get {flow.destination}: {route}")
+        route = taken(node, flow.destination, route) if taken is not None else route
         step = _step(lab, node, flow, route, found)
         if step is None:
             return found
@@ -103,7 +108,7 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
         found.fault = Diagnosis(reason, node.name, [f"{out}: {out.state.operstate}"], cures=up_again(lab, out))
         return None
     hop = route.gateway or flow.destination
-    found.fault = _underlay_fault(lab, node, out, found)
+    found.fault = _underlay_fault(lab, node, out, flow.destination, found)
     if found.fault is not None:
         return None
     within = reach(lab, out)
@@ -129,7 +134,7 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
     return None if found.fault is not None else (owner.node, owner)
 
 
-def _underlay_fault(lab: Lab, node: Node, out: Interface, found: Walk) -> Diagnosis | None:
+def _underlay_fault(lab: Lab, node: Node, out: Interface, inner: Address, found: Walk) -> Diagnosis | None:
     """What is wrong below a device: with the link that it lies upon, or with the way to the far end of a tunnel."""
     device = next((each for each in node.devices if each == out), None) if isinstance(node, Host) else None
     if device is None:
@@ -141,16 +146,15 @@ def _underlay_fault(lab: Lab, node: Node, out: Interface, found: Walk) -> Diagno
             reason = within.obstacles[0].cause if within.obstacles and not within.members else None
         if reason is not None:
             return Diagnosis(f"{out} ({device.kind}) lies upon {device.lower}: {reason}", node.name)
-    if device.kind in TUNNELS and device.remote is None:
+    remote = far_end_of(device, inner)
+    if device.kind in TUNNELS and remote is None:
         found.carriers.append((device, None))
-    if device.remote is not None:
-        way = walk(lab, node, Flow(None, device.remote))
+    if remote is not None:
+        way = walk(lab, node, Flow(None, remote))
         found.carriers.append((device, way))
         if way.fault is not None:
             evidence = [*way.evidence, *way.fault.evidence]
-            return Diagnosis(
-                f"{out} ({device.kind}) leads to {device.remote}: {way.fault.cause}", way.fault.node, evidence
-            )
+            return Diagnosis(f"{out} ({device.kind}) leads to {remote}: {way.fault.cause}", way.fault.node, evidence)
     return None
 
 
