@@ -70,8 +70,11 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"pytest_netns\.kernel\.netlink\.(socket|conntrack)\.(NetlinkSocket|Request|Connection)",
     ),  # for our own use
-    (r"py:.*", r"(.*\.|~)_[A-Z]\w*"),  # type variables
+    (r"py:.*", r"(.*\.|~)?_[A-Z]\w*"),  # type variables
     (r"py:.*", r"pytest_netns\.stack\.streams\.Addressed"),  # whatever has an address
     # What stands below the author's words: see CONTRIBUTING.md.
-    (r"py:.*", r"(pytest_netns\.topology\.\w+\.)?(BaseNode|CableEnds|Failure|Network|Surroundings|Names|CrashState)"),
+    (
+        r"py:.*",
+        r"(pytest_netns\.(topology|process)\.\w+\.)?(AddressPlan|BaseNode|CableEnds|Failure|Network|Surroundings|Supervisor|Names|CrashState)",
+    ),
 ]

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     )
     from pytest_netns.capture.capture import Capture
     from pytest_netns.capture.frame import Frame
-    from pytest_netns.devices.builder import Device, Master
-    from pytest_netns.devices.masters import Bond, Vrf
-    from pytest_netns.devices.tunnels import Vxlan
+    from pytest_netns.devices.builder import Device
+    from pytest_netns.devices.masters import Bond, Master, Vrf
     from pytest_netns.devices.tuntap import Tap, Tun
+    from pytest_netns.devices.vxlan import Vxlan
     from pytest_netns.devices.wireguard import WireGuard
     from pytest_netns.errors import (
         CommandError,
@@ -109,7 +109,7 @@ _HOME = {
     "LabFactory": "pytest_netns.lab.factories",
     "Link": "pytest_netns.lab.link",
     "LossResult": "pytest_netns.probe.throughput",
-    "Master": "pytest_netns.devices.builder",
+    "Master": "pytest_netns.devices.masters",
     "Namespace": "pytest_netns.stack.namespace",
     "NamespaceFactory": "pytest_netns.lab.factories",
     "NetnsError": "pytest_netns.errors",
@@ -136,7 +136,7 @@ _HOME = {
     "UdpResult": "pytest_netns.probe.udp",
     "UnsupportedError": "pytest_netns.errors",
     "Vrf": "pytest_netns.devices.masters",
-    "Vxlan": "pytest_netns.devices.tunnels",
+    "Vxlan": "pytest_netns.devices.vxlan",
     "WaitTimeout": "pytest_netns.errors",
     "WireGuard": "pytest_netns.devices.wireguard",
     "assert_arp": "pytest_netns.assertions",

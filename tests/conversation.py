@@ -13,7 +13,7 @@ from pytest_netns.kernel.netlink.tables import Route
 Address = IPv4Address | IPv6Address
 
 #: Seconds; whoever is reached answers in a millisecond.
-PATIENCE = patient(5.0)
+PATIENCE = patient(20.0)
 
 
 def address_of(node: Namespace | Interface, version: int) -> Address:

@@ -127,25 +127,20 @@ _INSIDE = {
     "pytest_netns.stack.commands",
     "pytest_netns.devices.kinds",
     "pytest_netns.kernel.netlink.socket",
-    "pytest_netns.lab.breakable",
-    "pytest_netns.faults.link_down",
     "pytest_netns.capture.offload",
     "pytest_netns.events",
     "pytest_netns.impair.target",
     "pytest_netns.stack.handle",
+    "pytest_netns.faults.breakable_cable",
+    "pytest_netns.lab.link_impairment",
+    "pytest_netns.lab.switch",
     "pytest_netns.topology.cable",
     "pytest_netns.topology.events",
     "pytest_netns.topology.failure",
     "pytest_netns.topology.network",
     "pytest_netns.topology.node",
     "pytest_netns.topology.interface_lookup",
-    "pytest_netns.lab.devices",
-    "pytest_netns.lab.impairable_link",
     "pytest_netns.lab.nat",
-    "pytest_netns.lab.prober",
-    "pytest_netns.lab.stacked",
-    "pytest_netns.lab.switching",
-    "pytest_netns.lab.tunnels",
     "pytest_netns.stack.views",
 }
 #: In these modules, what users meet.
@@ -298,7 +293,7 @@ class Api(SphinxDirective):
 
 
 #: What a base calls itself in its annotations, and whom users meet instead.
-_MET_AS = {"Breakable": "Host", "DeviceOwner": "Host", "BreakableLink": "Link", "Cable": "Link", "Switching": "Bridge"}
+_MET_AS = {"BaseNode": "Node", "BreakableCable": "Link", "Cable": "Link", "Network": "Lab", "Switch": "Bridge"}
 
 
 def leave_builtins(app: Sphinx, doctree: nodes.document) -> None:

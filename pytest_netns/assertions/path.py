@@ -10,6 +10,7 @@ from pytest_netns.assertions.retry import asked, check_node, until, why
 from pytest_netns.errors import ProbeFailure, TopologyError
 from pytest_netns.lab.lab import lab_of
 from pytest_netns.lab.nodes import Node
+from pytest_netns.topology.network import names_of, network_of
 
 if TYPE_CHECKING:
     from pytest_netns.addresses import Address
@@ -93,7 +94,7 @@ def _name_of(source: Node, hop: Node | Address | str) -> str:
         address = ip_address(str(hop))
     except ValueError:
         raise TopologyError(f"{hop!r} is neither a node of {lab_of(source)!r} nor an address") from None
-    return source.node_names().get(address, str(address))
+    return names_of(network_of(source)).get(address, str(address))
 
 
 def _same_way(result: TraceResult, wanted: Sequence[str]) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from pytest_netns.capture import bpf, clock
 from pytest_netns.capture.frame import ETH_CANARY, Frame
 from pytest_netns.capture.offload import HEADER, PACKET_VNET_HDR, decode
-from pytest_netns.errors import KernelError
+from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.interface_names import is_detour
 from pytest_netns.kernel.locks import Lock
@@ -26,6 +26,7 @@ from pytest_netns.kernel.open_socket import open_socket
 from pytest_netns.kernel.syscalls import bind_packet_socket
 
 if TYPE_CHECKING:
+    from pytest_netns.stack.interface import Interface
     from pytest_netns.stack.namespace import Namespace
 
 _SOL_PACKET, _PACKET_STATISTICS, _PACKET_AUXDATA = 263, 6, 8
@@ -174,25 +175,37 @@ class Tap:
 
     def send_canary(self, token: bytes) -> str | None:
         """Send a frame of ours out of each interface that is listened to; returns why that failed, if it did."""
-        for name in [self.interface] if self.interface else self._able():
-            if not self.node.interface(name).is_up:
-                return f"{self._name}:{name}: the link is down"
+        if self.interface is not None:
+            return self._send(self.interface, token)
+        # Where all are, nothing can be missed on those that carry no frames: not now, or because they were set down or
+        # removed a moment ago, as the kernel does with a cable whose other end has gone. Without any, the loopback.
+        sent = False
+        for name, interface in self.node.interfaces.items():
+            if name == "lo" or not _is_up(interface):
+                continue
             try:
-                sender = open_socket(self.node, socket.AF_PACKET, socket.SOCK_RAW)
-                try:
-                    mac = bytes.fromhex(self.node.interface(name).mac.replace(":", "") or "00" * 6)
-                    # to itself: no host takes it, and a bridge does not learn from it what it does not know
-                    sender.sendto(mac + mac + token, (name, int.from_bytes(ETH_CANARY, "big")))
-                finally:
-                    sender.close()
-            except OSError as error:
-                return f"{self._name}:{name}: {os.strerror(error.errno or 0)}"
-        return None
+                failed = self._send(name, token)
+            except TopologyError:
+                failed = "it was removed"
+            if failed and _is_up(interface):
+                return failed
+            sent = sent or not failed
+        return None if sent else self._send("lo", token)
 
-    def _able(self) -> list[str]:
-        """Interfaces that carry frames now; nothing can be missed on the others. Without any, the loopback."""
-        able = [name for name, interface in self.node.interfaces.items() if name != "lo" and interface.is_up]
-        return able or ["lo"]
+    def _send(self, name: str, token: bytes) -> str | None:
+        if not self.node.interface(name).is_up:
+            return f"{self._name}:{name}: the link is down"
+        try:
+            sender = open_socket(self.node, socket.AF_PACKET, socket.SOCK_RAW)
+            try:
+                mac = bytes.fromhex(self.node.interface(name).mac.replace(":", "") or "00" * 6)
+                # to itself: no host takes it, and a bridge does not learn from it what it does not know
+                sender.sendto(mac + mac + token, (name, int.from_bytes(ETH_CANARY, "big")))
+            finally:
+                sender.close()
+        except OSError as error:
+            return f"{self._name}:{name}: {os.strerror(error.errno or 0)}"
+        return None
 
     def close(self) -> None:
         """Stop listening; allowed more than once."""
@@ -205,6 +218,13 @@ class Tap:
                 self._count_drops()
                 self._closed = True
                 reaper.later(self._socket.close)
+
+
+def _is_up(interface: Interface) -> bool:
+    try:
+        return interface.is_up
+    except TopologyError:  # it was removed
+        return False
 
 
 def _with_tag(data: bytes, auxiliary: bytes) -> bytes:

@@ -19,12 +19,13 @@ from pytest_netns.kernel.features.features import feature
 from pytest_netns.kernel.interrupts import checkpoint
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
 from pytest_netns.kernel.netlink.linkinfo import Born, Value
-from pytest_netns.kernel.netlink.tables import decode_link
 from pytest_netns.stack.interface import CARRIER_DEADLINE, Interface
 from pytest_netns.topology.naming import check_interface_name
+from pytest_netns.topology.network import network_of
+from pytest_netns.topology.owned_devices import forget_device, remember_device
 
 if TYPE_CHECKING:
-    from pytest_netns.topology.interface_lookup import DeviceOwner
+    from pytest_netns.topology.node import BaseNode
 
 Addresses = str | IPv4Interface | IPv6Interface | Iterable[str | IPv4Interface | IPv6Interface] | None
 
@@ -43,12 +44,12 @@ class Device(Interface):
         port: the UDP port that it sends to; None if it sends no UDP.
     """
 
-    node: DeviceOwner
+    node: BaseNode
     lower: Interface | None = None
     remote: Address | None = None
     port: int | None = None
 
-    def __init__(self, node: DeviceOwner, name: str, index: int, kind: str) -> None:
+    def __init__(self, node: BaseNode, name: str, index: int, kind: str) -> None:
         super().__init__(node, name, index)
         self._kind = kind
         self._removed = False
@@ -77,7 +78,7 @@ class Device(Interface):
             if error.errno != errno.ENODEV:  # it went with the link that it lay upon
                 raise
         self._removed = True
-        self.node.forget_device(self)
+        forget_device(self.node, self)
 
     def release(self) -> None:
         """Called before its host is closed."""
@@ -86,7 +87,7 @@ class Device(Interface):
         """Called when its host has crashed: it went with the namespace that was."""
         self._removed = True
         self.release()
-        self.node.forget_device(self)
+        forget_device(self.node, self)
 
     def wait_up(self, *, port: bool = False, timeout: float = CARRIER_DEADLINE) -> None:
         """Wait until it carries frames.
@@ -113,53 +114,6 @@ class Device(Interface):
                 )
             checkpoint()
             os.sched_yield()
-
-
-class Master(Device):
-    """A device that other interfaces of its host are members of."""
-
-    @property
-    def members(self) -> list[Interface]:
-        """Its members, in the order of their creation."""
-        bodies = self.node.rtnl.dump(rtnetlink.link_dump())
-        return [
-            Interface(self.node, state.name, state.index)
-            for state in map(decode_link, bodies)
-            if state.master == self.index
-        ]
-
-    def add_member(self, member: str | Interface) -> None:
-        """``ip link set MEMBER master ...``.
-
-        Args:
-            member: an interface of this host, by object or name.
-
-        Raises:
-            TopologyError: it is no interface of this host.
-            KernelError: the kernel refused, e.g. because it has another master.
-        """
-        interface = self.node.own_interface(member, f"{self._kind} {self.name!r}")
-        self.join(interface)
-
-    def join(self, interface: Interface) -> None:
-        """Make an interface of this host a member."""
-        self.node.rtnl.batch([linkinfo.enslave(interface.index, interface.name, self.index, self.name)])
-
-    def remove_member(self, member: str | Interface) -> None:
-        """``ip link set MEMBER nomaster``.
-
-        Args:
-            member: one of its members, by object or name.
-
-        Raises:
-            TopologyError: it is no member.
-        """
-        interface = self.node.own_interface(member, f"{self._kind} {self.name!r}")
-        members = self.members
-        if interface not in members:
-            shown = ", ".join(each.name for each in members) or "none"
-            raise TopologyError(f"{interface!r} is no member of {self!r}; members: {shown}")
-        self.node.rtnl.batch([linkinfo.enslave(interface.index, interface.name, 0, "")])
 
 
 _D = TypeVar("_D", bound=Device)
@@ -218,12 +172,12 @@ class Maker:
         TopologyError: a bad name, address, MTU or MAC address.
     """
 
-    def __init__(self, node: DeviceOwner, kind: str, wanted: Wanted) -> None:
+    def __init__(self, node: BaseNode, kind: str, wanted: Wanted) -> None:
         self.node = node
         self.kind = kind
         self.wanted = wanted
         self.where: str = f"{kind} {wanted.name!r} of {node.name!r}"
-        node.lab.check_running(node, f"give a {kind} to")
+        network_of(node).check_running(node, f"give a {kind} to")
         check_interface_name(wanted.name, f"{kind} of {node.name!r}")
         mtu = wanted.mtu
         if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31):
@@ -238,7 +192,7 @@ class Maker:
 
     def mac(self) -> bytes:
         """The MAC address that was asked for, or one that no other interface of the lab has."""
-        return self.given_mac or self.node.lab.mac_for(self.node.name, self.wanted.name)
+        return self.given_mac or network_of(self.node).mac_for(self.node.name, self.wanted.name)
 
     def make(
         self,
@@ -330,7 +284,7 @@ class Maker:
                 device.state  # noqa: B018 - the kernel settles the carrier before it answers
                 device.wait_addresses()
             undo.pop_all()
-        self.node.remember_device(device)
+        remember_device(self.node, device)
         return device
 
 

@@ -3,12 +3,68 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
-from pytest_netns.devices.builder import Master
+from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
-from pytest_netns.kernel.netlink.linkinfo import BOND_ACTIVE, BOND_MODES, VRF_TABLE
+from pytest_netns.kernel.netlink.linkinfo import BOND_ACTIVE, BOND_MODES, VRF_TABLE, Value
+from pytest_netns.kernel.netlink.tables import decode_link
 from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.interface_lookup import own_interface
+from pytest_netns.topology.node import BaseNode
+
+_M = TypeVar("_M", bound="Master")
+
+BondMode = Literal["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"]
+
+
+class Master(Device):
+    """A device that other interfaces of its host are members of."""
+
+    @property
+    def members(self) -> list[Interface]:
+        """Its members, in the order of their creation."""
+        bodies = self.node.rtnl.dump(rtnetlink.link_dump())
+        return [
+            Interface(self.node, state.name, state.index)
+            for state in map(decode_link, bodies)
+            if state.master == self.index
+        ]
+
+    def add_member(self, member: str | Interface) -> None:
+        """``ip link set MEMBER master ...``.
+
+        Args:
+            member: an interface of this host, by object or name.
+
+        Raises:
+            TopologyError: it is no interface of this host.
+            KernelError: the kernel refused, e.g. because it has another master.
+        """
+        interface = own_interface(self.node, member, f"{self._kind} {self.name!r}")
+        self.join(interface)
+
+    def join(self, interface: Interface) -> None:
+        """Make an interface of this host a member."""
+        self.node.rtnl.batch([linkinfo.enslave(interface.index, interface.name, self.index, self.name)])
+
+    def remove_member(self, member: str | Interface) -> None:
+        """``ip link set MEMBER nomaster``.
+
+        Args:
+            member: one of its members, by object or name.
+
+        Raises:
+            TopologyError: it is no member.
+        """
+        interface = own_interface(self.node, member, f"{self._kind} {self.name!r}")
+        members = self.members
+        if interface not in members:
+            shown = ", ".join(each.name for each in members) or "none"
+            raise TopologyError(f"{interface!r} is no member of {self!r}; members: {shown}")
+        self.node.rtnl.batch([linkinfo.enslave(interface.index, interface.name, 0, "")])
 
 
 def _number(master: Master, attribute: int) -> int:
@@ -33,7 +89,7 @@ class Bond(Master):
 
     @active.setter
     def active(self, member: str | Interface) -> None:
-        interface = self.node.own_interface(member, f"bond {self.name!r}")
+        interface = own_interface(self.node, member, f"bond {self.name!r}")
         if interface not in self.members:
             raise TopologyError(f"{interface!r} is no member of {self!r}")
         self.node.rtnl.batch([linkinfo.change(self.index, self.name, "bond", {"active": interface.index})])
@@ -55,3 +111,124 @@ class Vrf(Master):
     def table(self) -> int:
         """Number of its routing table; ``host.routes(table=...)`` lists it."""
         return _number(self, VRF_TABLE)
+
+
+def add_bond(
+    host: BaseNode,
+    name: str,
+    *members: str | Interface | BaseNode,
+    mode: BondMode = "active-backup",
+    miimon: float = 0.1,
+    address: Addresses = None,
+    mtu: int | None = None,
+    up: bool = True,
+    mac: str | None = None,
+) -> Bond:
+    """``ip link add NAME type bond``: several links as one. Returns when it carries frames, if a member does.
+
+    Args:
+        name: of the device: 1 to 15 bytes.
+        members: each an interface of this host, or the node that it leads to; best without addresses
+            (``lab.connect(..., subnet=False)``).
+        mode: see https://docs.kernel.org/networking/bonding.html
+        miimon: seconds between two looks at the carrier of its members; 0 never looks.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: in bytes; None for what the kernel chooses.
+        up: whether it is set up.
+        mac: its MAC address; None for one that is the same at each run.
+
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+    """
+    maker = Maker(host, "bond", Wanted(name, address, mtu, up, mac))
+    options: dict[str, Value] = {"mode": mode, "miimon": _milliseconds(miimon, maker.where)}
+    return _with_members(maker, Bond, options, members)
+
+
+def add_vrf(
+    host: BaseNode,
+    name: str,
+    *members: str | Interface | BaseNode,
+    table: int,
+    address: Addresses = None,
+    mtu: int | None = None,
+    up: bool = True,
+) -> Vrf:
+    """``ip link add NAME type vrf``: a routing table of their own for some interfaces.
+
+    Args:
+        name: of the device: 1 to 15 bytes.
+        members: each an interface of this host, or the node that it leads to. Their addresses stay; the routes
+            that were set through them go.
+        table: number of the routing table.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: in bytes; None for what the kernel chooses.
+        up: whether it is set up.
+
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+    """
+    return _with_members(Maker(host, "vrf", Wanted(name, address, mtu, up)), Vrf, {"table": table}, members)
+
+
+def add_bridge(
+    host: BaseNode,
+    name: str,
+    *members: str | Interface | BaseNode,
+    address: Addresses = None,
+    mtu: int | None = None,
+    up: bool = True,
+    mac: str | None = None,
+) -> Master:
+    """``ip link add NAME type bridge``: a bridge inside this host, e.g. for its containers.
+
+    A switch between hosts is ``Lab.bridge``.
+
+    Args:
+        name: of the device: 1 to 15 bytes.
+        members: its ports, each an interface of this host, or the node that one leads to.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: in bytes; None for what the kernel chooses.
+        up: whether it is set up.
+        mac: its MAC address; None for one that is the same at each run.
+
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+    """
+    return _with_members(Maker(host, "bridge", Wanted(name, address, mtu, up, mac)), Master, {}, members)
+
+
+def _with_members(
+    maker: Maker, cls: type[_M], options: dict[str, Value], members: Sequence[str | Interface | BaseNode]
+) -> _M:
+    interfaces = [own_interface(maker.node, member, maker.where) for member in members]
+    were_up = [each for each in interfaces if each.is_up]
+    taken = [each for each in interfaces if each.state.master]
+    if taken:
+        raise TopologyError(f"{maker.where}: {taken[0]!r} has a master already")
+
+    def finish(device: _M) -> None:
+        for interface in interfaces:
+            device.join(interface)
+
+    try:
+        device = maker.make(cls, options, finish=finish)
+    except BaseException:
+        for interface in were_up:  # a bond takes its members down, and a refused one lets go of them so
+            interface.up()
+        raise
+    if were_up and maker.wanted.up:
+        device.wait_up()
+    return device
+
+
+def _milliseconds(seconds: float, where: str) -> int:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 3600:
+        raise TopologyError(f"{where}: miimon is {seconds!r}; it can be 0 to 3600 seconds")
+    return round(seconds * 1000)

@@ -1,27 +1,20 @@
-"""Tunnels: where one goes, and the device of VXLAN, which may have several far ends."""
+"""Tunnels: the devices that carry packets in packets to a far end."""
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Mapping
 
 from pytest_netns.addresses import Address, AddressWithPrefix
-from pytest_netns.devices.builder import Device, Maker
-from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
+from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink.linkinfo import Value
-from pytest_netns.kernel.netlink.rtnetlink import AF_BRIDGE
-from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, Request, attribute
 from pytest_netns.stack.destination import Destination, choose, resolve
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.topology.interface_lookup import own_interface
+from pytest_netns.topology.node import BaseNode
 
-_RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
-_NLM_F_APPEND = 0x800
-_NUD_NOARP, _NUD_PERMANENT, _NTF_SELF = 0x40, 0x80, 0x02
-_NDA_DST, _NDA_LLADDR = 1, 2
 _GRE_KEY = 0x2000
-#: Bytes that VXLAN adds to a packet (RFC 7348 5): outer IP, UDP, VXLAN and inner Ethernet headers.
-_VXLAN_OVERHEAD = {4: 50, 6: 70}
-
 
 #: Kinds of devices whose own addresses are no place for another tunnel's end.
 TUNNELS = frozenset(
@@ -92,61 +85,206 @@ def key_options(key: int | None) -> dict[str, Value]:
     return {} if key is None else {"_iflags": _GRE_KEY, "_oflags": _GRE_KEY, "_ikey": key, "_okey": key}
 
 
-def vxlan_mtu(maker: Maker, options: dict[str, Value], link: Interface | None) -> int | None:
-    """What fits into one packet on the way to the far end; None if that is not known.
+def tied_options(link: Interface | None) -> dict[str, Value]:
+    """That of the interface that a tunnel is tied to, if there is one."""
+    return {} if link is None else {"link": link.index}
 
-    The kernel works it out only where the tunnel is tied to an interface, and fragments otherwise.
+
+def ttl_options(ttl: int | None) -> dict[str, Value]:
+    """That of the outer packets' time to live, if it was given."""
+    return {} if ttl is None else {"ttl": ttl}
+
+
+def add_geneve(
+    host: BaseNode,
+    name: str,
+    vni: int,
+    *,
+    remote: Destination,
+    port: int = 6081,
+    ttl: int | None = None,
+    address: Addresses = None,
+    mtu: int | None = None,
+    up: bool = True,
+    mac: str | None = None,
+) -> Device:
+    """``ip link add NAME type geneve``: Ethernet in UDP (RFC 8926).
+
+    Args:
+        name: of the device: 1 to 15 bytes.
+        vni: network identifier, 0 to 16777215.
+        remote: the far end: a node, an interface or an address.
+        port: UDP port of both ends.
+        ttl: of the outer packets; the kernel's default if None.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: in bytes; None for what the kernel chooses.
+        up: whether it is set up.
+        mac: its MAC address; None for one that is the same at each run.
+
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    remote = options.get("remote")
-    if link is not None or remote is None or isinstance(remote, int | str):
-        return None
-    try:
-        route = maker.node.route_to(remote)
-    except KernelError:
-        return None
-    if route.interface is None or route.interface == "lo":
-        return None
-    return max(maker.node.interface(route.interface).mtu - _VXLAN_OVERHEAD[remote.version], 68)
+    maker = Maker(host, "geneve", Wanted(name, address, mtu, up, mac))
+    return maker.make(Device, {"vni": vni, **ends(maker, remote, None), **ttl_options(ttl), "port": port})
 
 
-class Vxlan(Device):
-    """Ethernet in UDP (RFC 7348). Made by ``Host.add_vxlan``."""
+def add_gre(
+    host: BaseNode,
+    name: str,
+    *,
+    remote: Destination,
+    local: Destination | None = None,
+    link: str | Interface | BaseNode | None = None,
+    key: int | None = None,
+    ttl: int | None = None,
+    address: Addresses = None,
+    mtu: int | None = None,
+    up: bool = True,
+) -> Device:
+    """``ip link add NAME type gre``, or ``ip6gre`` if the far end is an IPv6 address: IP in GRE (RFC 2784).
 
-    def add_remote(self, destination: Destination, mac: str = "00:00:00:00:00:00") -> None:
-        """``bridge fdb append``: a further far end, to which what has no known place is copied.
+    Args:
+        name: of the device: 1 to 15 bytes.
+        remote: the far end: a node, an interface or an address.
+        local: which of its own addresses it sends from; by its routes if None.
+        link: the interface that it is tied to; by its routes if None.
+        key: tells tunnels between the same ends apart (RFC 2890), 0 to 4294967295.
+        ttl: of the outer packets; that of the inner ones if None.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: in bytes; None for what the kernel chooses.
+        up: whether it is set up.
 
-        Args:
-            destination: a node, an interface or an address.
-            mac: only what goes to this MAC address.
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+    """
+    wanted = Wanted(name, address, mtu, up)
+    return _tunnel(host, ("gre", "ip6gre"), wanted, remote, local, link, ttl, key_options(key), False)
 
-        Raises:
-            TopologyError: it is none of these.
-            KernelError: the kernel refused, e.g. because it is there.
-        """
-        self._remote(_RTM_NEWNEIGH, NLM_F_CREATE | _NLM_F_APPEND, "append", destination, mac)
 
-    def remove_remote(self, destination: Destination, mac: str = "00:00:00:00:00:00") -> None:
-        """``bridge fdb delete``: take a far end away.
+def add_gretap(
+    host: BaseNode,
+    name: str,
+    *,
+    remote: Destination,
+    local: Destination | None = None,
+    link: str | Interface | BaseNode | None = None,
+    key: int | None = None,
+    ttl: int | None = None,
+    address: Addresses = None,
+    mtu: int | None = None,
+    up: bool = True,
+    mac: str | None = None,
+) -> Device:
+    """``ip link add NAME type gretap``, or ``ip6gretap`` if the far end is an IPv6 address.
 
-        Args:
-            destination: a node, an interface or an address.
-            mac: the MAC address with which it was added.
+    Ethernet in GRE (RFC 2784).
 
-        Raises:
-            TopologyError: it is none of these.
-            KernelError: the kernel refused, e.g. because it is not there.
-        """
-        self._remote(_RTM_DELNEIGH, 0, "delete", destination, mac)
+    Args:
+        name: of the device: 1 to 15 bytes.
+        remote: the far end: a node, an interface or an address.
+        local: which of its own addresses it sends from; by its routes if None.
+        link: the interface that it is tied to; by its routes if None.
+        key: tells tunnels between the same ends apart (RFC 2890), 0 to 4294967295.
+        ttl: of the outer packets; that of the inner ones if None.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: in bytes; None for what the kernel chooses.
+        up: whether it is set up.
+        mac: its MAC address; None for one that is the same at each run.
 
-    def _remote(self, kind: int, flags: int, verb: str, destination: Destination, mac: str) -> None:
-        address = far_end(self, destination)
-        try:
-            hardware = bytes.fromhex(mac.replace(":", ""))
-        except ValueError:
-            hardware = b""
-        if len(hardware) != 6:
-            raise TopologyError(f"{self!r}: mac is {mac!r}; expected one such as '02:00:5e:10:00:01'")
-        body = struct.pack("=BxxxiHBB", AF_BRIDGE, self.index, _NUD_PERMANENT | _NUD_NOARP, _NTF_SELF, 0)
-        body += attribute(_NDA_LLADDR, hardware) + attribute(_NDA_DST, address.packed)
-        words = f"bridge fdb {verb} {mac} dev {self.name} dst {address}"
-        self.node.rtnl.batch([Request(kind, flags, body, words)])
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+    """
+    wanted = Wanted(name, address, mtu, up, mac)
+    return _tunnel(host, ("gretap", "ip6gretap"), wanted, remote, local, link, ttl, key_options(key), True)
+
+
+def add_ipip(
+    host: BaseNode,
+    name: str,
+    *,
+    remote: Destination,
+    local: Destination | None = None,
+    link: str | Interface | BaseNode | None = None,
+    ttl: int | None = None,
+    address: Addresses = None,
+    mtu: int | None = None,
+    up: bool = True,
+) -> Device:
+    """``ip link add NAME type ipip``, or ``ip6tnl`` if the far end is an IPv6 address.
+
+    IPv4 in IPv4 (RFC 2003), or IPv4 and IPv6 in IPv6 (RFC 2473).
+
+    Args:
+        name: of the device: 1 to 15 bytes.
+        remote: the far end: a node, an interface or an address.
+        local: which of its own addresses it sends from; by its routes if None.
+        link: the interface that it is tied to; by its routes if None.
+        ttl: of the outer packets; that of the inner ones if None.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: in bytes; None for what the kernel chooses.
+        up: whether it is set up.
+
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+    """
+    return _tunnel(host, ("ipip", "ip6tnl"), Wanted(name, address, mtu, up), remote, local, link, ttl, {}, False)
+
+
+def add_sit(
+    host: BaseNode,
+    name: str,
+    *,
+    remote: Destination,
+    local: Destination | None = None,
+    link: str | Interface | BaseNode | None = None,
+    ttl: int | None = None,
+    address: Addresses = None,
+    mtu: int | None = None,
+    up: bool = True,
+) -> Device:
+    """``ip link add NAME type sit``: IPv6 in IPv4 (RFC 4213).
+
+    Args:
+        name: of the device: 1 to 15 bytes.
+        remote: the far end: a node, an interface or an address.
+        local: which of its own addresses it sends from; by its routes if None.
+        link: the interface that it is tied to; by its routes if None.
+        ttl: of the outer packets; that of the inner ones if None.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: in bytes; None for what the kernel chooses.
+        up: whether it is set up.
+
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+    """
+    return _tunnel(host, ("sit", ""), Wanted(name, address, mtu, up), remote, local, link, ttl, {}, False)
+
+
+def _tunnel(
+    host: BaseNode,
+    kinds: tuple[str, str],
+    wanted: Wanted,
+    remote: Destination,
+    local: Destination | None,
+    link: str | Interface | BaseNode | None,
+    ttl: int | None,
+    more: Mapping[str, Value],
+    has_mac: bool,
+) -> Device:
+    maker = Maker(host, kinds[0], wanted)
+    options = ends(maker, remote, local, None if kinds[1] else 4)
+    if version_of(options) == 6:
+        maker.kind = kinds[1]
+        more = {**more, "_flags": 1}
+    tied = None if link is None else own_interface(host, link, maker.where)
+    return maker.make(Device, {**options, **tied_options(tied), **ttl_options(ttl), **more}, has_mac=has_mac)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.capture.frame import Frame, is_chatter
 from pytest_netns.clock import monotonic, wall_ns
-from pytest_netns.devices.builder import Device, Maker
+from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
 from pytest_netns.errors import KernelError, NetnsError, ProbeFailure, TopologyError, UnsupportedError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.features.features import feature
@@ -24,12 +24,13 @@ from pytest_netns.kernel.features.socket_families import TUN
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
 from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.kernel.syscalls import entered
+from pytest_netns.topology.network import network_of
+from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
 
     from pytest_netns.capture.pattern import Pattern
-    from pytest_netns.topology.interface_lookup import DeviceOwner
 
 _TUNSETIFF, _TUNSETIFINDEX = 0x400454CA, 0x400454DA
 _IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x0001, 0x0002, 0x1000
@@ -46,7 +47,7 @@ class Tun(Device):
 
     ethernet = False
 
-    def __init__(self, node: DeviceOwner, name: str, index: int, kind: str) -> None:
+    def __init__(self, node: BaseNode, name: str, index: int, kind: str) -> None:
         super().__init__(node, name, index, kind)
         self._fd = -1
         self._chatter = False
@@ -251,7 +252,33 @@ class Tap(Tun):
         return super()._completed(packet)
 
 
-def open_tun(maker: Maker, chatter: bool) -> Tun:
+def add_tun(
+    host: BaseNode,
+    name: str,
+    *,
+    chatter: bool = False,
+    address: Addresses = None,
+    mtu: int | None = None,
+    up: bool = True,
+) -> Tun:
+    """``ip tuntap add NAME mode tun``: IP packets that the test itself reads (``recv``) and writes (``send``).
+
+    Args:
+        name: of the device: 1 to 15 bytes.
+        chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: in bytes; None for what the kernel chooses.
+        up: whether it is set up.
+
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+    """
+    return _open_tun(Maker(host, "tun", Wanted(name, address, mtu, up)), chatter)
+
+
+def _open_tun(maker: Maker, chatter: bool) -> Tun:
     """Make a TUN device. It gets no link-local address: without a MAC address that would be a random one."""
 
     def finish(device: Tun) -> None:
@@ -261,14 +288,42 @@ def open_tun(maker: Maker, chatter: bool) -> Tun:
     return maker.bring_up(device, lambda: device.open(chatter), finish)
 
 
-def open_tap(maker: Maker, chatter: bool) -> Tap:
+def add_tap(
+    host: BaseNode,
+    name: str,
+    *,
+    chatter: bool = False,
+    address: Addresses = None,
+    mtu: int | None = None,
+    up: bool = True,
+    mac: str | None = None,
+) -> Tap:
+    """``ip tuntap add NAME mode tap``: Ethernet frames that the test itself reads (``recv``) and writes (``send``).
+
+    Args:
+        name: of the device: 1 to 15 bytes.
+        chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: in bytes; None for what the kernel chooses.
+        up: whether it is set up.
+        mac: its MAC address; None for one that is the same at each run.
+
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+    """
+    return _open_tap(Maker(host, "tap", Wanted(name, address, mtu, up, mac)), chatter)
+
+
+def _open_tap(maker: Maker, chatter: bool) -> Tap:
     """Make a TAP device."""
 
     def finish(device: Tap) -> None:
         maker.node.rtnl.batch([linkinfo.set_mac(device.index, device.name, maker.mac()), *_mtu(maker, device)])
 
     device = Tap(maker.node, maker.wanted.name, maker.node.slots.next_index(), "tap")
-    device.peer_mac = maker.node.lab.mac_for(maker.node.name, f"{device.name} peer").hex(":")
+    device.peer_mac = network_of(maker.node).mac_for(maker.node.name, f"{device.name} peer").hex(":")
     return maker.bring_up(device, lambda: device.open(chatter), finish)
 
 

@@ -12,9 +12,10 @@ from pytest_netns.explain.explain import explain
 from pytest_netns.explain.questions import Question
 from pytest_netns.lab.lab import lab_of
 from pytest_netns.lab.nodes import Node
-from pytest_netns.probe.dns import dns
-from pytest_netns.probe.tcp import tcp
-from pytest_netns.probe.udp import udp
+from pytest_netns.probe.dns import ask_dns
+from pytest_netns.probe.tcp import ask_tcp
+from pytest_netns.probe.udp import ask_udp
+from pytest_netns.topology.network import names_of, network_of
 
 _DNS = 53
 
@@ -38,10 +39,12 @@ def explain_attempt(
     except ValueError:
         return None
     if kind == "tcp":
-        question = Question(node, address, "tcp", lambda t: tcp(node, host, port, timeout=t), port=port, closed=refused)
+        question = Question(
+            node, address, "tcp", lambda t: ask_tcp(node, host, port, timeout=t), port=port, closed=refused
+        )
     else:
         question = Question(
-            node, address, "udp", lambda t: udp(node, host, port, b"", timeout=t), port=port, closed=refused
+            node, address, "udp", lambda t: ask_udp(node, host, port, b"", timeout=t), port=port, closed=refused
         )
     found = explain(lab_of(node), question)
     found.observed = f"{node.name} -> {host} {kind} port {port}: {found.observed}"
@@ -58,18 +61,18 @@ def _name(node: Node, name: str) -> Explanation | None:
     server = servers[0]
 
     def again(timeout: float) -> bool:
-        return bool(dns(node, str(server), name, timeout=timeout).udp)
+        return bool(ask_dns(node, str(server), name, timeout=timeout).udp)
 
     found = explain(lab_of(node), Question(node, server, "udp", again, port=_DNS))
     if found.cause is None:
         return None
     found.observed = f"{asked}, by the server {server}: {found.observed}"
     if found.cause.startswith(WORKS_NOW):
-        answer = dns(node, str(server), name)
+        answer = ask_dns(node, str(server), name)
         if answer:
             return None
         found.cause = f"{asked}: the server {server} answers {answer.rcode or 'nothing that is DNS'}"
-        found.node = node.node_names().get(server)
+        found.node = names_of(network_of(node)).get(server)
     else:
         found.cause = f"{asked}, as its name server {server} cannot be asked: {found.cause}"
     return found

@@ -14,7 +14,7 @@ from pytest_netns.explain.questions import Question
 from pytest_netns.explain.sent import sought
 from pytest_netns.lab.lab import Lab, lab_of
 from pytest_netns.lab.nodes import Node
-from pytest_netns.probe.arp import arp
+from pytest_netns.probe.arp import ask_arp
 from pytest_netns.stack.destination import Destination
 
 
@@ -73,7 +73,7 @@ def arp_blocked(source: Node, destination: Destination, address: Address, by: No
     capture = lab.capture(chatter=True)
     capture.internal = True
     with RuleTrace(lab, ()) as trace, capture:
-        result = arp(source, destination, timeout=0.15)
+        result = ask_arp(source, destination, timeout=0.15)
         trace.read()
     at = {frame.node for frame in capture.frames if sought(frame) == address.packed}
     if result:

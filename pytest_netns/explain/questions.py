@@ -10,9 +10,9 @@ from pytest_netns.addresses import Address
 from pytest_netns.explain.observation.packets import Kind
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.icmp import ProbeError
-from pytest_netns.probe.ping import PingResult, ping
-from pytest_netns.probe.tcp import TcpResult, tcp
-from pytest_netns.probe.udp import UdpResult, udp
+from pytest_netns.probe.ping import PingResult, ask_ping
+from pytest_netns.probe.tcp import TcpResult, ask_tcp
+from pytest_netns.probe.udp import UdpResult, ask_udp
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ def ping_question(source: Node, result: PingResult, probe: Mapping[str, Any]) ->
         source,
         result.address,
         "ping",
-        lambda timeout: ping(source, result.address, timeout=timeout, source=result.bound_to, **kept),
+        lambda timeout: ask_ping(source, result.address, timeout=timeout, source=result.bound_to, **kept),
         size=int(kept.get("size", 56)),
         ttl=int(kept.get("ttl", 64)),
         df=bool(kept.get("df", False)),
@@ -69,7 +69,7 @@ def tcp_question(source: Node, result: TcpResult) -> Question:
         source,
         result.address,
         "tcp",
-        lambda timeout: tcp(source, result.address, port, timeout=timeout, source=result.bound_to),
+        lambda timeout: ask_tcp(source, result.address, port, timeout=timeout, source=result.bound_to),
         port=port,
         closed=result.state == "closed",
         error=result.error,
@@ -82,7 +82,7 @@ def udp_question(source: Node, result: UdpResult, payload: bytes) -> Question:
         source,
         result.address,
         "udp",
-        lambda timeout: udp(source, result.address, result.port, payload, timeout=timeout, source=result.bound_to),
+        lambda timeout: ask_udp(source, result.address, result.port, payload, timeout=timeout, source=result.bound_to),
         port=result.port,
         size=len(payload),
         closed=result.state == "closed",

@@ -21,12 +21,13 @@ from pytest_netns.probe.arp import ArpResult
 from pytest_netns.probe.dns import DnsResult
 from pytest_netns.probe.matrix import PingMatrix
 from pytest_netns.probe.path_mtu import PathMtuResult
-from pytest_netns.probe.ping import PingResult, ping
-from pytest_netns.probe.tcp import TcpResult, tcp
+from pytest_netns.probe.ping import PingResult, ask_ping
+from pytest_netns.probe.tcp import TcpResult, ask_tcp
 from pytest_netns.probe.throughput import LossResult, ThroughputResult
 from pytest_netns.probe.trace import TraceResult
-from pytest_netns.probe.udp import UdpResult, udp
+from pytest_netns.probe.udp import UdpResult, ask_udp
 from pytest_netns.topology.failure import Failure
+from pytest_netns.topology.network import names_of, network_of
 
 #: How many failing pairs of a matrix are explained.
 _PAIRS = 3
@@ -117,19 +118,23 @@ def _trace_question(node: Node, result: TraceResult, method: str, port: int | No
     address = result.address
     if method == "icmp":
         return Question(
-            node, address, "ping", lambda timeout: ping(node, address, timeout=timeout, source=result.bound_to), size=56
+            node,
+            address,
+            "ping",
+            lambda timeout: ask_ping(node, address, timeout=timeout, source=result.bound_to),
+            size=56,
         )
     to_port = port or _TRACE_PORTS[method]
     # A closed port answers a trace, and so does its node.
     if method == "tcp":
 
         def again(timeout: float) -> bool:
-            return tcp(node, address, to_port, timeout=timeout, source=result.bound_to).state in ("open", "closed")
+            return ask_tcp(node, address, to_port, timeout=timeout, source=result.bound_to).state in ("open", "closed")
 
         return Question(node, address, "tcp", again, port=to_port)
 
     def datagram(timeout: float) -> bool:
-        return udp(node, address, to_port, timeout=timeout, source=result.bound_to).state in ("answered", "closed")
+        return ask_udp(node, address, to_port, timeout=timeout, source=result.bound_to).state in ("answered", "closed")
 
     return Question(node, address, "udp", datagram, port=to_port)
 
@@ -143,7 +148,7 @@ def _path_mtu(node: Node, result: object, *_: object) -> Explanation:
     kept = {"size": size, "df": True}
 
     def again(timeout: float) -> object:
-        return ping(node, address, timeout=timeout, size=size, df=True, source=asked.bound_to)
+        return ask_ping(node, address, timeout=timeout, size=size, df=True, source=asked.bound_to)
 
     found = explain(lab_of(node), Question(node, address, "ping", again, **kept))  # type: ignore[arg-type]
     found.observed = f"{words(result)}; {found.observed}"
@@ -174,7 +179,7 @@ def _measured(node: Node, result: object, *_: object) -> Explanation:
     address = asked.address
 
     def again(timeout: float) -> object:
-        return ping(node, address, timeout=timeout)
+        return ask_ping(node, address, timeout=timeout)
 
     found = explain(lab_of(node), Question(node, address, "ping", again, size=56))
     found.observed = f"{words(result)}; a ping: {found.observed}"
@@ -191,7 +196,7 @@ def _named(node: Node, name: str) -> Node:
 
 
 def _owner(node: Node, address: Address) -> str | None:
-    return node.node_names().get(address)
+    return names_of(network_of(node)).get(address)
 
 
 _BY_KIND: Mapping[type, Callable[..., Explanation]] = {

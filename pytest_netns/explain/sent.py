@@ -12,7 +12,7 @@ from pytest_netns.explain.nft_trace.trace import RuleTrace
 from pytest_netns.explain.observation.packets import Kind, observed_packets
 from pytest_netns.lab.lab import lab_of
 from pytest_netns.lab.nodes import Node
-from pytest_netns.probe.tcp import tcp
+from pytest_netns.probe.tcp import ask_tcp
 
 #: Seconds for which a SYN that does not leave is waited for.
 _PATIENCE = 0.02
@@ -41,7 +41,7 @@ def drops_its_own(source: Node, address: Address, port: int) -> bool:
     A netdev rule is none: it stands for what happens to frames on the wire.
     """
     with RuleTrace(lab_of(source), {IPPROTO_TCP}) as trace:
-        tcp(source, address, port, timeout=_PATIENCE)
+        ask_tcp(source, address, port, timeout=_PATIENCE)
         trace.read()
     dropped = (drop.packet for drop in trace.drops if drop.node.inode == source.inode and drop.family != "netdev")
     return any(packet and (packet.destination, packet.ports[1]) == (address, port) for packet in dropped)

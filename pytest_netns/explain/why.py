@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.results import KINDS, explain_failure, words
+from pytest_netns.lab.history import labs
 from pytest_netns.lab.lab import lab_of
-from pytest_netns.lab.measurements import labs
 from pytest_netns.probe.matrix import PingMatrix
 from pytest_netns.topology.failure import Failure
 

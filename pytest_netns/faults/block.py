@@ -10,7 +10,9 @@ from pytest_netns.addresses import Network
 from pytest_netns.checks import check_port
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.nft_filter import Chain, Filter, addresses
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.topology.fault import Fault, Faults
+from pytest_netns.topology.network import network_of
 from pytest_netns.topology.node import BaseNode
 from pytest_netns.topology.routing import RouteTarget, networks_of
 
@@ -62,6 +64,49 @@ class Block(Fault):
 
 
 def block(
+    host: BaseNode,
+    *,
+    src: RouteTarget | None = None,
+    dst: RouteTarget | None = None,
+    protocol: str | int | None = None,
+    port: int | None = None,
+    reject: bool = False,
+) -> Block:
+    """Let no packet through that matches all that is given, whether it is received, sent or forwarded.
+
+    Loopback is spared. Several blocks add up. Works on every host by nftables rules of its own, which other rules
+    cannot overrule. A sender's own ``sendto`` is refused with EPERM where its own host drops the packet, as with
+    any firewall.
+
+    Args:
+        src: where the packet comes from: a node, an interface, an address, a network, or a bridge (its subnets).
+        dst: where it goes; likewise.
+        protocol: ``"tcp"``, ``"udp"``, ``"sctp"``, ``"icmp"`` (of IPv6 too, neighbour discovery excepted), or the
+            number of an IP protocol.
+        port: destination port, 1 to 65535; of TCP and UDP if no protocol is given.
+        reject: answer with a TCP reset or an ICMP error, instead of silence.
+
+    Returns:
+        The block: as a context manager it ends with its block; ``packets`` counts what it has stopped.
+
+    Raises:
+        TopologyError: a target without address, an unknown protocol, a port out of range or of a protocol without
+            ports; or it has crashed.
+        UnsupportedError: neither libnftables nor the nft program is installed.
+    """
+    network_of(host).check_running(host, "block packets of")
+    with uninterrupted:  # the rules, and the fault that knows of them
+        return _block(network_of(host).faults, host, src, dst, protocol, port, reject)
+
+
+def unblock(host: BaseNode) -> None:
+    """Undo every ``block`` of this host."""
+    for fault in reversed(list(network_of(host).faults)):
+        if isinstance(fault, Block) and fault.nodes == (host,):
+            fault.undo()
+
+
+def _block(
     register: Faults,
     host: BaseNode,
     src: RouteTarget | None,
@@ -70,7 +115,7 @@ def block(
     port: int | None,
     reject: bool,
 ) -> Block:
-    """See ``Host.block``."""
+
     words = [
         f"{name} {getattr(value, 'name', value)}"
         for name, value in (("from", src), ("to", dst), ("protocol", protocol), ("to port", port))

@@ -17,11 +17,12 @@ from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.netns.create import birth
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.fault import Fault
-from pytest_netns.topology.network import cables_of
+from pytest_netns.topology.network import cables_of, network_of
 from pytest_netns.topology.node import BaseNode
+from pytest_netns.topology.owned_devices import lose_devices
 
 if TYPE_CHECKING:
-    from pytest_netns.topology.interface_lookup import DeviceOwner
+    from pytest_netns.topology.node import BaseNode
 
 
 _one_at_a_time = Lock("crashing or restarting a host")
@@ -48,7 +49,7 @@ class Crash(Fault):
         TopologyError: it has crashed already, was adopted, or shares its namespace.
     """
 
-    def __init__(self, host: DeviceOwner) -> None:
+    def __init__(self, host: BaseNode) -> None:
         self._host = host
         with uninterrupted:  # half a crash is nothing that anybody could undo
             with _one_at_a_time:
@@ -70,13 +71,13 @@ class Crash(Fault):
                 host.losses.release()
                 self.forget()
                 raise
-            host._lose_devices()
-            for fault in host.lab.faults:
+            lose_devices(host)
+            for fault in network_of(host).faults:
                 if fault.ends_with_crash and fault.nodes == (host,):
                     fault.forget()
             host.move_to(fd, rtnl, ends)
 
-    def _begin(self, host: DeviceOwner) -> None:
+    def _begin(self, host: BaseNode) -> None:
         """From here on the host is what it will be again, for all other threads."""
         _check(host)
         self._ports = [
@@ -89,7 +90,7 @@ class Crash(Fault):
         # Loopback is up at every birth, and may have been given more addresses.
         loopback = Interface(host, "lo", rtnetlink.LOOPBACK_INDEX)
         host.losses.hold([loopback, *(port.interface for port in self._ports)])
-        super().__init__(host.lab.faults, f"{host.name!r} has crashed", self._restart, [host])
+        super().__init__(network_of(host).faults, f"{host.name!r} has crashed", self._restart, [host])
         host.on_crash(self)
 
     @property
@@ -108,7 +109,7 @@ class Crash(Fault):
         with ExitStack() as last:  # what comes first stands last; an error of one does not keep the others away
             last.callback(host.on_restart)
             last.callback(host.losses.give_back)
-            for fault in reversed(list(host.lab.faults)):
+            for fault in reversed(list(network_of(host).faults)):
                 last.callback(fault.restarted, host)
             for link in reversed(cables_of(host)):
                 last.callback(link.settle)
@@ -134,7 +135,40 @@ class Crash(Fault):
         return self._host if self._host in way else None
 
 
-def _check(host: DeviceOwner) -> None:
+def crash(host: BaseNode) -> Crash:
+    """Everything of it is gone at once, as by a power cut: processes, sockets, connections, neighbours, rules.
+
+    So are its devices (``add_...``), blocks and freezing, which are not undone by anybody any more.
+    Others see the carrier of its links go, and then nothing: no reset, no farewell. Captures on it end. What runs
+    in the test itself (``call``, ``with host:``) is left in the namespace that was.
+
+    Until it is restarted nothing can run in it, and it gets no sockets, devices, links, blocks or freezing: each
+    raises TopologyError.
+
+    Returns:
+        The fault: as a context manager it restarts the host at the end of its block.
+
+    Raises:
+        TopologyError: it has crashed already, was adopted, or shares its namespace.
+    """
+    network_of(host).check_node(host, "crash")
+    return Crash(host)
+
+
+def restart(host: BaseNode) -> None:
+    """Boot after a crash: sysctls of its birth, links up, its addresses, the routes that were set, and NAT rules.
+
+    Its processes are not started again, and what else was changed by hand is gone. Crashes first if it has not.
+    """
+    (crash_of(host) or crash(host)).undo()
+
+
+def crash_of(host: BaseNode) -> Crash | None:
+    """The crash that has not been followed by a ``restart()``; None if it runs."""
+    return host._crash if isinstance(host._crash, Crash) and host.has_crashed else None
+
+
+def _check(host: BaseNode) -> None:
     if host.has_crashed:
         raise TopologyError(f"{host.name!r} has crashed already; restart() it first")
     if host.adopted:
@@ -144,7 +178,7 @@ def _check(host: DeviceOwner) -> None:
             raise TopologyError(f"cannot crash {host.name!r}: it shares its namespace with {other.name!r}")
 
 
-def _delete_others(host: DeviceOwner, kept: Sequence[Interface]) -> None:
+def _delete_others(host: BaseNode, kept: Sequence[Interface]) -> None:
     """Delete all interfaces but ``kept``, the last one first.
 
     One upon a link of another host would answer as long as anybody holds a socket of the namespace that was.
@@ -156,7 +190,7 @@ def _delete_others(host: DeviceOwner, kept: Sequence[Interface]) -> None:
             host.rtnl.batch([rtnetlink.link_delete(each.index, each.name) for each in reversed(others)])
 
 
-def _new_namespace(host: DeviceOwner) -> tuple[int, NetlinkSocket]:
+def _new_namespace(host: BaseNode) -> tuple[int, NetlinkSocket]:
     """An empty network namespace with the sysctls that the host began with."""
     fd, rtnl = birth(host.name, host.sysctls_at_birth)
     try:

@@ -13,6 +13,7 @@ from pytest_netns.kernel.interrupts import checkpoint
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.procfs import send, stat
 from pytest_netns.topology.fault import Fault, Faults
+from pytest_netns.topology.network import network_of
 from pytest_netns.topology.node import BaseNode
 
 #: Seconds until everything must have stopped; a process in an uninterruptible sleep does not.
@@ -63,6 +64,31 @@ class Freeze(Fault):
             kind: the probe: the kernel answers a ``"ping"``, and a ``"tcp"`` connect for who listens.
         """
         return self._host if way and way[-1] is self._host and kind == "udp" else None
+
+
+def freeze(host: BaseNode) -> Freeze:
+    """Stop all its processes (SIGSTOP), daemons included. Its kernel goes on: pings and SYNs are answered.
+
+    Processes of the test itself are not meant, nor are those started after it; called again it stops those too.
+    Hosts that share one namespace freeze together, and thaw when none of them is frozen any more.
+
+    Returns:
+        The fault: as a context manager it ends with its block. Each call gives a new one, and when the last one
+        ends, the processes go on.
+
+    Raises:
+        WaitTimeout: a process did not stop within 5 seconds.
+        TopologyError: it has crashed.
+    """
+    network_of(host).check_running(host, "freeze")
+    return Freeze(network_of(host).faults, host)
+
+
+def thaw(host: BaseNode) -> None:
+    """Undo every ``freeze`` of this host: its processes go on (SIGCONT). Nothing happens if they do."""
+    for fault in reversed(list(network_of(host).faults)):
+        if isinstance(fault, Freeze) and fault.nodes == (host,):
+            fault.undo()
 
 
 def stop_all(host: BaseNode) -> None:

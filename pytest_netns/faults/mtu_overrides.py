@@ -1,4 +1,4 @@
-"""Mtus: those that are asked of the ends of a link for a while, several at a time perhaps, and what was before."""
+"""MtuOverrides: mtus asked of the ends of a link for a while, several at a time perhaps, and what was before."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Side:
     asked: list[tuple[object, int]] = field(default_factory=list)
 
 
-class Mtus:
+class MtuOverrides:
     """Those of one link.
 
     Args:

@@ -73,8 +73,32 @@ class Partition(Fault):
         return next((number for number, group in enumerate(self._groups) if node in group), None)
 
 
-def partition(lab: Network, groups: Sequence[Group], one_way: bool) -> Partition:
-    """See ``Lab.partition``."""
+def partition(lab: Network, *groups: Group, one_way: bool = False) -> Partition:
+    """Let no frame through from any node of a group to any node of another one; within each all goes on.
+
+    What comes over a link from a node of another group is dropped on arrival, and so is whatever has its MAC or IP
+    address, as they are now. (A source address that a router has translated is the router's.) ARP and neighbour
+    discovery are cut too, and the kernel of the sender sees nothing but silence.
+
+    Args:
+        groups: two or more, each a node or several. Nodes in none of them hear everybody. A bridge stands for
+            itself, and not for what is attached to it.
+        one_way: of two groups, the second does not hear the first, but the first hears the second.
+
+    Returns:
+        The fault: as a context manager it ends with its block; ``packets`` counts what it has stopped.
+
+    Raises:
+        TopologyError: fewer than two groups, an empty one, a node in two of them, or bridges that nothing could be
+            dropped between.
+        UnsupportedError: neither libnftables nor the nft program is installed.
+    """
+    with lab._lock:
+        lab.check_open()
+        return _partition(lab, groups, one_way)
+
+
+def _partition(lab: Network, groups: Sequence[Group], one_way: bool) -> Partition:
     sides = [_checked(lab, group) for group in groups]
     if len(sides) < 2:
         raise TopologyError(f"lab {lab.name!r}: a partition has two groups of nodes or more, and got {len(sides)}")
@@ -92,13 +116,16 @@ def partition(lab: Network, groups: Sequence[Group], one_way: bool) -> Partition
     for one, other_side in combinations(sides, 2):
         _check_effect(lab, one, other_side)
     comment = " | ".join(",".join(node.name for node in side) for side in sides)[:100]
+    wanted = [
+        (receiver, chains)
+        for senders, receivers in list(permutations(sides, 2))[: 1 if one_way else None]
+        for receiver in {node.inode: node for node in receivers}.values()
+        if (chains := _chains(receiver, senders, comment))
+    ]
     filters: list[Filter] = []
     try:
-        for senders, receivers in list(permutations(sides, 2))[: 1 if one_way else None]:
-            for receiver in {node.inode: node for node in receivers}.values():
-                chains = _chains(receiver, senders, comment)
-                if chains:
-                    filters.append(Filter(receiver, "netdev", chains))
+        for receiver, chains in wanted:
+            filters.append(Filter(receiver, "netdev", chains))
     except BaseException:
         for filter_ in filters:
             filter_.remove()

@@ -164,3 +164,35 @@ def _checked(lab: str, events: Iterable[Event]) -> list[Event]:
             raise TopologyError(f"lab {lab!r}: schedule: {action!r} cannot be called; write e.g. link.down, without ()")
         found.append((float(due), action))
     return found
+
+
+class Schedules:
+    """Those of one lab.
+
+    Args:
+        lab_name: for messages.
+    """
+
+    def __init__(self, lab_name: str) -> None:
+        self._lab_name = lab_name
+        self._schedules: list[Schedule] = []
+
+    def start(self, events: Iterable[Event]) -> Schedule:
+        """Carry out actions at given times from now on; see ``Lab.schedule``."""
+        schedule = Schedule(self._lab_name, events)
+        self._schedules.append(schedule)
+        return schedule
+
+    def cancel(self) -> list[Exception]:
+        """Let none carry out anything more, and wait for the actions under way; returns what went wrong."""
+        errors: list[Exception] = []
+        for schedule in self._schedules:  # an action may add one meanwhile, and it is met here too
+            try:
+                schedule.cancel()
+            except WaitTimeout as error:  # raised by close(), with all others
+                errors.append(error)
+        return errors
+
+    def untold(self) -> list[Exception]:
+        """What actions have raised and nobody has been told of."""
+        return [error for schedule in self._schedules if (error := schedule.untold()) is not None]

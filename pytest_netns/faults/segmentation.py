@@ -1,4 +1,4 @@
-"""Framing: whether TCP cuts its data into frames before they leave the ends of a link, or its devices do."""
+"""Segmentation: whether TCP cuts its data into frames before they leave the ends of a link, or its devices do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Side:
     base: int = 0
 
 
-class Framing:
+class Segmentation:
     """That of one link.
 
     TCP leaves it to the device what follows (GSO), and a chunk of 64 KiB passes every mtu of a veth or a bridge on its

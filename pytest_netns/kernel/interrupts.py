@@ -44,7 +44,9 @@ class _Uninterrupted:
         self._noted: list[tuple[int, Handler]] = []
 
     # The interpreter looks for signals when a Python function is entered, after one in C has returned, and when a loop
-    # turns. The statements below are in an order in which an exception at any of these places does no harm.
+    # turns. The statements below are in an order in which an exception at any of these places does no harm. (No loop
+    # with an ``if`` stands in a ``try`` or ``with`` that must not be left out: Python 3.12 and 3.13 put the turn after
+    # a condition that was false outside of it, and neither ``except`` nor ``__exit__`` hears of the signal.)
 
     def __enter__(self) -> None:
         if get_ident() != self._main:
@@ -53,11 +55,7 @@ class _Uninterrupted:
         if self._depth > 1:
             return
         try:
-            for number in _SIGNALS:
-                handler = _getsignal(number)
-                if callable(handler) and handler is not _note:
-                    self._replaced[number] = handler
-                    _setsignal(number, _note)
+            self._replace()
         except BaseException:  # of a handler that is not replaced yet
             self._depth = 0
             self._restore()
@@ -75,6 +73,13 @@ class _Uninterrupted:
         finally:
             if self._noted:
                 self._deliver(sys._getframe(1))
+
+    def _replace(self) -> None:
+        for number in _SIGNALS:
+            handler = _getsignal(number)
+            if callable(handler) and handler is not _note:
+                self._replaced[number] = handler
+                _setsignal(number, _note)
 
     def _restore(self) -> None:
         for number, handler in list(self._replaced.items()):

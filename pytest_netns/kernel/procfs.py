@@ -70,13 +70,17 @@ def namespace_of(pid: int, kind: str) -> str | None:
 
 
 def sockets_of(pid: int) -> set[int] | None:
-    """The inodes of the sockets that a process has open; None if it may not be looked at."""
+    """The inodes of the sockets that a process has open; None if it may not be looked at.
+
+    One that is about to end has none: its folder in /proc belongs to root from then on, whoever it was.
+    """
     folder = f"/proc/{pid}/fd"
     found = set()
     try:
         names = os.listdir(folder)
     except PermissionError:
-        return None
+        seen = stat(pid)  # afterwards: an end that begins between the two is seen here
+        return set() if seen is None or seen.ending else None
     except OSError:
         return set()
     for name in names:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.addresses import Network as Subnet
@@ -15,9 +15,10 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
 from pytest_netns.kernel.netlink.tables import ForwardingEntry, decode_forwarding
+from pytest_netns.lab import spanning_tree, vlan
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.nodes import Node
-from pytest_netns.lab.switching import Switching, SwitchSettings
+from pytest_netns.lab.switch import Switch, SwitchSettings
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.addressing import HostAddress, Segment
 from pytest_netns.topology.fault import Fault
@@ -47,30 +48,7 @@ class _HostMaker(Protocol):
     def host(self, name: str, *networks: Bridge, address: HostAddress, offload: bool | None) -> Host: ...
 
 
-class _Ports(dict[str, Interface]):
-    """Ports by the names of their interfaces, which may be short forms; found by the names of nodes too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        #: The name of the first port to each node.
-        self.behind: dict[str, str] = {}
-
-    def __missing__(self, name: str) -> Interface:
-        if name in self.behind:
-            return self[self.behind[name]]
-        raise KeyError(f"no port of this bridge leads to {name!r}; there are: {', '.join(self) or 'none'}")
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or name in self.behind
-
-    def get(self, name: str, default: object = None) -> object:  # type: ignore[override]
-        try:
-            return self[name]
-        except KeyError:
-            return default
-
-
-class Bridge(Switching):
+class Bridge(Switch):
     """A switch that nodes are attached to. Made by ``Lab.bridge``.
 
     Its ports are called like the nodes behind them. It has no address unless it is given one.
@@ -79,6 +57,14 @@ class Bridge(Switching):
         device: the bridge device itself.
         segment: the subnets that the addresses of attached nodes come from.
     """
+
+    # VLANs (IEEE 802.1Q) and the spanning tree (IEEE 802.1D), each told in its module.
+    set_vlan: Final = vlan.set_vlan
+    unset_vlan: Final = vlan.unset_vlan
+    access: Final = vlan.access
+    trunk: Final = vlan.trunk
+    vlans: Final = vlan.vlans
+    wait_converged: Final = spanning_tree.wait_converged
 
     def __init__(
         self,
@@ -121,21 +107,14 @@ class Bridge(Switching):
         return self.device
 
     @property
-    def ports(self) -> dict[str, Interface]:
-        """The plugged-in ports by name.
+    def port_states(self) -> dict[str, str]:
+        """By port: ``forwarding``, ``blocking``, ``listening``, ``learning`` or ``disabled`` (IEEE 802.1D 8.4)."""
+        return spanning_tree.port_states_of(self)
 
-        A port is called like the node behind it; where an interface cannot have that name, because it is too long for
-        one, it is found by it all the same: ``bridge.ports["supervisor-of-rack-1"]``.
-        """
-        found = _Ports()
-        for name, interface in self.interfaces.items():
-            if interface.state.master == self.device.index:
-                found[name] = interface
-        for link in self.links:
-            port = link.end(self)
-            if port.name in found:
-                found.behind.setdefault(link.other(port).node.name, port.name)
-        return found
+    @property
+    def root(self) -> Bridge | None:
+        """The root of the spanning tree as this bridge sees it; None if that is no bridge of the lab."""
+        return spanning_tree.root_of(self)
 
     def new_port_name(self, behind: str) -> str:
         """A free name for the port behind which a node is."""

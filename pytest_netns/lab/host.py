@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Final, cast
 
 from pytest_netns.addresses import Address, Network
+from pytest_netns.devices import add_wireguard, masters, plain, tunnels, tuntap, uppers, vxlan
+from pytest_netns.devices.builder import Device
 from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.faults import block as blocking
+from pytest_netns.faults import crash as crashing
+from pytest_netns.faults import freeze as freezing
+from pytest_netns.faults.crash import Crash, crash_of
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
 from pytest_netns.kernel.netlink.socket import Request
-from pytest_netns.lab.breakable import Breakable
 from pytest_netns.lab.connections import Connections
-from pytest_netns.lab.devices import Devices
+from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology import routing
 from pytest_netns.topology.routing import RouteTarget, Via
@@ -22,10 +27,48 @@ from pytest_netns.topology.routing import RouteTarget, Via
 UNLIMITED_ICMP = {"net.ipv4.icmp_ratemask": "0", "net.ipv6.icmp.ratemask": "\n"}
 
 
-class Host(Devices, Breakable):
+class Host(Node):
     """An end system with interfaces ``eth0``, ``eth1``, ... It does not forward. Made by ``Lab.host``."""
 
     born_with: ClassVar[Mapping[str, str]] = UNLIMITED_ICMP
+
+    # The devices that it can be given. Each is told in a module of ``pytest_netns.devices``.
+    add_dummy: Final = plain.add_dummy
+    add_ifb: Final = plain.add_ifb
+    add_tun: Final = tuntap.add_tun
+    add_tap: Final = tuntap.add_tap
+    add_vlan: Final = uppers.add_vlan
+    add_macvlan: Final = uppers.add_macvlan
+    add_macvtap: Final = uppers.add_macvtap
+    add_ipvlan: Final = uppers.add_ipvlan
+    add_bond: Final = masters.add_bond
+    add_vrf: Final = masters.add_vrf
+    add_bridge: Final = masters.add_bridge
+    add_vxlan: Final = vxlan.add_vxlan
+    add_geneve: Final = tunnels.add_geneve
+    add_gre: Final = tunnels.add_gre
+    add_gretap: Final = tunnels.add_gretap
+    add_ipip: Final = tunnels.add_ipip
+    add_sit: Final = tunnels.add_sit
+    add_wireguard: Final = add_wireguard.add_wireguard
+
+    # What can befall it. Each is told in a module of ``pytest_netns.faults``.
+    block: Final = blocking.block
+    unblock: Final = blocking.unblock
+    freeze: Final = freezing.freeze
+    thaw: Final = freezing.thaw
+    crash: Final = crashing.crash
+    restart: Final = crashing.restart
+
+    @property
+    def devices(self) -> list[Device]:
+        """The devices that it was given, in the order of their making."""
+        return cast("list[Device]", list(self._devices))
+
+    @property
+    def crashed(self) -> Crash | None:
+        """The crash that has not been followed by a ``restart()``; None if it runs."""
+        return crash_of(self)
 
     @property
     def connections(self) -> Connections:

@@ -6,22 +6,28 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, cast, get_args
+from typing import TYPE_CHECKING, Final, Literal, Self, cast, get_args
 
+from pytest_netns.capture.capture import Capture
 from pytest_netns.errors import NetnsError, TopologyError, WaitTimeout
 from pytest_netns.events import ResourceOpened, everywhere
+from pytest_netns.faults import heal, partition
+from pytest_netns.faults.heal import undo_in_adopted
+from pytest_netns.faults.schedule import Event, Schedule, Schedules
 from pytest_netns.impair.engine import Impairments
+from pytest_netns.lab import captures
 from pytest_netns.lab.bridge import Bridge
+from pytest_netns.lab.history import History, labs
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.link import Link
-from pytest_netns.lab.measurements import Observed
 from pytest_netns.lab.members import HostAddresses, Members
 from pytest_netns.lab.name_resolution import Names
 from pytest_netns.lab.nodes import Node
 from pytest_netns.lab.router import Router
-from pytest_netns.lab.switching import SwitchSettings
-from pytest_netns.lab.troubled import Troubled
+from pytest_netns.lab.switch import SwitchSettings
 from pytest_netns.lab.wiring import EndAddresses, Wiring, check_offload
+from pytest_netns.probe import matrix
+from pytest_netns.probe import throughput as measuring
 from pytest_netns.process.isolation import Kind
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack.namespace import Namespace
@@ -30,6 +36,7 @@ from pytest_netns.topology.autoroute import Autoroutes
 from pytest_netns.topology.cable import Cable
 from pytest_netns.topology.events import LabClosing, LabFailing, LinkAdded, LinkRemoved
 from pytest_netns.topology.known_neighbours import KnownNeighbours
+from pytest_netns.topology.network import Network
 from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
@@ -39,7 +46,7 @@ if TYPE_CHECKING:
 Neighbours = Literal["learned", "known"]
 
 
-class Lab(Observed, Troubled):
+class Lab(Network):
     """A network. Iterating gives its nodes, ``lab["red"]`` the one of that name.
 
     Args:
@@ -96,6 +103,10 @@ class Lab(Observed, Troubled):
     ) -> None:
         super().__init__()
         self.name = name
+        self._history = History(self.events)
+        self.failed = self._history.failed
+        self._schedules = Schedules(name)
+        labs.add(self)
         if not isinstance(offload, bool):
             raise TopologyError(f"lab {name!r}: offload={offload!r}: expected True or False")
         self.offload = offload
@@ -115,6 +126,37 @@ class Lab(Observed, Troubled):
         self._autoroutes = Autoroutes()
         self._let_go = False
         everywhere.publish(ResourceOpened, self)
+
+    # What can be seen and measured of it as a whole, and what can befall it. Each is told in its module.
+    capture: Final = captures.capture_lab
+    ping_all: Final = matrix.ping_all
+    throughput: Final = measuring.throughput
+    loss: Final = measuring.loss
+    partition: Final = partition.partition
+    heal: Final = heal.heal
+
+    def schedule(self, events: Iterable[Event]) -> Schedule:
+        """Carry out actions at given times, in the background, one after the other.
+
+        Args:
+            events: pairs of seconds from now and something to call without arguments:
+                ``[(0.5, link.down), (1.5, link.up)]``. In any order. The wall clock plays no part (CLOCK_MONOTONIC).
+
+        Returns:
+            The schedule: ``wait()`` for its end, or use it as a context manager. What an action raises is raised there,
+            or else when the lab is closed, which also cancels what is not due yet.
+
+        Raises:
+            TopologyError: no pairs, a time that is none, or an action that cannot be called.
+        """
+        with self._lock:
+            self.check_open()
+            return self._schedules.start(events)
+
+    @property
+    def captures(self) -> list[Capture]:
+        """The last captures in this lab that somebody still has, in the order of their making."""
+        return self._history.captures
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self._members)} nodes, {len(self._links)} links"
@@ -159,14 +201,14 @@ class Lab(Observed, Troubled):
 
     def _close(self) -> None:
         # Not under the lock, which their actions may wait for.
-        errors = self._cancel_schedules()
+        errors = self._schedules.cancel()
         with self._lock:
             if self._let_go:
                 return
             if not self._closed:
                 self.events.publish(LabClosing, self)
-                errors += self._end_faults()
-                errors += self._stop_captures()
+                errors += self._schedules.untold() + undo_in_adopted(self)
+                errors += self._history.stop_captures()
                 for link in self.links:
                     if not any(end.node in self._members.adopted for end in link.interfaces):
                         continue
@@ -193,7 +235,7 @@ class Lab(Observed, Troubled):
     def _close_copies(self) -> None:
         """Close what a forked child has got of its parent's lab. What is in the kernel is the parent's to undo."""
         self._closed = True
-        self._stop_captures()
+        self._history.stop_captures()
         self.supervisor.close()
         self.impairments.close()
         for node in self:

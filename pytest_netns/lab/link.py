@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import KernelError
-from pytest_netns.faults.link_down import BreakableLink
+from pytest_netns.faults import black_hole, link_down, link_mtu
+from pytest_netns.faults.breakable_cable import BreakableCable
+from pytest_netns.faults.link_down import forget_cuts
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.lab.impairable_link import ImpairableLink
+from pytest_netns.lab import captures, link_impairment
+from pytest_netns.lab.link_impairment import impaired_words
 from pytest_netns.stack.interface import Interface
-from pytest_netns.topology.events import CaptureOpened
-from pytest_netns.topology.fault import Fault
 
 if TYPE_CHECKING:
-    from pytest_netns.capture.capture import Capture
-    from pytest_netns.capture.pattern import Pattern
+    from pytest_netns.impair.impairment import ActiveImpairment
     from pytest_netns.topology.addressing import Segment
     from pytest_netns.topology.network import Network
 
 
-class Link(BreakableLink, ImpairableLink):
+class Link(BreakableCable):
     """A veth between two nodes: what goes in at one end comes out at the other. Made by ``Lab.connect``.
 
     Attributes:
@@ -44,10 +44,32 @@ class Link(BreakableLink, ImpairableLink):
         self._segment = segment
         self._owns_segment = owned
 
+    capture: Final = captures.capture_link
+
+    # What can be done to it, each told where it is done.
+    down: Final = link_down.down
+    up: Final = link_down.up
+    flap: Final = link_down.flap
+    set_mtu: Final = link_mtu.set_mtu
+    black_hole: Final = black_hole.black_hole
+    impair: Final = link_impairment.impair
+    impaired: Final = link_impairment.impaired
+    heal: Final = link_impairment.heal
+
+    @property
+    def impairment(self) -> ActiveImpairment | None:
+        """What is in force in both directions, read back; None if nothing is. The counters are those of both together.
+
+        Raises:
+            TopologyError: the directions differ: ask the end that sends, ``link.a.impairment`` or
+                ``link.b.impairment``.
+        """
+        return link_impairment.impairment_of(self)
+
     def __repr__(self) -> str:
         if self._removed:
             return f"<Link {self.a} -- {self.b} removed>"
-        return f"<Link {self.a} -- {self.b}{self._impaired_words()}>"
+        return f"<Link {self.a} -- {self.b}{impaired_words(self)}>"
 
     def replace_end(self, before: Interface, after: Interface) -> None:
         """Called when the end ``before`` has come into another node, where it is ``after``."""
@@ -60,64 +82,6 @@ class Link(BreakableLink, ImpairableLink):
         """Called when its addresses are of another segment now."""
         self._segment = segment
         self._given = []
-
-    def capture(
-        self,
-        filter: str | Pattern | None = None,
-        *,
-        chatter: bool = False,
-    ) -> Capture:
-        """Capture the frames on this link, both directions, each once; use it in a ``with`` statement.
-
-        Args:
-            filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), in which the names of
-                hosts are those of the lab and of ``lab.dns``; a scapy packet (compared in the fields that were set), a
-                scapy layer class, or a function of a packet.
-            chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
-
-        Raises:
-            TopologyError: the link was removed.
-            TypeError, ValueError: no such filter.
-            UnsupportedError: the filter is text, and libpcap is not installed.
-        """
-        from pytest_netns.capture.capture import Capture
-
-        self._check()
-        capture = Capture(
-            f"{self.a}--{self.b}",
-            lambda: [(self.nodes[0], self.a.name)],
-            filter,
-            chatter,
-            names=self.nodes[0].lab.dns.known(),
-        )
-        self.lab.events.publish(CaptureOpened, self.lab, capture)
-        return capture
-
-    def black_hole(self, mtu: int) -> Fault:
-        """Make it a path-MTU black hole (RFC 2923 2.1): packets of more than ``mtu`` bytes vanish without a word.
-
-        The routers and bridges at its ends get that mtu, and routers say nothing about packets that are too big, on
-        whichever interface. A host at one end goes on with the mtu that it has.
-
-        Below 1280 bytes a router has no IPv6 there, addresses and routes included, until that is over (RFC 8200
-        section 5).
-
-        Args:
-            mtu: bytes, 68 (RFC 791) to 65535, and less than what is there.
-
-        Returns:
-            The fault: as a context manager it ends with its block.
-
-        Raises:
-            TopologyError: both ends are hosts, or the mtu is no such number; the link was removed, or went with one of
-                its nodes.
-            UnsupportedError: neither libnftables nor the nft program is installed.
-        """
-        from pytest_netns.faults.black_hole import black_hole
-
-        self.check_mtu(mtu)
-        self._check_ends()
-        return black_hole(self, mtu)
 
     def remove(self) -> None:
         """Delete both ends: removing one removes the other. Takes some 15 ms (an RCU grace period)."""
@@ -136,7 +100,7 @@ class Link(BreakableLink, ImpairableLink):
                 if error.errno != errno.ENODEV:  # deleted by hand, or with the other end: what is left to do is ours
                     raise
         self._removed = True
-        self._forget_cuts()
+        forget_cuts(self)
         for end, node in zip(self.interfaces, self.nodes, strict=True):
             node.forget_end(end)
         self._segment.release(addresses)

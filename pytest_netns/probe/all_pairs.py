@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, islice, product
 
 from pytest_netns.clock import monotonic
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.neighbour_table import Entry, neighbour_tables
 from pytest_netns.kernel.netlink.tables import AddressEntry, decode_address
@@ -83,22 +84,23 @@ class AllPairs:
             grouped: whether to leave room for the neighbour entries of others on this machine.
         """
         families = {rtnetlink.family_of(target.address) for target in self._targets.values()}
-        caused = CausedNeighbours(self._everywhere, sorted(families))
-        try:
-            needed = len(self._everywhere) * (len(self._everywhere) - 1)
-            room = self._room() if grouped and needed > _ALWAYS_FITS else needed
-            if needed <= room:
-                self._ask(combinations(range(len(self._nodes)), 2))
-                self._await_rest()
-            else:
-                self._ask_in_groups(room, caused)
-                self._await_rest()
-                self._ask_again(room)
-        finally:
-            for sock in self._sockets.values():
-                sock.close()
-            caused.remove_all()
-        return self._results
+        with uninterrupted:  # but in its waits, where it can close its sockets
+            caused = CausedNeighbours(self._everywhere, sorted(families))
+            try:
+                needed = len(self._everywhere) * (len(self._everywhere) - 1)
+                room = self._room() if grouped and needed > _ALWAYS_FITS else needed
+                if needed <= room:
+                    self._ask(combinations(range(len(self._nodes)), 2))
+                    self._await_rest()
+                else:
+                    self._ask_in_groups(room, caused)
+                    self._await_rest()
+                    self._ask_again(room)
+            finally:
+                for sock in self._sockets.values():
+                    sock.close()
+                caused.remove_all()
+            return self._results
 
     def _room(self) -> int:
         """A quarter of the smaller table of the kernel, less what hosts send unasked meanwhile."""

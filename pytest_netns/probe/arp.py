@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import IPv6Address
 from socket import AF_INET6, inet_pton
-
-from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
-from scapy.layers.l2 import ARP, Ether
-from scapy.packet import Packet
-from scapy.utils6 import in6_getnsma, in6_getnsmac
+from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.in_flight import InFlight, nowhere
 from pytest_netns.probe.sockets import ETH_P_ARP, ETH_P_IPV6, Waiter, close_later, packet_socket
@@ -24,6 +21,14 @@ from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Origin, Source, origin
+from pytest_netns.topology import transit
+from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.node import BaseNode
+
+if TYPE_CHECKING:
+    from scapy.packet import Packet
+
+# scapy is imported on use, here and in ``dns``: it takes 200 ms.
 
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
 _NEIGHBOUR_ADVERTISEMENT = 136
@@ -64,6 +69,8 @@ class ArpResult:
     @property
     def reply(self) -> Packet | None:
         """The answer as a scapy packet, dissected now; None without one."""
+        from scapy.layers.l2 import Ether
+
         return None if self._raw is None else Ether(self._raw)
 
     def __repr__(self) -> str:
@@ -76,6 +83,32 @@ class ArpResult:
 
 
 def arp(
+    node: BaseNode, destination: Destination, *, timeout: float = 1.0, dad: bool = False, source: Source | None = None
+) -> ArpResult:
+    """Ask who has an address: ARP (RFC 826) for IPv4, neighbour solicitation (RFC 4861) for IPv6.
+
+    Truthy if somebody answered. The kernel's own cache is neither used nor changed.
+
+    Args:
+        destination: a node, an interface or an address on the same link.
+        timeout: seconds to wait for an answer.
+        dad: detect duplicates: ask without an address of one's own, as a host does before it takes one (RFC 5227
+            2.1.1, RFC 4862 5.4), and wait for the whole timeout, so that ``macs`` lists everybody who has it.
+        source: an address or an interface of this node, by object or name, that asks; None: on the interface whose
+            subnet the address is on.
+
+    Raises:
+        TopologyError: no interface of this node is on a link with that address.
+    """
+    result = ask_arp(
+        node, destination, timeout=timeout, dad=dad, source=source, in_flight=partial(transit.in_flight, node)
+    )
+    if not result:
+        probe_failed(node, result, "arp")
+    return result
+
+
+def ask_arp(
     node: Namespace,
     destination: Destination,
     *,
@@ -84,7 +117,7 @@ def arp(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> ArpResult:
-    """See ``Node.arp``."""
+    """The question of ``arp`` alone: nobody is told of a failure."""
     bound = origin(node, source)
     target = resolve(node, destination, bound)
     check_range("timeout", timeout, 0, 3600)
@@ -93,30 +126,38 @@ def arp(
     question = _question(interface, target.address, dad, bound.address)
     ethertype = ETH_P_ARP if version == 4 else ETH_P_IPV6
     result = ArpResult(node.name, target.label, target.address, interface.name)
-    try:
-        sock = packet_socket(node, interface.name, ethertype)
-    except KernelError as error:
-        if error.errno == 100:  # ENETDOWN: the interface is down, which is an answer
-            return _with(result, error=ProbeError("Network is down", errno=error.errno))
-        raise
-    try:
-        waiter = Waiter(sock)
-        start = monotonic()
-        for attempt in range(_TRIES):
-            try:
-                sock.send(question)
-            except OSError as error:
-                return _with(result, error=local_error(error))
-            result = _answered(result, sock, waiter, start, start + timeout * (attempt + 1) / _TRIES, dad)
-            if result and not dad:
-                return result
-        if not result:
-            where = in_flight(target.address, monotonic() - start)
-            result = _answered(result, sock, waiter, start, 0.0, dad)
-            result = result if result else _with(result, in_flight=where)
-        return result
-    finally:
-        close_later(sock)
+    with uninterrupted:  # but in its waits, where it can close its sockets
+        try:
+            sock = packet_socket(node, interface.name, ethertype)
+        except KernelError as error:
+            if error.errno == 100:  # ENETDOWN: the interface is down, which is an answer
+                return _with(result, error=ProbeError("Network is down", errno=error.errno))
+            raise
+        try:
+            return _asked(result, sock, question, timeout, dad, in_flight)
+        finally:
+            close_later(sock)
+
+
+def _asked(
+    result: ArpResult, sock: socket.socket, question: bytes, timeout: float, dad: bool, in_flight: InFlight
+) -> ArpResult:
+    """The result with what became of the question, which is sent several times."""
+    waiter = Waiter(sock)
+    start = monotonic()
+    for attempt in range(_TRIES):
+        try:
+            sock.send(question)
+        except OSError as error:
+            return _with(result, error=local_error(error))
+        result = _answered(result, sock, waiter, start, start + timeout * (attempt + 1) / _TRIES, dad)
+        if result and not dad:
+            return result
+    if not result:
+        where = in_flight(result.address, monotonic() - start)
+        result = _answered(result, sock, waiter, start, 0.0, dad)
+        result = result if result else _with(result, in_flight=where)
+    return result
 
 
 def _answered(
@@ -175,6 +216,8 @@ def _question(interface: Interface, target: Address, dad: bool, source: Address 
 
 @lru_cache(maxsize=256)
 def _who_has(mac: str, sender: str | None, target: str) -> bytes:
+    from scapy.layers.l2 import ARP, Ether
+
     frame = Ether(src=mac, dst=_BROADCAST) / ARP(
         op=1, hwsrc=mac, psrc=sender or "0.0.0.0", hwdst="00:00:00:00:00:00", pdst=target
     )
@@ -183,6 +226,10 @@ def _who_has(mac: str, sender: str | None, target: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def _solicitation(mac: str, sender: str | None, target: str) -> bytes:
+    from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
+    from scapy.layers.l2 import Ether
+    from scapy.utils6 import in6_getnsma, in6_getnsmac
+
     group = in6_getnsma(inet_pton(AF_INET6, target))
     frame = (
         Ether(src=mac, dst=in6_getnsmac(group))

@@ -17,6 +17,7 @@ from pytest_netns.capture.offload import PACKET_VNET_HDR, received
 from pytest_netns.checks import check_range
 from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
 from pytest_netns.probe.sockets import ETH_P_ALL, Waiter, close_later
@@ -102,8 +103,8 @@ def _needs_frame(packet: Packet, interface: object) -> bool:
     return interface is not None or not isinstance(packet, IP | IPv6)
 
 
-def send(node: Namespace, packet: Packet, interface: str | Interface | None = None) -> int:
-    """See ``Node.send``."""
+def send_packet(node: Namespace, packet: Packet, interface: str | Interface | None = None) -> int:
+    """Send a scapy packet; returns how many it stood for."""
     each = _expanded(node, packet)
     for one in each:
         _send_one(node, one, interface)
@@ -128,12 +129,9 @@ def _put_on_the_wire(node: Namespace, packet: Packet, interface: str | Interface
     if _needs_frame(packet, interface):
         out = _interface(node, interface, packet)
         data = _framed(packet, out)
-        with entered(node):
-            sock = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        try:
+        # Closed at once: it never listened, so nothing has to be waited for.
+        with entered(node), Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as sock:
             sock.sendto(data, (out.name, int.from_bytes(data[12:14], "big")))
-        finally:
-            sock.close()  # it never listened, so nothing has to be waited for
         return
     version = 4 if isinstance(packet, IP) else 6
     family = socket.AF_INET if version == 4 else socket.AF_INET6
@@ -143,7 +141,7 @@ def _put_on_the_wire(node: Namespace, packet: Packet, interface: str | Interface
         raw.sendto(bytes(packet), (str(packet.dst), 0))
 
 
-def sr(
+def send_and_receive(
     node: Namespace,
     packet: Packet,
     interface: str | Interface | None = None,
@@ -151,40 +149,41 @@ def sr(
     timeout: float = 1.0,
     first: bool = False,
 ) -> tuple[SndRcvList, PacketList]:
-    """See ``Node.sr``."""
+    """Send a scapy packet; returns what was answered, and what was not. ``first``: stop at the first answer."""
     check_range("timeout", timeout, 0, 3600)
     questions = _expanded(node, packet)
-    with entered(node):
-        listener = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-    try:
-        listener.setblocking(False)
-        listener.setsockopt(_SOL_PACKET, PACKET_VNET_HDR, 1)
-        bind_packet_socket(listener.fileno(), ETH_P_ALL, 0)
-        waiter = Waiter(listener)
-        for question in questions:
-            _send_one(node, question, interface)
-            question.sent_time = wall_ns() / 1e9
-        pending, answered = list(questions), []
-        deadline = monotonic() + timeout
-        while pending and waiter.wait(deadline):
-            try:
-                data, (_, _, kind, hardware, _) = listener.recvfrom(1 << 18)
-            except OSError as error:
-                if error.errno != errno.EINVAL:  # several segments in one piece, and not of TCP or UDP: no answer
-                    raise
-                continue
-            if kind == _OUTGOING:
-                continue
-            answer = dissect(received(data), hardware in (1, 772))
-            found = next((question for question in pending if _answers(answer, question)), None)
-            if found is not None:
-                pending.remove(found)
-                answered.append(QueryAnswer(found, answer))
-                if first:
-                    break
-        return SndRcvList(answered, "Answered"), PacketList(pending, "Unanswered")
-    finally:
-        close_later(listener)
+    with uninterrupted:  # but in its waits, where it can close its sockets
+        with entered(node):
+            listener = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        try:
+            listener.setblocking(False)
+            listener.setsockopt(_SOL_PACKET, PACKET_VNET_HDR, 1)
+            bind_packet_socket(listener.fileno(), ETH_P_ALL, 0)
+            waiter = Waiter(listener)
+            for question in questions:
+                _send_one(node, question, interface)
+                question.sent_time = wall_ns() / 1e9
+            pending, answered = list(questions), []
+            deadline = monotonic() + timeout
+            while pending and waiter.wait(deadline):
+                try:
+                    data, (_, _, kind, hardware, _) = listener.recvfrom(1 << 18)
+                except OSError as error:
+                    if error.errno != errno.EINVAL:  # several segments in one piece, and not of TCP or UDP: no answer
+                        raise
+                    continue
+                if kind == _OUTGOING:
+                    continue
+                answer = dissect(received(data), hardware in (1, 772))
+                found = next((question for question in pending if _answers(answer, question)), None)
+                if found is not None:
+                    pending.remove(found)
+                    answered.append(QueryAnswer(found, answer))
+                    if first:
+                        break
+            return SndRcvList(answered, "Answered"), PacketList(pending, "Unanswered")
+        finally:
+            close_later(listener)
 
 
 def _answers(received: Packet, question: Packet) -> bool:

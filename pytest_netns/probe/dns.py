@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-
-from scapy.layers.dns import DNS, DNSQR, dnsqtypes
-from scapy.packet import Packet
+from functools import partial
+from typing import TYPE_CHECKING
 
 from pytest_netns.probe.in_flight import InFlight, nowhere
-from pytest_netns.probe.udp import UdpResult, udp
+from pytest_netns.probe.udp import UdpResult, ask_udp
 from pytest_netns.stack.destination import Destination
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Source
+from pytest_netns.topology import transit
+from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.node import BaseNode
+
+if TYPE_CHECKING:
+    from scapy.packet import Packet
 
 _RCODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
 
@@ -52,6 +57,39 @@ class DnsResult:
 
 
 def dns(
+    node: BaseNode,
+    server: Destination,
+    name: str,
+    qtype: str = "A",
+    *,
+    port: int = 53,
+    timeout: float = 1.0,
+    source: Source | None = None,
+) -> DnsResult:
+    """Ask a DNS server (RFC 1035) over UDP. Truthy if the answer has records.
+
+    Args:
+        server: a node, an interface or an address.
+        name: what to ask for.
+        qtype: ``"A"``, ``"AAAA"``, ``"MX"``, ...
+        port: of the server.
+        timeout: seconds to wait for the answer.
+        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+            the routes.
+
+    Raises:
+        TopologyError: the server has no address of a family that this node has.
+        ValueError: an unknown kind of record, or a number out of range.
+    """
+    result = ask_dns(
+        node, server, name, qtype, port=port, timeout=timeout, source=source, in_flight=partial(transit.in_flight, node)
+    )
+    if not result:
+        probe_failed(node, result, "dns")
+    return result
+
+
+def ask_dns(
     node: Namespace,
     server: Destination,
     name: str,
@@ -62,13 +100,15 @@ def dns(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> DnsResult:
-    """See ``Node.dns``."""
+    """The question of ``dns`` alone: nobody is told of a failure."""
+    from scapy.layers.dns import DNS, DNSQR, dnsqtypes
+
     known = {kind: number for number, kind in dnsqtypes.items()}
     if qtype not in known:
         raise ValueError(f"qtype is {qtype!r}; it can be A, AAAA, MX, NS, PTR, SOA, SRV, TXT, ... (RFC 1035 3.2.2)")
     identifier = int.from_bytes(os.urandom(2), "big")
     question = bytes(DNS(id=identifier, rd=1, qd=DNSQR(qname=name, qtype=qtype)))
-    result = udp(node, server, port, question, timeout=timeout, source=source, in_flight=in_flight)
+    result = ask_udp(node, server, port, question, timeout=timeout, source=source, in_flight=in_flight)
     if not result or len(result.reply) < 12 or result.reply[:2] != question[:2]:
         return DnsResult(name, qtype, None, (), result)
     try:

@@ -14,6 +14,8 @@ from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.ping import PingResult
 from pytest_netns.stack.destination import Target, choose
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.network import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +82,34 @@ def _unresolved(source: Namespace, destination: Namespace, error: TopologyError)
 _NOWHERE: Address = IPv4Address(0)
 
 
-def ping_all(
+def ping_all(lab: Network, *, timeout: float = 1.0) -> PingMatrix:
+    """Every host and router pings every other. Falsy if any pair fails; prints as a table.
+
+    All ask at once, or in groups in a lab of more than 16 nodes: the kernel's neighbour table is one for the whole
+    machine (see ``Lab`` on ``neighbours``), and a group needs a quarter of it at most. The entries that the pings
+    have made are removed afterwards; those that were there before stay. In groups, pairs whose ARP failed are asked
+    once more, because a busy kernel drops packets of large broadcasts.
+
+    Args:
+        timeout: seconds to wait for replies, after the last request.
+
+    Example:
+        ``assert lab.ping_all()``
+    """
+    lab.check_open()
+    nodes = [node for node in lab if not node.closed]
+    hosts = {node.name: node for node in nodes if not node.is_switch}
+    switches = [node for node in nodes if node.is_switch]
+    result = ask_all(list(hosts.values()), switches, timeout=timeout, grouped=lab.known_neighbours is None)
+    if failed := result.failed:
+        probe_failed(hosts[failed[0].source], result, "ping_all")
+    return result
+
+
+def ask_all(
     nodes: Sequence[Namespace], others: Sequence[Namespace] = (), *, timeout: float = 1.0, grouped: bool = True
 ) -> PingMatrix:
-    """See ``Lab.ping_all``.
+    """The question of ``ping_all`` alone: nobody is told of a failure.
 
     Args:
         nodes: who asks and is asked.

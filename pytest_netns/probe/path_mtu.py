@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from functools import partial
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
 from pytest_netns.probe.in_flight import InFlight, nowhere
-from pytest_netns.probe.ping import ping
+from pytest_netns.probe.ping import ask_ping
 from pytest_netns.stack.destination import Destination, resolve
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Source, origin
+from pytest_netns.topology import transit
+from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.node import BaseNode
 
 _HEADERS = {4: 28, 6: 48}
 _SMALLEST = {4: 68, 6: 1280}  # RFC 791 3.2, RFC 8200 5
@@ -56,6 +60,26 @@ class PathMtuResult:
 
 
 def path_mtu(
+    node: BaseNode, destination: Destination, *, timeout: float = 0.5, source: Source | None = None
+) -> PathMtuResult:
+    """Find the largest IP packet that gets through unfragmented, in bytes. Truthy if it was found.
+
+    Args:
+        destination: a node, an interface or an address.
+        timeout: seconds to wait for each answer; a black hole takes about a dozen of them.
+        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+            the routes.
+
+    Raises:
+        TopologyError: the destination has no address of a family that this node has.
+    """
+    result = ask_path_mtu(node, destination, timeout=timeout, source=source, in_flight=partial(transit.in_flight, node))
+    if not result or result.black_hole:
+        probe_failed(node, result, "path_mtu")
+    return result
+
+
+def ask_path_mtu(
     node: Namespace,
     destination: Destination,
     *,
@@ -63,7 +87,7 @@ def path_mtu(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> PathMtuResult:
-    """See ``Node.path_mtu``."""
+    """The question of ``path_mtu`` alone: nobody is told of a failure."""
     check_range("timeout", timeout, 0, 3600)
     bound = origin(node, source)
     target = resolve(node, destination, bound)
@@ -77,7 +101,7 @@ def path_mtu(
     fits: int | None = None
     size, too_long = largest, largest + 1
     while size >= smallest:
-        result = ping(
+        result = ask_ping(
             node, destination, size=size - headers, df=True, timeout=timeout, source=source, in_flight=in_flight
         )
         error = result.error

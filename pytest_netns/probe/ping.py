@@ -10,7 +10,7 @@ import struct
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from statistics import fmean, median, pstdev
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
 from pytest_netns.clock import monotonic
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.probe import icmp
 from pytest_netns.probe.group import group_interface
 from pytest_netns.probe.icmp import ProbeError
@@ -37,6 +38,9 @@ from pytest_netns.probe.sockets import (
 from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Origin, Source, origin
+from pytest_netns.topology import transit
+from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
@@ -208,6 +212,56 @@ def _is_intact6(sender: str, told: Mapping[int, bytes], message: bytes) -> bool:
 
 
 def ping(
+    node: BaseNode,
+    destination: Destination,
+    *,
+    count: int = 1,
+    interval: float = 0.0,
+    timeout: float = 1.0,
+    size: int = 56,
+    ttl: int = 64,
+    df: bool = False,
+    source: Source | None = None,
+) -> PingResult:
+    """Send ICMP echo requests (RFC 792, RFC 4443) and wait for the replies. Truthy if all were answered.
+
+    A reply from another address than was asked, or with a wrong checksum, is none; ``error`` tells of it. Of a
+    broadcast address or a multicast group all who reply within the timeout are listed in ``responders``.
+
+    Args:
+        destination: a node, an interface or an address.
+        count: how many requests.
+        interval: seconds between them; 0 sends the next one when the reply is there.
+        timeout: seconds to wait for each reply.
+        size: bytes of payload, as ``ping -s``.
+        ttl: time to live, or hop limit.
+        df: forbid fragments, as ``ping -M do``.
+        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+            the routes.
+
+    Raises:
+        TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
+            be understood; or the source is none of this node's.
+        ValueError: a number is out of range.
+    """
+    result = ask_ping(
+        node,
+        destination,
+        count=count,
+        interval=interval,
+        timeout=timeout,
+        size=size,
+        ttl=ttl,
+        df=df,
+        source=source,
+        in_flight=partial(transit.in_flight, node),
+    )
+    if not result:
+        probe_failed(node, result, "ping", {"size": size, "ttl": ttl, "df": df})
+    return result
+
+
+def ask_ping(
     node: Namespace,
     destination: Destination,
     *,
@@ -220,7 +274,7 @@ def ping(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> PingResult:
-    """See ``Node.ping``."""
+    """The question of ``ping`` alone: nobody is told of a failure."""
     bound = origin(node, source)
     target = resolve(node, destination, bound)
     version = target.address.version
@@ -231,21 +285,22 @@ def ping(
     check_range("ttl", ttl, 1, 255)
     protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
     # Most ICMPv6 messages are checked by the kernel before a raw socket gets them. The second one gets all.
-    sockets = open_sockets(node, version, *[(socket.SOCK_RAW, protocol)] * (1 if version == 4 else 2))
-    try:
-        sock = sockets[0]
-        configure(sock, version, ttl, df)
-        bound.bind(sock)
-        exchange = Exchange(node.name, sock, target, size, bound)
-        if target.address.is_multicast:
-            _configure_group(sock, target, ttl, bound)
-            exchange.ask_everybody()
-        elif version == 6:
-            exchange.listen_for_damaged(sockets[1])
-        return exchange.run(count, interval, timeout, in_flight)
-    finally:
-        for sock in sockets:
-            sock.close()
+    with uninterrupted:  # but in its waits, where it can close its sockets
+        sockets = open_sockets(node, version, *[(socket.SOCK_RAW, protocol)] * (1 if version == 4 else 2))
+        try:
+            sock = sockets[0]
+            configure(sock, version, ttl, df)
+            bound.bind(sock)
+            exchange = Exchange(node.name, sock, target, size, bound)
+            if target.address.is_multicast:
+                _configure_group(sock, target, ttl, bound)
+                exchange.ask_everybody()
+            elif version == 6:
+                exchange.listen_for_damaged(sockets[1])
+            return exchange.run(count, interval, timeout, in_flight)
+        finally:
+            for sock in sockets:
+                sock.close()
 
 
 def _configure_group(sock: socket.socket, target: Target, ttl: int, bound: Origin) -> None:

@@ -10,7 +10,7 @@ import struct
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
-from pytest_netns.kernel.interrupts import uninterrupted
+from pytest_netns.kernel.interrupts import checkpoint, uninterrupted
 from pytest_netns.kernel.open_socket import open_socket
 from pytest_netns.kernel.sockets import Socket
 from pytest_netns.kernel.syscalls import entered
@@ -31,6 +31,8 @@ _SO_EE_ORIGIN_LOCAL = 1
 _EXTENDED_ERROR = struct.Struct("=IBBBxI4x")
 
 _RECEIVE_BUFFER = 1 << 20
+#: Seconds between two looks whether a wait was interrupted.
+_SLICE = 0.02
 
 
 def family_of(version: int) -> socket.AddressFamily:
@@ -144,7 +146,10 @@ def close_later(sock: socket.socket) -> None:
 
 
 class Waiter:
-    """Waits until one of a few sockets has something to read, or a moment has come."""
+    """Waits until one of a few sockets has something to read, or a moment has come.
+
+    May be interrupted, inside of a block of ``uninterrupted`` too.
+    """
 
     def __init__(self, *sockets: socket.socket) -> None:
         self._poll = select.poll()
@@ -159,8 +164,10 @@ class Waiter:
 
     def wait(self, until: float) -> list[socket.socket]:
         """The readable sockets; empty when it is ``until`` on the clock of ``pytest_netns.clock``."""
-        left = until - monotonic()
-        if left <= 0:
-            return [self._by_fd[fd] for fd, _ in self._poll.poll(0)]
-        # poll(2) counts in milliseconds; rounding up would make short pauses long, so the rest is polled for.
-        return [self._by_fd[fd] for fd, _ in self._poll.poll(left * 1000)]
+        while True:
+            checkpoint()
+            left = until - monotonic()
+            # poll(2) counts in milliseconds; rounding up would make short pauses long, so the rest is polled for.
+            found = self._poll.poll(min(left, _SLICE) * 1000 if left > 0 else 0)
+            if found or left <= _SLICE:
+                return [self._by_fd[fd] for fd, _ in found]

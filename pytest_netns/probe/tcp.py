@@ -6,11 +6,13 @@ import errno
 import socket
 import struct
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
 from pytest_netns.clock import monotonic
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.in_flight import InFlight, nowhere
 from pytest_netns.probe.sockets import Waiter, open_sockets, set_ttl, tell_errors, told_error
@@ -18,6 +20,9 @@ from pytest_netns.probe.strays import Strays
 from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Origin, Source, origin
+from pytest_netns.topology import transit
+from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
     from scapy.packet import Packet
@@ -84,6 +89,33 @@ class TcpResult:
 
 
 def tcp(
+    node: BaseNode, destination: Destination, port: int, *, timeout: float = 1.0, source: Source | None = None
+) -> TcpResult:
+    """Ask whether a TCP port is open, by the kernel's own connect(2). Truthy if it is.
+
+    The SYN-ACK is answered with a RST (RFC 9293 3.10.7.4), so no server sees a connection.
+
+    Args:
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        timeout: seconds to wait for an answer; the kernel repeats a SYN that was lost after 1 s.
+        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+            the routes.
+
+    Raises:
+        TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
+            be understood; or the source is none of this node's.
+        ValueError: the port is out of range.
+    """
+    result = ask_tcp(
+        node, destination, port, timeout=timeout, source=source, in_flight=partial(transit.in_flight, node)
+    )
+    if not result:
+        probe_failed(node, result, "tcp")
+    return result
+
+
+def ask_tcp(
     node: Namespace,
     destination: Destination,
     port: int,
@@ -93,27 +125,28 @@ def tcp(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> TcpResult:
-    """See ``Node.tcp``."""
+    """The question of ``tcp`` alone: nobody is told of a failure."""
     bound = origin(node, source)
     target = resolve(node, destination, bound)
     check_port(port)
     check_range("timeout", timeout, 0, 3600)
     version = target.address.version
     stream, raw = (socket.SOCK_STREAM, 0), (socket.SOCK_RAW, socket.IPPROTO_TCP)
-    connection, listener = open_sockets(node, version, stream, raw)
-    try:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-        # connect() succeeds when the SYN-ACK is there. With quick acknowledgements off the kernel holds back the ACK,
-        # so that our RST comes before it, and no server ever sees a connection.
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-        tell_errors(connection, version)
-        if ttl is not None:
-            set_ttl(connection, version, ttl)
-        bound.bind(connection)
-        return _Attempt(bound, target, port, connection, listener).run(timeout, in_flight)
-    finally:
-        connection.close()
-        listener.close()
+    with uninterrupted:  # but in its waits, where it can close its sockets
+        connection, listener = open_sockets(node, version, stream, raw)
+        try:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+            # connect() succeeds when the SYN-ACK is there. With quick acknowledgements off the kernel holds back the
+            # ACK, so that our RST comes before it, and no server ever sees a connection.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            tell_errors(connection, version)
+            if ttl is not None:
+                set_ttl(connection, version, ttl)
+            bound.bind(connection)
+            return _Attempt(bound, target, port, connection, listener).run(timeout, in_flight)
+        finally:
+            connection.close()
+            listener.close()
 
 
 class _Attempt:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Literal, cast
 
 from pytest_netns import ready
@@ -18,7 +17,11 @@ from pytest_netns.checks import check_range
 from pytest_netns.errors import NetnsError, WaitTimeout
 from pytest_netns.process.process import Process
 from pytest_netns.stack.destination import Destination, resolve
+from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.network import Network
+from pytest_netns.topology.node import BaseNode
 from pytest_netns.units import Quantity, bits_per_second, measured_rate
 
 Protocol = Literal["tcp", "udp"]
@@ -139,6 +142,42 @@ class LossResult:
 
 
 def throughput(
+    lab: Network,
+    source: BaseNode,
+    destination: BaseNode | Interface,
+    *,
+    seconds: float = 1.0,
+    protocol: Protocol = "tcp",
+    rate: Quantity | None = None,
+    omit: float = 0.0,
+    timeout: float = 5.0,
+) -> ThroughputResult:
+    """Measure how fast data gets from one node to another, with a process of ours at each end. Truthy if any does.
+
+    Args:
+        source: who sends.
+        destination: who receives: a node, or an interface of one, whose address is used then.
+        seconds: how long to measure, 0.1 to 3600, from the first byte on, by the receiver's clock.
+        protocol: ``"tcp"``: one connection; ``"udp"``: datagrams that fill frames of 1500 bytes.
+        rate: how fast to send ``udp`` on the wire, in bit/s or tc's words (``"10mbit"``); None: as fast as it goes.
+        omit: seconds at the beginning that are not counted: TCP starts slowly (RFC 5681).
+        timeout: seconds to wait for the connection.
+
+    Raises:
+        TopologyError: no address in common, or a rate that is none.
+        TypeError: the destination is an address: nobody could receive.
+        ValueError: a number is out of range, or a rate was given for TCP.
+    """
+    lab.check_node(source, "measure from")
+    result = measure_throughput(
+        source, destination, seconds=seconds, protocol=protocol, rate=rate, omit=omit, timeout=timeout
+    )
+    if not result or result.stalled is not None:
+        probe_failed(source, result, "throughput")
+    return result
+
+
+def measure_throughput(
     source: Namespace,
     destination: Destination,
     *,
@@ -148,7 +187,7 @@ def throughput(
     omit: float,
     timeout: float,
 ) -> ThroughputResult:
-    """See ``Lab.throughput``."""
+    """The measurement of ``throughput`` alone: nobody is told of a failure."""
     check_range("seconds", seconds, INTERVAL, 3600)
     check_range("omit", omit, 0, 3600)
     check_range("timeout", timeout, 0.01, 3600)
@@ -182,9 +221,42 @@ def throughput(
 
 
 def loss(
+    lab: Network,
+    source: BaseNode,
+    destination: BaseNode | Interface,
+    *,
+    count: int = 1000,
+    size: int = 64,
+    per_second: float = 2000.0,
+    timeout: float = 5.0,
+) -> LossResult:
+    """Count what becomes of numbered UDP datagrams, one way. Truthy if all come.
+
+    Args:
+        source: who sends.
+        destination: who receives: a node, or an interface of one.
+        count: how many, 1 to 1,000,000.
+        size: bytes of each, 16 to 65507.
+        per_second: how many a second; more than the way can carry is lost too.
+        timeout: seconds to wait for processes to start.
+
+    Raises:
+        TopologyError: no address in common.
+        TypeError: the destination is an address: nobody could receive.
+        ValueError: a number is out of range.
+        NetnsError: the receiver was too slow, so the count proves nothing.
+    """
+    lab.check_node(source, "measure from")
+    result = measure_loss(source, destination, count=count, size=size, per_second=per_second, timeout=timeout)
+    if not result:
+        probe_failed(source, result, "loss")
+    return result
+
+
+def measure_loss(
     source: Namespace, destination: Destination, *, count: int, size: int, per_second: float, timeout: float
 ) -> LossResult:
-    """See ``Lab.loss``."""
+    """The measurement of ``loss`` alone: nobody is told of a failure."""
     check_range("count", count, 1, 1_000_000)
     if not isinstance(count, int):
         raise ValueError(f"count is {count!r}; it is a whole number")
@@ -232,6 +304,8 @@ def _receiver_of(source: Namespace, destination: Destination) -> tuple[Namespace
 
 @cache
 def _program() -> str:
+    from importlib.resources import files  # takes 8 ms
+
     return files("pytest_netns.probe").joinpath("traffic.py").read_text(encoding="utf-8")
 
 

@@ -9,12 +9,15 @@ from typing import Literal
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
 from pytest_netns.probe.icmp import TIME_EXCEEDED, TIME_EXCEEDED6, ProbeError
-from pytest_netns.probe.ping import ping
-from pytest_netns.probe.tcp import tcp
-from pytest_netns.probe.udp import udp
+from pytest_netns.probe.ping import ask_ping
+from pytest_netns.probe.tcp import ask_tcp
+from pytest_netns.probe.udp import ask_udp
 from pytest_netns.stack.destination import Destination, resolve
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Source, origin
+from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.network import names_of, network_of
+from pytest_netns.topology.node import BaseNode
 
 Method = Literal["icmp", "udp", "tcp"]
 #: For udp the first port of traceroute(8), on which nobody should listen.
@@ -92,16 +95,58 @@ def _step(
 ) -> tuple[bool, float | None, ProbeError | None]:
     """Whether the destination itself answered, after how many seconds, or the error that came back."""
     if method == "icmp":
-        echo = ping(node, destination, timeout=timeout, ttl=ttl, source=source)
+        echo = ask_ping(node, destination, timeout=timeout, ttl=ttl, source=source)
         return bool(echo), echo.rtts[0] if echo else None, echo.error
     if method == "tcp":
-        syn = tcp(node, destination, port, timeout=timeout, ttl=ttl, source=source)
+        syn = ask_tcp(node, destination, port, timeout=timeout, ttl=ttl, source=source)
         return syn.state in ("open", "closed"), syn.rtt, syn.error
-    datagram = udp(node, destination, port, timeout=timeout, ttl=ttl, source=source)
+    datagram = ask_udp(node, destination, port, timeout=timeout, ttl=ttl, source=source)
     return datagram.state in ("answered", "closed"), datagram.rtt, datagram.error
 
 
 def trace(
+    node: BaseNode,
+    destination: Destination,
+    *,
+    method: Method = "icmp",
+    port: int | None = None,
+    max_hops: int = 30,
+    timeout: float = 1.0,
+    source: Source | None = None,
+) -> TraceResult:
+    """Find the way to a destination, hop by hop, by packets with a growing time to live.
+
+    Truthy if it was reached. Stops after three hops in a row that do not answer.
+
+    Args:
+        destination: a node, an interface or an address.
+        method: ``"icmp"`` echo requests, ``"udp"`` datagrams or ``"tcp"`` SYNs.
+        port: for ``udp`` (33434 if None) and ``tcp`` (80 if None); a closed one answers too.
+        max_hops: the largest time to live to try, 1 to 255.
+        timeout: seconds to wait for each hop.
+        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+            the routes.
+
+    Raises:
+        TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
+            be understood; or the source is none of this node's.
+        ValueError: a number is out of range.
+    """
+    result = ask_trace(
+        node,
+        destination,
+        method=method,
+        port=port,
+        max_hops=max_hops,
+        timeout=timeout,
+        source=source,
+        name_of=names_of(network_of(node)).get,
+    )
+    probe_failed(node, result, "trace", method, port)  # one that was reached may have gone the wrong way
+    return result
+
+
+def ask_trace(
     node: Namespace,
     destination: Destination,
     *,
@@ -112,7 +157,7 @@ def trace(
     source: Source | None = None,
     name_of: NameOf,
 ) -> TraceResult:
-    """See ``Node.trace``."""
+    """The question of ``trace`` alone: nobody is told of a failure."""
     check_range("max_hops", max_hops, 1, 255)
     check_range("timeout", timeout, 0, 3600)
     if method not in _PORTS:

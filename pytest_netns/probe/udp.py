@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
 from pytest_netns.clock import monotonic
+from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.probe.group import group_interface
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.in_flight import InFlight, nowhere
@@ -26,6 +28,9 @@ from pytest_netns.probe.strays import Strays
 from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Origin, Source, origin
+from pytest_netns.topology import transit
+from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.node import BaseNode
 
 UdpState = Literal["answered", "closed", "unreachable", "silent", "answered-elsewhere", "bad-checksum", "inconclusive"]
 
@@ -79,6 +84,50 @@ class UdpResult:
 
 
 def udp(
+    node: BaseNode,
+    destination: Destination,
+    port: int,
+    payload: bytes = b"",
+    *,
+    timeout: float = 1.0,
+    ttl: int | None = None,
+    source: Source | None = None,
+) -> UdpResult:
+    """Send a datagram from a connected socket and wait for what comes back. Truthy if it was answered.
+
+    An answer from another address or port is none, as for any connected socket; but any member answers for a
+    multicast group, and any host for a broadcast address.
+
+    Args:
+        destination: a node, an interface or an address.
+        port: 1 to 65535.
+        payload: bytes to send.
+        timeout: seconds to wait for an answer.
+        ttl: time to live, or hop limit; None for the kernel's default.
+        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+            the routes.
+
+    Raises:
+        TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
+            be understood; or the source is none of this node's.
+        ValueError: a number is out of range.
+    """
+    result = ask_udp(
+        node,
+        destination,
+        port,
+        payload,
+        timeout=timeout,
+        ttl=ttl,
+        source=source,
+        in_flight=partial(transit.in_flight, node),
+    )
+    if not result:
+        probe_failed(node, result, "udp", payload)
+    return result
+
+
+def ask_udp(
     node: Namespace,
     destination: Destination,
     port: int,
@@ -89,7 +138,7 @@ def udp(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> UdpResult:
-    """See ``Node.udp``."""
+    """The question of ``udp`` alone: nobody is told of a failure."""
     bound = origin(node, source)
     target = resolve(node, destination, bound)
     check_port(port)
@@ -97,17 +146,18 @@ def udp(
     if ttl is not None:
         check_range("ttl", ttl, 1, 255)
     version = target.address.version
-    datagrams, listener = open_sockets(node, version, (socket.SOCK_DGRAM, 0), (socket.SOCK_RAW, socket.IPPROTO_UDP))
-    try:
-        tell_errors(datagrams, version)
-        if ttl is not None:
-            set_ttl(datagrams, version, ttl)
-            set_group_ttl(datagrams, version, ttl)
-        bound.bind(datagrams)
-        return _Question(bound, target, port, datagrams, listener).ask(payload, timeout, in_flight)
-    finally:
-        datagrams.close()
-        listener.close()
+    with uninterrupted:  # but in its waits, where it can close its sockets
+        datagrams, listener = open_sockets(node, version, (socket.SOCK_DGRAM, 0), (socket.SOCK_RAW, socket.IPPROTO_UDP))
+        try:
+            tell_errors(datagrams, version)
+            if ttl is not None:
+                set_ttl(datagrams, version, ttl)
+                set_group_ttl(datagrams, version, ttl)
+            bound.bind(datagrams)
+            return _Question(bound, target, port, datagrams, listener).ask(payload, timeout, in_flight)
+        finally:
+            datagrams.close()
+            listener.close()
 
 
 class _Question:

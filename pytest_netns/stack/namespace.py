@@ -345,9 +345,13 @@ class Namespace(Views, Commands):
 
         check_threads()
         thread = threading.Thread(target=run_inside, name=f"netns-{self.name}", daemon=True)
-        with uninterrupted:  # start() waits for the thread to run
-            thread.start()
-        thread.join()  # for as long as the function takes, as if it was called here
+        try:
+            with uninterrupted:  # start() waits for the thread to run
+                thread.start()
+            thread.join()  # for as long as the function takes, as if it was called here
+        finally:
+            with uninterrupted:  # threading keeps a WeakSet of threads, whose callback loses what a handler raises
+                del thread
         if failure:
             raise failure[0]
         return result[0]

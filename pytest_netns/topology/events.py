@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_netns.errors import NetnsError
 from pytest_netns.events import Event
+from pytest_netns.kernel.netlink.neighbour_table import refusal_log
 from pytest_netns.topology.cable import Cable
-from pytest_netns.topology.failure import Failure
-from pytest_netns.topology.network import Network
+from pytest_netns.topology.failure import Failure, callers
+from pytest_netns.topology.network import Network, network_of
 from pytest_netns.topology.node import BaseNode
 
 
@@ -76,3 +78,21 @@ class LabClosing(Event):
     """A lab is about to close."""
 
     network: Network
+
+
+def probe_failed(node: BaseNode, result: object, question: str, *details: object) -> None:
+    """Keep a falsy result, or a trace, should somebody want to know why.
+
+    Args:
+        node: who asked.
+        result: what came of it.
+        question: which method of a node, or of a lab, asked.
+        details: what else it takes to ask again.
+    """
+    try:
+        crowded = refusal_log.crowded(node.rtnl)
+    except NetnsError:  # it was closed meanwhile
+        crowded = {}
+    network = network_of(node)
+    failure = Failure(node, result, question, details, network.in_force(), crowded, called=callers())
+    network.events.publish(ProbeFailed, failure)

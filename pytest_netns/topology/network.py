@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
+from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.events import Events, everywhere
 from pytest_netns.impair.engine import Impairments
@@ -184,6 +185,16 @@ class Network(ABC):
         """Called by a cable that was removed."""
 
 
+def network_of(node: BaseNode) -> Network:
+    """The network that a node is part of, which the floor below knows as its ``Surroundings``."""
+    return cast("Network", node.lab)
+
+
 def cables_of(node: BaseNode) -> list[Cable]:
     """The cables that end in a node, in the order of their making."""
-    return [cable for cable in cast("Network", node.lab).links if node in cable.nodes]
+    return [cable for cable in network_of(node).links if node in cable.nodes]
+
+
+def names_of(network: Network) -> dict[Address, str]:
+    """Which node of a network has an address."""
+    return {address.ip: node.name for node in network if not node.closed for address in node.addresses()}

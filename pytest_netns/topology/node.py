@@ -121,6 +121,24 @@ class CrashState(Protocol):
         ...
 
 
+class OwnedDevice(Protocol):
+    """A device that goes with its node.
+
+    Attributes:
+        name: of the interface.
+    """
+
+    name: str
+
+    def release(self) -> None:
+        """Called before its node is closed."""
+        ...
+
+    def lost(self) -> None:
+        """Called when its node has crashed: it went with the namespace that was."""
+        ...
+
+
 class BaseNode(Namespace):
     """A host, router or bridge. Made by its lab, not by hand.
 
@@ -139,6 +157,7 @@ class BaseNode(Namespace):
     is_switch: ClassVar[bool] = False
 
     _crash: CrashState | None = None
+    _devices: tuple[OwnedDevice, ...] = ()
 
     def __init__(
         self,
@@ -173,11 +192,13 @@ class BaseNode(Namespace):
         directory.enter(self.fd, self.inode, self.lab.name, self.name, self._supervisor.start())
 
     def close(self) -> None:
-        """Kill its processes, close its sockets and let go of it; allowed more than once.
+        """Kill its processes, close its sockets, let go of its devices and of itself; allowed more than once.
 
         Raises:
             ExceptionGroup: of ProcessDied, for background processes that had ended unasked.
         """
+        for device in self._devices:
+            device.release()
         super().close()
         self.lab.node_closed(self)
 
@@ -208,6 +229,13 @@ class BaseNode(Namespace):
     def waits_for_stp(self) -> bool:
         """Whether its ports forward only when a spanning tree has settled, which takes many seconds."""
         return False
+
+    def check_peer(self, peer: object, verb: str) -> None:
+        """Raise TopologyError if ``peer`` is a node of another lab: cannot ``verb`` it, and why."""
+        if isinstance(peer, BaseNode) and peer.lab is not self.lab:
+            raise TopologyError(
+                f"cannot {verb} {peer.name!r} from {self.name!r}: it is a node of another lab ({peer.lab!r})"
+            )
 
     @property
     def has_crashed(self) -> bool:

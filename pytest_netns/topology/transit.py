@@ -6,29 +6,33 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError
+from pytest_netns.kernel import backlog
 from pytest_netns.kernel.netlink.sock_diag import unread
 from pytest_netns.topology import paths
+from pytest_netns.topology.network import Network, network_of
 from pytest_netns.units import measured_time
 
 if TYPE_CHECKING:
     from pytest_netns.stack.interface import Interface
-    from pytest_netns.topology.network import Network
     from pytest_netns.topology.node import BaseNode
 
 #: Seconds within which a server gets its turn on a machine that is busy; and a relay of ours, which comes first.
 _TURN, _RELAY_TURN = 1.0, 0.1
 
 
-def in_flight(lab: Network, node: BaseNode, address: Address, waited: float, udp_port: int) -> str | None:
-    """Where a request of a node, or its answer, may be; None if nowhere.
+def in_flight(node: BaseNode, address: Address, waited: float, udp_port: int = 0) -> str | None:
+    """Where a request of a node, or its answer, may be, in words; None if nothing is on its way any more.
+
+    Lets the kernel finish what it has queued first, so that an answer which was late may be there now.
 
     Args:
-        lab: where.
         node: who asked.
         address: whom.
         waited: seconds since.
         udp_port: on which port; 0 unless it was a datagram.
     """
+    backlog.settle()
+    lab = network_of(node)
     holders = [n for n in lab if not n.closed and any(each.ip == address for each in n.addresses())]
     held_up = _held_up(lab, node, holders, waited)
     if held_up is not None or not udp_port or waited >= _TURN:

@@ -331,9 +331,9 @@ def echo(node: Host, port: int) -> Iterator[None]:
 def test_a_datagram_that_is_answered(pair: tuple[Host, Host]) -> None:
     red, blue = pair
     with echo(blue, 7):
-        assert assert_udp(red, blue, 7, b"hello").reply == b"hello"
+        assert assert_udp(red, blue, 7, b"hello", timeout=20).reply == b"hello"
     with echo(blue, 8):
-        text = failure(lambda: assert_no_udp(red, blue, 8, b"hello"))
+        text = failure(lambda: assert_no_udp(red, blue, 8, b"hello", timeout=20))
     assert text.startswith("expected no answer, and there was one: UdpResult")
 
 
@@ -432,9 +432,10 @@ def test_within_waits_for_a_path(chain: Chain, monkeypatch: pytest.MonkeyPatch) 
 def test_within_that_is_over_says_how_often_it_was_tried(
     pair: tuple[Host, Host], ask: Callable[[Host, Host], object]
 ) -> None:
-    first = failure(lambda: ask(*pair))
-    tries = int(first.partition("(tried ")[2].partition(f" times in {LATE:g} s)")[0])
-    assert tries > 1
+    def tries() -> int:
+        return int(failure(lambda: ask(*pair)).partition("(tried ")[2].partition(f" times in {LATE:g} s)")[0])
+
+    eventually(lambda: tries() > 1, within=60)  # a busy machine leaves no time for a second one, at times
 
 
 # ------------------------------------------------------------------ eventually

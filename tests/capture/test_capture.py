@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from awaiting import await_reaper
 from explaining import chain_in
 from frames import comments_of
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -45,13 +46,6 @@ def talk(sender: Host, receiver: Host, *payloads: bytes, port: int = 9) -> None:
     with sender.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for payload in payloads:
             sock.sendto(payload, (str(receiver.ip4), port))
-
-
-def await_reaper() -> None:
-    """Until everything is closed that is closed later."""
-    done = threading.Event()
-    reaper.later(done.set)
-    assert done.wait(20)
 
 
 @pytest.fixture
@@ -347,6 +341,28 @@ def test_a_link_that_is_down_does_not_hinder_the_proof_for_the_others(lab: Lab) 
     lab.connect(red, green)
     with lab.capture() as capture:
         capture.expect_none(UDP, within=0)
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_an_interface_that_goes_while_silence_is_proved_does_not_hinder_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    # As the kernel does it in the background, to the cable of a node that was closed.
+    red, blue = lab.host("red"), lab.host("blue")
+    link = lab.connect(red, blue)
+    if others:
+        lab.connect(red, lab.host("green"))
+    send = tap.Tap._send
+
+    def remove_then_send(self: tap.Tap, name: str, token: bytes) -> str | None:
+        if not link.is_gone:
+            link.remove()
+        return send(self, name, token)
+
+    monkeypatch.setattr(tap.Tap, "_send", remove_then_send)
+    with lab.capture() as capture:
+        capture.expect_none(UDP, within=0)
+    assert link.is_gone
 
 
 def test_silence_is_asked_of_a_running_capture_only(pair: tuple[Host, Host]) -> None:

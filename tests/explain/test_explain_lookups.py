@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import pytest
 from explaining import Chain, at, chain_in
+from stopping import stop
 
-from pytest_netns import Bridge, Explanation, Host, Lab, ready, why
+from pytest_netns import Bridge, Explanation, Host, Lab, eventually, ready, why
 from pytest_netns.lab.nodes import Node
 
 SHORT = 0.1
@@ -214,15 +215,18 @@ def test_a_forwarding_entry_that_leads_to_the_wrong_port(lan: Lan) -> None:
     named(found, "sw", rf"forwarding database .* leads {lan.blue.mac} to port 'green'")
 
 
-@pytest.mark.netns_requires("program:ip")
+@pytest.mark.netns_requires("program:ip", "program:bridge")
 def test_two_with_one_mac_address(lan: Lan) -> None:
     assert lan.red.ping(lan.blue)
+    _port(lan, "blue", "learning", "off")  # hosts speak unasked, too (router solicitations, MLD), and blue must not now
     lan.green.run(["ip", "link", "set", "eth0", "address", lan.blue.mac])
-    for _ in range(100):  # whoever spoke last has the frames, and blue speaks too, of its groups (MLD)
-        lan.green.ping("10.0.0.99", timeout=0.01)
-        if not (result := lan.red.ping(lan.blue, timeout=SHORT)):
-            break
-    found = why(result)
+    lan.green.ping("10.0.0.99", timeout=0.01)
+    eventually(
+        lambda: (
+            [each.port for each in lan.sw.fdb() if each.mac == lan.blue.mac and each.state != "permanent"] == ["green"]
+        )
+    )
+    found = why(lan.red.ping(lan.blue, timeout=SHORT))
     named(found, "green", "green:eth0 has the same MAC address as blue:eth0")
 
 
@@ -331,7 +335,7 @@ def test_a_server_that_is_bound_to_another_device(chain: Chain) -> None:
 def test_a_server_that_is_stopped(chain: Chain) -> None:
     code = "import signal, socket as s; u = s.socket(s.AF_INET, s.SOCK_DGRAM); u.bind(('', 5300)); signal.pause()"
     process = chain.blue.spawn([sys.executable, "-c", code], ready=ready.listening(5300, "udp"))
-    os.kill(process.pid, signal.SIGSTOP)
+    stop(process.pid)
     found = why(chain.red.udp(chain.blue, 5300, b"hello", timeout=SHORT))
     os.kill(process.pid, signal.SIGCONT)
     named(found, "blue", rf"\({process.pid}\) of 'blue' that has udp port 5300 is stopped")

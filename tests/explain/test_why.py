@@ -151,7 +151,7 @@ def test_explaining_that_raises_is_told_and_not_raised(chain: Chain, monkeypatch
 
 
 def test_labs_are_not_kept_alive_by_their_failures() -> None:
-    from pytest_netns.lab.measurements import labs
+    from pytest_netns.lab.history import labs
 
     def made() -> None:
         lab = Lab("short-lived")

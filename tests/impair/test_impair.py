@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from slowness import SLOWNESS
@@ -38,6 +39,9 @@ from pytest_netns.kernel.features.features import feature
 
 #: Standard deviations.
 SURE = 4.5
+#: Seconds in which a relay gets a processor; more than any delay between frames that are said to be in order.
+DEADLINE, PAUSE = 30 * SLOWNESS, 0.1
+SO_RCVBUFFORCE, SO_TIMESTAMPNS = 33, 35
 
 Pair = tuple[Host, Host]
 
@@ -72,35 +76,53 @@ def pair(town: Lab) -> Pair:
 
 
 class Stream:
-    """Numbered datagrams from one host to another; remembers when each was sent and when it came."""
+    """Numbered datagrams from one host to another; remembers when each was sent and when the kernel says it came."""
 
     PORT = 9999
+    #: Of a datagram that is sent until one comes through, to see that all before it have.
+    MARKER = 0xFFFFFFFF
 
     def __init__(self, source: Host, target: Host, size: int = 64) -> None:
         self.size = size
         self.inlet = target.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.inlet.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        try:
+            self.inlet.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+        except PermissionError:  # rootless: what the machine allows
+            self.inlet.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 20)
+        self.inlet.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self.inlet.bind(("", self.PORT))
         self.inlet.setblocking(False)
         self.outlet = source.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.outlet.connect((str(target.ip4), self.PORT))
         self.sent: list[float] = []
         self.came: list[tuple[int, float]] = []
+        #: Markers that were sent, and that came.
+        self.markers = 0
+        self._met = 0
 
-    def send(self, count: int, gap: float = 0.0) -> None:
+    def send(self, count: int, gap: float = 0.0, most_under_way: int = 0) -> None:
         """Send so many, with so many seconds between two, and take what comes meanwhile.
 
         A receiver, or a relay, on a slow processor takes fewer in a second; what is more than that is lost.
+
+        Args:
+            count: how many.
+            gap: seconds.
+            most_under_way: wait for one to come whenever there are more before it than these; 0 if they may be many.
         """
         gap *= SLOWNESS
         begin = time.monotonic()
         for position in range(count):
             while (left := begin + position * gap - time.monotonic()) > 0:
                 self.take(left)
-            self.sent.append(time.monotonic())
-            number = struct.pack("!I", len(self.sent) - 1)
-            self.outlet.send(number * (self.size // 4))
+            while most_under_way and len(self.sent) - len(self.came) >= most_under_way:
+                assert self.take(DEADLINE), "nothing comes any more"
+            self.sent.append(time.time())
+            self._put(len(self.sent) - 1)
             self.take(0)
+
+    def _put(self, number: int) -> None:
+        self.outlet.send(struct.pack("!I", number) * (self.size // 4))
 
     def take(self, wait: float) -> bool:
         """Take what is there; false if nothing came in time."""
@@ -108,16 +130,41 @@ class Stream:
             return False
         while True:
             try:
-                data = self.inlet.recv(1 << 16)
+                data, control, _, _ = self.inlet.recvmsg(1 << 16, 64)
             except BlockingIOError:
                 return True
-            self.came.append((struct.unpack_from("!I", data)[0], time.monotonic()))
+            number, (whole, parts) = struct.unpack_from("!I", data)[0], struct.unpack("=qq", control[0][2])
+            if number == self.MARKER:
+                self._met += 1
+            else:
+                self.came.append((number, whole + parts / 1e9))
 
-    def rest(self, quiet: float = 0.3 * SLOWNESS) -> list[int]:
-        """Wait until nothing has come for so many seconds; the numbers of all that came, in order."""
-        while self.take(quiet):
-            pass
+    def all(self) -> list[int]:
+        """Wait until as many have come as were sent; their numbers, in order."""
+        while len(self.came) < len(self.sent):
+            assert self.take(DEADLINE), f"{len(self.came)} of {len(self.sent)} have come, and nothing comes any more"
         return [number for number, _ in self.came]
+
+    def rest(self) -> list[int]:
+        """Wait until nothing can be under way any more; the numbers of all that came, in order.
+
+        What may be lost cannot be waited for, and a relay may not get a processor for a while, so that silence tells
+        nothing. A marker that has come through tells that the relay has read all before it; what is delayed by less
+        than the pause between the first and the second comes before that.
+        """
+        for _ in range(2):
+            self._met = 0
+            eventually(self._marked, within=DEADLINE)
+            end = time.monotonic() + PAUSE
+            while (left := end - time.monotonic()) > 0:
+                self.take(left)
+        return [number for number, _ in self.came]
+
+    def _marked(self) -> bool:
+        self._put(self.MARKER)
+        self.markers += 1
+        self.take(0.05)
+        return self._met > 0
 
     def delays(self) -> list[float]:
         return [when - self.sent[number] for number, when in self.came]
@@ -138,18 +185,23 @@ def spread(probability: float, count: int) -> float:
 
 
 def assert_round_trip(source: Host, target: object, least: float, most_above: float = 0.005) -> None:
-    """The median is at most so many seconds above what was asked, and no answer comes early.
+    """The shortest is at most so many seconds above what was asked, and no answer comes early.
 
     Tried again for some time: on a machine with more to do than it can, everybody is late at times.
     """
 
     def is_in_time() -> bool:
-        result = source.ping(target, count=15, timeout=2 * SLOWNESS)  # type: ignore[arg-type]
+        result = source.ping(target, count=15, timeout=DEADLINE)  # type: ignore[arg-type]
         assert result.received == result.sent
         assert min(result.rtts) >= least
-        return statistics.median(result.rtts) <= least + most_above * SLOWNESS
+        return min(result.rtts) <= least + most_above * SLOWNESS
 
-    eventually(is_in_time, within=30 * SLOWNESS)
+    eventually(is_in_time, within=DEADLINE)
+
+
+def assert_no_delay(source: Host, target: object) -> None:
+    """What is impaired by a millisecond or more takes longer."""
+    eventually(lambda: min(source.ping(target, count=5).rtts) < 0.002 * SLOWNESS, within=DEADLINE)  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------------------------------------------------ delay
@@ -180,7 +232,7 @@ def test_order_is_kept(pair: Pair, engine: Engine) -> None:
     red.links[0].impair(delay="5ms")
     stream = Stream(red, blue)
     stream.send(500)
-    assert in_order(stream.rest(), engine) == list(range(500))
+    assert in_order(stream.all(), engine) == list(range(500))
     assert min(stream.delays()) >= 0.005
 
 
@@ -189,14 +241,14 @@ def test_jitter_is_uniform_around_the_delay_and_reorders(pair: Pair) -> None:
     red.links[0].impair(delay="20ms", jitter="10ms", toward=blue)
     stream = Stream(red, blue)
     stream.send(600, gap=0.001)
-    assert sorted(stream.rest()) == list(range(600))
+    assert sorted(stream.all()) == list(range(600))
     assert [number for number, _ in stream.came] != list(range(600))
     delays = stream.delays()
     assert min(delays) >= 0.010
     assert min(delays) < 0.011 + 0.0005 * (SLOWNESS - 1)  # of 600, none below is a chance of 0.95**600
-    # The median of a uniform distribution of this width has a standard deviation of 0.01 / sqrt(600) = 0.41 ms;
-    # a machine may be late by some more.
-    assert abs(statistics.median(delays) - 0.020) < SURE * 0.00041 + 0.0015 * SLOWNESS
+    # The median of a uniform distribution of this width has a standard deviation of 0.01 / sqrt(600) = 0.41 ms. A busy
+    # machine makes it later, by how much is not ours to tell, and never earlier.
+    assert statistics.median(delays) > 0.020 - SURE * 0.00041
 
 
 def test_it_can_be_changed_and_healed_at_any_time(pair: Pair) -> None:
@@ -211,7 +263,7 @@ def test_it_can_be_changed_and_healed_at_any_time(pair: Pair) -> None:
     assert not red.ping(blue, timeout=0.1)
     link.heal()
     assert link.impairment is None
-    assert red.ping(blue, timeout=0.5 * SLOWNESS).rtts[0] < 0.004 * SLOWNESS
+    assert_no_delay(red, blue)
     link.heal()
 
 
@@ -222,7 +274,7 @@ def test_frames_under_way_arrive_after_healing(pair: Pair, engine: Engine) -> No
     stream = Stream(red, blue)
     stream.send(100)
     link.heal()
-    assert in_order(stream.rest(0.6 * SLOWNESS), engine) == list(range(100))
+    assert in_order(stream.all(), engine) == list(range(100))
     assert min(stream.delays()) >= 0.3
 
 
@@ -301,8 +353,8 @@ def test_nothing_is_lost_that_was_not_meant_to_be(pair: Pair, engine: Engine) ->
     red, blue = pair
     red.links[0].impair(delay="10ms")
     stream = Stream(red, blue, 1200)
-    stream.send(5000, gap=0.0001)
-    assert in_order(stream.rest(), engine) == list(range(5000))
+    stream.send(5000, gap=0.0001, most_under_way=500)
+    assert in_order(stream.all(), engine) == list(range(5000))
 
 
 def test_loss(pair: Pair, engine: Engine) -> None:
@@ -347,10 +399,13 @@ def test_reordered_frames_overtake(pair: Pair) -> None:
     red.links[0].impair(delay="20ms", reorder="25%", toward=blue)
     stream = Stream(red, blue)
     stream.send(1000, gap=0.0005)
-    assert sorted(stream.rest()) == list(range(1000))
-    fast = sum(1 for delay in stream.delays() if delay < 0.018)
-    assert abs(fast - 250) <= spread(0.25, 1000)
-    assert [number for number, _ in stream.came] != list(range(1000))
+    came = stream.all()
+    assert sorted(came) == list(range(1000))
+    # Those that are not delayed come before one that was sent before them, as long as that is under way for 20 ms: all
+    # but those that the sender, which may have to wait for a processor, has sent first thereafter.
+    overtake = sum(1 for position, number in enumerate(came) if number > min(came[position:]))
+    assert overtake <= 250 + spread(0.25, 1000)
+    assert overtake >= 250 - spread(0.25, 1000) - sum(1 for a, b in pairwise(stream.sent) if b - a > 0.01)
 
 
 @pytest.mark.parametrize("engine", ENGINES_FOR_A_RATE, indirect=True)
@@ -359,18 +414,21 @@ def test_a_rate_is_kept(pair: Pair, rate: int, engine: Engine) -> None:
     red, blue = pair
     red.links[0].impair(rate=rate, toward=blue)
     count, size = rate // 20_000, 1400  # a second and a bit
+    rates: list[float] = []
 
     def measured() -> float:
         stream = Stream(red, blue, size)
         stream.send(count)
-        assert in_order(stream.rest(), engine) == list(range(count))
-        taken = stream.came[-1][1] - stream.came[0][1]
-        found: float = (count - 1) * (size + 42) * 8 / taken
-        assert found <= 1.05 * rate
-        return found
+        assert in_order(stream.all(), engine) == list(range(count))
+        # From the first that was sent: the first may come late, and the last never comes early.
+        taken = stream.came[-1][1] - stream.sent[0]
+        rates.append((count - 1) * (size + 42) * 8 / taken)
+        stream.inlet.close()
+        return rates[-1]
 
     # A relay that gets no processor for a while is late: that is the machine's, and never makes it faster.
-    eventually(lambda: measured() >= 0.95 * rate / SLOWNESS, within=20)
+    eventually(lambda: measured() >= 0.9 * rate / SLOWNESS, within=DEADLINE)
+    assert max(rates) <= 1.05 * rate
 
 
 SERVER = """
@@ -407,13 +465,13 @@ def test_tcp_fills_a_rate(pair: Pair) -> None:
     red.links[0].impair(rate="10mbit", delay="5ms")
     # Of 1514 bytes on the wire 1448 are TCP's to use. How much of it TCP gets hangs on how busy the machine is; that
     # the rate itself is kept is the business of the test above.
-    assert 0.5 * 10e6 * 1448 / 1514 <= bulk(red, blue, 3) <= 10e6
+    assert 1e6 <= bulk(red, blue, 3) <= 10e6
 
 
 def test_a_delay_alone_leaves_tcp_fast(pair: Pair) -> None:
     red, blue = pair
     red.links[0].impair(delay="10ms")
-    assert bulk(red, blue, 3) >= 300e6 / SLOWNESS
+    assert bulk(red, blue, 3) >= 20e6 / SLOWNESS  # on an idle machine thousands; what is wrong makes it a few
 
 
 # ------------------------------------------------------------------------------------------- where it may be used
@@ -444,10 +502,10 @@ def test_captures_and_sockets_go_on(pair: Pair) -> None:
         stream.send(1)
         link.impair(delay="30ms")
         stream.send(1)
-        stream.rest()
+        stream.all()
         link.heal()
         stream.send(1)
-    assert stream.rest() == [0, 1, 2]
+        assert stream.all() == [0, 1, 2]
     of_stream = [f for f in capture.frames if f.data[36:38] == struct.pack("!H", Stream.PORT)]
     assert [frame.interface for frame in of_stream] == ["eth0"] * 3  # each once, by the interface it has left
     seen = [f for f in whole.frames if f.data[36:38] == struct.pack("!H", Stream.PORT)]
@@ -464,7 +522,7 @@ def test_down_and_up(pair: Pair) -> None:
         assert not red.ping(blue.ip4, timeout=0.05)
         link.up()
         assert_round_trip(red, blue.ip4, 0.020)
-        assert red.ping(blue.ip6, timeout=0.5)
+        assert red.ping(blue.ip6, timeout=DEADLINE)
     assert link.impairment == Impairment(delay="10ms")
 
 
@@ -505,7 +563,7 @@ def test_two_links_of_one_node_have_their_own(town: Lab) -> None:
     assert_round_trip(red, green, 0.030)
     again = town.connect(red, blue)
     assert again.impairment is None
-    assert red.ping(blue).rtts[0] < 0.005 * SLOWNESS
+    assert_no_delay(red, blue)
 
 
 def test_hosts_in_one_namespace_see_the_same(town: Lab) -> None:
@@ -542,10 +600,10 @@ def test_ipv6_neighbours_find_each_other_through_it(town: Lab) -> None:
     red, blue = town.host("red"), town.host("blue")
     link = town.connect(red, blue)
     link.impair(delay="5ms")
-    result = red.ping(blue.ip6)
+    result = red.ping(blue.ip6, timeout=DEADLINE)
     assert result
     assert result.rtts[0] >= 0.020  # the search takes a round trip too
-    assert red.arp(blue.ip6)
+    assert red.arp(blue.ip6, timeout=DEADLINE)
 
 
 # --------------------------------------------------------------------------------------------- words and refusals
@@ -643,8 +701,8 @@ def test_a_lost_ping_is_explained_by_the_impairment(pair: Pair, engine: Engine) 
 
 def test_a_late_answer_is_explained_by_the_delay(pair: Pair, engine: Engine) -> None:
     red, blue = pair
-    red.links[0].impair(delay="0.2s", toward=blue)
-    with pytest.raises(ProbeFailure, match=r"cause: it works now: .*too late: delay 200ms configured on red:eth0"):
+    red.links[0].impair(delay="1.5s", toward=blue)
+    with pytest.raises(ProbeFailure, match=r"cause: it works now: .*too late: delay 1.5s configured on red:eth0"):
         assert_ping(red, blue, timeout=0.1)
 
 

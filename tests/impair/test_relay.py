@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 from slowness import SLOWNESS
-from test_impair import Stream, assert_round_trip
+from stopping import stop
+from test_impair import Stream, assert_no_delay, assert_round_trip
 
 from pytest_netns import (
     Host,
@@ -147,7 +148,7 @@ def test_an_answer_that_came_too_late_is_not_taken_for_the_next_one(lab: Lab, pa
     link.impair(delay="5ms")
     relay_control = lab.impairments._control
     assert relay_control is not None
-    os.kill(relay_of(lab), signal.SIGSTOP)
+    stop(relay_of(lab))
     relay_control._socket.settimeout(0.01)
     for _ in range(2):
         with pytest.raises(WaitTimeout, match="has not answered 'set'"):
@@ -255,9 +256,9 @@ def test_a_flow_is_not_disturbed(pair: tuple[Host, Host, Link]) -> None:
     changer = threading.Thread(target=change)
     changer.start()
     while changer.is_alive():
-        stream.send(20, gap=0.0002)
+        stream.send(20, gap=0.0002, most_under_way=500)
     changer.join()
-    assert sorted(stream.rest()) == list(range(len(stream.sent)))
+    assert sorted(stream.all()) == list(range(len(stream.sent)))
 
 
 PASS = ["bpf", "bytecode", "1,6 0 0 0"]
@@ -323,7 +324,7 @@ def test_a_kernel_without_a_part_is_told(pair: tuple[Host, Host, Link], monkeypa
         with pytest.raises(UnsupportedError, match=r"lacks .*'clsact'; try as root: modprobe -a sch_ingress"):
             link.impair(delay="5ms")
     assert link.impairment is None
-    assert red.ping(blue).rtts[0] < 0.005 * SLOWNESS
+    assert_no_delay(red, blue)
     eventually(lambda: devices(red) == {"lo", "eth0"})
 
 
@@ -417,7 +418,7 @@ def test_it_counts_what_it_does(pair: tuple[Host, Host, Link]) -> None:
     active = link.a.impairment
     assert active is not None
     counted = active.counters
-    others = counted.passed + counted.lost - counted.duplicated - 1000  # ARP and the like
+    others = counted.passed + counted.lost - counted.duplicated - 1000 - stream.markers  # ARP and the like
     assert 0 <= others < 20
     assert min(counted.lost, counted.duplicated, counted.corrupted, counted.reordered) > 50
     assert (counted.overflowed, counted.refused) == (0, 0)
@@ -425,7 +426,7 @@ def test_it_counts_what_it_does(pair: tuple[Host, Host, Link]) -> None:
 
 def test_a_full_queue_drops_and_counts(pair: tuple[Host, Host, Link]) -> None:
     red, blue, link = pair
-    link.impair(rate="10kbit", toward=blue)
+    link.impair(rate="1kbit", toward=blue)
     Stream(red, blue).send(10_500)
 
     def overflowed() -> int:
@@ -442,11 +443,11 @@ def test_what_the_relay_cannot_read_in_time_is_counted(
     red, blue, link = pair
     monkeypatch.setattr(redirect, "_RINGS", (50,))
     link.impair(delay="1ms", toward=blue)
-    os.kill(relay_of(lab), signal.SIGSTOP)
+    stop(relay_of(lab))
     Stream(red, blue).send(80)
     os.kill(relay_of(lab), signal.SIGCONT)
     assert link.a.impairment is not None
-    assert link.a.impairment.counters.overflowed == 30
+    assert 30 <= link.a.impairment.counters.overflowed < 50  # hosts send some frames unasked
 
 
 @pytest.mark.netns_requires("libpcap", "nft")
@@ -488,7 +489,7 @@ def test_super_frames_stay_whole_with_a_delay_alone(pair: tuple[Host, Host, Link
         return octets / frames
 
     link.impair(delay="1ms")
-    assert mean() > 2 * 1514
+    assert mean() > 1514  # by how much depends on how TCP's pace is, which a busy machine slows down
     link.impair(delay="1ms", loss="0.000001%")
     assert mean() <= 1514
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pytest_netns import Bridge, Lab, TopologyError, WaitTimeout, assert_ping
-from pytest_netns.lab.switching import SwitchSettings
+from pytest_netns.lab.switch import SwitchSettings
 
 #: The least that the kernel takes: four seconds until a port forwards.
 FAST = {"stp": True, "forward_delay": 2, "hello_time": 1, "max_age": 6}

@@ -12,7 +12,7 @@ from pytest_netns.kernel.features.features import Feature, feature
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import attribute, attributes
 from pytest_netns.kernel.netlink.tables import Vlan, decode_vlans
-from pytest_netns.lab import switching
+from pytest_netns.lab import switch as switch_module
 
 QUICK = 0.5
 
@@ -141,9 +141,9 @@ def test_a_kernel_without_it_says_so(lab: Lab) -> None:
 
 
 def test_a_kernel_that_ignores_the_request_is_found_out(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switching.linkinfo, "encode_options", lambda _kind, _options: b"")
-    monkeypatch.setattr(switching, "BRIDGE_VLAN_FILTERING", 9999)
-    monkeypatch.setattr(switching, "feature", lambda name: Feature(name, False, "not here"))
+    monkeypatch.setattr(switch_module.linkinfo, "encode_options", lambda _kind, _options: b"")
+    monkeypatch.setattr(switch_module, "BRIDGE_VLAN_FILTERING", 9999)
+    monkeypatch.setattr(switch_module, "feature", lambda name: Feature(name, False, "not here"))
     with pytest.raises(UnsupportedError, match="bridge 'sw' with vlan_filtering: not here"):
         lab.bridge("sw", vlan_filtering=True)
     assert len(lab) == 0

@@ -27,7 +27,7 @@ How = Literal["SIGINT", "SIGTERM", "SIGKILL", "timeout"]
 HOW: tuple[How, ...] = ("SIGINT", "SIGTERM", "SIGKILL", "timeout")
 
 #: Seconds in which a session must have ended, and everything that it has started.
-ENDS = 5.0
+ENDS = 20.0
 #: Seconds from the beginning of the test's set-up on in which it dies.
 SPAN = 1.5
 

@@ -109,7 +109,7 @@ def processes_of(root: int, token: str) -> set[Process]:
     return found
 
 
-def await_none(find: Callable[[], object], seconds: float = patient(1.0)) -> object:
+def await_none(find: Callable[[], object], seconds: float = patient(20.0)) -> object:
     """What is still found at the deadline; empty as soon as nothing is found."""
     deadline = time.monotonic() + seconds
     while (found := find()) and time.monotonic() < deadline:

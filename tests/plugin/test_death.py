@@ -1,4 +1,4 @@
-"""Sudden death: a second after a session ends, by whatever means and at whatever point, the machine is as before."""
+"""Sudden death: soon after a session ends, by whatever means and at whatever point, the machine is as before."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from slowness import patient
 
 from pytest_netns import Namespace
 from pytest_netns.kernel import sandbox
@@ -184,7 +185,9 @@ def may_have_taps(user: User) -> bool:
 
 
 @contextmanager
-def under_way(project: Project, source: str, *arguments: str, user: User, expected: int = 3) -> Iterator[Running]:
+def under_way(
+    project: Project, source: str, *arguments: str, user: User, expected: int = 3, seconds: float = 20.0
+) -> Iterator[Running]:
     """An inner session that has built its lab. When the block is over it must be dead, and nothing of it left.
 
     Args:
@@ -193,6 +196,7 @@ def under_way(project: Project, source: str, *arguments: str, user: User, expect
         arguments: of pytest.
         user: who runs it.
         expected: how many processes it starts that would live on for long.
+        seconds: how long they may take to die.
     """
     project.write("test_inside.py", BUILD + source)
     before = look(project)
@@ -203,12 +207,12 @@ def under_way(project: Project, source: str, *arguments: str, user: User, expect
         env |= {"NETNS_TEST_SENTINEL": watcher.path} if watched and watcher else {}
         with project.start(*arguments, user=user, env=env) as running:
             assert running.report() == {"built": True}
-            await_none(lambda: len(sleepers(running)) < expected, seconds=10)  # a daemon has yet to become ``sleep``
+            await_none(lambda: len(sleepers(running)) < expected)  # a daemon has yet to become ``sleep``
             assert len(sleepers(running)) == expected
             assert sum(map(is_relay, running.processes())) == int(relayed)
             assert not watched or (watcher and "sentinel" in watcher.interfaces)
             yield running
-            left = await_none(running.processes)
+            left = await_none(running.processes, patient(seconds))
             assert not left, f"still alive: {left}"
             if watched and watcher:
                 assert not await_none(lambda: "sentinel" in watcher.interfaces), "a namespace is still there"
@@ -310,7 +314,7 @@ def test_a_forked_child_of_the_session_does_not_keep_its_processes_alive(project
 
 def test_these_tests_notice_a_daemon_that_was_started_without_us(project: Project) -> None:
     def kill_while_under_way() -> None:
-        with under_way(project, STARTED_WITHOUT_US, user="root", expected=4) as running:
+        with under_way(project, STARTED_WITHOUT_US, user="root", expected=4, seconds=1) as running:
             running.popen.kill()
             running.wait()
 

@@ -315,7 +315,7 @@ def test_it(veth_pair):
         running.popen.send_signal(signal.SIGINT)
         result = running.result()
         assert result.ret == pytest.ExitCode.INTERRUPTED
-        left: object = await_none(running.processes, seconds=5)
+        left: object = await_none(running.processes)
         assert not left
 
 

@@ -5,6 +5,7 @@ import os
 from ipaddress import ip_address
 
 import pytest
+from awaiting import await_reaper
 from conversation import address_of, listen
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_NS, IPv6
@@ -270,8 +271,6 @@ def test_what_it_is_told_by_text_is_an_address(veth_pair: tuple[Host, Host]) -> 
 
 
 def test_no_descriptor_is_left(veth_pair: tuple[Host, Host]) -> None:
-    from test_capture import await_reaper
-
     left, right = veth_pair
     left.sr1(IP(dst=right.ip4) / ICMP())
     await_reaper()

@@ -138,6 +138,6 @@ def member(lan: list[Host]) -> Iterator[str]:
 def test_a_member_answers_a_datagram_to_its_group_or_to_all(lan: list[Host], member: str) -> None:
     red, blue, _ = lan
     for to, source in ((member, None), (member, "eth0"), ("10.1.0.255", None), ("255.255.255.255", "eth0")):
-        result = red.udp(to, 5000, b"hello", timeout=SHORT, source=source)
+        result = red.udp(to, 5000, b"hello", timeout=patient(20), source=source)
         assert (result.state, result.reply, result.sender) == ("answered", b"HELLO", blue.ip4)
     assert red.udp(member, 5001, b"hello", timeout=SHORT).state == "silent"

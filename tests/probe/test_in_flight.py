@@ -29,11 +29,11 @@ relayed = pytest.mark.netns_requires("tap")
 
 @pytest.fixture
 def slow(lab: Lab) -> tuple[Host, Host]:
-    """There and back takes 0.4 s."""
+    """There and back takes 2 s."""
     red, blue = lab.host("red"), lab.host("blue")
     link = lab.connect(red, blue, "192.168.15.0/24")
     assert red.ping(blue)
-    link.impair(delay="200ms")
+    link.impair(delay="1s")
     return red, blue
 
 
@@ -52,8 +52,9 @@ def test_a_delay_longer_than_the_timeout_leaves_it_open(slow: tuple[Host, Host])
     ):
         assert not result
         assert result.in_flight is not None
-        assert "there and back may take 400 ms: red:eth0 (delay 200ms), blue:eth0 (delay 200ms)" in repr(result)
+        assert "there and back may take 2 s: red:eth0 (delay 1s), blue:eth0 (delay 1s)" in repr(result)
     assert "there and back may take" in repr(red.dns(blue, "x.example", timeout=SHORT))
+    red.links[0].impair(delay="20ms")
     assert red.tcp(blue, 80, timeout=patient(5.0))
     assert red.udp(blue, 9, b"x", timeout=patient(5.0)).state == "closed"
 
@@ -71,13 +72,14 @@ NEGATIVE: dict[str, Callable[[Host, Host], object]] = {
 @relayed
 @pytest.mark.parametrize("name", NEGATIVE)
 def test_no_assertion_takes_that_for_silence(slow: tuple[Host, Host], name: str) -> None:
-    with pytest.raises(ProbeFailure, match="there and back may take 400 ms"):
+    with pytest.raises(ProbeFailure, match="there and back may take 2 s"):
         NEGATIVE[name](*slow)
 
 
 @relayed
 def test_time_enough_for_the_delay_is_a_verdict(slow: tuple[Host, Host]) -> None:
     red, blue = slow
+    red.links[0].impair(delay="200ms")
     blue.nft("table inet fw { chain c { type filter hook input priority 0; meta l4proto { tcp, udp, icmp } drop; }; }")
     enough = 0.4 + patient(0.2)
     assert red.tcp(blue, 80, timeout=enough).state == "filtered"

@@ -8,7 +8,7 @@ import pytest
 from conversation import address_of
 from udp_server import server
 
-from pytest_netns import Host, Lab, TopologyError
+from pytest_netns import Host, Lab, TopologyError, UdpResult, eventually
 from pytest_netns.probe.icmp import PARAMETER_PROBLEM
 
 versions = pytest.mark.parametrize("version", [4, 6])
@@ -29,7 +29,7 @@ def test_an_answer_is_given_back(veth_pair: tuple[Host, Host], version: int) -> 
     left, right = veth_pair
     address = address_of(right, version)
     with server(right, 7, bytes.upper):
-        result = left.udp(address, 7, b"hello")
+        result = left.udp(address, 7, b"hello", timeout=20)
     assert result
     assert (result.state, result.reply, result.sender, result.error) == ("answered", b"HELLO", address, None)
     assert (result.source, result.address, result.port) == ("left", address, 7)
@@ -41,7 +41,7 @@ def test_an_answer_is_given_back(veth_pair: tuple[Host, Host], version: int) -> 
 def test_an_empty_datagram_can_be_asked_and_answered(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     with server(right, 7, lambda data: data):
-        result = left.udp(right, 7)
+        result = left.udp(right, 7, timeout=20)
     assert result
     assert result.reply == b""
 
@@ -51,7 +51,7 @@ def test_the_largest_payload_comes_back(veth_pair: tuple[Host, Host], version: i
     left, right = veth_pair
     payload = bytes(range(256)) * 200
     with server(right, 7, lambda data: data):
-        assert left.udp(address_of(right, version), 7, payload).reply == payload
+        assert left.udp(address_of(right, version), 7, payload, timeout=20).reply == payload
 
 
 @versions
@@ -91,8 +91,13 @@ def test_without_a_route_it_is_unreachable_by_the_own_kernel(veth_pair: tuple[Ho
 @versions
 def test_a_server_that_says_nothing_is_silent(veth_pair: tuple[Host, Host], version: int) -> None:
     left, right = veth_pair
+
+    def asked() -> list[UdpResult]:
+        return [left.udp(address_of(right, version), 7, timeout=0.05)]
+
     with server(right, 7, lambda _: None):
-        result = left.udp(address_of(right, version), 7, timeout=0.05)
+        # what its server, a thread, has not read yet is not silence
+        (result,) = eventually(lambda: [each for each in asked() if each.state == "silent"], within=20)
     assert not result
     assert (result.state, result.sender, result.rtt, result.error) == ("silent", None, None, None)
     assert repr(result).endswith("udp port 7: silent>")
@@ -103,7 +108,7 @@ def test_the_time_to_live_decides_how_far_it_goes(far: tuple[Host, Host, Host], 
     red, router, blue = far
     address = address_of(blue, version)
     with server(blue, 7, bytes.upper):
-        short, enough = red.udp(address, 7, b"x", ttl=1), red.udp(address, 7, b"x", ttl=2)
+        short, enough = (red.udp(address, 7, b"x", ttl=ttl, timeout=20) for ttl in (1, 2))
     assert (short.state, short.sender) == ("unreachable", address_of(router.interfaces["eth0"], version))
     assert short.error is not None
     assert short.error.text.startswith("Time ")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -319,6 +321,25 @@ def test_a_process_that_may_not_be_looked_at_is_believed(netns: Namespace, monke
     netns.spawn(python(SERVER, 8080), ready=8080)
     monkeypatch.setattr(procfs, "sockets_of", lambda _: None)
     netns.spawn(["sleep", "1000"], ready=8080)
+
+
+def test_a_process_that_ends_is_not_taken_for_one_that_may_not_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    # To an ordinary user the kernel says EACCES of a process that ends, such as one that found its port taken.
+    def refused(folder: str) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied", folder)
+
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", refused)
+            assert procfs.sockets_of(process.pid) is None
+        process.communicate()
+    dead = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", refused)
+        assert procfs.sockets_of(dead.pid) == set()
+    dead.wait()
+    assert procfs.sockets_of(dead.pid) == set()
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])

@@ -6,6 +6,7 @@ import errno
 
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.observation.observation import Observation
+from pytest_netns.topology.network import names_of, network_of
 
 _NO_PORT = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
@@ -38,6 +39,6 @@ def from_elsewhere(observation: Observation) -> Diagnosis | None:
     error = observation.error
     if observation.answered or error is None or error.sender is None:
         return None
-    sender = observation.question.node.node_names().get(error.sender)
+    sender = names_of(network_of(observation.question.node)).get(error.sender)
     who = repr(sender) if sender is not None else str(error.sender)
     return Diagnosis(f"{who} answers with an ICMP error: {error}", sender)

@@ -15,7 +15,7 @@ def refuses(observation: Observation) -> Diagnosis | None:
     requests = observation.of_role("request")
     if requests and not observation.question.closed and arrival(requests, target) is None:
         return None
-    return target_fault(observation.question, observation.target, observation.seen, _redirected(observation))
+    return target_fault(observation.question, target, observation.seen, _redirected(observation))
 
 
 def _redirected(observation: Observation) -> int | None:

@@ -17,7 +17,7 @@ from pytest_netns.explain.sent import answered_for, sought
 from pytest_netns.explain.way.reachability import reach
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
-from pytest_netns.probe.arp import arp
+from pytest_netns.probe.arp import ask_arp
 from pytest_netns.stack.interface import Interface
 
 #: Seconds to wait for the answer. Between its own questions a kernel waits for one.
@@ -79,7 +79,7 @@ def search(lab: Lab, node: Node, out: Interface, hop: Address) -> Search:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NetnsWarning)
         with RuleTrace(lab, protocols(lab)) as trace, capture:
-            answered = bool(arp(node, hop, timeout=_PATIENCE))
+            answered = bool(ask_arp(node, hop, timeout=_PATIENCE))
             trace.read()
     for frame in capture.frames:
         frame.node = next((name for inode, name in names.items() if lab[frame.node].inode == inode), frame.node)

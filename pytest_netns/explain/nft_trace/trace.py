@@ -60,11 +60,11 @@ class RuleTrace:
         self.skipped: list[str] = []
 
     def __enter__(self) -> Self:
+        by_namespace: dict[int, Node] = {}
+        for node in self._lab:
+            if not node.closed:
+                by_namespace.setdefault(node.inode, node)
         try:
-            by_namespace: dict[int, Node] = {}
-            for node in self._lab:
-                if not node.closed:
-                    by_namespace.setdefault(node.inode, node)
             for node in by_namespace.values():
                 self._trace(node)
         except BaseException:

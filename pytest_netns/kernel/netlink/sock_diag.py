@@ -105,9 +105,11 @@ def unread(netns: int, port: int) -> int:
         try:
             for family in (AF_INET, AF_INET6):
                 body = _REQUEST.pack(family, _NUMBERS["udp"], 0, 1 << int(WAITING["udp"], 16)) + _IDENTITY
-                for answer in socket.dump(Request(_SOCK_DIAG_BY_FAMILY, 0, body, "ss --listening --udp")):
-                    if struct.unpack_from("!H", answer, _PORT)[0] == port:
-                        found += struct.unpack_from("=I", answer, _RECEIVE_QUEUE)[0]
+                found += sum(
+                    struct.unpack_from("=I", answer, _RECEIVE_QUEUE)[0]
+                    for answer in socket.dump(Request(_SOCK_DIAG_BY_FAMILY, 0, body, "ss --listening --udp"))
+                    if struct.unpack_from("!H", answer, _PORT)[0] == port
+                )
         finally:
             socket.close()
     except (KernelError, OSError):  # a kernel without inet_diag, or not allowed (seccomp)
@@ -117,21 +119,24 @@ def unread(netns: int, port: int) -> int:
 
 def by_table(netns: int, protocol: Transport) -> dict[Listener, set[int]]:
     """The same, by the tables in /proc/net."""
-    found: dict[Listener, set[int]] = {}
     with entered(netns):
-        for table in (protocol, protocol + "6"):
-            try:
-                with open(f"/proc/thread-self/net/{table}", encoding="ascii") as file:
-                    rows = file.readlines()[1:]
-            except FileNotFoundError:  # a kernel without IPv6
-                continue
-            for row in rows:
-                _, local, _, state, _, _, _, _, _, inode, *_ = row.split()
-                if state == WAITING[protocol]:
-                    address, _, port = local.partition(":")
-                    listener = Listener(_address(address), int(port, 16), protocol)
-                    found.setdefault(listener, set()).add(int(inode))
+        rows = _rows(protocol) + _rows(f"{protocol}6")
+    found: dict[Listener, set[int]] = {}
+    for row in rows:
+        _, local, _, state, _, _, _, _, _, inode, *_ = row.split()
+        if state == WAITING[protocol]:
+            address, _, port = local.partition(":")
+            listener = Listener(_address(address), int(port, 16), protocol)
+            found.setdefault(listener, set()).add(int(inode))
     return found
+
+
+def _rows(table: str) -> list[str]:
+    try:
+        with open(f"/proc/thread-self/net/{table}", encoding="ascii") as file:
+            return file.readlines()[1:]
+    except FileNotFoundError:  # a kernel without IPv6
+        return []
 
 
 def _address(text: str) -> Address:

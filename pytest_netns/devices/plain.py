@@ -1,0 +1,49 @@
+"""Devices that stand by themselves: dummy, ifb."""
+
+from __future__ import annotations
+
+from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
+from pytest_netns.topology.node import BaseNode
+
+
+def add_dummy(
+    host: BaseNode,
+    name: str,
+    *,
+    address: Addresses = None,
+    mtu: int | None = None,
+    up: bool = True,
+    mac: str | None = None,
+) -> Device:
+    """``ip link add NAME type dummy``: swallows what it is sent. A place for further addresses.
+
+    Args:
+        name: of the device: 1 to 15 bytes.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: in bytes; None for what the kernel chooses.
+        up: whether it is set up.
+        mac: its MAC address; None for one that is the same at each run.
+
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+    """
+    return Maker(host, "dummy", Wanted(name, address, mtu, up, mac)).make(Device)
+
+
+def add_ifb(host: BaseNode, name: str, *, address: Addresses = None, mtu: int | None = None, up: bool = True) -> Device:
+    """``ip link add NAME type ifb``: what tc(8) redirects to it can be queued before it arrives.
+
+    Args:
+        name: of the device: 1 to 15 bytes.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: in bytes; None for what the kernel chooses.
+        up: whether it is set up.
+
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+    """
+    return Maker(host, "ifb", Wanted(name, address, mtu, up)).make(Device)

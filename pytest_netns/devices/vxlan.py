@@ -1,0 +1,128 @@
+"""VXLAN: Ethernet in UDP (RFC 7348)."""
+
+from __future__ import annotations
+
+import struct
+
+from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
+from pytest_netns.devices.tunnels import ends, far_end, tied_options, ttl_options
+from pytest_netns.errors import KernelError, TopologyError
+from pytest_netns.kernel.netlink.linkinfo import Value
+from pytest_netns.kernel.netlink.rtnetlink import AF_BRIDGE
+from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, Request, attribute
+from pytest_netns.stack.destination import Destination
+from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.interface_lookup import own_interface
+from pytest_netns.topology.node import BaseNode
+
+_RTM_NEWNEIGH, _RTM_DELNEIGH = 28, 29
+_NLM_F_APPEND = 0x800
+_NUD_NOARP, _NUD_PERMANENT, _NTF_SELF = 0x40, 0x80, 0x02
+_NDA_DST, _NDA_LLADDR = 1, 2
+#: Bytes that VXLAN adds to a packet (RFC 7348 5): outer IP, UDP, VXLAN and inner Ethernet headers.
+_VXLAN_OVERHEAD = {4: 50, 6: 70}
+
+
+def _mtu(maker: Maker, options: dict[str, Value], link: Interface | None) -> int | None:
+    """What fits into one packet on the way to the far end; None if that is not known.
+
+    The kernel works it out only where the tunnel is tied to an interface, and fragments otherwise.
+    """
+    remote = options.get("remote")
+    if link is not None or remote is None or isinstance(remote, int | str):
+        return None
+    try:
+        route = maker.node.route_to(remote)
+    except KernelError:
+        return None
+    if route.interface is None or route.interface == "lo":
+        return None
+    return max(maker.node.interface(route.interface).mtu - _VXLAN_OVERHEAD[remote.version], 68)
+
+
+class Vxlan(Device):
+    """Ethernet in UDP (RFC 7348). Made by ``Host.add_vxlan``."""
+
+    def add_remote(self, destination: Destination, mac: str = "00:00:00:00:00:00") -> None:
+        """``bridge fdb append``: a further far end, to which what has no known place is copied.
+
+        Args:
+            destination: a node, an interface or an address.
+            mac: only what goes to this MAC address.
+
+        Raises:
+            TopologyError: it is none of these.
+            KernelError: the kernel refused, e.g. because it is there.
+        """
+        self._remote(_RTM_NEWNEIGH, NLM_F_CREATE | _NLM_F_APPEND, "append", destination, mac)
+
+    def remove_remote(self, destination: Destination, mac: str = "00:00:00:00:00:00") -> None:
+        """``bridge fdb delete``: take a far end away.
+
+        Args:
+            destination: a node, an interface or an address.
+            mac: the MAC address with which it was added.
+
+        Raises:
+            TopologyError: it is none of these.
+            KernelError: the kernel refused, e.g. because it is not there.
+        """
+        self._remote(_RTM_DELNEIGH, 0, "delete", destination, mac)
+
+    def _remote(self, kind: int, flags: int, verb: str, destination: Destination, mac: str) -> None:
+        address = far_end(self, destination)
+        try:
+            hardware = bytes.fromhex(mac.replace(":", ""))
+        except ValueError:
+            hardware = b""
+        if len(hardware) != 6:
+            raise TopologyError(f"{self!r}: mac is {mac!r}; expected one such as '02:00:5e:10:00:01'")
+        body = struct.pack("=BxxxiHBB", AF_BRIDGE, self.index, _NUD_PERMANENT | _NUD_NOARP, _NTF_SELF, 0)
+        body += attribute(_NDA_LLADDR, hardware) + attribute(_NDA_DST, address.packed)
+        words = f"bridge fdb {verb} {mac} dev {self.name} dst {address}"
+        self.node.rtnl.batch([Request(kind, flags, body, words)])
+
+
+def add_vxlan(
+    host: BaseNode,
+    name: str,
+    vni: int,
+    *,
+    remote: Destination | None = None,
+    local: Destination | None = None,
+    link: str | Interface | BaseNode | None = None,
+    port: int = 4789,
+    ttl: int | None = None,
+    learning: bool = True,
+    address: Addresses = None,
+    mtu: int | None = None,
+    up: bool = True,
+    mac: str | None = None,
+) -> Vxlan:
+    """``ip link add NAME type vxlan``: Ethernet in UDP (RFC 7348).
+
+    Args:
+        name: of the device: 1 to 15 bytes.
+        vni: network identifier, 0 to 16777215.
+        remote: the far end: a node, an interface, an address, or a multicast group, which needs ``link``; None for
+            what ``Vxlan.add_remote`` adds.
+        local: which of its own addresses it sends from; by its routes if None.
+        link: the interface that it is tied to; by its routes if None.
+        port: UDP port of both ends.
+        ttl: of the outer packets; the kernel's default if None.
+        learning: whether it learns behind which far end a MAC address is.
+        address: one or several, with prefix: ``"10.42.0.1/24"``.
+        mtu: None for what fits into one packet on the way to ``remote``.
+        up: whether it is set up.
+        mac: its MAC address; None for one that is the same at each run.
+
+    Raises:
+        TopologyError: a bad name, address or option.
+        UnsupportedError: this kernel lacks the kind; the message names its module.
+        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+    """
+    maker = Maker(host, "vxlan", Wanted(name, address, mtu, up, mac))
+    tied = None if link is None else own_interface(host, link, maker.where)
+    options = {"vni": vni, **ends(maker, remote, local), **tied_options(tied), **ttl_options(ttl)}
+    options |= {"port": port, "learning": int(learning)}
+    return maker.make(Vxlan, options, mtu=_mtu(maker, options, tied))

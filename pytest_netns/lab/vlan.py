@@ -1,0 +1,101 @@
+"""VLANs of a bridge (IEEE 802.1Q): which pass at which port, and with which tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pytest_netns.errors import TopologyError
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.tables import decode_vlans
+from pytest_netns.lab.switch import Switch, Where
+from pytest_netns.stack.interface import Interface
+
+if TYPE_CHECKING:
+    from pytest_netns.kernel.netlink.tables import Vlan
+
+
+def set_vlan(bridge: Switch, where: Where, vid: int, *, pvid: bool = False, untagged: bool = False) -> None:
+    """``bridge vlan add``: let a VLAN pass at a port. Every port begins with VLAN 1, ``pvid`` and ``untagged``.
+
+    Args:
+        where: a port's name, the port, or the node behind it; the bridge for its own device.
+        vid: VLAN identifier, 1 to 4094.
+        pvid: what comes in without a tag is of this VLAN; a port has one such.
+        untagged: what goes out has its tag taken off.
+
+    Raises:
+        TopologyError: no such port, or the bridge was made without ``vlan_filtering``.
+    """
+    port = _vlan_port(bridge, where, vid)
+    own = port == bridge.device
+    bridge.rtnl.batch([rtnetlink.bridge_vlan(port.index, port.name, vid, own=own, pvid=pvid, untagged=untagged)])
+
+
+def unset_vlan(bridge: Switch, where: Where, vid: int) -> None:
+    """``bridge vlan delete``: let a VLAN pass at a port no more.
+
+    Args:
+        where: a port's name, the port, or the node behind it; the bridge for its own device.
+        vid: VLAN identifier, 1 to 4094.
+
+    Raises:
+        TopologyError: no such port, it is not in that VLAN (not all kernels say so), or the bridge was made without
+            ``vlan_filtering``.
+    """
+    port = _vlan_port(bridge, where, vid)
+    vids = [vlan.vid for vlan in vlans(bridge).get(port.name, ())]
+    if vid not in vids:
+        shown = ", ".join(map(str, vids)) or "none"
+        raise TopologyError(f"bridge {bridge.name!r}: port {port.name!r} is not in VLAN {vid}; it is in: {shown}")
+    bridge.rtnl.batch([rtnetlink.bridge_vlan(port.index, port.name, vid, own=port == bridge.device, delete=True)])
+
+
+def access(bridge: Switch, where: Where, vid: int) -> None:
+    """Make a port an access port: its host knows of no VLANs and is in this one alone.
+
+    Args:
+        where: a port's name, the port, or the node behind it; the bridge for its own device.
+        vid: VLAN identifier, 1 to 4094.
+
+    Raises:
+        TopologyError: no such port, or the bridge was made without ``vlan_filtering``.
+    """
+    trunk(bridge, where, (), native=vid)
+
+
+def trunk(bridge: Switch, where: Where, vids: Iterable[int], *, native: int | None = None) -> None:
+    """Make a port a trunk: these VLANs pass with their tags, and no others.
+
+    Args:
+        where: a port's name, the port, or the node behind it; the bridge for its own device.
+        vids: VLAN identifiers, 1 to 4094.
+        native: the VLAN of what has no tag; None: such frames are dropped.
+
+    Raises:
+        TopologyError: no such port, or the bridge was made without ``vlan_filtering``.
+    """
+    wanted = list(vids)
+    for vid in [*wanted, *([] if native is None else [native])]:
+        _vlan_port(bridge, where, vid)
+    port = bridge.port(where)
+    for vlan in vlans(bridge).get(port.name, ()):
+        unset_vlan(bridge, where, vlan.vid)
+    for vid in wanted:
+        set_vlan(bridge, where, vid)
+    if native is not None:
+        set_vlan(bridge, where, native, pvid=True, untagged=True)
+
+
+def vlans(bridge: Switch) -> dict[str, tuple[Vlan, ...]]:
+    """The VLANs of each port and of the bridge's own device, by name (``bridge vlan show``)."""
+    found = (decode_vlans(body) for body in bridge.rtnl.dump(rtnetlink.bridge_vlan_dump()))
+    return {name: vlans for name, vlans in found if name}
+
+
+def _vlan_port(bridge: Switch, where: Where, vid: int) -> Interface:
+    if not bridge.settings.vlan_filtering:
+        raise TopologyError(f"bridge {bridge.name!r} knows no VLANs: make it with vlan_filtering=True")
+    if isinstance(vid, bool) or not isinstance(vid, int) or not 1 <= vid <= 4094:
+        raise TopologyError(f"bridge {bridge.name!r}: vid is {vid!r}; it can be 1 to 4094")
+    return bridge.port(where)
