@@ -10,6 +10,7 @@ from typing import Self
 
 from pytest_netns.clock import monotonic, sleep
 from pytest_netns.errors import NetnsError, TopologyError, WaitTimeout
+from pytest_netns.kernel.interrupts import uninterrupted
 
 _of_thread = threading.local()  # the schedule whose actions a thread carries out
 
@@ -59,11 +60,12 @@ class Schedule:
         self._told = False
         self._stop = threading.Event()
         self._began = monotonic()
-        self._thread = threading.Thread(target=self._run, name=f"netns-schedule-{lab}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=f"netns-schedule-{lab}", daemon=True)
+        self._thread: threading.Thread | None = thread
+        thread.start()
 
     def __repr__(self) -> str:
-        state = "running" if self._thread.is_alive() else "failed" if self._error is not None else "ended"
+        state = "running" if not self.done else "failed" if self._error is not None else "ended"
         return f"<Schedule of lab {self._lab!r}, {state}: {len(self._log)} of {len(self._events)} done>"
 
     @property
@@ -74,7 +76,7 @@ class Schedule:
     @property
     def done(self) -> bool:
         """Whether it has ended: by its last action, by an error or by ``cancel()``."""
-        return not self._thread.is_alive()
+        return self._thread is None or not self._thread.is_alive()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until all is done; ``timeout`` in seconds, None for ever.
@@ -83,8 +85,7 @@ class Schedule:
             WaitTimeout: not in time.
             Exception: what an action raised; those after it were not carried out.
         """
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        if not self._ends(timeout):
             raise WaitTimeout(f"{self!r}: waited {timeout:g} s")
         if self._error is not None:
             self._told = True
@@ -99,9 +100,19 @@ class Schedule:
         self._stop.set()
         if self._thread is threading.current_thread():
             return
-        self._thread.join(_DEADLINE)
-        if self._thread.is_alive():
+        if not self._ends(_DEADLINE):
             raise WaitTimeout(f"{self!r}: {self._log[-1].action!r} is still under way after {_DEADLINE:g} s")
+
+    def _ends(self, timeout: float | None) -> bool:
+        """Wait for the end of its thread; False if that takes longer."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+            if thread.is_alive():
+                return False
+            with uninterrupted:  # threading's WeakSet runs code when a thread goes, which loses what a handler raises
+                self._thread = thread = None
+        return True
 
     def untold(self) -> Exception | None:
         """What an action raised, if nobody has been told yet.

@@ -81,9 +81,10 @@ class Spawner:
         self._owner = os.getpid()
         self._lock = Lock("starting a process")
         self._given_up = False
-        self._thread = threading.Thread(target=self._serve, daemon=True, name="netns-spawner")
+        thread = threading.Thread(target=self._serve, daemon=True, name="netns-spawner")
+        self._thread: threading.Thread | None = thread
         with uninterrupted:
-            self._thread.start()
+            thread.start()
             try:
                 failure = self._ready.get(timeout=DEADLINE)
             except queue.Empty:
@@ -166,9 +167,12 @@ class Spawner:
                 self._jobs.put(None)
         # Jobs that were waiting fail now, for nothing can be started where process 1 is dead. After them there are no
         # further children.
-        self._thread.join(DEADLINE)
-        if self._thread.is_alive():
-            raise WaitTimeout(f"the thread that starts processes did not end within {DEADLINE:g} s")
+        if self._thread is not None:
+            self._thread.join(DEADLINE)
+            if self._thread.is_alive():
+                raise WaitTimeout(f"the thread that starts processes did not end within {DEADLINE:g} s")
+            with uninterrupted:  # threading's WeakSet runs code when a thread goes, which loses what a handler raises
+                self._thread = None
         # Process 1 is reaped only after all others are, and our own children are ours to reap: they come first.
         for child in [*self._children, self._init]:
             if not child.await_end(DEATH):

@@ -126,7 +126,7 @@ def test_a_link_that_dies_meanwhile_is_told(veth_pair: Pair, protocol: Protocol)
 
     cutter = threading.Thread(target=die)
     cutter.start()
-    asked = {"protocol": protocol, "rate": "25mbit" if protocol == "udp" else None, "timeout": patient(0.3)}
+    asked = {"protocol": protocol, "rate": "25mbit" if protocol == "udp" else None, "timeout": patient(3)}
     result = left.lab.throughput(left, right, seconds=seconds, omit=0, **asked)  # type: ignore[arg-type]
     cutter.join()
     assert result.seconds == pytest.approx(seconds)
