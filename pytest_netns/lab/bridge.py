@@ -20,6 +20,7 @@ from pytest_netns.lab.host import Host
 from pytest_netns.lab.nodes import Node
 from pytest_netns.lab.switch import Switch, SwitchSettings
 from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.views import link_names
 from pytest_netns.topology.addressing import HostAddress, Segment
 from pytest_netns.topology.fault import Fault
 from pytest_netns.topology.naming import interface_name
@@ -352,7 +353,7 @@ class Bridge(Switch):
 
     def fdb(self) -> list[ForwardingEntry]:
         """Its forwarding database: behind which port it saw which MAC address (``bridge fdb show``)."""
-        names = self._names()
+        names = link_names(self)
         bodies = self.rtnl.dump(rtnetlink.neighbour_dump(rtnetlink.AF_BRIDGE))
         return [entry for body in bodies if (entry := decode_forwarding(body, names)) is not None]
 

@@ -213,7 +213,7 @@ class Checker:
     def _holders(self) -> dict[int, tuple[int, str]]:
         from pytest_netns.kernel.netns import holders as descriptors
         from pytest_netns.kernel.netns.prefetch import nursery
-        from pytest_netns.stack.namespace import open_namespaces
+        from pytest_netns.stack.handle import open_namespaces
 
         known = {each.inode for each in open_namespaces()} | (self._tolerated or set())
         found = descriptors.holders(known)

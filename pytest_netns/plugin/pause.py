@@ -72,9 +72,10 @@ class Pause:
         """At a failure in set-up or call, when what it happened in is still there."""
         if "pytest_netns.stack.namespace" not in sys.modules or not isinstance(report, pytest.TestReport):
             return
-        from pytest_netns.stack.namespace import open_namespaces
+        from pytest_netns.stack.handle import open_namespaces
+        from pytest_netns.stack.namespace import Namespace
 
-        nodes = labelled(open_namespaces())
+        nodes = labelled([each for each in open_namespaces() if isinstance(each, Namespace)])
         if report.when == "teardown" or not nodes or call.excinfo is None:
             return
         with _terminal(self._config):

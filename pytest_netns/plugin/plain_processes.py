@@ -32,7 +32,7 @@ class PlainProcesses:
     def begin(self) -> None:
         """A test begins."""
         if _used():
-            from pytest_netns.stack.namespace import forget_closed
+            from pytest_netns.stack.handle import forget_closed
 
             forget_closed()
         self._reaped, self._threads = _reaped(), threading.active_count()
@@ -68,7 +68,7 @@ class PlainProcesses:
         """When they have started, and the node, by number."""
         if not _used():
             return {}
-        from pytest_netns.stack.namespace import made_namespaces
+        from pytest_netns.stack.handle import made_namespaces
 
         inside = {f"net:[{inode}]": name for inode, name in made_namespaces().items()}
         # What we have started lives in PID namespaces of ours.

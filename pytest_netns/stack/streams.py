@@ -9,6 +9,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_netns.kernel.sockets import getaddrinfo
+from pytest_netns.stack.calls import call
+from pytest_netns.stack.node_socket import socket as open_node_socket
 
 if TYPE_CHECKING:
     from pytest_netns.stack.handle import Handle
@@ -35,7 +37,7 @@ async def open_connection(
     loop = asyncio.get_running_loop()
     last: OSError | None = None
     for family, kind, proto, address in await _resolve(node, host, port):
-        sock = node.socket(family, kind, proto)
+        sock = open_node_socket(node, family, kind, proto)
         sock.setblocking(False)
         try:
             await loop.sock_connect(sock, address)
@@ -55,7 +57,7 @@ async def open_connection(
 async def start_server(node: Handle, client_connected: ClientConnected, host: StreamHost, port: int) -> asyncio.Server:
     """See ``Namespace.start_server``."""
     family, kind, proto, address = (await _resolve(node, host, port))[0]
-    sock = node.socket(family, kind, proto)
+    sock = open_node_socket(node, family, kind, proto)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -72,6 +74,6 @@ async def _resolve(node: Handle, host: StreamHost, port: int) -> list[tuple[int,
     # getaddrinfo() asks its servers through sockets of the thread that it runs in, so that one must be inside; and it
     # blocks, so it is not the loop's.
     found = await asyncio.get_running_loop().run_in_executor(
-        None, lambda: node.call(getaddrinfo, name, port, type=socket.SOCK_STREAM)
+        None, lambda: call(node, getaddrinfo, name, port, type=socket.SOCK_STREAM)
     )
     return [(family, kind, proto, address) for family, kind, proto, _, address in found]

@@ -31,7 +31,7 @@ ALLOWED = {
     ("process/process.py", "wait", "wait"): _ENDED,
     ("process/process.py", "_end", "wait"): _ENDED,
     ("process/terminal.py", "attend", "wait"): "a person's shell",
-    ("stack/namespace.py", "call", "join"): "the function of the test, as long as it takes",
+    ("stack/calls.py", "call", "join"): "the function of the test, as long as it takes",
     ("faults/schedule.py", "__exit__", "wait"): _ASKED,
     ("kernel/locks.py", "__init__", "RLock"): "this is the one with a deadline",
     ("kernel/locks.py", "_wait", "RLock"): "this is the one with a deadline",

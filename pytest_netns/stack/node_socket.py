@@ -1,0 +1,29 @@
+"""Plain sockets that live in a namespace."""
+
+from __future__ import annotations
+
+import socket as _socket
+
+from pytest_netns.kernel.open_socket import open_socket
+from pytest_netns.stack.handle import Handle
+
+
+def socket(
+    namespace: Handle,
+    family: int = _socket.AF_INET,
+    type: int = _socket.SOCK_STREAM,
+    proto: int = 0,
+) -> _socket.socket:
+    """A plain socket that lives in this namespace for ever, usable from any thread. Closed with the namespace.
+
+    Args:
+        family: ``socket.AF_INET``, ``AF_INET6``, ``AF_PACKET``, ...
+        type: ``socket.SOCK_STREAM``, ``SOCK_DGRAM``, ``SOCK_RAW``, ...
+        proto: protocol number; 0 for the usual one.
+
+    Raises:
+        OSError: as ``socket.socket`` does.
+    """
+    namespace.before_entry()
+    # Held here: a test's own reference is gone before its fixtures are, and Python would complain of the socket.
+    return open_socket(namespace, family, type, proto, namespace._hold)
