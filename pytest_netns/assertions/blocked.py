@@ -137,7 +137,7 @@ def _ask(
 
 def _check_by(source: Node, by: object) -> Node:
     lab = lab_of(source)
-    found = lab.check_running(by, "ask whether packets are dropped by")
+    found = lab._check_running(by, "ask whether packets are dropped by")
     if not isinstance(found, Node):
         raise TopologyError(f"by={by!r} is no node of {lab!r}")
     return found

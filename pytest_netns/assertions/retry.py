@@ -100,7 +100,7 @@ def why(source: Node, question: Callable[[ModuleType], Question]) -> str:
 
 def standing(source: Node) -> str:
     """What is broken or impaired on purpose, as lines for a message; empty if nothing is."""
-    return "".join(f"\n  in force: {each}" for each in lab_of(source).in_force())
+    return "".join(f"\n  in force: {each}" for each in lab_of(source)._in_force())
 
 
 def check_node(source: object) -> None:

@@ -80,13 +80,13 @@ class Device(Interface):
         self._removed = True
         forget_device(self.node, self)
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """Called before its host is closed."""
 
-    def lost(self) -> None:
+    def _lost(self) -> None:
         """Called when its host has crashed: it went with the namespace that was."""
         self._removed = True
-        self.release()
+        self._release()
         forget_device(self.node, self)
 
     def wait_up(self, *, port: bool = False, timeout: float = CARRIER_DEADLINE) -> None:
@@ -177,7 +177,7 @@ class Maker:
         self.kind = kind
         self.wanted = wanted
         self.where: str = f"{kind} {wanted.name!r} of {node.name!r}"
-        network_of(node).check_running(node, f"give a {kind} to")
+        network_of(node)._check_running(node, f"give a {kind} to")
         check_interface_name(wanted.name, f"{kind} of {node.name!r}")
         mtu = wanted.mtu
         if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31):
@@ -192,7 +192,7 @@ class Maker:
 
     def mac(self) -> bytes:
         """The MAC address that was asked for, or one that no other interface of the lab has."""
-        return self.given_mac or network_of(self.node).mac_for(self.node.name, self.wanted.name)
+        return self.given_mac or network_of(self.node)._mac_for(self.node.name, self.wanted.name)
 
     def make(
         self,
@@ -270,7 +270,7 @@ class Maker:
         with ExitStack() as undo:
             if slots.take(device.name):
                 undo.callback(slots.free_ethernet, device.name)
-            undo.callback(device.release)
+            undo.callback(device._release)
             create()
             undo.callback(_delete_quietly, device)
             if finish is not None:

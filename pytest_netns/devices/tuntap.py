@@ -54,7 +54,7 @@ class Tun(Device):
         self._queue: deque[Frame] = deque()
 
     def __del__(self) -> None:
-        self.release()
+        self._release()
 
     def open(self, chatter: bool) -> None:
         """Bring the device to life.
@@ -76,12 +76,12 @@ class Tun(Device):
                 fcntl.ioctl(self._fd, _TUNSETIFF, struct.pack("=16sH22x", self.name.encode(), flags))
         except OSError as error:
             opened = self._fd >= 0
-            self.release()
+            self._release()
             if not opened and not (found := feature(self.kind)).present:
                 raise UnsupportedError(f"{words!r} in namespace {self.node.name!r}: {found.reason}") from error
             raise KernelError.of(error, words, self.node.name) from error
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """Close the descriptor; the device goes with it, some milliseconds later."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
@@ -323,7 +323,7 @@ def _open_tap(maker: Maker, chatter: bool) -> Tap:
         maker.node.rtnl.batch([linkinfo.set_mac(device.index, device.name, maker.mac()), *_mtu(maker, device)])
 
     device = Tap(maker.node, maker.wanted.name, maker.node.slots.next_index(), "tap")
-    device.peer_mac = network_of(maker.node).mac_for(maker.node.name, f"{device.name} peer").hex(":")
+    device.peer_mac = network_of(maker.node)._mac_for(maker.node.name, f"{device.name} peer").hex(":")
     return maker.bring_up(device, lambda: device.open(chatter), finish)
 
 

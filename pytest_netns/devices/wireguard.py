@@ -35,7 +35,7 @@ class WireGuard(Device):
     _generic: NetlinkSocket | None = None
     _family = 0
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """Called before its host is closed."""
         if self._generic is not None:
             self._generic.close()
@@ -43,7 +43,7 @@ class WireGuard(Device):
     def remove(self) -> None:
         """Take the device away; allowed more than once."""
         super().remove()
-        self.release()
+        self._release()
 
     @property
     def _socket(self) -> NetlinkSocket:

@@ -64,7 +64,7 @@ def conclude(observation: Observation) -> Explanation:
             found.cause, found.node = diagnosis.cause, diagnosis.node
             found.evidence += diagnosis.evidence
             # What the test broke on purpose, it mends itself.
-            found.cures = [] if observation.lab.in_force() else diagnosis.cures
+            found.cures = [] if observation.lab._in_force() else diagnosis.cures
             break
     else:
         found.evidence += observation.there.evidence

@@ -249,7 +249,7 @@ def _with_crowded(failure: Failure, found: Explanation) -> Explanation:
 
 
 def _with_undone(failure: Failure, found: Explanation) -> Explanation:
-    now = lab_of(failure.node).in_force()
+    now = lab_of(failure.node)._in_force()
     undone = "; ".join(each for each in failure.in_force if each not in now)
     if undone and (found.cause is None or found.cause.startswith(WORKS_NOW)):
         # A "with" block has mended it on the way here.

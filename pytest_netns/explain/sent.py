@@ -28,7 +28,7 @@ def has_left(frames: Sequence[Frame], kind: Kind, source: Node, address: Address
     found = observed_packets(list(frames), kind, source.name, address, port)
     if any(s.role == "request" and s.frame.outgoing for s in found):
         return True
-    if _gateway(source, address) is not None and not lab_of(source).in_force():
+    if _gateway(source, address) is not None and not lab_of(source)._in_force():
         return False
     asked = {target for frame in frames if frame.outgoing and (target := sought(frame))}
     answered = {target for frame in frames if not frame.outgoing and (target := answered_for(frame))}

@@ -94,7 +94,7 @@ def block(
             ports; or it has crashed.
         UnsupportedError: neither libnftables nor the nft program is installed.
     """
-    network_of(host).check_running(host, "block packets of")
+    network_of(host)._check_running(host, "block packets of")
     with uninterrupted:  # the rules, and the fault that knows of them
         return _block(network_of(host).faults, host, src, dst, protocol, port, reject)
 

@@ -62,20 +62,20 @@ class Crash(Fault):
                     if ends:
                         host.rtnl.batch([rtnetlink.link_down(end.index, end.name) for end in ends])
                     _delete_others(host, ends)
-                    host.kill_processes()
+                    host._kill_processes()
                 except BaseException:
                     rtnl.close()
                     os.close(fd)
                     raise
             except BaseException:
                 host.losses.release()
-                self.forget()
+                self._forget()
                 raise
             lose_devices(host)
             for fault in network_of(host).faults:
                 if fault.ends_with_crash and fault.nodes == (host,):
-                    fault.forget()
-            host.move_to(fd, rtnl, ends)
+                    fault._forget()
+            host._move_to(fd, rtnl, ends)
 
     def _begin(self, host: BaseNode) -> None:
         """From here on the host is what it will be again, for all other threads."""
@@ -84,14 +84,14 @@ class Crash(Fault):
             _Port(end, end.is_set_up)
             for link in cables_of(host)
             for end in link.interfaces
-            if end.node is host and not link.is_gone
+            if end.node is host and not link._is_gone
         ]
         self._returning: list[AddressWithPrefix] | None = None
         # Loopback is up at every birth, and may have been given more addresses.
         loopback = Interface(host, "lo", rtnetlink.LOOPBACK_INDEX)
         host.losses.hold([loopback, *(port.interface for port in self._ports)])
         super().__init__(network_of(host).faults, f"{host.name!r} has crashed", self._restart, [host])
-        host.on_crash(self)
+        host._on_crash(self)
 
     @property
     def addresses(self) -> list[AddressWithPrefix]:
@@ -107,12 +107,12 @@ class Crash(Fault):
         present = host.interfaces.values()  # a link may have been removed meanwhile
         ports = [port.interface for port in self._ports if port.up and port.interface in present]
         with ExitStack() as last:  # what comes first stands last; an error of one does not keep the others away
-            last.callback(host.on_restart)
+            last.callback(host._on_restart)
             last.callback(host.losses.give_back)
             for fault in reversed(list(network_of(host).faults)):
-                last.callback(fault.restarted, host)
+                last.callback(fault._restarted, host)
             for link in reversed(cables_of(host)):
-                last.callback(link.settle)
+                last.callback(link._settle)
             last.callback(host.losses.give_back, routes=False)
             for port in reversed(ports):
                 last.callback(port.up)
@@ -151,7 +151,7 @@ def crash(host: BaseNode) -> Crash:
     Raises:
         TopologyError: it has crashed already, was adopted, or shares its namespace.
     """
-    network_of(host).check_node(host, "crash")
+    network_of(host)._check_node(host, "crash")
     return Crash(host)
 
 
@@ -165,11 +165,11 @@ def restart(host: BaseNode) -> None:
 
 def crash_of(host: BaseNode) -> Crash | None:
     """The crash that has not been followed by a ``restart()``; None if it runs."""
-    return host._crash if isinstance(host._crash, Crash) and host.has_crashed else None
+    return host._crash if isinstance(host._crash, Crash) and host._has_crashed else None
 
 
 def _check(host: BaseNode) -> None:
-    if host.has_crashed:
+    if host._has_crashed:
         raise TopologyError(f"{host.name!r} has crashed already; restart() it first")
     if host.adopted:
         raise TopologyError(f"cannot crash {host.name!r}: its namespace is somebody else's, and was only adopted")

@@ -51,8 +51,8 @@ class Freeze(Fault):
         held: set[int] = set()  # hosts that share a namespace have the same processes
         for other in self._register:
             if isinstance(other, Freeze) and other is not self:
-                held.update(other._host.pids())
-        for pid in self._host.pids():
+                held.update(other._host._pids())
+        for pid in self._host._pids():
             if pid not in held:
                 send(pid, signal.SIGCONT)
 
@@ -80,7 +80,7 @@ def freeze(host: BaseNode) -> Freeze:
         WaitTimeout: a process did not stop within 5 seconds.
         TopologyError: it has crashed.
     """
-    network_of(host).check_running(host, "freeze")
+    network_of(host)._check_running(host, "freeze")
     return Freeze(network_of(host).faults, host)
 
 
@@ -96,7 +96,7 @@ def stop_all(host: BaseNode) -> None:
     deadline = monotonic() + _DEADLINE
     stopped: set[int] = set()
     # A process may fork between the look and the signal, so the look is repeated until it finds nothing new.
-    while waiting := [pid for pid in host.pids() if _runs(pid)]:
+    while waiting := [pid for pid in host._pids() if _runs(pid)]:
         for pid in waiting:
             if pid not in stopped:
                 send(pid, signal.SIGSTOP)

@@ -16,7 +16,7 @@ def heal(lab: Network) -> None:
     Raises:
         ExceptionGroup: what could not be undone; the others are.
     """
-    lab.check_open()
+    lab._check_open()
     errors: list[Exception] = []
     try:
         with lab.faults.mending():
@@ -32,7 +32,7 @@ def undo_in_adopted(lab: Network) -> list[Exception]:
     """Undo what would outlive the lab: faults in namespaces that were adopted. Returns what went wrong."""
     errors: list[Exception] = []
     for fault in reversed(list(lab.faults)):
-        if any(lab.is_adopted(node) for node in fault.nodes):
+        if any(lab._is_adopted(node) for node in fault.nodes):
             try:
                 fault.undo()
             except NetnsError as error:  # raised by close(), with all others

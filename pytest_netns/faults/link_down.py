@@ -42,9 +42,9 @@ def up(link: BreakableCable) -> None:
         forget_cuts(link)
         with link.lab.faults.mending():
             for end, node in zip(link.interfaces, link.nodes, strict=True):
-                if not node.defer_up(end):
+                if not node._defer_up(end):
                     end.up()
-            link.settle()
+            link._settle()
             for node in link.nodes:
                 node.losses.give_back()
 
@@ -85,12 +85,12 @@ def _set_down(link: BreakableCable) -> None:
 def _mend(link: BreakableCable, ended: Fault) -> None:
     with link._lock:
         link._cuts = [cut for cut in link._cuts if cut is not ended and cut.in_force]
-        if not link._cuts and not link.is_gone:
+        if not link._cuts and not link._is_gone:
             up(link)
 
 
 def forget_cuts(link: BreakableCable) -> None:
     """End those in force without a change: the link is up, or has gone."""
     for cut in link._cuts:
-        cut.forget()
+        cut._forget()
     link._cuts.clear()

@@ -52,7 +52,7 @@ class MtuOverrides:
         side = self._sides[number]
         with self._lock:
             side.asked = [each for each in side.asked if each[0] is not token]
-            if not self._link.is_gone:
+            if not self._link._is_gone:
                 self._set(number, side.asked[-1][1] if side.asked else side.base)
 
     def _set(self, number: int, mtu: int) -> None:

@@ -94,7 +94,7 @@ def partition(lab: Network, *groups: Group, one_way: bool = False) -> Partition:
         UnsupportedError: neither libnftables nor the nft program is installed.
     """
     with lab._lock:
-        lab.check_open()
+        lab._check_open()
         return _partition(lab, groups, one_way)
 
 
@@ -142,7 +142,7 @@ def _checked(lab: Network, group: Group) -> list[BaseNode]:
         ) from None
     if not nodes:
         raise TopologyError(f"lab {lab.name!r}: a group of a partition is empty")
-    return [lab.check_node(node, "partition") for node in nodes]
+    return [lab._check_node(node, "partition") for node in nodes]
 
 
 def _check_effect(lab: Network, side: Sequence[BaseNode], other: Sequence[BaseNode]) -> None:

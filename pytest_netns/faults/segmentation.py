@@ -66,7 +66,7 @@ class Segmentation:
         side = self._sides[number]
         with self._lock:
             side.askers -= 1
-            if side.askers or self._link.is_gone:
+            if side.askers or self._link._is_gone:
                 return
             try:
                 self._set(number, side.base)

@@ -242,7 +242,7 @@ def _open_tap(interface: Target) -> tuple[int, str]:
             f"the relay cannot impair {interface}: {_TUN}: {error.strerror}; try as root: {cure}"
         ) from None
     try:
-        if wanted := node.next_index():
+        if wanted := node._next_index():
             fcntl.ioctl(tap, _TUNSETIFINDEX, struct.pack("=I", wanted))
         request = _IFREQ.pack(f"{DETOUR_PREFIX}%d".encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR)
         answer = fcntl.ioctl(tap, _TUNSETIFF, request)

@@ -29,7 +29,7 @@ class TargetNode(Protocol):
         """Its number."""
         ...
 
-    def next_index(self) -> int:
+    def _next_index(self) -> int:
         """An interface index that is free; 0 lets the kernel choose."""
         ...
 

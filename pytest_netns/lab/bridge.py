@@ -85,7 +85,7 @@ class Bridge(Switch):
             device = interface_name(name, ())
             self.device: Interface = Interface(self, device, self.slots.next_index())
             self._port_names.add(device)
-            self.make_device(lab.mac_for(name, device), options)
+            self._make_device(lab._mac_for(name, device), options)
         except BaseException:
             self.close()
             raise
@@ -103,7 +103,7 @@ class Bridge(Switch):
         return self.segment.networks
 
     @property
-    def primary(self) -> Interface:
+    def _primary(self) -> Interface:
         """The bridge device itself."""
         return self.device
 
@@ -117,13 +117,13 @@ class Bridge(Switch):
         """The root of the spanning tree as this bridge sees it; None if that is no bridge of the lab."""
         return spanning_tree.root_of(self)
 
-    def new_port_name(self, behind: str) -> str:
+    def _new_port_name(self, behind: str) -> str:
         """A free name for the port behind which a node is."""
         name = interface_name(behind, self._port_names)
         self._port_names.add(name)
         return name
 
-    def free_port_name(self, name: str) -> None:
+    def _free_port_name(self, name: str) -> None:
         """Give a port's name back."""
         self._port_names.discard(name)
 
@@ -174,7 +174,7 @@ class Bridge(Switch):
             raise TopologyError(f"bridge {host.name!r}: a trunk takes no address, and {address} was given")
         for bridge in self._bridges():
             for port, unplugged in list(bridge._unplugged.items()):
-                if unplugged.link.is_gone:
+                if unplugged.link._is_gone:
                     continue
                 there = unplugged.link.other(port).node
                 if there is host:
@@ -190,47 +190,47 @@ class Bridge(Switch):
         return [self, *others]
 
     def _check_other(self, node: Node, verb: str, preposition: str) -> None:
-        self.lab.check_node(node, verb)
+        self.lab._check_node(node, verb)
         if node is self:
             raise TopologyError(f"cannot {verb} {node.name!r} {preposition} itself")
 
-    def defer_up(self, end: Interface) -> bool:
+    def _defer_up(self, end: Interface) -> bool:
         """An ``end`` that was detached is set up when it is attached again."""
-        return end in self._unplugged or super().defer_up(end)
+        return end in self._unplugged or super()._defer_up(end)
 
-    def is_plugged(self, port: Interface) -> bool:
+    def _is_plugged(self, port: Interface) -> bool:
         """Whether a ``port`` was not detached."""
         return port not in self._unplugged
 
-    def forget_end(self, end: Interface) -> None:
+    def _forget_end(self, end: Interface) -> None:
         """Called when the link was removed of which ``end`` was here."""
-        super().forget_end(end)
+        super()._forget_end(end)
         if end in self._unplugged:
-            self._unplugged.pop(end).fault.forget()
+            self._unplugged.pop(end).fault._forget()
 
-    def hand_over(self, port: Interface, to: Bridge) -> Interface:
+    def _hand_over(self, port: Interface, to: Bridge) -> Interface:
         """Move an unplugged ``port`` into the namespace of the bridge ``to``."""
         link = self._unplugged[port].link
-        moved = Interface(to, to.new_port_name(link.other(port).node.name), to.slots.next_index())
+        moved = Interface(to, to._new_port_name(link.other(port).node.name), to.slots.next_index())
         impaired = self.impairments.setting(port)
         self.impairments.forget(port)
         try:
             self.rtnl.batch([rtnetlink.link_move(port.index, port.name, to.fd, moved.name, moved.index)])
         except BaseException:
-            to.free_port_name(moved.name)
+            to._free_port_name(moved.name)
             if impaired is not None:
                 self.impairments.apply(port, *impaired)
             raise
         to._unplugged[moved] = self._unplugged.pop(port)
-        self.free_port_name(port.name)
-        link.replace_end(port, moved)
+        self._free_port_name(port.name)
+        link._replace_end(port, moved)
         if impaired is not None:
             to.impairments.apply(moved, *impaired)
         return moved
 
     def _take_in(self, bridge: Bridge, port: Interface, address: HostAddress, announce: bool = True) -> Interface:
         """Plug an unplugged ``port`` of ``bridge`` in here; returns the far end."""
-        here = port if bridge is self else bridge.hand_over(port, self)
+        here = port if bridge is self else bridge._hand_over(port, self)
         return self._plug_in(here, address, announce)
 
     def _plug_in(self, port: Interface, address: HostAddress, announce: bool) -> Interface:
@@ -263,15 +263,15 @@ class Bridge(Switch):
                 undo.callback(host.losses.remove_address, end, new)
             with self.losses.noted():  # a bridge has the least mtu of its ports
                 self.rtnl.batch(rtnetlink.port_up(port.index, port.name, self.device.index, self.device.name, port.mtu))
-            link.settle()
+            link._settle()
             undo.pop_all()
         del self._unplugged[port]
-        unplugged.fault.forget()
-        self.lab.interface_changed(host, end.index)
+        unplugged.fault._forget()
+        self.lab._interface_changed(host, end.index)
         if renewed:
             for bridge in self._bridges():
                 bridge.segment.release(set(old) - set(renewed))
-            link.belongs_to(self.segment)
+            link._belongs_to(self.segment)
             _forget_gateways(host, end, {each.network for each in old} - {each.network for each in renewed})
         return end
 
@@ -316,13 +316,13 @@ class Bridge(Switch):
                 what = f"{host.name!r} is detached from bridge {self.name!r}"
                 fault = Fault(self.lab.faults, what, partial(self._plug_back, link, host), [])
                 self._unplugged[port] = _Unplugged(link, self, fault)
-                self.lab.disconnected(*link.interfaces)
+                self.lab._disconnected(*link.interfaces)
                 return fault
         attached = ", ".join(p.name for p in ports) or "none"
         raise TopologyError(f"{host.name!r} is not attached to bridge {self.name!r}; attached: {attached}")
 
     def _plug_back(self, link: Link, host: Node) -> None:
-        if link.is_gone:
+        if link._is_gone:
             return
         port = link.other(link.end(host))
         if isinstance(port.node, Bridge) and port in port.node._unplugged:

@@ -110,7 +110,7 @@ def capture_lab(
     def owners() -> dict[bytes, str]:
         return {a.ip.packed: node.name for node in lab if not node.closed for a in node.addresses()}
 
-    lab.check_open()
+    lab._check_open()
     capture = Capture(
         f"lab {lab.name}",
         places,

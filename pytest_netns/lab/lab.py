@@ -150,7 +150,7 @@ class Lab(Network):
             TopologyError: no pairs, a time that is none, or an action that cannot be called.
         """
         with self._lock:
-            self.check_open()
+            self._check_open()
             return self._schedules.start(events)
 
     @property
@@ -290,11 +290,11 @@ class Lab(Network):
             TopologyError: a bad name, bridge or address. There is no such host then.
         """
         with self._lock:
-            self.check_open()
+            self._check_open()
             kinds = self._members.check(name, networks, address, isolate)
             check_offload(offload, repr(name))
             if shares is not None:
-                self.check_running(shares, "share the namespace of")
+                self._check_running(shares, "share the namespace of")
                 if isinstance(shares, Bridge):
                     raise TopologyError(f"{name!r} cannot share the namespace of {shares.name!r}: it is a bridge")
                 if sysctls:
@@ -331,7 +331,7 @@ class Lab(Network):
             TopologyError: a bad name, bridge or address. There is no such router then.
         """
         with self._lock:
-            self.check_open()
+            self._check_open()
             kinds = self._members.check(name, networks, address, isolate)
             check_offload(offload, repr(name))
             router = Router(self, name, {**self._sysctls, **(sysctls or {})})
@@ -351,7 +351,7 @@ class Lab(Network):
             TopologyError: a bad name, or a namespace that is closed or a node already.
         """
         with self._lock:
-            self.check_open()
+            self._check_open()
             return self._members.adopt(namespace, name)
 
     def autoroute(self) -> None:
@@ -362,7 +362,7 @@ class Lab(Network):
         their metric is lower.
         """
         with self._lock:
-            self.check_open()
+            self._check_open()
             self._autoroutes.renew([node for node in self if isinstance(node, Host) and not node.closed])
 
     def bridge(
@@ -401,11 +401,11 @@ class Lab(Network):
             UnsupportedError: this kernel's bridges have no VLAN filtering.
         """
         with self._lock:
-            self.check_open()
+            self._check_open()
             self._members.check_name(name)
             settings = SwitchSettings(vlan_filtering, stp, priority, forward_delay, hello_time, max_age)
             if isinstance(subnet, Bridge):
-                self.check_node(subnet, "share the subnet of")
+                self._check_node(subnet, "share the subnet of")
                 segment, owned = subnet.segment, False
             else:
                 segment, owned = self.plan.segment(subnet, f"bridge {name!r}", hosts=2), True
@@ -423,20 +423,20 @@ class Lab(Network):
         """All links, in the order of their making."""
         return tuple(cast("list[Link]", self._links))
 
-    def remember(self, cable: Cable) -> None:
+    def _remember(self, cable: Cable) -> None:
         """Called when a cable was made."""
         self._links.append(cable)
-        self.interface_changed(cable.nodes[0], cable.a.index)
+        self._interface_changed(cable.nodes[0], cable.a.index)
         self.events.publish(LinkAdded, cable)
 
-    def forget(self, cable: Cable) -> None:
+    def _forget(self, cable: Cable) -> None:
         """Called by a cable that was removed."""
         self._links.remove(cable)
-        self.disconnected(*cable.interfaces)
+        self._disconnected(*cable.interfaces)
         self.events.publish(LinkRemoved, cable)
         for interface in cable.interfaces:
             if isinstance(interface.node, Bridge):
-                interface.node.free_port_name(interface.name)
+                interface.node._free_port_name(interface.name)
 
     def connect(
         self,
@@ -474,12 +474,12 @@ class Lab(Network):
         """
         with self._lock:
             for node in (a, b):
-                self.check_running(node, "connect")
+                self._check_running(node, "connect")
             if a is b:
                 raise TopologyError(f"cannot connect {a.name!r} to itself; a link needs two nodes")
             return self._wiring.connect(a, b, subnet, addresses, mtu, names, offload)
 
-    def is_adopted(self, node: BaseNode) -> bool:
+    def _is_adopted(self, node: BaseNode) -> bool:
         """Whether a node's namespace is somebody else's."""
         return node in self._members.adopted
 
@@ -496,8 +496,8 @@ class Lab(Network):
             TopologyError: a node of another lab, closed or crashed, or an address outside the subnet or taken.
         """
         with self._lock:
-            self.check_running(node, "attach")
-            self.check_node(bridge, "attach to")
+            self._check_running(node, "attach")
+            self._check_node(bridge, "attach to")
             if not isinstance(bridge, Bridge) or not isinstance(node, Node):
                 raise TopologyError(f"cannot attach {node.name!r} to {bridge.name!r}: it is no bridge; see connect()")
             if isinstance(node, Bridge):

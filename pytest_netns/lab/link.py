@@ -71,14 +71,14 @@ class Link(BreakableCable):
             return f"<Link {self.a} -- {self.b} removed>"
         return f"<Link {self.a} -- {self.b}{impaired_words(self)}>"
 
-    def replace_end(self, before: Interface, after: Interface) -> None:
+    def _replace_end(self, before: Interface, after: Interface) -> None:
         """Called when the end ``before`` has come into another node, where it is ``after``."""
         if before == self.a:
             self.a = after
         else:
             self.b = after
 
-    def belongs_to(self, segment: Segment) -> None:
+    def _belongs_to(self, segment: Segment) -> None:
         """Called when its addresses are of another segment now."""
         self._segment = segment
         self._given = []
@@ -86,7 +86,7 @@ class Link(BreakableCable):
     def remove(self) -> None:
         """Delete both ends: removing one removes the other. Takes some 15 ms (an RCU grace period)."""
         self._check()
-        self.lab.check_open()
+        self.lab._check_open()
         alive = [end for end in self.interfaces if not end.node.closed]
         for end in alive:
             end.node.impairments.forget(end)
@@ -102,8 +102,8 @@ class Link(BreakableCable):
         self._removed = True
         forget_cuts(self)
         for end, node in zip(self.interfaces, self.nodes, strict=True):
-            node.forget_end(end)
+            node._forget_end(end)
         self._segment.release(addresses)
         if self._owns_segment:
             self.lab.plan.free(self._segment.networks)
-        self.lab.forget(self)
+        self.lab._forget(self)

@@ -145,7 +145,7 @@ def impairment_of(link: Cable) -> ActiveImpairment | None:
 
 def impaired_words(link: Cable) -> str:
     """For its repr: what was set last, for both directions or for each. Asks nobody."""
-    there, back = (end.node.impairment_words(end) for end in link.interfaces)
+    there, back = (end.node._impairment_words(end) for end in link.interfaces)
     if there == back:
         return f", impaired: {there}" if there else ""
     ways = ((link.b.node.name, there), (link.a.node.name, back))

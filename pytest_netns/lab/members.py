@@ -68,7 +68,7 @@ class Members(Mapping[str, Node]):
         for network in networks:
             if not isinstance(network, Bridge):
                 raise TopologyError(f"{name!r} can be attached to bridges, and {network!r} is none; see connect()")
-            self._lab.check_node(network, "attach to")
+            self._lab._check_node(network, "attach to")
         if len(given := _each(address, len(networks))) > len(networks):
             shown = ", ".join(map(str, given))
             raise TopologyError(f"{name!r}: each address ({shown}) needs a bridge whose subnet it is in")
@@ -100,7 +100,7 @@ class Members(Mapping[str, Node]):
         self.add(node)
         try:
             if isolate:
-                node.isolate(isolate)
+                node._isolate(isolate)
             for network, wanted in zip_longest(networks, _each(address, len(networks))):
                 self._lab.attach(network, node, wanted, offload=offload)
         except BaseException:

@@ -60,7 +60,7 @@ class Names(MutableMapping[str, list[Address]]):
         if not name or any(c.isspace() or c == "#" for c in name):
             raise TopologyError(f"{name!r} cannot be a host name")
         if isinstance(value, Node):
-            self._lab.check_node(value, "name")
+            self._lab._check_node(value, "name")
             self._entries[name] = value
         else:
             several = [value] if isinstance(value, str | IPv4Address | IPv6Address) else value

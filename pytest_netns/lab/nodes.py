@@ -42,8 +42,8 @@ class Node(BaseNode):
     @property
     def links(self) -> list[Link]:
         """The links that end here, in the order of their making."""
-        return cast("list[Link]", self.cables)
+        return cast("list[Link]", self._cables)
 
-    def interface_towards(self, peer: Namespace | Interface) -> Interface | None:
+    def _interface_towards(self, peer: Namespace | Interface) -> Interface | None:
         """The interface that is on one link with a peer, or an interface of it; None if there is none, or several."""
         return paths.interface_towards(self.lab, self, peer)

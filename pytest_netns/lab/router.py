@@ -26,14 +26,14 @@ class Router(Host):
     """A host that forwards IPv4 and IPv6 between its interfaces. Made by ``Lab.router``."""
 
     forwards: ClassVar[bool] = True
-    born_with: ClassVar[Mapping[str, str]] = {**Host.born_with, **FORWARDING}
+    _born_with: ClassVar[Mapping[str, str]] = {**Host._born_with, **FORWARDING}
 
     @cached_property
     def nat(self) -> Nat:
         """Its address translation rules."""
         return Nat(self)
 
-    def on_restart(self) -> None:
+    def _on_restart(self) -> None:
         """Called after a restart: its address translation is configuration."""
         if "nat" in self.__dict__:
             self.nat.restore()

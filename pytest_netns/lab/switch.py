@@ -91,7 +91,7 @@ class Switch(Node):
     settings: SwitchSettings
 
     @property
-    def waits_for_stp(self) -> bool:
+    def _waits_for_stp(self) -> bool:
         """Whether its ports forward only when the spanning tree has settled."""
         return self.settings.stp
 
@@ -140,7 +140,7 @@ class Switch(Node):
         what = f"{len(found)} ports lead to {shown!r}: {', '.join(p.name for p in found)}" if found else f"no {shown!r}"
         raise TopologyError(f"bridge {self.name!r}: {what}; ports: {', '.join(ports) or 'none'}")
 
-    def make_device(self, mac: bytes, options: dict[str, Value]) -> None:
+    def _make_device(self, mac: bytes, options: dict[str, Value]) -> None:
         """Make the bridge device.
 
         Args:

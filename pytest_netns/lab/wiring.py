@@ -164,8 +164,8 @@ class Wiring:
                     if node.slots.take(name):
                         undo.callback(node.slots.free_ethernet, name)
                 elif bridge is not None:
-                    name = bridge.new_port_name(other.name)
-                    undo.callback(bridge.free_port_name, name)
+                    name = bridge._new_port_name(other.name)
+                    undo.callback(bridge._free_port_name, name)
                 else:
                     name = node.slots.next_ethernet()
                     undo.callback(node.slots.free_ethernet, name)
@@ -173,10 +173,10 @@ class Wiring:
             made = make_veth(self._lab, ends[0], ends[1], mtu, self._lab.offload if offload is None else offload)
             link = Link(self._lab, made, segment, owned, [*addresses[0], *addresses[1]])
             for end in ends:
-                if end.bridge is not None and not end.node.waits_for_stp:
+                if end.bridge is not None and not end.node._waits_for_stp:
                     end.bridge.wait_up()
             undo.pop_all()
-        self._lab.remember(link)
+        self._lab._remember(link)
         return link
 
 

@@ -107,12 +107,13 @@ class Pause:
                 continue
             from pytest_netns.errors import NetnsError
             from pytest_netns.process import terminal
+            from pytest_netns.stack.commands import run_in_terminal
 
             node = nodes[found[0]]
             argv, env = terminal.shell(found[0], node.environment())
             print(f"netns: {argv[0]} in {found[0]}; 'exit' leaves it", flush=True)
             try:
-                node.run_in_terminal(argv, env)
+                run_in_terminal(node, argv, env)
             except NetnsError as error:  # a bad SHELL must not cost the lab
                 print(f"netns: {error}")
 

@@ -96,7 +96,7 @@ def ping_all(lab: Network, *, timeout: float = 1.0) -> PingMatrix:
     Example:
         ``assert lab.ping_all()``
     """
-    lab.check_open()
+    lab._check_open()
     nodes = [node for node in lab if not node.closed]
     hosts = {node.name: node for node in nodes if not node.is_switch}
     switches = [node for node in nodes if node.is_switch]

@@ -168,7 +168,7 @@ def throughput(
         TypeError: the destination is an address: nobody could receive.
         ValueError: a number is out of range, or a rate was given for TCP.
     """
-    lab.check_node(source, "measure from")
+    lab._check_node(source, "measure from")
     result = measure_throughput(
         source, destination, seconds=seconds, protocol=protocol, rate=rate, omit=omit, timeout=timeout
     )
@@ -246,7 +246,7 @@ def loss(
         ValueError: a number is out of range.
         NetnsError: the receiver was too slow, so the count proves nothing.
     """
-    lab.check_node(source, "measure from")
+    lab._check_node(source, "measure from")
     result = measure_loss(source, destination, count=count, size=size, per_second=per_second, timeout=timeout)
     if not result:
         probe_failed(source, result, "loss")
@@ -341,7 +341,7 @@ def _exchange(
         return sent, _last_words(listening, 0.0 if nothing else _SETTLE + source.impairments.delays())
     finally:
         listening.kill()
-        receiver.forget(listening)
+        receiver._forget(listening)
 
 
 def _longest(wanted: Mapping[str, object]) -> float:

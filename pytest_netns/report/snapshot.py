@@ -242,7 +242,7 @@ def _interfaces(node: Namespace, peers: Mapping[tuple[int, int], Interface]) -> 
 
 def _impaired(interface: Interface) -> str | None:
     """What was set last, and what it has done so far: that frames were dropped for want of room, for one."""
-    words = interface.node.impairment_words(interface)
+    words = interface.node._impairment_words(interface)
     if not words:
         return None
     try:
@@ -277,7 +277,7 @@ def _neighbours(node: Namespace) -> list[NeighbourState]:
 
 
 def _sysctls(node: Namespace) -> list[SysctlState]:
-    expected = {**BASELINE, **(node.born_with if isinstance(node, Node) else {})}
+    expected = {**BASELINE, **(node._born_with if isinstance(node, Node) else {})}
     found: list[SysctlState] = []
     for name, value in expected.items():
         now, usual = node.sysctl.get(name), value.strip()

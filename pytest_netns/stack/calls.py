@@ -34,7 +34,7 @@ def call(namespace: Handle, func: Callable[_P, _R], /, *args: _P.args, **kwargs:
     def run_inside() -> None:
         __tracebackhide__ = True
         try:
-            namespace.enter_thread()
+            namespace._enter_thread()
             result.append(context.run(func, *args, **kwargs))
         except BaseException as error:  # raised below, in the caller's thread
             failure.append(error)

@@ -41,7 +41,7 @@ def run(
         WaitTimeout: see ``timeout``.
     """
     env = env if env is None else environment_of(env)
-    namespace.before_entry()
+    namespace._before_entry()
     return namespace._supervisor.run(
         argv,
         namespace.name,
@@ -80,7 +80,7 @@ def spawn(
         WaitTimeout: it was not ready in time, and was killed.
     """
     env = env if env is None else environment_of(env)
-    namespace.before_entry()
+    namespace._before_entry()
     return namespace._supervisor.spawn(
         argv,
         namespace.name,
@@ -103,7 +103,7 @@ def run_in_terminal(namespace: Handle, argv: Argv, env: Mapping[str, str] | None
         CommandError: it does not exist or cannot be executed.
     """
     env = env if env is None else environment_of(env)
-    namespace.before_entry()
+    namespace._before_entry()
     return namespace._supervisor.run_in_terminal(
         argv, namespace.name, namespace, namespace.environment() if env is None else env
     )

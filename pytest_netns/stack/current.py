@@ -56,7 +56,7 @@ def enter(namespace: Handle) -> None:
             except OSError as error:
                 raise KernelError.of(error, f"open {THREAD_NETNS}", namespace.name) from error
             try:
-                namespace.before_entry()
+                namespace._before_entry()
                 syscalls.enter(namespace)
             except BaseException:
                 return_to(previous)

@@ -54,7 +54,7 @@ def resolve(source: Namespace, destination: Destination, origin: Origin | None =
             label, addresses, node = str(destination), destination.addresses, destination.node
         else:
             label, addresses, node = destination.name, destination.addresses(), destination
-        source.check_peer(node, "reach")
+        source._check_peer(node, "reach")
         if origin.address is not None:
             version = origin.address.version
             if addresses and all(each.version != version for each in addresses):
@@ -154,5 +154,5 @@ def choose(
         )
     origin = origin or Origin(source)
     ip = addresses[0].ip
-    towards = source.interface_towards(peer) if origin.interface is None and peer is not None else None
+    towards = source._interface_towards(peer) if origin.interface is None and peer is not None else None
     return Target(ip, f"{label} ({ip})", towards.index if towards is not None else _scope(origin, ip, ""))

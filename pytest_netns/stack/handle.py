@@ -215,12 +215,12 @@ class Handle:
             errors: list[Exception] = []
             if self._unclosed is not None and self._unclosed.owner == os.getpid():
                 errors += self._leave_impairments()
-                errors += self.end_processes()
+                errors += self._end_processes()
                 if self._owns_impairments and self._impairments is not None:
                     self._impairments.close()
                 if self._published is not None:
                     self._published.withdraw()
-            self.close_views()
+            self._close_views()
             self._let_go()
         if errors:
             raise ExceptionGroup(f"closing namespace {self.name!r}", errors)
@@ -232,7 +232,7 @@ class Handle:
         if unclosed is not None:
             unclosed.let_go()
 
-    def replace(self, fd: int, rtnl: NetlinkSocket, taken: Sequence[Request] = ()) -> None:
+    def _replace(self, fd: int, rtnl: NetlinkSocket, taken: Sequence[Request] = ()) -> None:
         """Become another network namespace. What is open in the one before is closed.
 
         Other threads may use this meanwhile. They are in one or the other, and nowhere else: the descriptor keeps its
@@ -260,12 +260,12 @@ class Handle:
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
-        self.close_views()
+        self._close_views()
         if self._published is not None:
             self._published.withdraw()
             self._published = None
 
-    def close_views(self) -> None:
+    def _close_views(self) -> None:
         """Let go of what talks to it: pyroute2 and libnftables."""
         worker, self._iproute_worker = self._iproute_worker, None
         if worker is not None:
@@ -297,14 +297,14 @@ class Handle:
         found["XTABLES_LOCKFILE"] = f"/proc/{os.getpid()}/fd/{self._xtables_lock}"
         return found
 
-    def before_entry(self) -> None:
+    def _before_entry(self) -> None:
         """Called before a thread or a process of the test goes inside."""
 
-    def forget(self, process: Process) -> None:
+    def _forget(self, process: Process) -> None:
         """Let go of a process that has ended, as if it had never been one of its background processes."""
         self._supervisor.forget(process)
 
-    def end_processes(self) -> list[Exception]:
+    def _end_processes(self) -> list[Exception]:
         """Kill them, and return an error for each that had ended unasked."""
         errors = self._supervisor.close() if self._owns_supervisor else self._supervisor.end(self.name)
         if self._xtables_lock >= 0:
@@ -322,7 +322,7 @@ class Handle:
             self._impairments = Impairments(self._supervisor)
         return self._impairments
 
-    def impairment_words(self, interface: Target) -> str:
+    def _impairment_words(self, interface: Target) -> str:
         """What was set last for an interface and by which engine, for messages; empty if nothing was."""
         return "" if self._impairments is None else self._impairments.words(interface)
 
@@ -331,20 +331,20 @@ class Handle:
             return []
         return self._impairments.leave(self._inode, alive=self._foreign)
 
-    def interface_changed(self, index: int) -> None:
+    def _interface_changed(self, index: int) -> None:
         """Called when an interface was set up, or was given or has lost an address.
 
         Args:
             index: of the interface.
         """
 
-    def next_index(self) -> int:
+    def _next_index(self) -> int:
         """An interface index that is free; 0 lets the kernel choose."""
         return 0
 
-    def enter_thread(self) -> None:
+    def _enter_thread(self) -> None:
         """Move the calling thread inside for good, with all that the namespace has of its own. Not the main thread."""
-        self.before_entry()
+        self._before_entry()
         before = os.stat(THREAD_NETNS).st_ino
         enter(self)
         scapy_state.entered(before, self._inode)

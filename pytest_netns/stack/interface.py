@@ -45,7 +45,7 @@ class Interface:
         self.index = index
 
     def __repr__(self) -> str:
-        impaired = self.node.impairment_words(self)
+        impaired = self.node._impairment_words(self)
         return f"<Interface {self.name!r} of {self.node.name!r}{f', impaired: {impaired}' if impaired else ''}>"
 
     def __str__(self) -> str:
@@ -85,7 +85,7 @@ class Interface:
     @mtu.setter
     def mtu(self, value: int) -> None:
         self.node.rtnl.batch([rtnetlink.link_mtu(self.index, self.name, value)])
-        if self.node.impairment_words(self):
+        if self.node._impairment_words(self):
             self.node.impairments.fit(self)
 
     @property
@@ -123,7 +123,7 @@ class Interface:
         self.node.rtnl.batch([rtnetlink.address_add(self.index, self.name, parsed)])
         if parsed.version == 6:
             self.wait_addresses()
-        self.node.interface_changed(self.index)
+        self.node._interface_changed(self.index)
 
     def remove_address(self, address: str | AddressWithPrefix) -> None:
         """``ip address delete``.
@@ -137,7 +137,7 @@ class Interface:
         """
         parsed = parse_address(address, f"interface {self.name!r} of {self.node.name!r}")
         self.node.rtnl.batch([rtnetlink.address_delete(self.index, self.name, parsed)])
-        self.node.interface_changed(self.index)
+        self.node._interface_changed(self.index)
 
     @property
     def is_set_up(self) -> bool:
@@ -147,7 +147,7 @@ class Interface:
     def up(self) -> None:
         """``ip link set up``. Does not wait for a carrier: the far end may be down."""
         self.node.rtnl.batch([rtnetlink.link_up(self.index, self.name)])
-        self.node.interface_changed(self.index)
+        self.node._interface_changed(self.index)
 
     def down(self) -> None:
         """``ip link set down``. The kernel forgets the routes through it."""
@@ -214,7 +214,7 @@ class Interface:
         Raises:
             KernelError: the kernel refused.
         """
-        if self.node.impairment_words(self):
+        if self.node._impairment_words(self):
             self.node.impairments.heal(self)
 
     @contextmanager
@@ -251,7 +251,7 @@ class Interface:
             KernelError: somebody has removed it by other means.
             TopologyError: the interface was removed.
         """
-        return self.node.impairments.of(self) if self.node.impairment_words(self) else None
+        return self.node.impairments.of(self) if self.node._impairment_words(self) else None
 
     def wait_up(self, *, port: bool = False, timeout: float = CARRIER_DEADLINE) -> None:
         """Wait until it carries frames, and as a bridge port forwards them.

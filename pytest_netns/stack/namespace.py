@@ -50,7 +50,6 @@ class Namespace(Handle):
     # What runs in it.
     run: Final = commands.run
     spawn: Final = commands.spawn
-    run_in_terminal: Final = commands.run_in_terminal
 
     # Code of the test that talks from it.
     call: Final = calls.call
@@ -66,7 +65,6 @@ class Namespace(Handle):
     # nftables.
     nft: Final = nftables.nft
     nft_ruleset: Final = nftables.nft_ruleset
-    nft_with_handles: Final = nftables.nft_with_handles
 
     @property
     def interfaces(self) -> Interfaces:
@@ -184,7 +182,7 @@ class Namespace(Handle):
         Raises:
             OSError: no connection; a note says from where to where.
         """
-        self.check_peer(host, "reach")
+        self._check_peer(host, "reach")
         return await streams.open_connection(self, host, port)
 
     async def start_server(
@@ -200,13 +198,13 @@ class Namespace(Handle):
         Raises:
             OSError: the address is not its own, or the port is taken; a note says where.
         """
-        self.check_peer(host, "listen on")
+        self._check_peer(host, "listen on")
         return await streams.start_server(self, client_connected_cb, host, port)
 
-    def check_peer(self, peer: object, verb: str) -> None:
+    def _check_peer(self, peer: object, verb: str) -> None:
         """Raise TopologyError if ``peer`` is a node that cannot be meant from here: cannot ``verb`` it, and why."""
 
-    def interface_towards(self, peer: Namespace | Interface) -> Interface | None:
+    def _interface_towards(self, peer: Namespace | Interface) -> Interface | None:
         """The interface that is on one link with a peer, or an interface of it; None if that is not known."""
         del peer
         return None

@@ -24,6 +24,6 @@ def socket(
     Raises:
         OSError: as ``socket.socket`` does.
     """
-    namespace.before_entry()
+    namespace._before_entry()
     # Held here: a test's own reference is gone before its fixtures are, and Python would complain of the socket.
     return open_socket(namespace, family, type, proto, namespace._hold)

@@ -66,7 +66,7 @@ class Cable:
         return self.a.is_up and self.b.is_up
 
     @property
-    def is_gone(self) -> bool:
+    def _is_gone(self) -> bool:
         """Whether it was removed, or went with the namespace of one of its ends."""
         return self._removed or any(end.node.closed for end in self.interfaces)
 
@@ -74,7 +74,7 @@ class Cable:
         """The end that is not this one."""
         return self.b if end == self.a else self.a
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Wait until frames pass and its addresses answer, if both ends are set up.
 
         Nobody waits for a spanning tree, which takes many seconds: see ``Bridge.wait_converged``.
@@ -82,9 +82,9 @@ class Cable:
         Raises:
             WaitTimeout: not in time.
         """
-        if self.is_gone or not all(end.is_set_up for end in self.interfaces):
+        if self._is_gone or not all(end.is_set_up for end in self.interfaces):
             return
         for end, node in zip(self.interfaces, self.nodes, strict=True):
-            end.wait_up(port=bool(end.state.port_state) and not node.waits_for_stp)
+            end.wait_up(port=bool(end.state.port_state) and not node._waits_for_stp)
             end.wait_addresses()
-        self.lab.interface_changed(self.nodes[0], self.a.index)
+        self.lab._interface_changed(self.nodes[0], self.a.index)

@@ -94,5 +94,5 @@ def probe_failed(node: BaseNode, result: object, question: str, *details: object
     except NetnsError:  # it was closed meanwhile
         crowded = {}
     network = network_of(node)
-    failure = Failure(node, result, question, details, network.in_force(), crowded, called=callers())
+    failure = Failure(node, result, question, details, network._in_force(), crowded, called=callers())
     network.events.publish(ProbeFailed, failure)

@@ -80,12 +80,12 @@ class Fault:
                     finally:
                         self._register.drop(self)
 
-    def restarted(self, host: BaseNode) -> None:
+    def _restarted(self, host: BaseNode) -> None:
         """Called when a host has come back from a crash, which the network around it has not seen."""
         if self._on_restart is not None:
             self._on_restart(host)
 
-    def forget(self) -> None:
+    def _forget(self) -> None:
         """Called by whoever has mended it by another way."""
         self._register.drop(self)
 

@@ -19,7 +19,7 @@ def own_interface(node: BaseNode, which: str | Interface | BaseNode | None, purp
         TopologyError: there is none.
     """
     if which is None:
-        return node.primary
+        return node._primary
     if isinstance(which, str):
         try:
             return node.interface(which)
@@ -48,6 +48,6 @@ def lower_interface(node: BaseNode, which: str | Interface | BaseNode | None, pu
         TopologyError: there is none, or it is of another lab.
     """
     if isinstance(which, Interface) and which.node is not node:
-        network_of(node).check_node(which.node, f"lay {purpose} upon")
+        network_of(node)._check_node(which.node, f"lay {purpose} upon")
         return which
     return own_interface(node, which, purpose)

@@ -64,8 +64,8 @@ class KnownNeighbours:
                 for end in (cable.a, cable.b):
                     if not _is_port(end):
                         self._enter(end)
-            elif node.is_switch and node.primary.index == index:
-                self._enter(node.primary)
+            elif node.is_switch and node._primary.index == index:
+                self._enter(node._primary)
 
     def disconnected(self, a: Interface, b: Interface) -> None:
         """Called when a cable was removed or unplugged. Raises KernelError.
@@ -165,7 +165,7 @@ class KnownNeighbours:
         cable = self._cable(node, interface.index)
         if cable is not None:
             yield from self._behind(cable, cable.other(interface), set())
-        elif node.is_switch and interface == node.primary:
+        elif node.is_switch and interface == node._primary:
             yield from self._across(node, set())
 
     def _behind(self, cable: CableEnds, far: Interface, seen: set[int]) -> Iterator[Interface]:
@@ -174,17 +174,17 @@ class KnownNeighbours:
             return
         if not node.is_switch:
             yield far
-        elif node.is_plugged(far):
+        elif node._is_plugged(far):
             yield from self._across(node, seen)
 
     def _across(self, bridge: BaseNode, seen: set[int]) -> Iterator[Interface]:
         if bridge.inode in seen:
             return
         seen.add(bridge.inode)
-        yield bridge.primary
-        for cable in bridge.cables:
+        yield bridge._primary
+        for cable in bridge._cables:
             port = cable.end(bridge)
-            if bridge.is_plugged(port):
+            if bridge._is_plugged(port):
                 yield from self._behind(cable, cable.other(port), seen)
 
 
@@ -197,7 +197,7 @@ def _node(interface: Interface) -> BaseNode:
 def _is_port(interface: Interface) -> bool:
     """Whether it is the port of a bridge: its device is none."""
     node = _node(interface)
-    return node.is_switch and interface != node.primary
+    return node.is_switch and interface != node._primary
 
 
 def _wanted(owner: _Facts | None, about: _Facts | None) -> dict[bytes, bytes]:

@@ -57,7 +57,7 @@ class Network(ABC):
         self._links: list[Cable] = []
         self._macs: set[bytes] = set()
         self.events: Events = Events(everywhere)
-        self.faults: Faults = Faults(self.flush_stale)
+        self.faults: Faults = Faults(self._flush_stale)
         self.known_neighbours: KnownNeighbours | None = None
         self.offload = True
 
@@ -70,13 +70,13 @@ class Network(ABC):
     def links(self) -> Sequence[Cable]:
         """All cables, in the order of their making."""
 
-    def mac_for(self, node: str, interface: str) -> bytes:
+    def _mac_for(self, node: str, interface: str) -> bytes:
         """A MAC address, derived from the names of ``node`` and ``interface``, that no other of this lab has."""
         mac = mac_address(self.name, node, interface, self._macs)
         self._macs.add(mac)
         return mac
 
-    def flush_stale(self) -> None:
+    def _flush_stale(self) -> None:
         """Have all nodes forget path MTUs, redirects and failed neighbours: whatever has caused them is over.
 
         Raises:
@@ -92,7 +92,7 @@ class Network(ABC):
         if errors:
             raise ExceptionGroup(f"forgetting what is over in lab {self.name!r}", errors)
 
-    def interface_changed(self, node: BaseNode, index: int) -> None:
+    def _interface_changed(self, node: BaseNode, index: int) -> None:
         """Called when an interface was set up or connected, or its addresses have changed.
 
         Args:
@@ -102,7 +102,7 @@ class Network(ABC):
         if self.known_neighbours is not None and not self._closed:
             self.known_neighbours.changed(node, index)
 
-    def disconnected(self, a: Interface, b: Interface) -> None:
+    def _disconnected(self, a: Interface, b: Interface) -> None:
         """Called when a cable was removed or unplugged.
 
         Args:
@@ -112,12 +112,12 @@ class Network(ABC):
         if self.known_neighbours is not None and not self._closed:
             self.known_neighbours.disconnected(a, b)
 
-    def node_closed(self, node: BaseNode) -> None:
+    def _node_closed(self, node: BaseNode) -> None:
         """Called when a node was closed."""
         if self.known_neighbours is not None and not self._closed:
             self.known_neighbours.closed(node)
 
-    def in_force(self) -> tuple[str, ...]:
+    def _in_force(self) -> tuple[str, ...]:
         """The faults and impairments of now, in words."""
         return (*map(str, self.faults), *self.impairments.in_force())
 
@@ -126,14 +126,14 @@ class Network(ABC):
         """True after ``close()``."""
         return self._closed
 
-    def check_open(self) -> None:
+    def _check_open(self) -> None:
         """Raise TopologyError if it is closed."""
         if self._closed:
             raise TopologyError(f"lab {self.name!r} is closed")
 
-    def check_node(self, node: object, verb: str) -> BaseNode:
+    def _check_node(self, node: object, verb: str) -> BaseNode:
         """The node, if it is an open one of this lab. Raises TopologyError: cannot ``verb`` the node, and why."""
-        self.check_open()
+        self._check_open()
         if not isinstance(node, BaseNode):
             known = isinstance(node, str) and any(each.name == node for each in self)
             raise TopologyError(
@@ -146,7 +146,7 @@ class Network(ABC):
             raise TopologyError(f"cannot {verb} {node.name!r}: it is closed")
         return node
 
-    def check_running(self, node: object, verb: str) -> BaseNode:
+    def _check_running(self, node: object, verb: str) -> BaseNode:
         """The same, if it has not crashed either.
 
         Args:
@@ -156,13 +156,13 @@ class Network(ABC):
         Raises:
             TopologyError: it is of another lab, closed, or has crashed.
         """
-        found = self.check_node(node, verb)
-        if found.has_crashed:
+        found = self._check_node(node, verb)
+        if found._has_crashed:
             raise TopologyError(f"cannot {verb} {found.name!r}: it has crashed; restart() it first")
         return found
 
     @abstractmethod
-    def is_adopted(self, node: BaseNode) -> bool:
+    def _is_adopted(self, node: BaseNode) -> bool:
         """Whether the namespace of ``node`` is somebody else's."""
 
     @abstractmethod
@@ -177,11 +177,11 @@ class Network(ABC):
         """
 
     @abstractmethod
-    def remember(self, cable: Cable) -> None:
+    def _remember(self, cable: Cable) -> None:
         """Called when a cable was made."""
 
     @abstractmethod
-    def forget(self, cable: Cable) -> None:
+    def _forget(self, cable: Cable) -> None:
         """Called by a cable that was removed."""
 
 

@@ -90,15 +90,15 @@ class Surroundings(Protocol):
         """All nodes."""
         ...
 
-    def is_adopted(self, node: BaseNode) -> bool:
+    def _is_adopted(self, node: BaseNode) -> bool:
         """Whether a node's namespace is somebody else's."""
         ...
 
-    def interface_changed(self, node: BaseNode, index: int) -> None:
+    def _interface_changed(self, node: BaseNode, index: int) -> None:
         """Called when an interface was set up or connected, or its addresses have changed."""
         ...
 
-    def node_closed(self, node: BaseNode) -> None:
+    def _node_closed(self, node: BaseNode) -> None:
         """Called when a node was closed."""
         ...
 
@@ -130,11 +130,11 @@ class OwnedDevice(Protocol):
 
     name: str
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """Called before its node is closed."""
         ...
 
-    def lost(self) -> None:
+    def _lost(self) -> None:
         """Called when its node has crashed: it went with the namespace that was."""
         ...
 
@@ -150,7 +150,7 @@ class BaseNode(Namespace):
     """
 
     #: Sysctls of this kind of node, between the baseline and what its author asks for.
-    born_with: ClassVar[Mapping[str, str]] = {}
+    _born_with: ClassVar[Mapping[str, str]] = {}
     #: Whether packets for others go on from here: it is a router.
     forwards: ClassVar[bool] = False
     #: Whether it passes frames on from port to port: it is a bridge.
@@ -168,7 +168,7 @@ class BaseNode(Namespace):
         existing: int | None = None,
         slots: Slots | None = None,
     ) -> None:
-        self.sysctls_at_birth: dict[str, str | int] = {**self.born_with, **sysctls}
+        self.sysctls_at_birth: dict[str, str | int] = {**self._born_with, **sysctls}
         self.lab: Surroundings = lab  # first: what goes wrong below is told by methods that ask for it
         super().__init__(
             name, sysctls=self.sysctls_at_birth, supervisor=lab.supervisor, existing=existing, lab_name=lab.name
@@ -179,7 +179,7 @@ class BaseNode(Namespace):
         self._impairments = lab.impairments
         self._owns_impairments = False
 
-    def isolate(self, kinds: Iterable[Kind]) -> None:
+    def _isolate(self, kinds: Iterable[Kind]) -> None:
         """Give it more of its own than a network; called by its lab before anything runs in it.
 
         Args:
@@ -198,20 +198,20 @@ class BaseNode(Namespace):
             ExceptionGroup: of ProcessDied, for background processes that had ended unasked.
         """
         for device in self._devices:
-            device.release()
+            device._release()
         super().close()
-        self.lab.node_closed(self)
+        self.lab._node_closed(self)
 
-    def before_entry(self) -> None:
+    def _before_entry(self) -> None:
         """Called before a thread or a process of the test goes inside. Raises TopologyError if it has crashed."""
-        if self.has_crashed:
+        if self._has_crashed:
             raise TopologyError(f"{self.name!r} has crashed, and nothing can run in it; restart() it first")
         if self.isolation is not None:
             self.lab.dns.refresh()
 
-    def enter_thread(self) -> None:
+    def _enter_thread(self) -> None:
         """Move the calling thread inside for good, with all that the host has of its own. Not the main thread."""
-        super().enter_thread()
+        super()._enter_thread()
         if self.isolation is not None:
             self.isolation.enter()
 
@@ -226,11 +226,11 @@ class BaseNode(Namespace):
         return super().environment()
 
     @property
-    def waits_for_stp(self) -> bool:
+    def _waits_for_stp(self) -> bool:
         """Whether its ports forward only when a spanning tree has settled, which takes many seconds."""
         return False
 
-    def check_peer(self, peer: object, verb: str) -> None:
+    def _check_peer(self, peer: object, verb: str) -> None:
         """Raise TopologyError if ``peer`` is a node of another lab: cannot ``verb`` it, and why."""
         if isinstance(peer, BaseNode) and peer.lab is not self.lab:
             raise TopologyError(
@@ -238,7 +238,7 @@ class BaseNode(Namespace):
             )
 
     @property
-    def has_crashed(self) -> bool:
+    def _has_crashed(self) -> bool:
         """Whether it has crashed and was not restarted."""
         return self._crash is not None and self._crash.in_force
 
@@ -252,31 +252,31 @@ class BaseNode(Namespace):
             if self._crash is last:  # else it crashed while the kernel was asked
                 return found
 
-    def on_crash(self, crash: CrashState) -> None:
+    def _on_crash(self, crash: CrashState) -> None:
         """Called by the ``crash`` before anything of the host goes."""
         self._crash = crash
 
-    def on_restart(self) -> None:
+    def _on_restart(self) -> None:
         """Called after a restart, for what kinds of hosts have beside addresses and routes."""
 
-    def pids(self) -> list[int]:
+    def _pids(self) -> list[int]:
         """The processes in its network namespace that were started by this lab, daemons included."""
         return self._supervisor.pids(self.inode)
 
     @property
     def adopted(self) -> bool:
         """Whether its namespace belongs to somebody else."""
-        return self.lab.is_adopted(self)
+        return self.lab._is_adopted(self)
 
-    def kill_processes(self) -> None:
+    def _kill_processes(self) -> None:
         """Kill everything that runs in it, at once."""
         self._supervisor.kill_all(self.name, self.inode)
 
-    def defer_up(self, end: Interface) -> bool:
+    def _defer_up(self, end: Interface) -> bool:
         """Called when a link of it is about to be set up: True if ``end``, of a crashed host, is set up later."""
-        return self.has_crashed and self._crash is not None and self._crash.defer_up(end)
+        return self._has_crashed and self._crash is not None and self._crash.defer_up(end)
 
-    def move_to(self, fd: int, rtnl: NetlinkSocket, keep: Sequence[Interface]) -> None:
+    def _move_to(self, fd: int, rtnl: NetlinkSocket, keep: Sequence[Interface]) -> None:
         """Move into another network namespace. Impairments of what is kept go along: they are those of the cables.
 
         Args:
@@ -287,34 +287,34 @@ class BaseNode(Namespace):
         before = self.inode
         settings = [(end, setting) for end in keep if (setting := self.impairments.setting(end)) is not None]
         self.impairments.leave(before, alive=False)
-        self.replace(fd, rtnl, [rtnetlink.link_move(each.index, each.name, fd) for each in keep])
+        self._replace(fd, rtnl, [rtnetlink.link_move(each.index, each.name, fd) for each in keep])
         if self.isolation is not None:
             kinds = self.isolation.kinds
             self._supervisor.close()
-            self.isolate(kinds)
+            self._isolate(kinds)
         else:  # what another thread was starting at that moment
             self._supervisor.kill_all(self.name, before, self.inode)
         for end, setting in settings:
             self.impairments.apply(end, *setting)
 
-    def forget_end(self, end: Interface) -> None:
+    def _forget_end(self, end: Interface) -> None:
         """Called when the link was removed of which ``end`` was here."""
         self.losses.forget(end)
 
-    def interface_changed(self, index: int) -> None:
+    def _interface_changed(self, index: int) -> None:
         """Called when an interface was set up, or was given or has lost an address.
 
         Args:
             index: of the interface.
         """
-        self.lab.interface_changed(self, index)
+        self.lab._interface_changed(self, index)
 
-    def is_plugged(self, port: Interface) -> bool:
+    def _is_plugged(self, port: Interface) -> bool:
         """Whether frames go in and out at a port of a bridge, as far as that is for the bridge to say."""
         del port
         return True
 
-    def next_index(self) -> int:
+    def _next_index(self) -> int:
         """An interface index that is free."""
         return self.slots.next_index()
 
@@ -322,14 +322,14 @@ class BaseNode(Namespace):
         if any(other is not self and other.inode == self.inode and not other.closed for other in self.lab):
             return []  # somebody shares the namespace
         errors = super()._leave_impairments()
-        if self.lab.impairments.in_force() and not self.lab.is_adopted(self):
-            for cable in self.cables:  # what is at their other ends goes with the namespace
+        if self.lab.impairments.in_force() and not self.lab._is_adopted(self):
+            for cable in self._cables:  # what is at their other ends goes with the namespace
                 if not (far := cable.other(cable.end(self))).node.closed:
                     self.lab.impairments.forget(far)
         return errors
 
     @property
-    def cables(self) -> list[CableEnds]:
+    def _cables(self) -> list[CableEnds]:
         """The cables that end here, in the order of their making."""
         return [cable for cable in self.lab.links if self in (cable.a.node, cable.b.node)]
 
@@ -358,7 +358,7 @@ class BaseNode(Namespace):
         raise TopologyError(f"{self.name!r} has no address")
 
     @property
-    def primary(self) -> Interface:
+    def _primary(self) -> Interface:
         """Its first interface beside loopback. Raises TopologyError if it has none."""
         for name, interface in self.interfaces.items():
             if name != "lo":
@@ -368,7 +368,7 @@ class BaseNode(Namespace):
     @property
     def mac(self) -> str:
         """MAC address of its first interface. Raises TopologyError if it has none."""
-        return self.primary.mac
+        return self._primary.mac
 
     def add_address(self, address: str | AddressWithPrefix, interface: str | Interface | None = None) -> None:
         """``ip address add``, on the first interface unless another is named; usable when this returns.
@@ -382,7 +382,7 @@ class BaseNode(Namespace):
             KernelError: the kernel refused it, e.g. because it is there already.
         """
         if interface is None:
-            interface = self.primary
+            interface = self._primary
         elif isinstance(interface, str):
             interface = self.interface(interface)
         elif interface.node is not self:

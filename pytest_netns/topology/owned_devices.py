@@ -23,4 +23,4 @@ def forget_device(node: BaseNode, device: OwnedDevice) -> None:
 def lose_devices(node: BaseNode) -> None:
     """Its namespace went in a crash, and its devices with it."""
     for device in node._devices:
-        device.lost()
+        device._lost()

@@ -25,7 +25,7 @@ def between(lab: Network, start: Namespace, ends: set[int]) -> list[Cable] | Non
     """
     todo: deque[tuple[int, list[Cable]]] = deque([(start.inode, [])])
     seen = {start.inode}
-    links = [link for link in lab.links if not link.is_gone]
+    links = [link for link in lab.links if not link._is_gone]
     while todo:
         inode, way = todo.popleft()
         if inode in ends:
@@ -59,7 +59,7 @@ def _is(end: Interface, peer: Namespace | Interface) -> bool:
 
 def _segments(lab: Network, node: Namespace) -> Iterator[tuple[Interface, list[Interface]]]:
     """Each interface of a node that ends a link, with the interfaces that it is on one link with, through switches."""
-    links = [link for link in lab.links if not link.is_gone]
+    links = [link for link in lab.links if not link._is_gone]
     for first in links:
         for own in first.interfaces:
             if own.node.inode != node.inode:

@@ -168,7 +168,7 @@ class Losses:
         self._addresses = later
         for index in given:
             Interface(self._node, states[index].name, index).wait_addresses()
-            self._node.interface_changed(index)
+            self._node._interface_changed(index)
         return refused
 
     def _give_back_routes(self, states: dict[int, LinkState]) -> list[KernelError]:

@@ -53,7 +53,7 @@ def _held_up(lab: Network, node: BaseNode, holders: list[BaseNode], waited: floa
     if not impairments.in_force():
         return None
     way = paths.between(lab, node, {holder.inode for holder in holders}) if holders else None
-    ends = [end for link in (lab.links if way is None else way) if not link.is_gone for end in link.interfaces]
+    ends = [end for link in (lab.links if way is None else way) if not link._is_gone for end in link.interfaces]
     slow: list[tuple[Interface, str]] = []
     delay = 0.0
     for end in ends:

@@ -42,7 +42,7 @@ def make_veth(network: Network, a: End, b: End, mtu: int | None, offload: bool) 
     # Explicit indexes spare the look-ups. They start high: some kernel modules put devices of their own into every
     # new namespace, at 2 and above.
     ends = [Interface(end.node, end.interface, end.node.slots.next_index()) for end in (a, b)]
-    macs = [network.mac_for(end.node.name, end.interface) for end in (a, b)]
+    macs = [network._mac_for(end.node.name, end.interface) for end in (a, b)]
     near = [
         rtnetlink.veth(
             VethEnd(a.interface, ends[0].index, macs[0]),
@@ -61,7 +61,7 @@ def make_veth(network: Network, a: End, b: End, mtu: int | None, offload: bool) 
             disable_offload(interface.node, interface.node.name, interface.name)
         for end, interface in zip((a, b), ends, strict=True):
             # A spanning tree takes many seconds: who has asked for one awaits it by Bridge.wait_converged().
-            interface.wait_up(port=end.bridge is not None and not end.node.waits_for_stp)
+            interface.wait_up(port=end.bridge is not None and not end.node._waits_for_stp)
             # A link-local address alone is awaited only where there is no other to use.
             if end.bridge is None and (not end.addresses or any(each.version == 6 for each in end.addresses)):
                 interface.wait_addresses()

@@ -19,6 +19,7 @@ from pytest_netns.explain.explain import explain
 from pytest_netns.explain.nft_trace.trace import RuleTrace
 from pytest_netns.explain.observation.observe import observe
 from pytest_netns.explain.questions import Question, ping_question, tcp_question
+from pytest_netns.stack.nft import nft_with_handles
 
 RULES = """
 table inet fw {
@@ -35,7 +36,7 @@ def picture(lab: Lab) -> dict[str, object]:
     found: dict[str, object] = {}
     for node in lab:
         found[node.name] = (
-            node.nft_with_handles(),
+            nft_with_handles(node),
             sorted(map(str, node.routes())),
             [(i.state, i.addresses) for i in node.interfaces.values()],
             node.run(["grep", "-rs", ".", "/proc/sys/net/ipv4", "/proc/sys/net/ipv6"], check=False).stdout,
@@ -86,15 +87,15 @@ def test_it_changes_nothing_in_the_lab(chain: Chain, ask: Callable[[Chain], Expl
 @pytest.mark.netns_requires("nft")
 def test_the_trace_is_switched_off_though_the_probe_raises(chain: Chain) -> None:
     chain.r1.nft(RULES)
-    before = chain.r1.nft_with_handles()
+    before = nft_with_handles(chain.r1)
 
     def again(timeout: float) -> object:
-        assert "pytest_netns_trace" in chain.r1.nft_with_handles()
+        assert "pytest_netns_trace" in nft_with_handles(chain.r1)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         explain(chain.lab, Question(chain.red, chain.blue.ip4, "ping", again))
-    assert chain.r1.nft_with_handles() == before
+    assert nft_with_handles(chain.r1) == before
 
 
 @pytest.mark.netns_requires("nft")
@@ -102,10 +103,10 @@ def test_the_trace_is_switched_off_though_it_could_not_be_switched_on_everywhere
     for router in (chain.r1, chain.r2):
         router.nft(RULES)
     chain.r2.nft("table inet pytest_netns_trace { chain prerouting { type nat hook prerouting priority 5; }; }")
-    before = chain.r1.nft_with_handles()
+    before = nft_with_handles(chain.r1)
     with pytest.raises(Exception, match="pytest_netns_trace"), RuleTrace(chain.lab, [IPPROTO_ICMP]):
         pytest.fail("it cannot begin")
-    assert chain.r1.nft_with_handles() == before
+    assert nft_with_handles(chain.r1) == before
 
 
 @pytest.mark.netns_requires("nft")

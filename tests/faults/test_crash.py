@@ -37,7 +37,7 @@ def test_nothing_of_it_is_left_and_nobody_hears_good_bye(lab: Lab) -> None:
     inode = blue.inode
     with red.capture(filter="tcp") as capture, blue.crash():
         assert process.returncode == -9
-        assert not blue.pids()
+        assert not blue._pids()
         assert not red.ping(blue, timeout=SHORT)
         assert blue.inode != inode
         why = why_no_ping(red, blue)
@@ -319,8 +319,8 @@ def test_frozen_processes_stand_still_and_the_kernel_goes_on(veth_pair: tuple[Ho
     other = left.spawn(SLEEP)
     right.run(DAEMON)
     with right.freeze():
-        assert len(right.pids()) >= 2  # the loop, the daemon, and perhaps who started it
-        assert all(map(is_stopped, right.pids()))
+        assert len(right._pids()) >= 2  # the loop, the daemon, and perhaps who started it
+        assert all(map(is_stopped, right._pids()))
         assert not is_stopped(other.pid)
         before = (tmp_path / "n").read_text()
         assert left.ping(right)

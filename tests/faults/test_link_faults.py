@@ -142,7 +142,7 @@ def test_roaming_with_a_new_address(lab: Lab) -> None:
     home, away = lab.bridge("home", "10.1.0.0/24"), lab.bridge("away", "10.2.0.0/24")
     red, at_home, there = home.host("red"), home.host("server"), away.host("server2")
     red.default_route(via=at_home)
-    before, mac, index = red.addresses(), red.mac, red.primary.index
+    before, mac, index = red.addresses(), red.mac, red._primary.index
     home.detach(red)
     interface = away.attach(red)
     assert (red.mac, interface.index) == (mac, index)
@@ -220,7 +220,7 @@ def test_roaming_in_trouble(lab: Lab, how: str) -> None:
     away.attach(red)
     assert [address.version for address in red.addresses() if not address.is_link_local] in ([4, 6], [4])
     assert red.ip4 in away.subnets[0]
-    assert lab.in_force() == (str(fault),)
+    assert lab._in_force() == (str(fault),)
     lab.heal()
     assert red.ping(there.ip4)
     assert red.ping(there.ip6)

@@ -268,7 +268,7 @@ def test_who_is_started_after_a_freeze_freezes_with_the_next(veth_pair: tuple[Ho
     with open(f"/proc/{process.pid}/stat", encoding="utf-8") as file:
         assert file.read().rpartition(")")[2].split()[0] == "T"
     left.thaw()
-    assert not left.lab.in_force()
+    assert not left.lab._in_force()
 
 
 # ------------------------------------------------------------------------------------------------------------ roaming
@@ -289,7 +289,7 @@ def test_what_troubles_a_link_goes_along_when_it_roams(lab: Lab) -> None:
     fault.undo()
     assert (link.a.mtu, link.b.mtu) == (1500, 1500)
     lab.heal()
-    assert not lab.in_force()
+    assert not lab._in_force()
 
 
 def test_a_detached_host_gets_no_carrier_by_its_link(lab: Lab) -> None:

@@ -304,8 +304,8 @@ def test_the_block_form_restores_a_port_that_has_roamed(town: Lab) -> None:
         with link.impaired(**options):  # type: ignore[arg-type]
             there.detach(red)
             here.attach(red)
-            assert len(town.in_force()) == 3 - len(options)
-        assert town.in_force() == ()
+            assert len(town._in_force()) == 3 - len(options)
+        assert town._in_force() == ()
         assert (link.a.impairment, link.b.impairment) == (None, None)
     lan.detach(red)
     wan.attach(red)
@@ -316,12 +316,12 @@ def test_what_was_removed_is_impaired_no_more(town: Lab, pair: Pair, engine: Eng
     red, blue = pair
     for device in (red.add_bridge("b0"), red.add_tap("t0")):
         device.impair(delay="1ms")
-        assert len(town.in_force()) == 1
+        assert len(town._in_force()) == 1
         device.remove()
-        assert town.in_force() == ()
+        assert town._in_force() == ()
     red.links[0].impair(delay="1ms")
     blue.close()
-    assert town.in_force() == ()
+    assert town._in_force() == ()
 
 
 @pytest.mark.netns_requires("program:ip")
@@ -333,7 +333,7 @@ def test_a_removed_interface_is_told_as_such(town: Lab, pair: Pair, engine: Engi
     with pytest.raises(TopologyError, match="interface 'eth0' of 'red' was removed"):
         _ = link.a.impairment
     link.heal()
-    assert town.in_force() == ()
+    assert town._in_force() == ()
 
 
 def test_healing_a_lab_heals_its_devices_too(town: Lab, pair: Pair) -> None:
@@ -342,7 +342,7 @@ def test_healing_a_lab_heals_its_devices_too(town: Lab, pair: Pair) -> None:
     for interface in (device, red.interfaces["eth0"], blue.interfaces["lo"]):
         interface.impair(delay="1ms")
     town.heal()
-    assert town.in_force() == ()
+    assert town._in_force() == ()
     assert device.impairment is None
 
 

@@ -142,3 +142,9 @@ def test_docstrings_describe_every_attribute() -> None:
         if not field.name.startswith("_") and not re.search(rf"^ +{field.name}: ", value.__doc__ or "", re.MULTILINE)
     ]
     assert missing == []
+
+
+def test_no_plumbing_stands_among_the_verbs() -> None:
+    words = re.compile(r"^(Called (by|when|before|after|with)|For our own)")
+    plumbing = {name: text for name, v in PUBLIC.items() if (text := _documentation(v) or "") and words.search(text)}
+    assert plumbing == {}

@@ -129,7 +129,7 @@ def test_a_router_says_that_it_is_one(lab: Lab) -> None:
 def test_what_lies_upon_the_interface_is_announced_too(lab: Lab) -> None:
     home, away = lab.bridge("home", "10.1.0.0/24"), lab.bridge("away", "10.2.0.0/24")
     host, peer = home.host("host"), away.host("peer")
-    upper = host.add_macvlan("mv0", link=host.primary, address="10.9.0.1/24")
+    upper = host.add_macvlan("mv0", link=host._primary, address="10.9.0.1/24")
     home.detach(host)
     with peer.capture(filter=ARP) as capture:
         away.attach(host)

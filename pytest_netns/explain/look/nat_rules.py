@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_network
 from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError
 from pytest_netns.lab.nodes import Node
+from pytest_netns.stack.nft import nft_with_handles
 
 _KINDS = ("dnat", "snat", "redirect", "masquerade")
 
@@ -92,7 +93,7 @@ def changes_of(node: Node, protocol: str, field: str) -> list[NatRule]:
 def _listed(node: Node, kind_of: Callable[[Sequence[Mapping[str, object]]], str | None]) -> list[NatRule]:
     ruleset = node.nft_ruleset()
     hooks: dict[tuple[object, ...], str] = {}
-    listing = node.nft_with_handles().splitlines()
+    listing = nft_with_handles(node).splitlines()
     found = []
     for item in ruleset:
         if isinstance(chain := item.get("chain"), dict):

@@ -20,6 +20,7 @@ from pytest_netns.kernel.netlink.socket import NETLINK_NETFILTER, attributes
 from pytest_netns.kernel.open_socket import open_socket
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
+from pytest_netns.stack.nft import nft_with_handles
 
 _SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP = 270, 1
 _NFNLGRP_NFTRACE = 9
@@ -157,7 +158,7 @@ class RuleTrace:
         if struct.unpack("!I", found.get(parts.TRACE_TYPE, bytes(4)))[0] == parts.TYPE_POLICY:
             return "policy accept" if verdict_of(found) == parts.NF_ACCEPT else "policy drop"
         if node.inode not in self._listings:
-            self._listings[node.inode] = node.nft_with_handles()
+            self._listings[node.inode] = nft_with_handles(node)
         handle = struct.unpack("!Q", found.get(parts.TRACE_HANDLE, bytes(8)))[0]
         return rule_text(self._listings[node.inode], family, table, chain, handle)
 
