@@ -69,7 +69,7 @@ class WireGuard(Device):
     def set_peer(self, change: PeerChange) -> None:
         """Add, change or remove a peer."""
         link = self._socket
-        link.batch([wireguard.set_device(self._family, self.index, self.name, peer=wireguard.encode_peer(change))])
+        link.batch([wireguard.set_device(self._family, self.index, self.name, peer=change)])
 
     def shown(self) -> Shown:
         """What ``wg show`` shows."""

@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.tables import decode_vlans
+from pytest_netns.kernel.netlink.bridge_vlan import bridge_vlan, bridge_vlan_dump, decode_vlans
 from pytest_netns.lab.switch import Switch, Where
 from pytest_netns.stack.interface import Interface
 
 if TYPE_CHECKING:
-    from pytest_netns.kernel.netlink.tables import Vlan
+    from pytest_netns.kernel.netlink.bridge_vlan import Vlan
 
 
 def set_vlan(bridge: Switch, where: Where, vid: int, *, pvid: bool = False, untagged: bool = False) -> None:
@@ -29,7 +28,7 @@ def set_vlan(bridge: Switch, where: Where, vid: int, *, pvid: bool = False, unta
     """
     port = _vlan_port(bridge, where, vid)
     own = port == bridge.device
-    bridge.rtnl.batch([rtnetlink.bridge_vlan(port.index, port.name, vid, own=own, pvid=pvid, untagged=untagged)])
+    bridge.rtnl.batch([bridge_vlan(port.index, port.name, vid, own=own, pvid=pvid, untagged=untagged)])
 
 
 def unset_vlan(bridge: Switch, where: Where, vid: int) -> None:
@@ -48,7 +47,7 @@ def unset_vlan(bridge: Switch, where: Where, vid: int) -> None:
     if vid not in vids:
         shown = ", ".join(map(str, vids)) or "none"
         raise TopologyError(f"bridge {bridge.name!r}: port {port.name!r} is not in VLAN {vid}; it is in: {shown}")
-    bridge.rtnl.batch([rtnetlink.bridge_vlan(port.index, port.name, vid, own=port == bridge.device, delete=True)])
+    bridge.rtnl.batch([bridge_vlan(port.index, port.name, vid, own=port == bridge.device, delete=True)])
 
 
 def access(bridge: Switch, where: Where, vid: int) -> None:
@@ -89,7 +88,7 @@ def trunk(bridge: Switch, where: Where, vids: Iterable[int], *, native: int | No
 
 def vlans(bridge: Switch) -> dict[str, tuple[Vlan, ...]]:
     """The VLANs of each port and of the bridge's own device, by name (``bridge vlan show``)."""
-    found = (decode_vlans(body) for body in bridge.rtnl.dump(rtnetlink.bridge_vlan_dump()))
+    found = (decode_vlans(body) for body in bridge.rtnl.dump(bridge_vlan_dump()))
     return {name: vlans for name, vlans in found if name}
 
 

@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from pytest_netns.kernel.netlink.pyroute2_codec import prepare_pyroute2
 from pytest_netns.kernel.sockets import standard_sockets
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.stack.handle import Handle
@@ -31,11 +32,11 @@ def iproute_of(namespace: Handle) -> IPRoute:
 
 def _make_iproute(namespace: Handle) -> IPRoute:
     fd = namespace.fd
-    with standard_sockets():
-        from pyroute2 import IPRoute
+    prepare_pyroute2()
+    from pyroute2 import IPRoute
 
-        with entered(fd):
-            iproute = IPRoute()
+    with standard_sockets(), entered(fd):
+        iproute = IPRoute()
     # pyroute2 makes a socket, and an event loop, for each thread that uses the object, at its first use there, in
     # whatever namespace that thread happens to be, and of whatever ``socket.socket`` happens to be.
     socket_of_thread, loop_of_thread = iproute.asyncore.setup_socket, iproute.asyncore.setup_event_loop

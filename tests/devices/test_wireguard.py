@@ -238,14 +238,12 @@ errno=0"""
 
 def test_a_peer_is_encoded_as_the_kernel_has_it() -> None:
     """Numbers of <linux/wireguard.h>."""
-    peer = wireguard.encode_peer(
-        PeerChange(
-            b"k" * 32,
-            endpoint=(ip_address("192.168.15.2"), 4500),
-            allowed_ips=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")),
-            preshared_key=b"p" * 32,
-            keepalive=25,
-        )
+    peer = PeerChange(
+        b"k" * 32,
+        endpoint=(ip_address("192.168.15.2"), 4500),
+        allowed_ips=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")),
+        preshared_key=b"p" * 32,
+        keepalive=25,
     )
     request = wireguard.set_device(30, 1000, "wg0", private_key=b"s" * 32, port=51820, peer=peer)
     assert request.type == 30
@@ -265,7 +263,13 @@ def test_what_is_shown_is_put_together_from_several_messages() -> None:
     key, peer_key = b"q" * 32, b"k" * 32
 
     def allowed(*networks: str) -> bytes:
-        return attribute(9, b"".join(attribute(0, wireguard._allowed(ip_network(each))) for each in networks))
+        rows = [
+            attribute(1, struct.pack("=H", 2 if each.version == 4 else 10))
+            + attribute(2, each.network_address.packed)
+            + attribute(3, bytes([each.prefixlen]))
+            for each in map(ip_network, networks)
+        ]
+        return attribute(9, b"".join(attribute(0, row) for row in rows))
 
     first = attribute(1, peer_key) + attribute(6, struct.pack("=qq", 100, 500_000_000))
     first += attribute(

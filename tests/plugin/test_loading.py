@@ -89,6 +89,32 @@ def test_a_session_that_uses_namespaces_only_needs_neither_pyroute2_nor_scapy(pr
     assert not {"pyroute2", "scapy"} & set(heavy.split())
 
 
+WITHOUT_PYROUTE2 = """
+import sys
+
+SERVER = "import socket, time; server = socket.create_server(('', 80)); time.sleep(600)"
+
+def test_one(lab):
+    bridge = lab.bridge("sw", stp=False)
+    red, blue = bridge.host("red"), bridge.host("blue")
+    link = lab.connect(red, blue)
+    link.impair(delay="1ms")
+    link.heal()
+    blue.spawn([sys.executable, "-c", SERVER], ready=80)
+    assert red.tcp(blue, 80)
+    assert red.ping(blue)
+    assert lab.ping_all()
+    blue.crash()
+    assert str(red.routes)
+    assert "pyroute2" not in sys.modules
+"""
+
+
+def test_what_most_labs_do_needs_no_pyroute2(project: Project) -> None:
+    project.write("test_inside.py", WITHOUT_PYROUTE2)
+    project.run(fresh=True).assert_outcomes(passed=1)
+
+
 def test_importing_the_package_imports_nothing_heavy() -> None:
     script = "import sys, pytest_netns; dir(pytest_netns); print(*sorted(m for m in sys.modules if m != '__main__'))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -21,7 +21,8 @@ from pytest_netns.devices.masters import Master
 from pytest_netns.faults.schedule import Done
 from pytest_netns.impair.impairment import Counters
 from pytest_netns.impair.options import ImpairOptions
-from pytest_netns.kernel.netlink.tables import ForwardingEntry, LinkState, Neighbour, Route, Vlan
+from pytest_netns.kernel.netlink.bridge_vlan import Vlan
+from pytest_netns.kernel.netlink.tables import ForwardingEntry, LinkState, Neighbour, Route
 from pytest_netns.kernel.netlink.wireguard_genl import Peer
 from pytest_netns.lab.link_impairment import LinkImpairOptions
 from pytest_netns.lab.name_resolution import Names

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from ipaddress import ip_network
+from typing import cast
 
 from pytest_netns.addresses import Address, Network
-from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6, Selector, rule_dump
-from pytest_netns.kernel.netlink.socket import attributes
+from pytest_netns.kernel.netlink.pyroute2_codec import Message, attribute_of, decode, encode, prepare_pyroute2
+from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6, Selector
+from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.lab.nodes import Node
 
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp"}
 
-# FR_ACT_... of <linux/fib_rules.h>
-_TO_TABLE = 1
-_ACTIONS = {_TO_TABLE: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
-
+# From <linux/fib_rules.h> and <linux/rtnetlink.h>.
+_ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _INVERT = 2
-
-# FRA_... of <linux/fib_rules.h>
-_DST, _SRC, _IIFNAME, _PRIORITY, _FWMARK, _TABLE, _FWMASK, _OIFNAME = 1, 2, 3, 6, 10, 15, 16, 17
-
-_IP_PROTO, _SPORT, _DPORT = 22, 23, 24
+_RTM_GETRULE = 34
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,38 +90,37 @@ def _range(ports: tuple[int, int]) -> str:
 
 def rules(node: Node, version: int) -> list[Rule]:
     """The ip rules of a node, in their order."""
-    family = AF_INET if version == 4 else AF_INET6
-    found = [_decode(body) for body in node.rtnl.dump(rule_dump(family))]
+    prepare_pyroute2()
+    from pyroute2.netlink.rtnl.fibmsg import fibmsg
+
+    body = encode(fibmsg, {"family": AF_INET if version == 4 else AF_INET6})
+    found = [_decode(decode(fibmsg, each)) for each in node.rtnl.dump(Request(_RTM_GETRULE, 0, body, "ip rule show"))]
     return sorted(found, key=lambda rule: rule.priority)
 
 
-def _decode(body: bytes) -> Rule:
-    _, to_length, from_length, _, table, _, _, action, flags = struct.unpack_from("=BBBBBBBBI", body)
-    found = attributes(body, 12)
+def _decode(message: Message) -> Rule:
+    def network(name: str, length: str) -> Network | None:
+        address = attribute_of(message, name, "")
+        return ip_network(f"{address}/{message[length]}") if address else None
 
-    def number(kind: int, default: int = 0) -> int:
-        return int(struct.unpack("=I", found[kind])[0]) if kind in found else default
+    def ports(name: str) -> tuple[int, int] | None:
+        low, _, high = attribute_of(message, name, "").partition(":")
+        return (int(low), int(high)) if low else None
 
-    def network(kind: int, length: int) -> Network | None:
-        return ip_network((found[kind], length)) if kind in found else None
-
-    def ports(kind: int) -> tuple[int, int] | None:
-        low, high = struct.unpack("=HH", found[kind]) if kind in found else (0, 0)
-        return (low, high) if kind in found else None
-
-    mark = number(_FWMARK)
+    mark = attribute_of(message, "FRA_FWMARK", None)
+    action, table, flags = (cast("int", message[name]) for name in ("action", "table", "flags"))
     return Rule(
-        priority=number(_PRIORITY),
+        priority=attribute_of(message, "FRA_PRIORITY", 0),
         action=_ACTIONS.get(action, str(action)),
-        table=number(_TABLE, table),
-        source=network(_SRC, from_length),
-        destination=network(_DST, to_length),
-        iif=found.get(_IIFNAME, b"").rstrip(b"\0").decode(),
-        oif=found.get(_OIFNAME, b"").rstrip(b"\0").decode(),
-        mark=(mark, number(_FWMASK, 0xFFFFFFFF)) if _FWMARK in found else None,
-        protocol=found.get(_IP_PROTO, b"\0")[0],
-        sport=ports(_SPORT),
-        dport=ports(_DPORT),
+        table=attribute_of(message, "FRA_TABLE", table),
+        source=network("FRA_SRC", "src_len"),
+        destination=network("FRA_DST", "dst_len"),
+        iif=attribute_of(message, "FRA_IIFNAME", ""),
+        oif=attribute_of(message, "FRA_OIFNAME", ""),
+        mark=(mark, attribute_of(message, "FRA_FWMASK", 0xFFFFFFFF)) if mark is not None else None,
+        protocol=attribute_of(message, "FRA_IP_PROTO", 0),
+        sport=ports("FRA_SPORT_RANGE"),
+        dport=ports("FRA_DPORT_RANGE"),
         inverted=bool(flags & _INVERT),
     )
 

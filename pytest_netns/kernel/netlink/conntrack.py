@@ -1,30 +1,34 @@
 """Requests about connection tracking (ctnetlink), and what the kernel answers, as frozen values.
 
-Encoding and decoding only, no sockets. The numbers are those of <linux/netfilter/nfnetlink_conntrack.h>.
+Encoding and decoding only, by pyroute2; no sockets.
 """
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import NamedTuple
 
 from pytest_netns.addresses import Address
-from pytest_netns.kernel.netlink.socket import Request, attribute, attributes
+from pytest_netns.kernel.netlink.pyroute2_codec import (
+    Message,
+    attribute_of,
+    decode,
+    encode,
+    nested_in,
+    prepare_pyroute2,
+)
+from pytest_netns.kernel.netlink.socket import Request
 
+# From <linux/netfilter/nfnetlink.h>, nfnetlink_conntrack.h and nf_conntrack_common.h.
 _SUBSYSTEM = 1 << 8  # NFNL_SUBSYS_CTNETLINK
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
-_NESTED = 0x8000
-_NFGENMSG = 4  # bytes of struct nfgenmsg
-
-_ORIGINAL, _REPLY, _STATUS, _PROTOCOL_INFO, _TIMEOUT, _MARK, _COUNTERS, _COUNTERS_REPLY = 1, 2, 3, 4, 7, 8, 9, 10
-_ID, _ZONE = 12, 18
-_TUPLE_IP, _TUPLE_PROTOCOL = 1, 2
 _SEEN_REPLY, _ASSURED, _SOURCE_NAT, _DESTINATION_NAT = 0x02, 0x04, 0x10, 0x20
 _ICMP, _TCP, _UDP, _ICMPV6, _SCTP = 1, 6, 17, 58, 132
 
 _PROTOCOLS = {_ICMP: "icmp", _TCP: "tcp", _UDP: "udp", 33: "dccp", 47: "gre", _ICMPV6: "icmpv6", _SCTP: "sctp"}
+# Not pyroute2's names: the ninth state is SYN_SENT2, as conntrack(8) has it.
 _TCP_STATES = (
     "NONE",
     "SYN_SENT",
@@ -126,84 +130,92 @@ class Entry(NamedTuple):
 
     connection: Connection
     family: int
-    key: bytes
+    key: Mapping[str, object]
 
 
 def connection_dump() -> Request:
     """``conntrack -L``, of both families."""
-    return Request(_GET, 0, bytes(_NFGENMSG), "conntrack -L")
+    return _request(_GET, 0, {}, "conntrack -L")
 
 
 def connection_delete(entry: Entry) -> Request:
     """``conntrack -D`` of one entry. ENOENT: it is gone, and there may be another between the same two."""
-    return Request(_DELETE, 0, _general(entry.family) + entry.key, f"conntrack -D: {entry.connection}")
+    return _request(_DELETE, entry.family, entry.key, f"conntrack -D: {entry.connection}")
 
 
-def _general(family: int) -> bytes:
-    return struct.pack("=BBH", family, 0, 0)
+def _request(kind: int, family: int, attributes: Mapping[str, object], words: str) -> Request:
+    prepare_pyroute2()
+    from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg
+
+    return Request(kind, 0, encode(nfct_msg, {"nfgen_family": family}, attributes.items()), words)
 
 
 def decode_connection(body: bytes) -> Entry:
     """Decode the body of an IPCTNL_MSG_CT_NEW message."""
-    found = attributes(body, _NFGENMSG)
-    number, original = _side(found[_ORIGINAL])
-    _, reply = _side(found[_REPLY])
-    status = _u32(found.get(_STATUS))
-    there, back = _counters(found.get(_COUNTERS)), _counters(found.get(_COUNTERS_REPLY))
-    key = attribute(_ORIGINAL | _NESTED, found[_ORIGINAL])
-    key += b"".join(attribute(kind, found[kind]) for kind in (_ZONE, _ID) if kind in found)
+    prepare_pyroute2()
+    from pyroute2.netlink.nfnetlink.nfctsocket import nfct_msg
+
+    message = decode(nfct_msg, body)
+    number, original = _side(message, "CTA_TUPLE_ORIG")
+    _, reply = _side(message, "CTA_TUPLE_REPLY")
+    status = attribute_of(message, "CTA_STATUS", 0)
+    there, back = _counters(message, "CTA_COUNTERS_ORIG"), _counters(message, "CTA_COUNTERS_REPLY")
     connection = Connection(
         protocol=_PROTOCOLS.get(number, str(number)),
         original=original,
         reply=reply,
-        state=_state(number, found.get(_PROTOCOL_INFO, b"")),
-        timeout=_u32(found.get(_TIMEOUT)),
+        state=_state(number, message),
+        timeout=attribute_of(message, "CTA_TIMEOUT", 0),
         replied=bool(status & _SEEN_REPLY),
         assured=bool(status & _ASSURED),
         source_nat=bool(status & _SOURCE_NAT),
         destination_nat=bool(status & _DESTINATION_NAT),
-        mark=_u32(found.get(_MARK)),
-        zone=struct.unpack("!H", found[_ZONE])[0] if _ZONE in found else 0,
+        mark=attribute_of(message, "CTA_MARK", 0),
+        zone=attribute_of(message, "CTA_ZONE", 0),
         packets=there[0] + back[0] if there and back else None,
         bytes=there[1] + back[1] if there and back else None,
     )
+    key: dict[str, object] = {"CTA_TUPLE_ORIG": _nested(message, "CTA_TUPLE_ORIG").dump()}
+    key |= {name: value for name in ("CTA_ZONE", "CTA_ID") if (value := message.get_attr(name)) is not None}
     return Entry(connection, body[0], key)
 
 
-def _u32(raw: bytes | None) -> int:
-    return struct.unpack("!I", raw)[0] if raw else 0
+def _nested(message: Message, *names: str) -> Message:
+    found = nested_in(message, *names)
+    assert found is not None, f"the kernel tells no {names[-1]} of a connection"
+    return found
 
 
-def _u16(raw: bytes | None) -> int:
-    return struct.unpack("!H", raw)[0] if raw else 0
-
-
-def _side(raw: bytes) -> tuple[int, ConnectionSide]:
+def _side(message: Message, direction: str) -> tuple[int, ConnectionSide]:
     """The number of the protocol, and the rest of a tuple."""
-    parts = attributes(raw)
-    ip, protocol = attributes(parts[_TUPLE_IP]), attributes(parts[_TUPLE_PROTOCOL])
-    source, destination = (ip[1], ip[2]) if 1 in ip else (ip[3], ip[4])
-    number = protocol[1][0]
-    sent_port = got_port = icmp = None
+    ip = _nested(message, direction, "CTA_TUPLE_IP")
+    protocol = _nested(message, direction, "CTA_TUPLE_PROTO")
+    version = "V4" if ip.get_attr("CTA_IP_V4_SRC") is not None else "V6"
+    number = attribute_of(protocol, "CTA_PROTO_NUM", 0)
+    icmp = None
     if number in (_ICMP, _ICMPV6):
-        first = 4 if number == _ICMP else 7  # identifier, type, code
-        icmp = (protocol[first + 1][0], protocol[first + 2][0], _u16(protocol[first]))
-    elif 2 in protocol:
-        sent_port, got_port = _u16(protocol[2]), _u16(protocol[3])
-    return number, ConnectionSide(ip_address(source), ip_address(destination), sent_port, got_port, icmp)
+        prefix = "CTA_PROTO_ICMP" if number == _ICMP else "CTA_PROTO_ICMPV6"
+        kind, code, identifier = (attribute_of(protocol, f"{prefix}_{name}", 0) for name in ("TYPE", "CODE", "ID"))
+        icmp = (kind, code, identifier)
+    return number, ConnectionSide(
+        source=ip_address(attribute_of(ip, f"CTA_IP_{version}_SRC", "")),
+        destination=ip_address(attribute_of(ip, f"CTA_IP_{version}_DST", "")),
+        source_port=attribute_of(protocol, "CTA_PROTO_SRC_PORT", None),
+        destination_port=attribute_of(protocol, "CTA_PROTO_DST_PORT", None),
+        icmp=icmp,
+    )
 
 
-def _state(number: int, info: bytes) -> str | None:
-    if number != _TCP:
-        return None
-    of_tcp = attributes(attributes(info).get(1, b"")).get(1)
+def _state(number: int, message: Message) -> str | None:
+    of_tcp = nested_in(message, "CTA_PROTOINFO", "CTA_PROTOINFO_TCP") if number == _TCP else None
     if of_tcp is None:
         return None
-    return _TCP_STATES[of_tcp[0]] if of_tcp[0] < len(_TCP_STATES) else str(of_tcp[0])
+    state = attribute_of(of_tcp, "CTA_PROTOINFO_TCP_STATE", 0)
+    return _TCP_STATES[state] if state < len(_TCP_STATES) else str(state)
 
 
-def _counters(raw: bytes | None) -> tuple[int, int] | None:
-    if raw is None:
+def _counters(message: Message, name: str) -> tuple[int, int] | None:
+    counters = nested_in(message, name)
+    if counters is None:
         return None
-    found = attributes(raw)
-    return struct.unpack("!Q", found[1])[0], struct.unpack("!Q", found[2])[0]
+    return attribute_of(counters, "CTA_COUNTERS_PACKETS", 0), attribute_of(counters, "CTA_COUNTERS_BYTES", 0)

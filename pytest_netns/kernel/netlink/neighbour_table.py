@@ -3,6 +3,8 @@
 Each is one table for the whole machine: its limit is for the entries of all network namespaces together, and only the
 initial namespace can raise it. Entries that are permanent or marked ``extern_learn`` do not count towards the limit
 (``neigh_alloc()`` in net/core/neighbour.c, since Linux 5.0).
+
+By hand and not by pyroute2: every lab looks at the tables, and ``ping_all`` changes hundreds of entries at once.
 """
 
 from __future__ import annotations

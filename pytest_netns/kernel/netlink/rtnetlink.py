@@ -30,10 +30,7 @@ _IFLA_INET6_ADDR_GEN_MODE = 8
 _IFLA_NEW_IFINDEX = 49
 _IN6_ADDR_GEN_MODE_NONE = 1
 _VETH_INFO_PEER = 1
-_RTEXT_FILTER_BRVLAN, _RTEXT_FILTER_SKIP_STATS = 1 << 1, 1 << 3
-_IFLA_BRIDGE_FLAGS, IFLA_BRIDGE_VLAN_INFO = 0, 2
-_BRIDGE_FLAGS_MASTER, _BRIDGE_FLAGS_SELF = 1, 2
-VLAN_PVID, VLAN_UNTAGGED = 1 << 1, 1 << 2
+_RTEXT_FILTER_SKIP_STATS = 1 << 3
 
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 
@@ -188,34 +185,6 @@ def port_release(index: int, name: str) -> Request:
     return Request(RTM_NEWLINK, 0, body, f"ip link set {name} nomaster down")
 
 
-def bridge_vlan(
-    index: int,
-    name: str,
-    vid: int,
-    *,
-    own: bool = False,
-    pvid: bool = False,
-    untagged: bool = False,
-    delete: bool = False,
-) -> Request:
-    """``bridge vlan add|delete dev NAME vid VID [pvid] [untagged] [self]``; ``own``: of the bridge device itself."""
-    flags = (VLAN_PVID if pvid else 0) | (VLAN_UNTAGGED if untagged else 0)
-    body = _IFINFO.pack(AF_BRIDGE, 0, index, 0, 0) + attribute(
-        IFLA_AF_SPEC,
-        attribute(_IFLA_BRIDGE_FLAGS, struct.pack("=H", _BRIDGE_FLAGS_SELF if own else _BRIDGE_FLAGS_MASTER))
-        + attribute(IFLA_BRIDGE_VLAN_INFO, struct.pack("=HH", flags, vid)),
-    )
-    words = ["bridge vlan", "delete" if delete else "add", f"dev {name} vid {vid}"]
-    words += [word for word, wanted in (("pvid", pvid), ("untagged", untagged), ("self", own)) if wanted]
-    return Request(RTM_DELLINK if delete else RTM_SETLINK, 0, body, " ".join(words))
-
-
-def bridge_vlan_dump() -> Request:
-    """``bridge vlan show``."""
-    body = _IFINFO.pack(AF_BRIDGE, 0, 0, 0, 0) + attribute(IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_BRVLAN))
-    return Request(RTM_GETLINK, 0, body, "bridge vlan show")
-
-
 def _address(kind: int, flags: int, verb: str, index: int, name: str, address: AddressWithPrefix) -> Request:
     packed = address.ip.packed
     prefix = address.network.prefixlen
@@ -363,14 +332,6 @@ def route_verdict(address: Address, packet: Selector) -> Request:
             body += attribute(kind, struct.pack("!H", value))
             words += f" {word} {value}"
     return Request(RTM_GETROUTE, 0, body, words)
-
-
-def rule_dump(family: int) -> Request:
-    """``ip rule show``."""
-    return Request(_RTM_GETRULE, 0, _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0), "ip rule show")
-
-
-_RTM_GETRULE = 34
 
 
 def route_dump(family: int) -> Request:

@@ -1,8 +1,8 @@
 """A netlink socket of one namespace: batches of requests in one send, and dumps.
 
 Batches are the hot path of the whole package. pyroute2 needs 0.25-0.4 ms to encode a request that the kernel answers in
-microseconds, so what set-up needs is encoded here by hand (see rtnetlink.py); everything rare goes through
-``Namespace.iproute``.
+microseconds, so what set-up needs is encoded here by hand (see rtnetlink.py), and what is rare by its message classes
+(see pyroute2_codec.py), to be sent by the same socket.
 """
 
 from __future__ import annotations

@@ -23,8 +23,6 @@ from pytest_netns.kernel.netlink.rtnetlink import (
     IFF_RUNNING,
     IFF_UP,
     IFLA_ADDRESS,
-    IFLA_AF_SPEC,
-    IFLA_BRIDGE_VLAN_INFO,
     IFLA_BRPORT_STATE,
     IFLA_IFNAME,
     IFLA_INFO_KIND,
@@ -34,10 +32,8 @@ from pytest_netns.kernel.netlink.rtnetlink import (
     IFLA_MASTER,
     IFLA_MTU,
     IFLA_OPERSTATE,
-    VLAN_PVID,
-    VLAN_UNTAGGED,
 )
-from pytest_netns.kernel.netlink.socket import attributes, rows
+from pytest_netns.kernel.netlink.socket import attributes
 
 _IFA_F_TENTATIVE = 0x40
 
@@ -193,33 +189,6 @@ class ForwardingEntry:
     mac: str
     port: str
     state: str
-
-
-@dataclass(frozen=True, slots=True)
-class Vlan:
-    """A VLAN of a bridge's port: a line of ``bridge vlan show``.
-
-    Attributes:
-        vid: VLAN identifier.
-        pvid: whether what comes in without a tag is of this VLAN.
-        untagged: whether what goes out has its tag taken off.
-    """
-
-    vid: int
-    pvid: bool = False
-    untagged: bool = False
-
-
-def decode_vlans(body: bytes) -> tuple[str, tuple[Vlan, ...]]:
-    """Decode an RTM_NEWLINK message of a bridge's port: its name and its VLANs."""
-    found = attributes(body, 16)
-    infos = [
-        struct.unpack_from("=HH", raw)
-        for kind, raw in rows(found.get(IFLA_AF_SPEC, b""))
-        if kind == IFLA_BRIDGE_VLAN_INFO
-    ]
-    vlans = tuple(Vlan(vid, bool(flags & VLAN_PVID), bool(flags & VLAN_UNTAGGED)) for flags, vid in infos)
-    return found.get(IFLA_IFNAME, b"").rstrip(b"\0").decode(), vlans
 
 
 def decode_link(body: bytes) -> LinkState:

@@ -1,6 +1,9 @@
 """Requests about traffic control: pure functions that encode the tc(8) part of rtnetlink(7).
 
 Each returns a ``Request`` whose ``operation`` reads as the tc(8) command that would do the same.
+
+By hand and not by pyroute2: it knows neither netem's seed and times of 64 bits, nor tbf's rates of 64 bits, nor the
+instructions of a bpf filter; and each message takes 0.28 ms there, of which impairing a link needs four in some 3 ms.
 """
 
 from __future__ import annotations
