@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+)
 
 from pytest_netns.errors import TopologyError
 
@@ -12,6 +21,16 @@ IPV6_MIN_MTU = 1280
 Address = IPv4Address | IPv6Address
 AddressWithPrefix = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
+
+
+def parse_plain(value: object, what: str) -> Address:
+    """An address without a prefix, from text or an ipaddress object. Raises TopologyError."""
+    try:
+        if not isinstance(value, str | IPv4Address | IPv6Address):
+            raise ValueError(f"it is {type(value).__name__}")
+        return ip_address(value)
+    except ValueError as error:
+        raise TopologyError(f"{what}: {value!r} is not an address such as '10.0.0.1' ({error})") from None
 
 
 def parse_address(value: object, what: str) -> AddressWithPrefix:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Protocol
 
+from pytest_netns.checks import check_path
 from pytest_netns.kernel import procfs
 from pytest_netns.kernel.netlink.sock_diag import WAITING, Transport, listeners, listening_sockets
 
@@ -70,7 +71,7 @@ def listening(port: int, protocol: Transport = "tcp") -> Condition:
     Raises:
         ValueError: the port is out of range, or the protocol is neither ``"tcp"`` nor ``"udp"``.
     """
-    if protocol not in WAITING:
+    if not isinstance(protocol, str) or protocol not in WAITING:
         raise ValueError(f"protocol is {protocol!r}; it can be 'tcp' or 'udp'")
     if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
         raise ValueError(f"port is {port!r}; it can be 1 to 65535")
@@ -88,6 +89,8 @@ def listening(port: int, protocol: Transport = "tcp") -> Condition:
 
 def output(pattern: str | re.Pattern[str]) -> Condition:
     """The process has written something in which the regular expression ``pattern`` is found (multi-line mode)."""
+    if not isinstance(getattr(pattern, "pattern", pattern), str):
+        raise TypeError(f"pattern is {pattern!r}; expected a regular expression for text")
     compiled = re.compile(pattern, re.MULTILINE) if isinstance(pattern, str) else pattern
     return Condition(
         f"the output matches {compiled.pattern!r}", lambda process: compiled.search(process.output) is not None
@@ -96,6 +99,7 @@ def output(pattern: str | re.Pattern[str]) -> Condition:
 
 def path(name: str | os.PathLike[str]) -> Condition:
     """A file, directory or socket of this name exists."""
+    check_path("name", name)
     return Condition(f"{os.fspath(name)!r} exists", lambda _: os.path.lexists(name))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from pytest_netns.assertions.retry import PAUSE, asked, check_node, pause, way
-from pytest_netns.checks import check_port
+from pytest_netns.checks import check_port, check_wait
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import ProbeFailure, TopologyError
 from pytest_netns.lab.lab import lab_of
@@ -66,6 +66,8 @@ def assert_blocked(
     """
     __tracebackhide__ = True
     check_node(node)
+    _check_by(node, by)
+    check_wait("within", within)
     kind = _kind(port, protocol)
     deadline = monotonic() + (within or 0)
     while True:

@@ -147,7 +147,7 @@ def assert_loss(
     __tracebackhide__ = True
     check_node(source)
     wanted = fraction("loss", loss)
-    if not 0 < confidence < 1:
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence!r}; it can be more than 0 and less than 1")
     result = lab_of(source).loss(source, destination, count=count, per_second=per_second, size=size)
     low, high = binomial_interval(count, wanted, confidence)

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.retry import asked, check_node, until, why
+from pytest_netns.checks import check_several
 from pytest_netns.errors import ProbeFailure, TopologyError
 from pytest_netns.lab.lab import lab_of
 from pytest_netns.lab.nodes import Node
@@ -42,6 +43,7 @@ def assert_path(
     """
     __tracebackhide__ = True
     check_node(source)
+    check_several("hops", hops, "routers")
     wanted = [_name_of(source, hop) for hop in hops]
     result, tries = until(lambda: source.trace(destination, **probe), lambda r: _same_way(r, wanted), within)
     if _same_way(result, wanted):
@@ -77,6 +79,7 @@ def assert_not_path(
     """
     __tracebackhide__ = True
     check_node(source)
+    check_several("hops", hops, "routers")
     wanted = [_name_of(source, hop) for hop in hops]
     good: Callable[[TraceResult], bool] = lambda r: bool(r) and not _same_way(r, wanted)  # noqa: E731
     result, tries = until(lambda: source.trace(destination, **probe), good, within)

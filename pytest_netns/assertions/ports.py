@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.blocked import check_by
-from pytest_netns.assertions.retry import Silence, asked, check_node, check_waited, until, way, why
+from pytest_netns.assertions.retry import Silence, asked, check_by_node, check_node, check_waited, until, way, why
 from pytest_netns.errors import ProbeFailure
 from pytest_netns.lab.nodes import Node
 
@@ -31,6 +31,7 @@ def _assert_tcp(
 ) -> TcpResult:
     __tracebackhide__ = True
     check_node(source)
+    check_by_node(by)
     with Silence(source) as silence:
         ask = silence.asking(lambda: source.tcp(destination, port, **probe))
         result, tries = until(ask, lambda r: r.state in wanted, within)
@@ -218,6 +219,7 @@ def assert_no_udp(
     """
     __tracebackhide__ = True
     check_node(source)
+    check_by_node(by)
     with Silence(source) as silence:
         ask = silence.asking(lambda: source.udp(destination, port, payload, **probe))
         result, tries = until(ask, lambda r: not r and r.in_flight is None, within)

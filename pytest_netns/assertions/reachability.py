@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.blocked import check_arp_by, check_by
-from pytest_netns.assertions.retry import Silence, asked, check_node, check_waited, until, way, why
+from pytest_netns.assertions.retry import Silence, asked, check_by_node, check_node, check_waited, until, way, why
 from pytest_netns.errors import ProbeFailure
 from pytest_netns.lab.nodes import Node
 
@@ -61,6 +61,7 @@ def assert_no_ping(
     """
     __tracebackhide__ = True
     check_node(source)
+    check_by_node(by)
     with Silence(source) as silence:
         ask = silence.asking(lambda: source.ping(destination, **probe))
         result, tries = until(ask, lambda r: r.received == 0 and r.in_flight is None, within)
@@ -119,6 +120,7 @@ def assert_no_arp(
     """
     __tracebackhide__ = True
     check_node(source)
+    check_by_node(by)
     with Silence(source) as silence:
         result, tries = until(silence.asking(lambda: source.arp(destination, **probe)), _is_unanswered, within)
     if result:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
+from pytest_netns.checks import A_DAY, check_function, check_range, check_wait
 from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import NetnsError, ProbeFailure, TopologyError
 from pytest_netns.lab.lab import lab_of
@@ -49,6 +50,9 @@ def eventually(check: Callable[[], _T], within: float = 5.0, *, every: float = P
         ProbeFailure: it never held; with the last reason.
     """
     __tracebackhide__ = True
+    check_function("check", check)
+    check_range("within", within, 0, A_DAY)
+    check_range("every", every, 0, A_DAY)
     deadline = monotonic() + within
     tries = 0
     while True:
@@ -72,6 +76,7 @@ def eventually(check: Callable[[], _T], within: float = 5.0, *, every: float = P
 
 def until(ask: Callable[[], _R], good: Callable[[_R], bool], within: float | None) -> tuple[_R, str]:
     """The first good result, or the last one; and how often it was asked, for the message."""
+    check_wait("within", within)
     deadline = monotonic() + (within or 0)
     tries = 1
     result = ask()
@@ -108,6 +113,13 @@ def check_node(source: object) -> None:
     __tracebackhide__ = True
     if not isinstance(source, Node):
         raise TopologyError(f"the source of a probe is a node of a lab, not {source!r}")
+
+
+def check_by_node(by: object) -> None:
+    """Raise TopologyError unless it is None or a node of a lab."""
+    __tracebackhide__ = True
+    if by is not None and not isinstance(by, Node):
+        raise TopologyError(f"by={by!r}: expected a node of the lab")
 
 
 class _Waited(Protocol):

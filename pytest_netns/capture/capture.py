@@ -16,6 +16,7 @@ from pytest_netns.capture.frame import CANARY, Frame, is_canary, is_chatter
 from pytest_netns.capture.pattern import Matcher, Pattern, describe, matcher, wants_chatter
 from pytest_netns.capture.sequence_diagram import ladder
 from pytest_netns.capture.tap import Tap, pump
+from pytest_netns.checks import A_DAY, check_path, check_range
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import NetnsError, NetnsWarning, ProbeFailure, TopologyError
 from pytest_netns.events import ResourceOpened, everywhere
@@ -221,6 +222,7 @@ class Capture:
         __tracebackhide__ = True
         matches = matcher(pattern)
         self._admit(pattern)
+        check_range("timeout", timeout, 0, A_DAY)
         frame = self._wait_for(matches, timeout)
         if frame is None:
             raise ProbeFailure(
@@ -248,6 +250,7 @@ class Capture:
         self._admit(pattern)
         if not self._running:
             raise NetnsError(f"{self!r}: expect_none() needs a running capture; call it inside the with block")
+        check_range("within", within, 0, A_DAY)
         frame = self._wait_for(matches, within)
         if frame is None:
             self._prove()
@@ -329,6 +332,7 @@ class Capture:
             path: of the file, replaced if it exists.
             comment: about the whole; by default what was captured.
         """
+        check_path("path", path)
         dropped = f"; {self.drops} frames were dropped" if self.drops else ""
         with open(path, "wb") as file:
             return pcapng.write(file, self.frames, (comment or f"capture of {self.label}") + dropped)

@@ -13,6 +13,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_netns.addresses import IPV6_MIN_MTU, Address, AddressWithPrefix, parse_address
+from pytest_netns.checks import A_DAY, check_range
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, NetnsError, TopologyError, UnsupportedError, WaitTimeout
 from pytest_netns.kernel.features.features import feature
@@ -102,6 +103,7 @@ class Device(Interface):
         if port:
             super().wait_up(port=True, timeout=timeout)
             return
+        check_range("timeout", timeout, 0, A_DAY)
         deadline = monotonic() + timeout
         while True:
             state = self.state
@@ -142,7 +144,7 @@ def addresses_of(address: Addresses, where: str) -> list[AddressWithPrefix]:
     """Every address with its prefix. Raises TopologyError."""
     if address is None:
         return []
-    if isinstance(address, str | IPv4Interface | IPv6Interface) or not isinstance(address, Iterable):
+    if isinstance(address, str | bytes | IPv4Interface | IPv6Interface) or not isinstance(address, Iterable):
         return [parse_address(address, where)]
     return [parse_address(each, where) for each in address]
 

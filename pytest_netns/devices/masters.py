@@ -207,6 +207,8 @@ def add_bridge(
 def _with_members(
     maker: Maker, cls: type[_M], options: dict[str, Value], members: Sequence[str | Interface | BaseNode]
 ) -> _M:
+    if None in members:
+        raise TopologyError(f"{maker.where}: None is no member; expected an interface or a node")
     interfaces = [own_interface(maker.node, member, maker.where) for member in members]
     were_up = [each for each in interfaces if each.is_up]
     taken = [each for each in interfaces if each.state.master]

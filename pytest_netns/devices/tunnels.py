@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pytest_netns.addresses import Address, AddressWithPrefix
+from pytest_netns.checks import check_whole
 from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink.linkinfo import Value
@@ -92,7 +93,10 @@ def tied_options(link: Interface | None) -> dict[str, Value]:
 
 def ttl_options(ttl: int | None) -> dict[str, Value]:
     """That of the outer packets' time to live, if it was given."""
-    return {} if ttl is None else {"ttl": ttl}
+    if ttl is None:
+        return {}
+    check_whole("ttl", ttl, 0, 255)
+    return {"ttl": ttl}
 
 
 def add_geneve(
@@ -127,6 +131,7 @@ def add_geneve(
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
     maker = Maker(host, "geneve", Wanted(name, address, mtu, up, mac))
+    _check_remote(maker, remote)
     return maker.make(Device, {"vni": vni, **ends(maker, remote, None), **ttl_options(ttl), "port": port})
 
 
@@ -270,6 +275,11 @@ def add_sit(
     return _tunnel(host, ("sit", ""), Wanted(name, address, mtu, up), remote, local, link, ttl, {}, False)
 
 
+def _check_remote(maker: Maker, remote: Destination) -> None:
+    if remote is None:
+        raise TopologyError(f"{maker.where}: remote=None: expected a node, an interface or an address")
+
+
 def _tunnel(
     host: BaseNode,
     kinds: tuple[str, str],
@@ -282,6 +292,7 @@ def _tunnel(
     has_mac: bool,
 ) -> Device:
     maker = Maker(host, kinds[0], wanted)
+    _check_remote(maker, remote)
     options = ends(maker, remote, local, None if kinds[1] else 4)
     if version_of(options) == 6:
         maker.kind = kinds[1]

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pytest_netns.capture.frame import Frame, is_chatter
+from pytest_netns.checks import A_DAY, check_range
 from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
 from pytest_netns.errors import KernelError, NetnsError, ProbeFailure, TopologyError, UnsupportedError
@@ -169,6 +170,7 @@ class Tun(Device):
 
     def recv(self, timeout: float = 1.0) -> Packet | None:
         """The next packet that was sent out of the device, or None if there is none within ``timeout`` seconds."""
+        check_range("timeout", timeout, 0, A_DAY)
         deadline = monotonic() + timeout
         self._fill()
         while not self._queue:
@@ -201,6 +203,7 @@ class Tun(Device):
         matches = matcher(pattern)
         if not self._chatter and wants_chatter(pattern):
             raise TopologyError(f"{describe(pattern)} is left out of {self!r} as chatter; make it with chatter=True")
+        check_range("timeout", timeout, 0, A_DAY)
         deadline = monotonic() + timeout
         looked_at = 0
         while True:

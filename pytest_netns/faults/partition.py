@@ -135,6 +135,8 @@ def _partition(lab: Network, groups: Sequence[Group], one_way: bool) -> Partitio
 
 def _checked(lab: Network, group: Group) -> list[BaseNode]:
     try:
+        if isinstance(group, str | bytes):
+            raise TypeError
         nodes = [group] if isinstance(group, BaseNode) else list(group)
     except TypeError:
         raise TopologyError(

@@ -159,6 +159,8 @@ class Schedule:
 def _checked(lab: str, events: Iterable[Event]) -> list[Event]:
     found = []
     try:
+        if isinstance(events, str | bytes):
+            raise TypeError
         given = list(events)
     except TypeError:
         raise TopologyError(

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from functools import cache
 from typing import Protocol
 
+from pytest_netns.checks import check_text
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.syscalls import entered
 
@@ -118,6 +119,7 @@ class Sysctls(MutableMapping[str, str]):
         self._node = node
 
     def __getitem__(self, name: str) -> str:
+        check_text("the name of a sysctl", name)
         try:
             with entered(self._node):
                 return read(name)
@@ -127,6 +129,9 @@ class Sysctls(MutableMapping[str, str]):
             raise KernelError.of(error, f"sysctl {name}", self._node.name) from error
 
     def __setitem__(self, name: str, value: str | int) -> None:
+        check_text("the name of a sysctl", name)
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise TypeError(f"sysctl {name!r}: the value is {value!r}; expected text or a whole number")
         check_owned(name)
         try:
             with entered(self._node):

@@ -57,6 +57,9 @@ class ConnectionMatch(TypedDict, total=False):
     mark: int
 
 
+_KINDS = {str: "text", bool: "True or False", int: "a whole number"}
+
+
 class Connections:
     """The connection tracking table of a node, or a part of it: ``conntrack -L`` (conntrack(8)), without that program.
 
@@ -176,8 +179,11 @@ class Connections:
             )
         found: list[Match] = []
         given: Mapping[str, object] = match
-        for name in ("protocol", "state", "replied", "mark"):
+        for name, kind in (("protocol", str), ("state", str), ("replied", bool), ("mark", int)):
             if name in given:
+                value = given[name]
+                if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+                    raise TypeError(f"{self._node.name!r}: connections: {name} is {value!r}; expected {_KINDS[kind]}")
                 found.append(_attribute_is(name, given[name]))
         if "port" in match:
             port = check_port(match["port"])

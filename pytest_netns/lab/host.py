@@ -90,6 +90,10 @@ class Host(Node):
         Raises:
             TopologyError: this node and the next hop are on no common subnet.
         """
+        if via is None:
+            raise TopologyError(
+                f"default route of {self.name!r}: via is None; it can be a node, an interface or an address"
+            )
         hops = routing.requests_for(self, "default", via, None, RouteOptions())
         self.rtnl.batch([rtnetlink.route_replace(network, hop, index) for network, hop, index in hops])
 
@@ -165,6 +169,7 @@ class Host(Node):
         """
         options = RouteOptions(kind, metric, 0)
         networks = routing.networks_of(self, dst)
+        routing.check_options(self, options)
         if dst == "default":  # of the families in which there is one
             present = {route.destination for route in self.routes()}
             networks = [network for network in networks if network in present] or networks[:1]
@@ -175,6 +180,6 @@ class Host(Node):
     ) -> list[tuple[Network, Address | None, int, RouteOptions]]:
         if isinstance(interface, str):
             interface = self.interface(interface)
-        elif interface is not None and interface.node is not self:
+        elif interface is not None and (not isinstance(interface, Interface) or interface.node is not self):
             raise TopologyError(f"route of {self.name!r}: {interface!r} is not its own interface")
         return [(*each, options) for each in routing.requests_for(self, dst, via, interface, options)]

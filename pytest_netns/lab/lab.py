@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self, cast, get_args
 
 from pytest_netns.capture.capture import Capture
+from pytest_netns.checks import check_sysctls, check_text
 from pytest_netns.errors import NetnsError, TopologyError, WaitTimeout
 from pytest_netns.events import ResourceOpened, everywhere
 from pytest_netns.faults import heal, partition
@@ -102,6 +103,7 @@ class Lab(Network):
         offload: bool = True,
     ) -> None:
         super().__init__()
+        check_text("the name of a lab", name)
         self.name = name
         self._history = History(self.events)
         self.failed = self._history.failed
@@ -120,7 +122,7 @@ class Lab(Network):
         self.impairments.mending = self.faults.mending
         self.dns: Names = Names(self)
         self.visible = visible
-        self._sysctls = dict(sysctls or {})
+        self._sysctls = check_sysctls(sysctls)
         self._members = Members(self, isolate)
         self._wiring = Wiring(self)
         self._autoroutes = Autoroutes()
@@ -301,7 +303,7 @@ class Lab(Network):
                     raise TopologyError(f"{name!r} shares the sysctls of {shares.name!r}; set them there")
                 host = Host(self, name, {}, existing=shares.fd, slots=shares.slots)
             else:
-                host = Host(self, name, {**self._sysctls, **(sysctls or {})})
+                host = Host(self, name, {**self._sysctls, **check_sysctls(sysctls)})
             return self._members.attached(host, networks, address, kinds, offload)
 
     def router(
@@ -334,7 +336,7 @@ class Lab(Network):
             self._check_open()
             kinds = self._members.check(name, networks, address, isolate)
             check_offload(offload, repr(name))
-            router = Router(self, name, {**self._sysctls, **(sysctls or {})})
+            router = Router(self, name, {**self._sysctls, **check_sysctls(sysctls)})
             return self._members.attached(router, networks, address, kinds, offload)
 
     def adopt(self, namespace: Namespace, name: str) -> Host:
@@ -410,7 +412,9 @@ class Lab(Network):
             else:
                 segment, owned = self.plan.segment(subnet, f"bridge {name!r}", hosts=2), True
             try:
-                return self._members.add(Bridge(self, name, segment, {**self._sysctls, **(sysctls or {})}, settings))
+                return self._members.add(
+                    Bridge(self, name, segment, {**self._sysctls, **check_sysctls(sysctls)}, settings)
+                )
             except BaseException:
                 if owned:
                     self.plan.free(segment.networks)

@@ -70,11 +70,15 @@ class Members(Mapping[str, Node]):
                 raise TopologyError(f"{name!r} can be attached to bridges, and {network!r} is none; see connect()")
             self._lab._check_node(network, "attach to")
         if len(given := _each(address, len(networks))) > len(networks):
-            shown = ", ".join(map(str, given))
+            shown = ", ".join(map(repr, given))
             raise TopologyError(f"{name!r}: each address ({shown}) needs a bridge whose subnet it is in")
         return self._isolate if isolate is None else self._kinds(repr(name), isolate)
 
     def _kinds(self, who: str, kinds: Iterable[Kind]) -> frozenset[Kind]:
+        if isinstance(kinds, bytes) or not isinstance(kinds, Iterable):
+            raise TopologyError(
+                f"lab {self._lab.name!r}: {who} cannot isolate {kinds!r}; expected a set of {', '.join(KINDS)}"
+            )
         found = frozenset({kinds} if isinstance(kinds, str) else kinds)
         unknown = ", ".join(sorted(map(repr, found.difference(KINDS))))
         if unknown:
@@ -132,7 +136,7 @@ class Members(Mapping[str, Node]):
 
 
 def _each(address: HostAddresses, networks: int) -> list[HostAddress]:
-    if isinstance(address, Sequence) and not isinstance(address, str):
+    if isinstance(address, Sequence) and not isinstance(address, str | bytes):
         return list(address)
     if address is False:
         return [False] * networks

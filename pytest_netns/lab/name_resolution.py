@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
-from pytest_netns.addresses import Address
+from pytest_netns.addresses import Address, parse_plain
 from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.events import Event
 from pytest_netns.lab.nodes import Node
@@ -57,17 +57,16 @@ class Names(MutableMapping[str, list[Address]]):
         return {node.name: node for node in self._lab}
 
     def __setitem__(self, name: str, value: Entry) -> None:
-        if not name or any(c.isspace() or c == "#" for c in name):
+        if not isinstance(name, str) or not name or any(c.isspace() or c == "#" for c in name):
             raise TopologyError(f"{name!r} cannot be a host name")
         if isinstance(value, Node):
             self._lab._check_node(value, "name")
             self._entries[name] = value
         else:
             several = [value] if isinstance(value, str | IPv4Address | IPv6Address) else value
-            try:
-                self._entries[name] = [ip_address(each) for each in several]
-            except ValueError as error:
-                raise TopologyError(f"name {name!r}: {error}; expected a node, an address or several") from None
+            if isinstance(several, bytes) or not isinstance(several, Iterable):
+                raise TopologyError(f"name {name!r}: {value!r} is no node, no address and not several of them")
+            self._entries[name] = [parse_plain(each, f"name {name!r}") for each in several]
         self.refresh()
 
     def __delitem__(self, name: str) -> None:

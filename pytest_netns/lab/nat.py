@@ -232,7 +232,7 @@ class Nat:
         elif isinstance(what, Interface):
             if what.node is router:
                 return what
-        elif what in router.interfaces:
+        elif isinstance(what, str) and what in router.interfaces:
             return router.interfaces[what]
         known = ", ".join(name for name in router.interfaces if name != "lo") or "none"
         label = getattr(what, "name", what)

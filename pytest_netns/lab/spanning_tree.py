@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TypeVar
 
+from pytest_netns.checks import A_DAY, check_range
 from pytest_netns.clock import monotonic, sleep
 from pytest_netns.errors import WaitTimeout
 from pytest_netns.kernel.netlink.linkinfo import BRIDGE_ID, BRIDGE_ROOT_ID
@@ -50,6 +51,7 @@ def wait_converged(bridge: Switch, timeout: float | None = None) -> None:
     if timeout is None:
         delay = bridge.settings.forward_delay or FORWARD_DELAY
         timeout = (bridge.settings.max_age or MAX_AGE) + 2 * delay + 5
+    check_range("timeout", timeout, 0, A_DAY)
     deadline = monotonic() + timeout
     while (unsettled := _unsettled(bridge)) is not None:
         if monotonic() > deadline:

@@ -42,7 +42,7 @@ class Wiring:
         check_offload(offload, purpose)
         if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 32):
             raise TopologyError(f"{purpose}: mtu is {mtu!r}; expected a number of bytes, e.g. 1500")
-        if names is not None and (isinstance(names, str) or len(names) != 2):
+        if names is not None and (isinstance(names, str | bytes) or not isinstance(names, Sequence) or len(names) != 2):
             raise TopologyError(f"{purpose}: names={names!r} must be two: the interface in each node")
         if isinstance(a, Bridge) and isinstance(b, Bridge):
             if subnet or addresses:
@@ -108,7 +108,7 @@ class Wiring:
             except TopologyError:  # a pool so small that it has no room for two
                 self._lab.plan.free(segment.networks)
                 raise
-        if len(addresses) != 2:
+        if not isinstance(addresses, Sequence) or len(addresses) != 2:
             raise TopologyError(f"{purpose}: addresses={addresses!r} must be two: those of each end")
         if subnet:
             segment = self._lab.plan.segment(subnet, purpose, hosts=2)

@@ -14,7 +14,7 @@ from scapy.plist import PacketList, QueryAnswer, SndRcvList
 
 from pytest_netns.capture.frame import dissect
 from pytest_netns.capture.offload import PACKET_VNET_HDR, received
-from pytest_netns.checks import check_range
+from pytest_netns.checks import check_range, check_text
 from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.interrupts import uninterrupted
@@ -68,6 +68,7 @@ def _interface(node: Namespace, interface: str | Interface | None, packet: Packe
             raise TopologyError(f"{interface!r} is not an interface of {node.name!r}")
         return interface
     if interface is not None:
+        check_text("interface", interface)
         return node.interface(interface)
     others = [each for name, each in node.interfaces.items() if name != "lo"]
     arp = packet.getlayer(ARP)

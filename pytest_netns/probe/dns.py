@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pytest_netns.checks import check_text
 from pytest_netns.probe.in_flight import InFlight, nowhere
 from pytest_netns.probe.udp import UdpResult, ask_udp
 from pytest_netns.stack.destination import Destination
@@ -104,7 +105,8 @@ def ask_dns(
     from scapy.layers.dns import DNS, DNSQR, dnsqtypes
 
     known = {kind: number for number, kind in dnsqtypes.items()}
-    if qtype not in known:
+    check_text("name", name)
+    if not isinstance(qtype, str) or qtype not in known:
         raise ValueError(f"qtype is {qtype!r}; it can be A, AAAA, MX, NS, PTR, SOA, SRV, TXT, ... (RFC 1035 3.2.2)")
     identifier = int.from_bytes(os.urandom(2), "big")
     question = bytes(DNS(id=identifier, rd=1, qd=DNSQR(qname=name, qtype=qtype)))

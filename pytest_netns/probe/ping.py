@@ -16,7 +16,7 @@ from statistics import fmean, median, pstdev
 from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import Address
-from pytest_netns.checks import check_range
+from pytest_netns.checks import check_range, check_whole
 from pytest_netns.clock import monotonic
 from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.probe import icmp
@@ -278,11 +278,11 @@ def ask_ping(
     bound = origin(node, source)
     target = resolve(node, destination, bound)
     version = target.address.version
-    check_range("count", count, 1, 65535)
+    check_whole("count", count, 1, 65535)
     check_range("interval", interval, 0, 3600)
     check_range("timeout", timeout, 0, 3600)
-    check_range("size", size, 0, _LARGEST[version])
-    check_range("ttl", ttl, 1, 255)
+    check_whole("size", size, 0, _LARGEST[version])
+    check_whole("ttl", ttl, 1, 255)
     protocol = socket.IPPROTO_ICMP if version == 4 else socket.IPPROTO_ICMPV6
     # Most ICMPv6 messages are checked by the kernel before a raw socket gets them. The second one gets all.
     with uninterrupted:  # but in its waits, where it can close its sockets

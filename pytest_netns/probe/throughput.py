@@ -13,7 +13,7 @@ from typing import Literal, cast
 
 from pytest_netns import ready
 from pytest_netns.addresses import Address
-from pytest_netns.checks import check_range
+from pytest_netns.checks import check_range, check_whole
 from pytest_netns.errors import NetnsError, WaitTimeout
 from pytest_netns.process.process import Process
 from pytest_netns.stack.destination import Destination, resolve
@@ -257,10 +257,8 @@ def measure_loss(
     source: Namespace, destination: Destination, *, count: int, size: int, per_second: float, timeout: float
 ) -> LossResult:
     """The measurement of ``loss`` alone: nobody is told of a failure."""
-    check_range("count", count, 1, 1_000_000)
-    if not isinstance(count, int):
-        raise ValueError(f"count is {count!r}; it is a whole number")
-    check_range("size", size, _SMALLEST, 65507)
+    check_whole("count", count, 1, 1_000_000)
+    check_whole("size", size, _SMALLEST, 65507)
     check_range("per_second", per_second, 1, 1_000_000)
     check_range("timeout", timeout, 0.01, 3600)
     receiver, target, scope = _receiver_of(source, destination)

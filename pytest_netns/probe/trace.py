@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_netns.addresses import Address
-from pytest_netns.checks import check_port, check_range
+from pytest_netns.checks import check_port, check_range, check_whole
 from pytest_netns.probe.icmp import TIME_EXCEEDED, TIME_EXCEEDED6, ProbeError
 from pytest_netns.probe.ping import ask_ping
 from pytest_netns.probe.tcp import ask_tcp
@@ -158,9 +158,9 @@ def ask_trace(
     name_of: NameOf,
 ) -> TraceResult:
     """The question of ``trace`` alone: nobody is told of a failure."""
-    check_range("max_hops", max_hops, 1, 255)
+    check_whole("max_hops", max_hops, 1, 255)
     check_range("timeout", timeout, 0, 3600)
-    if method not in _PORTS:
+    if not isinstance(method, str) or method not in _PORTS:
         raise ValueError(f"method is {method!r}; it can be 'icmp', 'udp' or 'tcp'")
     bound = origin(node, source)
     target = resolve(node, destination, bound)

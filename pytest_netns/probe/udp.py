@@ -9,7 +9,7 @@ from functools import partial
 from typing import Literal
 
 from pytest_netns.addresses import Address
-from pytest_netns.checks import check_port, check_range
+from pytest_netns.checks import check_port, check_range, check_whole
 from pytest_netns.clock import monotonic
 from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.probe.group import group_interface
@@ -143,8 +143,10 @@ def ask_udp(
     target = resolve(node, destination, bound)
     check_port(port)
     check_range("timeout", timeout, 0, 3600)
+    if not isinstance(payload, bytes | bytearray | memoryview):
+        raise TypeError(f"payload is {payload!r}; expected bytes")
     if ttl is not None:
-        check_range("ttl", ttl, 1, 255)
+        check_whole("ttl", ttl, 1, 255)
     version = target.address.version
     with uninterrupted:  # but in its waits, where it can close its sockets
         datagrams, listener = open_sockets(node, version, (socket.SOCK_DGRAM, 0), (socket.SOCK_RAW, socket.IPPROTO_UDP))

@@ -22,12 +22,14 @@ class Environment(dict[str, str]):
 def environment_of(given: object) -> Environment:
     """What ``env=`` accepts. Raises TypeError, which does not show values."""
     if not isinstance(given, Mapping):
-        raise TypeError(f"env is {type(given).__name__}; expected a mapping of names to values, both text")
+        raise TypeError(f"env is of type {type(given).__name__}; expected a mapping of names to values, both text")
     found = Environment()
     for name, value in given.items():
         for what in (name, value):
             if not isinstance(what, str | bytes | os.PathLike):
-                raise TypeError(f"env: {name!r} is {type(value).__name__}; expected names and values that are text")
+                raise TypeError(
+                    f"env: {name!r} is of type {type(value).__name__}; expected names and values that are text"
+                )
         found[os.fsdecode(name)] = os.fsdecode(value)
     return found
 

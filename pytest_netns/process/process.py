@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from pytest_netns import ready as _ready
+from pytest_netns.checks import A_DAY, check_range, check_wait
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import ProcessDied, WaitTimeout, tail
 from pytest_netns.kernel import procfs
@@ -122,6 +123,7 @@ class Process:
             WaitTimeout: it still runs after ``timeout`` seconds.
         """
         self._expected_to_end = True
+        check_wait("timeout", timeout)
         if not self._popen.await_end(timeout):
             self._expected_to_end = False
             raise WaitTimeout(f"{self!r} did not end within {timeout:g} s{tail('output', self.output)}")
@@ -129,6 +131,7 @@ class Process:
 
     def terminate(self, timeout: float = 5.0) -> int:
         """Ask it to end (SIGTERM), then insist (SIGKILL) after ``timeout`` seconds; returns its exit status."""
+        check_range("timeout", timeout, 0, A_DAY)
         return self._end(signal.SIGTERM, timeout)
 
     def kill(self) -> int:
@@ -167,6 +170,7 @@ class Process:
             WaitTimeout: the condition did not hold within ``timeout`` seconds.
         """
         condition = _ready.condition_of(ready)
+        check_range("timeout", timeout, 0, A_DAY)
         deadline = monotonic() + timeout
         while True:
             began = monotonic()

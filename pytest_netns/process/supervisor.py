@@ -7,10 +7,11 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from pytest_netns import ready as _ready
+from pytest_netns.checks import A_DAY, check_path, check_range, check_text, check_wait
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import CommandError, KernelError, NetnsError, ProcessDied, WaitTimeout, limit_hint, tail
 from pytest_netns.events import ResourceOpened, everywhere
@@ -129,6 +130,11 @@ class Supervisor:
         cwd: str | os.PathLike[str] | None,
     ) -> subprocess.CompletedProcess[str]:
         """See ``Namespace.run``."""
+        check_wait("timeout", timeout)
+        if input is not None:
+            check_text("input", input)
+        if cwd is not None:
+            check_path("cwd", cwd)
         # What interrupts it is raised where the child is waited for, so that the child is ended then.
         with uninterrupted, ExitStack() as stack:
             words = _words(argv)
@@ -196,6 +202,9 @@ class Supervisor:
         cwd: str | os.PathLike[str] | None,
     ) -> Process:
         """See ``Namespace.spawn``."""
+        check_range("timeout", timeout, 0, A_DAY)
+        if cwd is not None:
+            check_path("cwd", cwd)
         condition = None if ready is None else _ready.condition_of(ready)
         process: Process | None = None
         try:
@@ -331,8 +340,11 @@ class Supervisor:
 
 
 def _words(argv: Argv) -> list[str]:
-    if isinstance(argv, str | bytes) or not argv:
+    if isinstance(argv, str | bytes) or not isinstance(argv, Sequence) or not argv:
         raise TypeError(f"argv is {argv!r}; expected a list of words, e.g. ['ip', 'route']")
+    for word in argv:
+        if not isinstance(word, str | os.PathLike):
+            raise TypeError(f"argv has {word!r} in it; expected words of text, or paths")
     return [os.fspath(word) for word in argv]
 
 

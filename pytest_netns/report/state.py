@@ -21,6 +21,8 @@ def describe(lab: Lab, *, whole: bool = False) -> str:
         whole: also what is as usual: neighbours, bridges, nftables rules and all output of processes; else at most
             some forty lines.
     """
+    if not hasattr(lab, "links"):
+        raise TypeError(f"lab is {lab!r}; expected a Lab")
     return text(snapshot(lab), whole=whole)
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from pytest_netns.checks import check_function
 from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.real_threads import check_threads
 from pytest_netns.stack import scapy_state
@@ -27,6 +28,7 @@ def call(namespace: Handle, func: Callable[_P, _R], /, *args: _P.args, **kwargs:
         kwargs: its keyword arguments.
     """
     __tracebackhide__ = True
+    check_function("what call() is given", func)
     context = contextvars.copy_context()
     result: list[_R] = []
     failure: list[BaseException] = []

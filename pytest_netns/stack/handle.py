@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pytest_netns.checks import check_sysctls, check_text
 from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.events import ResourceOpened, everywhere
 from pytest_netns.kernel.interrupts import uninterrupted
@@ -130,6 +131,7 @@ class Handle:
         if name is None:
             Handle._counter += 1
             name = f"netns-{Handle._counter}"
+        check_text("the name of a namespace", name)
         self.name = name
         self._supervisor = supervisor or Supervisor(f"namespace {name!r}")
         self._owns_supervisor = supervisor is None
@@ -156,7 +158,7 @@ class Handle:
                         self.rtnl.close()
                         raise
                 else:
-                    self._fd, self.rtnl = birth(name, sysctls or {}, ahead=ahead)
+                    self._fd, self.rtnl = birth(name, check_sysctls(sysctls), ahead=ahead)
                 self._inode = os.fstat(self._fd).st_ino
                 self._unclosed = _Unclosed(self)
                 directory.enter(self._fd, self._inode, lab_name, name)

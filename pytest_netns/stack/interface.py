@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.addresses import AddressWithPrefix, parse_address
+from pytest_netns.checks import A_DAY, check_range, check_whole
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, TopologyError, WaitTimeout
 from pytest_netns.kernel.interface_names import is_hidden
@@ -84,6 +85,7 @@ class Interface:
 
     @mtu.setter
     def mtu(self, value: int) -> None:
+        check_whole("mtu", value, 1, 0xFFFF)
         self.node.rtnl.batch([rtnetlink.link_mtu(self.index, self.name, value)])
         if self.node._impairment_words(self):
             self.node.impairments.fit(self)
@@ -266,6 +268,7 @@ class Interface:
         Raises:
             WaitTimeout: not in time.
         """
+        check_range("timeout", timeout, 0, A_DAY)
         deadline = monotonic() + timeout
         while True:
             state = self.state
@@ -290,6 +293,7 @@ class Interface:
         Raises:
             WaitTimeout: not within ``timeout`` seconds.
         """
+        check_range("timeout", timeout, 0, A_DAY)
         deadline = monotonic() + timeout
         for turn in itertools.count(1):
             bodies = self.node.rtnl.dump(rtnetlink.address_dump(self.index))

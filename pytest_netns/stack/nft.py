@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_netns.checks import check_text
 from pytest_netns.kernel.nftables import Nftables
 from pytest_netns.stack.handle import Handle
 
@@ -16,6 +17,7 @@ def nft(namespace: Handle, ruleset: str) -> str:
         CommandError: nft's own message, with the line; nothing has taken effect.
         UnsupportedError: neither libnftables nor the nft program is installed.
     """
+    check_text("ruleset", ruleset)
     return nftables_of(namespace).run(ruleset)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket as _socket
 
+from pytest_netns.checks import check_whole
 from pytest_netns.kernel.open_socket import open_socket
 from pytest_netns.stack.handle import Handle
 
@@ -24,6 +25,8 @@ def socket(
     Raises:
         OSError: as ``socket.socket`` does.
     """
+    for what, number in (("family", family), ("type", type), ("proto", proto)):
+        check_whole(what, number, 0, 0x7FFFFFFF)
     namespace._before_entry()
     # Held here: a test's own reference is gone before its fixtures are, and Python would complain of the socket.
     return open_socket(namespace, family, type, proto, namespace._hold)

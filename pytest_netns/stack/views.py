@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
-
-from pytest_netns.addresses import Address, AddressWithPrefix
+from pytest_netns.addresses import Address, AddressWithPrefix, parse_plain
+from pytest_netns.checks import check_whole
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.tables import (
@@ -42,6 +41,8 @@ def routes(namespace: Handle, *, table: int | None = 254) -> list[Route]:
     Args:
         table: number of a routing table, 254 for main (ip-route(8)); None gives those of all tables.
     """
+    if table is not None:
+        check_whole("table", table, 0, 0xFFFFFFFF)
     names = link_names(namespace)
     found = [
         route
@@ -61,9 +62,9 @@ def route_to(namespace: Handle, address: str | Address) -> Route:
 
     Raises:
         KernelError: there is none, with the kernel's own errno (ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL).
-        ValueError: it is no address.
+        TopologyError: it is no address.
     """
-    body = namespace.rtnl.get(rtnetlink.route_get(ip_address(address)))
+    body = namespace.rtnl.get(rtnetlink.route_get(parse_plain(address, f"route of {namespace.name!r}")))
     return decode_route(body, link_names(namespace))[0]
 
 

@@ -141,6 +141,8 @@ class Segment:
 
 def _plain(address: AddressSpec, owner: str, networks: Sequence[Network]) -> Address:
     """An address of one of the networks; a prefix that was given must be that network's."""
+    if isinstance(address, bool | bytes | int | float):
+        raise TopologyError(f"{address!r} for {owner!r} is not an IP address: it is {type(address).__name__}")
     text = str(address)
     try:
         plain = ip_address(text.partition("/")[0])
@@ -253,7 +255,7 @@ class AddressPlan:
             return Segment()
         given: list[Network] = []
         if spec is not None:
-            several = isinstance(spec, Sequence) and not isinstance(spec, str)
+            several = isinstance(spec, Sequence) and not isinstance(spec, str | bytes)
             items: Sequence[object] = list(spec) if several else [spec]
             given = [parse_network(item, purpose) for item in items]
         versions = [network.version for network in given]

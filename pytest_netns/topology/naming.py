@@ -27,7 +27,7 @@ def check_node_name(name: object, lab: str) -> str:
         TopologyError: empty, too long, or with characters that a host name cannot have.
     """
     if not isinstance(name, str):
-        raise TopologyError(f"lab {lab!r}: a node's name is text, not {type(name).__name__}")
+        raise TopologyError(f"lab {lab!r}: a node's name is text, not {type(name).__name__}: {name!r}")
     if not name:
         raise TopologyError(f"lab {lab!r}: a node needs a name, and this one is empty")
     shown = repr(name if len(name) <= 40 else name[:37] + "...")

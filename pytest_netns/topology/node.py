@@ -385,6 +385,6 @@ class BaseNode(Namespace):
             interface = self._primary
         elif isinstance(interface, str):
             interface = self.interface(interface)
-        elif interface.node is not self:
+        elif not isinstance(interface, Interface) or interface.node is not self:
             raise TopologyError(f"{interface!r} is not an interface of {self.name!r}")
         interface.add_address(address)

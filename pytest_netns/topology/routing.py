@@ -16,6 +16,7 @@ from ipaddress import (
 )
 
 from pytest_netns.addresses import Address, AddressWithPrefix, Network
+from pytest_netns.checks import check_choice
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
@@ -122,16 +123,21 @@ def networks_of(node: BaseNode, destination: RouteTarget) -> list[Network]:
         ) from None
 
 
+def check_options(node: BaseNode, options: RouteOptions) -> None:
+    """Raise TopologyError unless the kernel can have them."""
+    where = f"route of {node.name!r}"
+    check_choice(f"{where}: kind", options.kind, rtnetlink.ROUTE_KINDS)
+    metric = options.metric
+    if isinstance(metric, bool) or not isinstance(metric, int) or not 0 <= metric <= 0xFFFFFFFF:
+        raise TopologyError(f"{where}: metric is {metric!r}; it can be a whole number from 0 to {0xFFFFFFFF}")
+
+
 def requests_for(
     node: BaseNode, destination: RouteTarget, via: Via | None, interface: Interface | None, options: RouteOptions
 ) -> list[tuple[Network, Address | None, int]]:
     """What to ask the kernel for: networks with next hop and interface index. Raises TopologyError."""
     networks = networks_of(node, destination)
-    if options.kind not in rtnetlink.ROUTE_KINDS:
-        raise TopologyError(
-            f"route of {node.name!r} to {destination}: kind {options.kind!r} is not one of "
-            f"{', '.join(rtnetlink.ROUTE_KINDS)}"
-        )
+    check_options(node, options)
     if options.kind != "unicast":
         if via is not None or interface is not None:
             raise TopologyError(

@@ -40,7 +40,8 @@ def number(form: str, low: int, high: int) -> Codec:
     """A codec of integers. Raises ValueError, which gives the range."""
 
     def encode(value: Value) -> bytes:
-        if not isinstance(value, int) or not low <= value <= high:
+        is_flag = isinstance(value, bool) and high > 1
+        if is_flag or not isinstance(value, int) or not low <= value <= high:
             raise ValueError(f"is {value!r}; it can be {low} to {high}")
         return struct.pack(form, value)
 
