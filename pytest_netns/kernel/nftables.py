@@ -12,7 +12,8 @@ import os
 import re
 import shutil
 import subprocess
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 
 from pytest_netns.errors import CommandError, KernelError, NetnsError, UnsupportedError, WaitTimeout
@@ -47,6 +48,42 @@ def _library() -> ctypes.CDLL | None:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
+
+
+@cache
+def _c_stderr() -> tuple[ctypes.c_void_p, int] | None:
+    """The variable ``stderr`` of the C library, and a stream that swallows all; None where it cannot be set."""
+    program = ctypes.CDLL(None)
+    try:
+        _ = program.gnu_get_libc_version  # elsewhere the variable may be a constant
+        variable = ctypes.c_void_p.in_dll(program, "stderr")
+    except (AttributeError, ValueError):
+        return None
+    program.fmemopen.restype, program.fmemopen.argtypes = (
+        ctypes.c_void_p,
+        [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p],
+    )
+    sink = program.fmemopen(None, 4096, b"w")
+    return (variable, sink) if sink else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """libxtables, which reads the rules of iptables for libnftables, writes its warnings to ``stderr`` itself.
+
+    They would stand in the middle of pytest's output. Descriptor 2 belongs to all threads, so it is left alone.
+    """
+    found = _c_stderr()
+    if found is None:
+        yield
+        return
+    variable, sink = found
+    before = variable.value
+    variable.value = sink
+    try:
+        yield
+    finally:
+        variable.value = before
 
 
 def engine() -> str:
@@ -160,6 +197,7 @@ class Nftables:
             path = f"/proc/self/fd/{file}"
             _check_descriptors()
             library.nft_ctx_output_set_flags(self._context, flags)
+            stack.enter_context(_quiet())
             failed = library.nft_run_cmd_from_filename(self._context, path.encode())
             output = library.nft_ctx_get_output_buffer(self._context).decode()
             errors = library.nft_ctx_get_error_buffer(self._context).decode()
