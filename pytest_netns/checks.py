@@ -20,7 +20,8 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
 def check_whole(name: str, value: int, low: int, high: int) -> None:
     """Raise ValueError unless it is a whole number and ``low <= value <= high``."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r}; it can be a whole number from {low} to {high}")
+        whole = ", a whole number" if isinstance(value, float) else ""
+        raise ValueError(f"{name} is {value!r}; it can be {low} to {high}{whole}")
 
 
 def check_wait(name: str, value: float | None) -> None:
@@ -57,7 +58,7 @@ def check_function(name: str, value: object) -> None:
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
     """Raise TopologyError unless it is one of these words."""
     if not isinstance(value, str) or value not in allowed:
-        raise TopologyError(f"{name}={value!r} is none of {', '.join(map(repr, allowed))}")
+        raise TopologyError(f"{name} {value!r} is not one of {', '.join(allowed)}")
 
 
 def check_several(name: str, value: object, of: str) -> None:

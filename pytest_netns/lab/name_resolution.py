@@ -66,7 +66,10 @@ class Names(MutableMapping[str, list[Address]]):
             several = [value] if isinstance(value, str | IPv4Address | IPv6Address) else value
             if isinstance(several, bytes) or not isinstance(several, Iterable):
                 raise TopologyError(f"name {name!r}: {value!r} is no node, no address and not several of them")
-            self._entries[name] = [parse_plain(each, f"name {name!r}") for each in several]
+            try:
+                self._entries[name] = [parse_plain(each, f"name {name!r}") for each in several]
+            except TopologyError as error:
+                raise TopologyError(f"{error}; expected a node, an address or several") from None
         self.refresh()
 
     def __delitem__(self, name: str) -> None:

@@ -6,7 +6,7 @@ from typing import Final, cast
 
 from pytest_netns.lab import captures
 from pytest_netns.lab.link import Link
-from pytest_netns.probe import arp, dns, path_mtu, ping, tcp, trace, udp
+from pytest_netns.probe import arp, dns, path_mtu, ping, silent_port, tcp, trace, udp
 from pytest_netns.probe import send as crafting
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
@@ -38,6 +38,7 @@ class Node(BaseNode):
     send: Final = crafting.send
     sr: Final = crafting.sr
     sr1: Final = crafting.sr1
+    without_rst: Final = silent_port.without_rst
 
     @property
     def links(self) -> list[Link]:

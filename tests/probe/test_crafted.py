@@ -281,3 +281,46 @@ def test_no_descriptor_is_left(veth_pair: tuple[Host, Host]) -> None:
         left.send(IP(dst="198.51.100.1"))
     await_reaper()
     assert set(os.listdir("/proc/self/fd")) <= before
+
+
+# --------------------------------------------------------------- TCP by hand
+
+
+@versions
+def test_a_handshake_made_by_hand_is_not_reset(veth_pair: tuple[Host, Host], version: int) -> None:
+    left, right = veth_pair
+    with listen(right, 80) as server, right.capture(filter=lambda packet: TCP in packet) as capture:
+        with left.without_rst(4000):
+            answer = left.sr1(ip_to(right, version) / TCP(sport=4000, dport=80, flags="S", seq=10))
+            ack = {"seq": 11, "ack": answer[TCP].seq + 1}
+            left.send(ip_to(right, version) / TCP(sport=4000, dport=80, flags="PA", **ack) / Raw(b"hello"))
+            connection, peer = server.accept()
+            with connection:
+                connection.settimeout(patient(10))
+                assert (connection.recv(100), peer[1]) == (b"hello", 4000)
+            capture.expect_none(TCP(flags="R"), within=0)
+        left.send(ip_to(right, version) / TCP(sport=4000, dport=80, flags="S", seq=10))
+        capture.expect(TCP(sport=4000, flags="R"), timeout=patient(10))  # all is as before
+
+
+def test_a_server_played_by_hand(veth_pair: tuple[Host, Host]) -> None:
+    left, right = veth_pair
+    client = left.socket()
+    client.setblocking(False)
+    with right.without_rst(80, 81), right.capture(filter=lambda packet: TCP in packet) as capture:
+        client.connect_ex((str(right.ip4), 80))
+        syn = capture.expect(TCP(dport=80, flags="S"), timeout=patient(10))
+        answer = TCP(sport=80, dport=syn[TCP].sport, flags="SA", seq=5, ack=syn[TCP].seq + 1)
+        right.send(IP(dst=left.ip4) / answer)
+        capture.expect(TCP(dport=80, flags="A"), timeout=patient(10))
+        capture.expect_none(TCP(flags="R"), within=0)
+    assert client.getpeername() == (str(right.ip4), 80)
+
+
+def test_a_port_that_is_taken_cannot_be_played(lab: Lab) -> None:
+    red = lab.host("red")
+    said = r"'bind tcp port 80' in namespace 'red'.*has the port"
+    with listen(red, 80), pytest.raises(KernelError, match=said), red.without_rst(80):
+        pass
+    with pytest.raises(ValueError, match="ports is empty"), red.without_rst():
+        pass

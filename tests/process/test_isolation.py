@@ -164,7 +164,7 @@ def test_mistakes_of_names_change_nothing(lab: Lab, pair: tuple[Host, Host]) -> 
         ("", "203.0.113.5", "'' cannot be a host name"),
         ("two words", "203.0.113.5", "'two words' cannot be a host name"),
         ("line\nbreak", "203.0.113.5", "cannot be a host name"),
-        ("www", "nonsense", r"name 'www': 'nonsense' does not appear .*; expected a node, an address or several"),
+        ("www", "nonsense", r"name 'www': 'nonsense' .* does not appear .*; expected a node, an address or several"),
         ("www", ["203.0.113.6", "nonsense"], "expected a node, an address or several"),
     ):
         with pytest.raises(TopologyError, match=words):
