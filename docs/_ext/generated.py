@@ -135,7 +135,7 @@ _INSIDE = {
     "pytest_netns.lab.link_impairment",
     "pytest_netns.lab.switch",
     "pytest_netns.topology.cable",
-    "pytest_netns.topology.events",
+    "pytest_netns.topology.network_events",
     "pytest_netns.topology.failure",
     "pytest_netns.topology.network",
     "pytest_netns.topology.node",

@@ -98,7 +98,7 @@ def check_arp_by(source: Node, destination: Destination, address: Address, by: N
     if by is None:
         return
     _check_by(source, by)
-    from pytest_netns.explain.blocked import arp_blocked
+    from pytest_netns.explain.blocking_rule import arp_blocked
 
     is_blocked, words = arp_blocked(source, destination, address, by)
     if not is_blocked:
@@ -149,7 +149,7 @@ def _observed(
     source: Node, result: Result, payload: bytes, by: Node, probe: Mapping[str, object]
 ) -> tuple[bool, Explanation]:
     _check_by(source, by)
-    from pytest_netns.explain.blocked import blocked
+    from pytest_netns.explain.blocking_rule import blocked
 
     return blocked(lab_of(source), _question(source, result, payload, probe), by)
 

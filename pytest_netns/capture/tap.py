@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pytest_netns.capture import bpf, clock
+from pytest_netns.capture import bpf, timestamps
 from pytest_netns.capture.frame import ETH_CANARY, Frame
 from pytest_netns.capture.offload import HEADER, PACKET_VNET_HDR, decode
 from pytest_netns.errors import KernelError, TopologyError
@@ -79,7 +79,7 @@ class Tap:
         self._closed = False
         self._owner = os.getpid()
         self.pause: float = _PAUSE
-        clock.start()
+        timestamps.start()
         index = 0 if interface is None else node.interface(interface).index  # raises a clear error
 
         def configure(sock: socket.socket) -> None:
@@ -87,7 +87,7 @@ class Tap:
                 sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
             except PermissionError:  # rootless: as much as the machine allows anybody
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-            sock.setsockopt(socket.SOL_SOCKET, clock.SO_TIMESTAMPNS, 1)
+            sock.setsockopt(socket.SOL_SOCKET, timestamps.SO_TIMESTAMPNS, 1)
             sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
             sock.setsockopt(_SOL_PACKET, PACKET_VNET_HDR, 1)
             sock.setblocking(False)
@@ -98,7 +98,7 @@ class Tap:
             bind_packet_socket(sock.fileno(), _ETH_P_ALL, index)
 
         try:
-            # Protocol 0 is deaf until bind(); see pytest_netns.probe.sockets.
+            # Protocol 0 is deaf until bind(); see pytest_netns.probe.probe_sockets.
             self._socket = open_socket(node, socket.AF_PACKET, socket.SOCK_RAW, 0, configure)
         except OSError as error:
             raise KernelError.of(error, f"capture on {interface or 'all interfaces'}", node.name) from error
@@ -163,7 +163,7 @@ class Tap:
             data = data[HEADER.size :]
             for level, what, value in control:
                 if level == socket.SOL_SOCKET:
-                    stamp = clock.stamp_of(value)
+                    stamp = timestamps.stamp_of(value)
                 elif what == _PACKET_AUXDATA:
                     untagged, data = data, _with_tag(data, value)
                     if offload is not None and data is not untagged:

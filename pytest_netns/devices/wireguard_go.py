@@ -21,7 +21,7 @@ from pytest_netns.errors import KernelError, NetnsError, UnsupportedError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.wireguard_genl import Peer, PeerChange, Shown
 from pytest_netns.kernel.search_path import find_program
-from pytest_netns.kernel.sockets import Socket
+from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.process.environment import Environment
 from pytest_netns.process.process import Process
 

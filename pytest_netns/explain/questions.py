@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_netns.addresses import Address
-from pytest_netns.explain.observation.packets import Kind
+from pytest_netns.explain.observation.observed_packets import Kind
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.ping import PingResult, ask_ping

@@ -8,7 +8,7 @@ from typing import cast
 
 from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError
-from pytest_netns.explain.checks import neighbour_table
+from pytest_netns.explain.checks import full_neighbour_table
 from pytest_netns.explain.checks.works_now import WORKS_NOW
 from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.explain import explain
@@ -241,7 +241,7 @@ def _with_crowded(failure: Failure, found: Explanation) -> Explanation:
     if words is not None and (found.cause is None or found.cause.startswith(WORKS_NOW)):
         now = f"{found.cause}; " if found.cause is not None else ""
         found.cause, found.node = f"{now}when it was asked before, {words}", None
-        found.cures = list(neighbour_table.CURES)
+        found.cures = list(full_neighbour_table.CURES)
         found.ruled_out.clear()
     elif words is not None:
         found.evidence.append(f"when it was asked, {words}")

@@ -8,8 +8,8 @@ from socket import IPPROTO_TCP
 from pytest_netns.addresses import Address
 from pytest_netns.capture.frame import ETH_ARP, ETH_IPV6, Frame
 from pytest_netns.errors import NetnsError
-from pytest_netns.explain.nft_trace.trace import RuleTrace
-from pytest_netns.explain.observation.packets import Kind, observed_packets
+from pytest_netns.explain.nft_trace.rule_trace import RuleTrace
+from pytest_netns.explain.observation.observed_packets import Kind, observed_packets
 from pytest_netns.lab.lab import lab_of
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.tcp import ask_tcp

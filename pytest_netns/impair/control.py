@@ -15,7 +15,7 @@ from pytest_netns.errors import KernelError, NetnsError, ProcessDied, WaitTimeou
 from pytest_netns.kernel.interrupts import readable
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netns.throwaway import throwaway
-from pytest_netns.kernel.sockets import socket_pair
+from pytest_netns.kernel.standard_sockets import socket_pair
 from pytest_netns.kernel.syscalls import open_namespace
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink import tc as traffic
 from pytest_netns.kernel.netlink.rtnetlink import RTM_GETLINK, RTM_NEWLINK
 from pytest_netns.kernel.netlink.socket import Request, attribute, attributes
-from pytest_netns.kernel.sockets import Socket
+from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
 
 if TYPE_CHECKING:

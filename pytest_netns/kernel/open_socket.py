@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 from pytest_netns.kernel.interrupts import uninterrupted
-from pytest_netns.kernel.sockets import Socket
+from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.kernel.syscalls import Holder, entered
 
 

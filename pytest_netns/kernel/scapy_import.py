@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pytest_netns.kernel.sockets import are_replaced, standard_sockets
+from pytest_netns.kernel.standard_sockets import are_replaced, standard_sockets
 
 
 def prepare_scapy() -> None:

@@ -8,8 +8,8 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.cable import Cable
-from pytest_netns.topology.events import CaptureOpened
 from pytest_netns.topology.network import Network, network_of
+from pytest_netns.topology.network_events import CaptureOpened
 from pytest_netns.topology.node import BaseNode
 
 

@@ -7,9 +7,9 @@ from collections import deque
 
 from pytest_netns.capture.capture import Capture
 from pytest_netns.events import Event, Events
-from pytest_netns.topology.events import CaptureOpened, ProbeFailed
 from pytest_netns.topology.failure import Failure
 from pytest_netns.topology.network import Network
+from pytest_netns.topology.network_events import CaptureOpened, ProbeFailed
 from pytest_netns.weak_list import WeakList
 
 #: All that somebody has still: which of them a result is from is asked when it is to be explained.

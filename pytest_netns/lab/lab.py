@@ -35,9 +35,9 @@ from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.addressing import AddressPlan, HostAddress, SubnetSpec
 from pytest_netns.topology.autoroute import Autoroutes
 from pytest_netns.topology.cable import Cable
-from pytest_netns.topology.events import LabClosing, LabFailing, LinkAdded, LinkRemoved
 from pytest_netns.topology.known_neighbours import KnownNeighbours
 from pytest_netns.topology.network import Network
+from pytest_netns.topology.network_events import LabClosing, LabFailing, LinkAdded, LinkRemoved
 from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:

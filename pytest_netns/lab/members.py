@@ -14,9 +14,9 @@ from pytest_netns.lab.nodes import Node
 from pytest_netns.process.isolation import KINDS, Kind
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.addressing import HostAddress
-from pytest_netns.topology.events import NodeAdded
 from pytest_netns.topology.interface_allocator import Slots
 from pytest_netns.topology.naming import check_node_name
+from pytest_netns.topology.network_events import NodeAdded
 
 if TYPE_CHECKING:
     from pytest_netns.topology.network import Network

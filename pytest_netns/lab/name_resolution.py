@@ -10,7 +10,7 @@ from pytest_netns.addresses import Address, parse_plain
 from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.events import Event
 from pytest_netns.lab.nodes import Node
-from pytest_netns.topology.events import DeviceAdded, DeviceRemoved, LinkAdded, LinkRemoved
+from pytest_netns.topology.network_events import DeviceAdded, DeviceRemoved, LinkAdded, LinkRemoved
 from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:

@@ -178,7 +178,7 @@ class _Teller:
         found = []
         for each in self._case.seen:
             if each.lab is not None and (each.frames or each.lab.captures):
-                from pytest_netns.report.packets import captured, recorded
+                from pytest_netns.report.recorded_packets import captured, recorded
 
                 short, whole = (
                     recorded(each.lab, each.frames, rows) or captured(each.lab.captures, self._case.begun, rows)

@@ -110,7 +110,7 @@ class Monitor:
 
     def told(self, event: Event) -> None:
         """Something has happened in a lab, which has imported the module of these events."""
-        from pytest_netns.topology.events import LabClosing, LabFailing, NodeAdded
+        from pytest_netns.topology.network_events import LabClosing, LabFailing, NodeAdded
 
         if isinstance(event, NodeAdded):
             self._added(cast("Node", event.node))

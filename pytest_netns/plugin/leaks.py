@@ -219,7 +219,7 @@ class Checker:
         found = descriptors.holders(known)
         # asked afterwards: it may have been born while the descriptors were looked through
         found = {fd: (inode, shown) for fd, (inode, shown) in found.items() if not nursery.holds(inode)}
-        clock = sys.modules.get("pytest_netns.capture.clock")
+        clock = sys.modules.get("pytest_netns.capture.timestamps")
         if clock is not None:
             found.pop(clock.descriptor(), None)
         return found

@@ -10,7 +10,7 @@ from ipaddress import IPv6Address
 from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import KernelError
 from pytest_netns.probe.icmp import checksum
-from pytest_netns.probe.sockets import close_later, packet_socket
+from pytest_netns.probe.probe_sockets import close_later, packet_socket
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 

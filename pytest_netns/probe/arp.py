@@ -16,13 +16,13 @@ from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.in_flight import InFlight, nowhere
-from pytest_netns.probe.sockets import ETH_P_ARP, ETH_P_IPV6, Waiter, close_later, packet_socket
+from pytest_netns.probe.probe_sockets import ETH_P_ARP, ETH_P_IPV6, Waiter, close_later, packet_socket
 from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Origin, Source, origin
 from pytest_netns.topology import transit
-from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.network_events import probe_failed
 from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from pytest_netns.checks import check_range, check_text
 from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.interrupts import uninterrupted
-from pytest_netns.kernel.sockets import Socket
+from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
-from pytest_netns.probe.sockets import ETH_P_ALL, Waiter, close_later
+from pytest_netns.probe.probe_sockets import ETH_P_ALL, Waiter, close_later
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 

@@ -14,7 +14,7 @@ from pytest_netns.stack.destination import Destination
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Source
 from pytest_netns.topology import transit
-from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.network_events import probe_failed
 from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.ping import PingResult
 from pytest_netns.stack.destination import Target, choose
 from pytest_netns.stack.namespace import Namespace
-from pytest_netns.topology.events import probe_failed
 from pytest_netns.topology.network import Network
+from pytest_netns.topology.network_events import probe_failed
 
 
 @dataclass(frozen=True, slots=True)

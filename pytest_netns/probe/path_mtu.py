@@ -14,7 +14,7 @@ from pytest_netns.stack.destination import Destination, resolve
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Source, origin
 from pytest_netns.topology import transit
-from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.network_events import probe_failed
 from pytest_netns.topology.node import BaseNode
 
 _HEADERS = {4: 28, 6: 48}

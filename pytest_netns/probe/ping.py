@@ -23,7 +23,7 @@ from pytest_netns.probe import icmp
 from pytest_netns.probe.group import group_interface
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.in_flight import InFlight, nowhere
-from pytest_netns.probe.sockets import (
+from pytest_netns.probe.probe_sockets import (
     IP_MTU_DISCOVER,
     IPV6_DONTFRAG,
     IPV6_MTU_DISCOVER,
@@ -39,7 +39,7 @@ from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Origin, Source, origin
 from pytest_netns.topology import transit
-from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.network_events import probe_failed
 from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from pytest_netns.process.process import Process
 from pytest_netns.stack.destination import Destination, resolve
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
-from pytest_netns.topology.events import probe_failed
 from pytest_netns.topology.network import Network
+from pytest_netns.topology.network_events import probe_failed
 from pytest_netns.topology.node import BaseNode
 from pytest_netns.units import Quantity, bits_per_second, measured_rate
 

@@ -15,8 +15,8 @@ from pytest_netns.probe.udp import ask_udp
 from pytest_netns.stack.destination import Destination, resolve
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Source, origin
-from pytest_netns.topology.events import probe_failed
 from pytest_netns.topology.network import names_of, network_of
+from pytest_netns.topology.network_events import probe_failed
 from pytest_netns.topology.node import BaseNode
 
 Method = Literal["icmp", "udp", "tcp"]

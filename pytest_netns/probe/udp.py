@@ -15,7 +15,7 @@ from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.probe.group import group_interface
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.in_flight import InFlight, nowhere
-from pytest_netns.probe.sockets import (
+from pytest_netns.probe.probe_sockets import (
     Waiter,
     open_sockets,
     set_group_interface,
@@ -29,7 +29,7 @@ from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.source import Origin, Source, origin
 from pytest_netns.topology import transit
-from pytest_netns.topology.events import probe_failed
+from pytest_netns.topology.network_events import probe_failed
 from pytest_netns.topology.node import BaseNode
 
 UdpState = Literal["answered", "closed", "unreachable", "silent", "answered-elsewhere", "bad-checksum", "inconclusive"]

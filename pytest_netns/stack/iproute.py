@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from pytest_netns.kernel.netlink.pyroute2_codec import prepare_pyroute2
-from pytest_netns.kernel.sockets import standard_sockets
+from pytest_netns.kernel.standard_sockets import standard_sockets
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.stack.handle import Handle
 from pytest_netns.stack.threaded_iproute import ThreadedIPRoute

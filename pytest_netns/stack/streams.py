@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_netns.kernel.sockets import getaddrinfo
+from pytest_netns.kernel.standard_sockets import getaddrinfo
 from pytest_netns.stack.calls import call
 from pytest_netns.stack.node_socket import socket as open_node_socket
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_netns.topology.events import DeviceAdded, DeviceRemoved
 from pytest_netns.topology.network import network_of
+from pytest_netns.topology.network_events import DeviceAdded, DeviceRemoved
 from pytest_netns.topology.node import BaseNode, OwnedDevice
 
 

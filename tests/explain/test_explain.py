@@ -16,7 +16,7 @@ from pytest_netns.explain import checks
 from pytest_netns.explain.checks import CHECKS
 from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.explain import explain
-from pytest_netns.explain.nft_trace.trace import RuleTrace
+from pytest_netns.explain.nft_trace.rule_trace import RuleTrace
 from pytest_netns.explain.observation.observe import observe
 from pytest_netns.explain.questions import Question, ping_question, tcp_question
 from pytest_netns.stack.nft import nft_with_handles

@@ -10,7 +10,7 @@ from conversation import address_of, listen
 from explaining import Chain, at, chain_in, why_no_datagram, why_no_ping, why_not_open
 
 from pytest_netns import Bridge, Host, Lab, Link, Namespace, Process, eventually
-from pytest_netns.explain.checks import neighbour_table
+from pytest_netns.explain.checks import full_neighbour_table
 from pytest_netns.explain.explain import explain
 from pytest_netns.explain.observation.observe import observe
 from pytest_netns.explain.questions import Question, ping_question
@@ -907,8 +907,8 @@ def test_a_neighbour_table_without_room(pair: tuple[Host, Host, Link], version: 
     seen = observe(red.lab, question)
     for node in (red, blue):
         node.run(["ip", f"-{version}", "neighbour", "flush", "all"])
-    assert neighbour_table.check(seen) is None  # the kernel has refused nothing
-    found = neighbour_table.check(replace(seen, refusals=2))
+    assert full_neighbour_table.check(seen) is None  # the kernel has refused nothing
+    found = full_neighbour_table.check(replace(seen, refusals=2))
     assert found is not None
     assert found.node == "red"
     assert found.cause.startswith(f"'red' has no entry for its neighbour {at(blue, version)} because there was no room")
@@ -924,7 +924,7 @@ def test_no_room_at_the_node_that_replies(pair: tuple[Host, Host, Link], version
     question = silenced(red, blue, version)
     seen = observe(red.lab, question)
     blue.run(["ip", f"-{version}", "neighbour", "flush", "all"])
-    found = neighbour_table.check(replace(seen, refusals=1))
+    found = full_neighbour_table.check(replace(seen, refusals=1))
     assert found is not None
     assert found.node == "blue"
     assert at(red, version) in found.cause
@@ -935,8 +935,8 @@ def test_what_others_were_refused_is_no_cause(pair: tuple[Host, Host, Link]) -> 
     red, blue, _ = pair
     question = silenced(red, blue, 4)
     seen = observe(red.lab, question)
-    assert neighbour_table.check(replace(seen, refusals=5)) is None
-    assert neighbour_table.check(replace(seen, refusals=5, answered=True)) is None
+    assert full_neighbour_table.check(replace(seen, refusals=5)) is None
+    assert full_neighbour_table.check(replace(seen, refusals=5, answered=True)) is None
 
 
 def silenced(red: Host, blue: Host, version: int) -> Question:

@@ -17,7 +17,7 @@ from pytest_netns import Namespace
 from pytest_netns.kernel.features import features
 from pytest_netns.kernel.features import socket_families as protocols
 from pytest_netns.kernel.features.features import DEVICES, QDISCS, Feature, feature
-from pytest_netns.kernel.features.nft import NFT
+from pytest_netns.kernel.features.nft_features import NFT
 from pytest_netns.kernel.features.qdiscs import ACTIONS, CLASSIFIERS
 from pytest_netns.kernel.libpcap import libpcap
 

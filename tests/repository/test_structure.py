@@ -71,5 +71,13 @@ def test_every_room_has_a_floor() -> None:
     assert {room(module) for module in modules() if room(module)} == floors().keys()
 
 
+def test_a_basename_means_one_thing() -> None:
+    homes: dict[str, list[str]] = {}
+    for module, path in modules().items():
+        if path.name != "__init__.py":
+            homes.setdefault(path.name, []).append(module)
+    assert [found for found in homes.values() if len(found) > 1] == []
+
+
 def test_the_hall_holds_the_face_and_the_ground_floor() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 12

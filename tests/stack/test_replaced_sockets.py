@@ -13,7 +13,7 @@ import pytest
 
 import pytest_netns
 from pytest_netns import Host, Lab, Namespace, ready
-from pytest_netns.kernel.sockets import Socket, socket_pair, standard_sockets
+from pytest_netns.kernel.standard_sockets import Socket, socket_pair, standard_sockets
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_no_module_makes_other_sockets() -> None:
     found = [
         f"{path.relative_to(root)}:{node.lineno}"
         for path in root.rglob("*.py")
-        if str(path.relative_to(root)) not in {"kernel/sockets.py", *programs}
+        if str(path.relative_to(root)) not in {"kernel/standard_sockets.py", *programs}
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
@@ -133,4 +133,4 @@ def test_no_module_makes_other_sockets() -> None:
         and node.func.value.id in ("socket", "_socket")
         and node.func.attr in names
     ]
-    assert found == [], "use pytest_netns.kernel.sockets: tests replace those of socket"
+    assert found == [], "use pytest_netns.kernel.standard_sockets: tests replace those of socket"

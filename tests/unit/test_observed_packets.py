@@ -13,7 +13,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from pytest_netns.capture.frame import Frame
-from pytest_netns.explain.observation.packets import Kind, observed_packets
+from pytest_netns.explain.observation.observed_packets import Kind, observed_packets
 
 HEAD = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 THERE = IP(src="10.0.0.1", dst="10.0.0.2")

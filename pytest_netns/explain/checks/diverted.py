@@ -10,9 +10,9 @@ from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.link_layer.losses import filtered
 from pytest_netns.explain.look.ip_rules import marks
 from pytest_netns.explain.look.marking import sets_marks
-from pytest_netns.explain.look.routing import deciding_rule, route_of
+from pytest_netns.explain.look.route_lookup import deciding_rule, route_of
 from pytest_netns.explain.observation.observation import Observation
-from pytest_netns.explain.observation.packets import ObservedPacket, Role
+from pytest_netns.explain.observation.observed_packets import ObservedPacket, Role
 from pytest_netns.explain.way.flow import Walk
 from pytest_netns.kernel.netlink.rtnetlink import Selector
 from pytest_netns.lab.nodes import Node

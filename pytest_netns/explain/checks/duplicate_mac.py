@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.observation.observation import Observation
-from pytest_netns.explain.way.reachability import reach
+from pytest_netns.explain.way.on_link import reach
 
 
 def check(observation: Observation) -> Diagnosis | None:

@@ -9,9 +9,9 @@ from pytest_netns.errors import KernelError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.look.ip_rules import marks
 from pytest_netns.explain.look.marking import sets_marks
-from pytest_netns.explain.look.routing import best_route, deciding_rule, route_of
+from pytest_netns.explain.look.route_lookup import best_route, deciding_rule, route_of
 from pytest_netns.explain.observation.observation import Observation
-from pytest_netns.explain.observation.packets import last_of
+from pytest_netns.explain.observation.observed_packets import last_of
 from pytest_netns.kernel.netlink.rtnetlink import Selector
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.link_layer.frame_path import gap, l2_path
 from pytest_netns.explain.link_layer.losses import lost_at
-from pytest_netns.explain.link_layer.path import gap, l2_path
 from pytest_netns.explain.look.tunnel_ends import tunnel_fault
 from pytest_netns.explain.observation.observation import Observation
-from pytest_netns.explain.observation.packets import Role
+from pytest_netns.explain.observation.observed_packets import Role
 from pytest_netns.explain.way.flow import Walk
-from pytest_netns.explain.way.reachability import reach
+from pytest_netns.explain.way.on_link import reach
 from pytest_netns.stack.interface import Interface
 
 

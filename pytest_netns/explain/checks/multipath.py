@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.observation.observation import Observation
 from pytest_netns.explain.way.flow import Flow, Walk
-from pytest_netns.explain.way.reachability import down_reason, reach
+from pytest_netns.explain.way.on_link import down_reason, reach
 from pytest_netns.explain.way.walk import walk
 from pytest_netns.kernel.netlink.tables import Route
 from pytest_netns.lab.nodes import Node

@@ -8,7 +8,7 @@ from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.link_layer.losses import queue_drop
 from pytest_netns.explain.look.counters import PLACES_FOR_FILTERS, Growth
 from pytest_netns.explain.observation.observation import Observation
-from pytest_netns.explain.way.reachability import reach
+from pytest_netns.explain.way.on_link import reach
 from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.look.sockets import SocketState, is_stopped, sockets
+from pytest_netns.explain.look.socket_states import SocketState, is_stopped, sockets
 from pytest_netns.explain.observation.observation import Observation
-from pytest_netns.explain.observation.packets import ObservedPacket
-from pytest_netns.explain.target import arrival
+from pytest_netns.explain.observation.observed_packets import ObservedPacket
+from pytest_netns.explain.target_node import arrival
 from pytest_netns.lab.nodes import Node
 
 #: Seconds for which the probe is sent once more.

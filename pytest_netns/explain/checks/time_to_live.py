@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.look.nat_rules import changes_of
 from pytest_netns.explain.observation.observation import Observation
-from pytest_netns.explain.observation.packets import ObservedPacket, Role, first_of
+from pytest_netns.explain.observation.observed_packets import ObservedPacket, Role, first_of
 
 _TTL, _HOP_LIMIT = 8, 7
 _ROLES: tuple[Role, ...] = ("request", "reply")

@@ -10,8 +10,8 @@ from pytest_netns.errors import NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.look.nat_rules import NatRule, nat_rules
 from pytest_netns.explain.observation.observation import Observation
-from pytest_netns.explain.target import arrival
-from pytest_netns.explain.way.reachability import has_address
+from pytest_netns.explain.target_node import arrival
+from pytest_netns.explain.way.on_link import has_address
 from pytest_netns.lab.nodes import Node
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.observation.observation import Observation
-from pytest_netns.explain.observation.packets import ObservedPacket, Role
+from pytest_netns.explain.observation.observed_packets import ObservedPacket, Role
 
 _ROLES: tuple[Role, ...] = ("request", "reply")
 

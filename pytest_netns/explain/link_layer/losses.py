@@ -5,8 +5,8 @@ from __future__ import annotations
 from pytest_netns.capture.frame import Frame
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.link_layer.bridge_port import through_bridge
+from pytest_netns.explain.link_layer.frame_path import Gap
 from pytest_netns.explain.link_layer.frame_size import TAG, packet_size
-from pytest_netns.explain.link_layer.path import Gap
 from pytest_netns.explain.look.links import LinkDetails, details
 from pytest_netns.explain.look.tc_filters import Side, filters
 from pytest_netns.lab.bridge import Bridge

@@ -12,9 +12,9 @@ from pytest_netns.capture.frame import Frame
 from pytest_netns.errors import NetnsWarning
 from pytest_netns.explain.look.counters import queue_drops
 from pytest_netns.explain.look.encapsulation import protocols
-from pytest_netns.explain.nft_trace.trace import RuleTrace
+from pytest_netns.explain.nft_trace.rule_trace import RuleTrace
 from pytest_netns.explain.sent import answered_for, sought
-from pytest_netns.explain.way.reachability import reach
+from pytest_netns.explain.way.on_link import reach
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.arp import ask_arp

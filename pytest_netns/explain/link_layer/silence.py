@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
+from pytest_netns.explain.link_layer.frame_path import gap, l2_path
 from pytest_netns.explain.link_layer.losses import filtered, lost_at, queue_drop
-from pytest_netns.explain.link_layer.path import gap, l2_path
 from pytest_netns.explain.link_layer.search import Search
 from pytest_netns.explain.look.encapsulation import carrier_of
 from pytest_netns.explain.look.links import IFF_NOARP, details
 from pytest_netns.explain.look.nat_rules import changes_of
-from pytest_netns.explain.look.routing import sysctl
+from pytest_netns.explain.look.route_lookup import sysctl
 from pytest_netns.explain.look.tunnel_ends import tunnel_fault
 from pytest_netns.explain.way.delivery import not_local
 from pytest_netns.explain.way.flow import Flow

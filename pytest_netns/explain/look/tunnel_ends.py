@@ -11,7 +11,7 @@ from pytest_netns.devices.wireguard import WireGuard
 from pytest_netns.errors import NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.look.links import LinkDetails, details
-from pytest_netns.explain.way.reachability import has_address
+from pytest_netns.explain.way.on_link import has_address
 from pytest_netns.kernel.netlink.linkinfo import OPTIONS
 from pytest_netns.kernel.netlink.rtnetlink import AF_BRIDGE, neighbour_dump
 from pytest_netns.kernel.netlink.socket import attributes

@@ -13,15 +13,15 @@ from pytest_netns.capture.frame import Frame
 from pytest_netns.errors import NetnsError
 from pytest_netns.explain.look.counters import Growth
 from pytest_netns.explain.look.encapsulation import carrier_of
-from pytest_netns.explain.look.routing import alternatives
-from pytest_netns.explain.nft_trace.trace import RuleTrace
+from pytest_netns.explain.look.route_lookup import alternatives
+from pytest_netns.explain.nft_trace.rule_trace import RuleTrace
 from pytest_netns.explain.nft_trace.verdicts import Drop, Stage
-from pytest_netns.explain.observation.packets import ObservedPacket, Role, first_of, last_of
+from pytest_netns.explain.observation.observed_packets import ObservedPacket, Role, first_of, last_of
 from pytest_netns.explain.questions import Question
-from pytest_netns.explain.target import arrival
+from pytest_netns.explain.target_node import arrival
 from pytest_netns.explain.way.flow import Flow, Walk
 from pytest_netns.explain.way.impairments import Condition, conditions
-from pytest_netns.explain.way.reachability import has_address, reach
+from pytest_netns.explain.way.on_link import has_address, reach
 from pytest_netns.explain.way.walk import walk
 from pytest_netns.kernel.netlink.neighbour_table import NeighbourTable
 from pytest_netns.kernel.netlink.tables import Route, mac_text

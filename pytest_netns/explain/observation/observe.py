@@ -9,9 +9,9 @@ from pytest_netns.capture.frame import Frame, is_search
 from pytest_netns.errors import KernelError, NetnsError, NetnsWarning
 from pytest_netns.explain.look.counters import counters, grown
 from pytest_netns.explain.look.encapsulation import carriers, protocols
-from pytest_netns.explain.nft_trace.trace import RuleTrace
+from pytest_netns.explain.nft_trace.rule_trace import RuleTrace
 from pytest_netns.explain.observation.observation import Observation, number_of
-from pytest_netns.explain.observation.packets import ObservedPacket, observed_packets
+from pytest_netns.explain.observation.observed_packets import ObservedPacket, observed_packets
 from pytest_netns.explain.questions import Question
 from pytest_netns.explain.way.impairments import extra_patience
 from pytest_netns.kernel.netlink.neighbour_table import neighbour_tables

@@ -7,10 +7,10 @@ import struct
 from pytest_netns.addresses import Address
 from pytest_netns.errors import KernelError
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.look.routing import has_route, route_of, why_refused
+from pytest_netns.explain.look.route_lookup import has_route, route_of, why_refused
 from pytest_netns.explain.way.flow import Flow, selector
 from pytest_netns.explain.way.forwarding import rp_filter_fault
-from pytest_netns.explain.way.reachability import has_address
+from pytest_netns.explain.way.on_link import has_address
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_netns.errors import KernelError
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.look.routing import sysctl
+from pytest_netns.explain.look.route_lookup import sysctl
 from pytest_netns.explain.way.flow import Flow
 from pytest_netns.kernel.netlink.tables import Route
 from pytest_netns.lab.nodes import Node

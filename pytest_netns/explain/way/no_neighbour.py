@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pytest_netns.addresses import Address
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.look.routing import sysctl
-from pytest_netns.explain.way.reachability import Reach, connected, down_reason, has_address, reach, up_again
+from pytest_netns.explain.look.route_lookup import sysctl
+from pytest_netns.explain.way.on_link import Reach, connected, down_reason, has_address, reach, up_again
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface

@@ -7,9 +7,9 @@ import os
 from pytest_netns.addresses import IPV6_MIN_MTU
 from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.look.routing import sysctl, why_refused
+from pytest_netns.explain.look.route_lookup import sysctl, why_refused
 from pytest_netns.explain.way.flow import Flow, selector
-from pytest_netns.explain.way.reachability import connected, down_reason, has_address, reach, up_again
+from pytest_netns.explain.way.on_link import connected, down_reason, has_address, reach, up_again
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 from pytest_netns.lab.router import Router

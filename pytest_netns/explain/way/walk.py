@@ -11,14 +11,14 @@ from pytest_netns.devices.tunnels import TUNNELS
 from pytest_netns.errors import KernelError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.look.encapsulation import far_end_of
-from pytest_netns.explain.look.routing import route_of
+from pytest_netns.explain.look.route_lookup import route_of
 from pytest_netns.explain.way.delivery import not_taken
 from pytest_netns.explain.way.flow import Flow, Walk, selector
 from pytest_netns.explain.way.forwarding import forwarding_fault
 from pytest_netns.explain.way.hop import size_fault, wrong_neighbour
 from pytest_netns.explain.way.no_neighbour import unanswered
 from pytest_netns.explain.way.no_route import refused
-from pytest_netns.explain.way.reachability import down_reason, has_address, reach, up_again
+from pytest_netns.explain.way.on_link import down_reason, has_address, reach, up_again
 from pytest_netns.kernel.netlink.tables import Route
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.lab import Lab

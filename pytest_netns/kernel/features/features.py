@@ -17,7 +17,7 @@ from functools import cache
 
 from pytest_netns.errors import KernelError, UnsupportedError
 from pytest_netns.kernel.features import socket_families
-from pytest_netns.kernel.features.nft import NFT, why_not
+from pytest_netns.kernel.features.nft_features import NFT, why_not
 from pytest_netns.kernel.features.qdiscs import ACTIONS, CLASSIFIERS, has_action, has_classifier, qdisc_request
 from pytest_netns.kernel.features.socket_families import SOCKETS, TUNNELS, why_no_socket, why_no_tunnel
 from pytest_netns.kernel.libpcap import libpcap

@@ -8,7 +8,7 @@ import socket
 import struct
 
 from pytest_netns.kernel.netns.throwaway import throwaway
-from pytest_netns.kernel.sockets import Socket
+from pytest_netns.kernel.standard_sockets import Socket
 
 _IPPROTO_MPTCP, _IPPROTO_SCTP = 262, 132
 TUN = "/dev/net/tun"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, TypeVar, cast
 
 from pytest_netns.kernel.interrupts import uninterrupted
-from pytest_netns.kernel.sockets import standard_sockets
+from pytest_netns.kernel.standard_sockets import standard_sockets
 
 _HEADER = struct.Struct("=IHHII")
 

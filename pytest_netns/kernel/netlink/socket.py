@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pytest_netns.errors import KernelError, NetnsError, WaitTimeout
 from pytest_netns.kernel.locks import Lock
-from pytest_netns.kernel.sockets import Socket
+from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.kernel.syscalls import entered
 
 NETLINK_ROUTE = 0

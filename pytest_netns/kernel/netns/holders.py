@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Container
 
-from pytest_netns.kernel.sockets import Socket
+from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.kernel.syscalls import THREAD_NETNS
 
 _SIOCGSKNS = 0x894C  # a socket's network namespace; netdevice(7), <linux/sockios.h>

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from pytest_netns.errors import PrivilegeError, TopologyError
 from pytest_netns.kernel.netns.attach import NAMED
 from pytest_netns.kernel.procfs import stat
-from pytest_netns.kernel.sockets import Socket
+from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.kernel.syscalls import MS_BIND, MS_REC, entered, mount, open_namespace, unmount
 from pytest_netns.weak_list import WeakList
 

@@ -14,7 +14,7 @@ from pytest_netns.errors import NetnsError
 from pytest_netns.explain.nft_trace import parts
 from pytest_netns.explain.nft_trace.event_filter import TELLING
 from pytest_netns.explain.nft_trace.headers import Headers, headers_of
-from pytest_netns.explain.nft_trace.tables import LAST, STAGES, TABLE, is_ours, matches, tables, translated_ports
+from pytest_netns.explain.nft_trace.trace_tables import LAST, STAGES, TABLE, is_ours, matches, tables, translated_ports
 from pytest_netns.explain.nft_trace.verdicts import Drop, Stage, rule_text, verdict_of
 from pytest_netns.kernel.netlink.socket import NETLINK_NETFILTER, attributes
 from pytest_netns.kernel.open_socket import open_socket

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.look.counters import WORDS, Growth
 from pytest_netns.explain.observation.observation import Observation
-from pytest_netns.explain.observation.packets import Role, last_of
+from pytest_netns.explain.observation.observed_packets import Role, last_of
 
 
 def at_the_target(observation: Observation) -> Diagnosis | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.observation.observation import Observation
-from pytest_netns.explain.target import arrival, silence, target_fault
+from pytest_netns.explain.target_node import arrival, silence, target_fault
 
 
 def refuses(observation: Observation) -> Diagnosis | None:

@@ -18,7 +18,7 @@ from pytest_netns.errors import WaitTimeout
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
-from pytest_netns.kernel.sockets import Socket
+from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, unshare
 
 SO_TIMESTAMPNS = 35

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from pytest_netns.addresses import Address
-from pytest_netns.explain.observation.packets import Kind
+from pytest_netns.explain.observation.observed_packets import Kind
 from pytest_netns.kernel import procfs
 from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6
 from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request, attributes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from pytest_netns.explain.diagnosis import Diagnosis
-from pytest_netns.explain.observation.packets import ObservedPacket
+from pytest_netns.explain.observation.observed_packets import ObservedPacket
 from pytest_netns.explain.questions import Question
 from pytest_netns.explain.way.flow import Flow
 from pytest_netns.explain.way.forwarding import rp_filter_fault

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pytest_netns.addresses import Address
 from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.explain import conclude
-from pytest_netns.explain.nft_trace.trace import RuleTrace
+from pytest_netns.explain.nft_trace.rule_trace import RuleTrace
 from pytest_netns.explain.nft_trace.verdicts import Drop
 from pytest_netns.explain.observation.observation import Observation
 from pytest_netns.explain.observation.observe import observe
-from pytest_netns.explain.observation.packets import last_of
+from pytest_netns.explain.observation.observed_packets import last_of
 from pytest_netns.explain.questions import Question
 from pytest_netns.explain.sent import sought
 from pytest_netns.lab.lab import Lab, lab_of

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 
 from pytest_netns import Lab, WaitTimeout
-from pytest_netns.capture import clock
+from pytest_netns.capture import timestamps
 
 
 class Keeper:
@@ -34,33 +34,33 @@ class Keeper:
         self.turns += 1
         stamp = self._sent if self.turns >= self._stamped_from else time.time_ns() + 1_000_000
         value = struct.pack("qq", stamp // 1_000_000_000, stamp % 1_000_000_000)
-        return b"?", [(socket.SOL_SOCKET, clock.SO_TIMESTAMPNS, value)], 0, None
+        return b"?", [(socket.SOL_SOCKET, timestamps.SO_TIMESTAMPNS, value)], 0, None
 
 
 @pytest.mark.parametrize("turn", [1, 2, 40])
 def test_it_is_awaited_that_frames_are_stamped_before_they_are_read(turn: int) -> None:
     keeper = Keeper(turn)
-    clock._await_stamps(cast(socket.socket, keeper))
+    timestamps._await_stamps(cast(socket.socket, keeper))
     assert keeper.turns == turn
 
 
 def test_a_kernel_that_never_stamps_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "_DEADLINE", 0.01)
+    monkeypatch.setattr(timestamps, "_DEADLINE", 0.01)
     with pytest.raises(WaitTimeout, match="did not begin to stamp frames"):
-        clock._await_stamps(cast(socket.socket, Keeper(10**9)))
+        timestamps._await_stamps(cast(socket.socket, Keeper(10**9)))
 
 
 def test_every_capture_asks_for_the_clock(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(clock, "start", lambda: asked.append(True))
+    monkeypatch.setattr(timestamps, "start", lambda: asked.append(True))
     with lab.host("red").capture():
         pass
     assert asked
 
 
 def test_the_clock_is_started_once() -> None:
-    clock.start()
-    keeper = clock._keeper
-    clock.start()
+    timestamps.start()
+    keeper = timestamps._keeper
+    timestamps.start()
     assert keeper is not None
-    assert clock._keeper is keeper
+    assert timestamps._keeper is keeper
