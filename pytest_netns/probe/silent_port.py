@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 
 from pytest_netns.checks import check_port
 from pytest_netns.errors import KernelError
-from pytest_netns.kernel.sockets import Socket
+from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.stack.namespace import Namespace
 
