@@ -56,6 +56,13 @@ class ResourceOpened(Event):
     resource: object
 
 
+@dataclass(frozen=True, slots=True)
+class ProgramStarting(Event):
+    """A command is about to run in a namespace, or a background process to start."""
+
+    namespace: object
+
+
 Observer = Callable[[Event], None]
 
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from pytest_netns.explain.diagnosis import Explanation
@@ -57,6 +58,8 @@ class Attempt:
 
 #: The last ones, the newest at the end.
 _attempts: deque[Attempt] = deque(maxlen=64)
+#: Those that tests have made nodes in.
+_labs: WeakSet[Lab] = WeakSet()
 _state = {"hooked": False, "awake": False}
 
 
@@ -66,24 +69,39 @@ def begin() -> None:
     _state["awake"] = False
 
 
-def listen() -> None:
+def listen(lab: Lab) -> None:
     """The running test has made a node: from now on its attempts are noted."""
     _state["awake"] = True
+    _labs.add(lab)
     if not _state["hooked"]:
         _state["hooked"] = True
         sys.addaudithook(_hook)
 
 
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
-    if not _state["awake"] or not event.startswith("socket."):
+    if not _state["awake"] or not event.startswith(("socket.", "subprocess.")):
         return
     try:
+        if event == "subprocess.Popen":
+            _note_program()
         if event in ("socket.connect", "socket.sendto"):
             _note(*arguments[:2])
         elif event == "socket.getaddrinfo":
             _note_name(*arguments[:2])
     except Exception:  # whatever it is, the call of the test itself must not fail of it
         pass
+
+
+def _note_program() -> None:
+    """A program is started by the test itself, perhaps in a node that its thread has entered."""
+    inode = os.stat("/proc/thread-self/ns/net").st_ino
+    for lab in list(_labs):
+        for node in list(lab):
+            if not node.closed and node.inode == inode and not lab.closed:
+                from pytest_netns.plugin import programs
+
+                programs.starting(node)
+                return
 
 
 def _note(sock: object, address: object) -> None:

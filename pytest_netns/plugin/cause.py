@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ _CAUSE, _CURE = re.compile(r"^cause: (?!not found)(.*)$", re.MULTILINE), re.comp
 
 _ASKED = re.compile(r"^<?\w+ (\S+ -> \S+?):?(?= )")
 
+#: In a ProbeFailure: it says why itself.
+_SAYS_WHY = re.compile("^(cause|the way|ruled out|nothing was sent)", re.MULTILINE)
 _QUOTED = re.compile(r"'([^']+)'")
 
 
@@ -72,9 +75,10 @@ def why_of(labs: list[Lab], error: BaseException | None, text: str) -> Why | Non
     from pytest_netns.errors import ProbeFailure
     from pytest_netns.plugin import attempts, relevance
 
-    if error is None or isinstance(error, ProbeFailure):
-        return None  # ProbeFailure says why itself
-    probes = [failure for lab in labs for failure in lab.failed]
+    if error is None or (isinstance(error, ProbeFailure) and _SAYS_WHY.search(str(error))):
+        return None
+    # What a ProbeFailure is about has been asked by it; a program may be what it has waited for.
+    probes = [] if isinstance(error, ProbeFailure) else [failure for lab in labs for failure in lab.failed]
     failure = relevance.newest(probes, error.__traceback__, text)
     if failure is not None:
         from pytest_netns.explain.results import explain_failure, words
@@ -82,4 +86,12 @@ def why_of(labs: list[Lab], error: BaseException | None, text: str) -> Why | Non
         asked = _ASKED.match(words(failure.result))
         return Why(explain_failure(failure), asked[1] if asked is not None else "")
     found = attempts.explained(labs, error)
-    return None if found is None else Why(found, found.observed.partition(" tcp port")[0].partition(" udp port")[0])
+    if found is None and (programs := sys.modules.get("pytest_netns.plugin.programs")) is not None:
+        found = programs.explained(labs, error)
+    return (
+        None
+        if found is None
+        else Why(
+            found, found.observed.removeprefix("a program in ").partition(" tcp port")[0].partition(" udp port")[0]
+        )
+    )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from pytest_netns.clock import wall_ns
-from pytest_netns.events import Event, everywhere
+from pytest_netns.events import Event, ProgramStarting, everywhere
 from pytest_netns.plugin import session as _session
 from pytest_netns.plugin.cause import Why, why_of
 from pytest_netns.plugin.settings import Pcap, Settings
@@ -91,6 +91,8 @@ class Monitor:
     def begin(self, nodeid: str) -> None:
         """A test begins."""
         self.case = Case(nodeid)
+        if (programs := sys.modules.get("pytest_netns.plugin.programs")) is not None:
+            programs.begin()
         if (attempts := sys.modules.get("pytest_netns.plugin.attempts")) is not None:
             attempts.begin()
         if self._recorder is not None:
@@ -118,6 +120,10 @@ class Monitor:
             # What the test fails with, perhaps: the lab is still as it was.
             if isinstance(event.error, Exception | pytest.fail.Exception):
                 self._keep(cast("Lab", event.network), failing=True, error=event.error)
+        elif isinstance(event, ProgramStarting):
+            from pytest_netns.plugin import programs
+
+            programs.starting(event.namespace)
         elif isinstance(event, LabClosing):
             self._closing(cast("Lab", event.network))
 
@@ -127,7 +133,7 @@ class Monitor:
         self.case.labs.add(lab)
         from pytest_netns.plugin import attempts  # not at start-up: most runs need no network
 
-        attempts.listen()
+        attempts.listen(lab)
         if (recorder := self.recorder) is not None:
             recorder.listen(node, lab)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from types import CodeType, TracebackType
 from typing import Protocol, TypeVar
@@ -25,6 +26,7 @@ class Asked(Protocol):
         """From where, the innermost first."""
 
 
+_PYTHON = os.path.dirname(os.__file__) + os.sep
 _A = TypeVar("_A", bound=Asked)
 
 #: Characters of a result's repr that must stand in a report for it to be the one that failed; pytest shortens them.
@@ -48,6 +50,26 @@ def newest(asked: Iterable[_A], traceback: TracebackType | None, text: str) -> _
         if about and (not probe.result or _is_about_the_way(probe, text)):
             return probe
     return None
+
+
+def is_about(called: Sequence[tuple[CodeType, int]], traceback: TracebackType | None) -> bool:
+    """Whether the statement that raised has to do with what a call has returned.
+
+    In Python's own library it need not: what ``subprocess.run`` raises comes of its caller.
+
+    Args:
+        called: from where that call came, the innermost first.
+        traceback: of the failure.
+    """
+    lines = dict(reversed(called))
+    for code, line in reversed(list(_frames(traceback))):
+        if code not in lines:
+            continue
+        if _depends(code, line, lines[code]):
+            return True
+        if not code.co_filename.startswith(_PYTHON) or "site-packages" in code.co_filename:
+            return False
+    return False
 
 
 def _is_about_the_way(probe: Asked, text: str) -> bool:

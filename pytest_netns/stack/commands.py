@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from subprocess import CompletedProcess
 from typing import TYPE_CHECKING
 
+from pytest_netns.events import ProgramStarting, everywhere
 from pytest_netns.process.environment import environment_of
 from pytest_netns.process.process import Argv, Process
 from pytest_netns.stack.handle import Handle
@@ -42,6 +43,7 @@ def run(
     """
     env = env if env is None else environment_of(env)
     namespace._before_entry()
+    everywhere.publish(ProgramStarting, namespace)
     return namespace._supervisor.run(
         argv,
         namespace.name,
@@ -81,6 +83,7 @@ def spawn(
     """
     env = env if env is None else environment_of(env)
     namespace._before_entry()
+    everywhere.publish(ProgramStarting, namespace)
     return namespace._supervisor.spawn(
         argv,
         namespace.name,
@@ -104,6 +107,7 @@ def run_in_terminal(namespace: Handle, argv: Argv, env: Mapping[str, str] | None
     """
     env = env if env is None else environment_of(env)
     namespace._before_entry()
+    everywhere.publish(ProgramStarting, namespace)
     return namespace._supervisor.run_in_terminal(
         argv, namespace.name, namespace, namespace.environment() if env is None else env
     )

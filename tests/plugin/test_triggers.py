@@ -53,6 +53,60 @@ def test_it_is_explained(project: Project, body: str) -> None:
     result.stdout.fnmatch_lines(["*- netns: why -*", CAUSE])
 
 
+PROGRAM = """
+import socket, sys
+socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=float(sys.argv[3]))
+"""
+DAEMON = """
+import signal, socket, sys
+client = socket.socket()
+client.setblocking(False)
+client.connect_ex((sys.argv[1], int(sys.argv[2])))
+print("asked", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "port"),
+    [
+        ("red.run([*CONNECT, '80', '0.1'])", 80),
+        ("done = red.run([*CONNECT, '80', '0.1'], check=False)\n    assert done.returncode == 0", 80),
+        ("red.run([*CONNECT, '80', '60'], timeout=0.5)", 80),
+        ("red.run([*CONNECT, '8080', '60'])", 8080),
+        ("client = red.spawn([*DAEMON, '80'], ready=ready.output('asked'))\n    assert 'hello' in client.output", 80),
+        (
+            "client = red.spawn([*DAEMON, '80'], ready=ready.output('asked'))\n"
+            "    eventually(lambda: 'hello' in client.output, within=0.1)",
+            80,
+        ),
+        ("with red:\n        subprocess.run([*CONNECT, '80', '0.1'], check=True)", 80),
+    ],
+    ids=["command", "status", "deadline", "refused", "daemon", "eventually", "subprocess"],
+)
+def test_a_program_that_reaches_nobody_is_explained(project: Project, body: str, port: int) -> None:
+    project.write("connect.py", PROGRAM)
+    project.write("daemon.py", DAEMON)
+    words = "CONNECT, DAEMON = ([sys.executable, name, '192.168.15.2'] for name in ('connect.py', 'daemon.py'))"
+    head = LAB.replace("def test_inside", f"{words}\n\ndef test_inside")
+    project.write(
+        "test_inside.py", f"import subprocess, sys\nfrom pytest_netns import eventually, ready\n{head}    {body}\n"
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    cause = CAUSE if port == 80 else f"cause: nothing listens on tcp port {port} of 'blue'*"
+    result.stdout.fnmatch_lines(
+        ["*- netns: why -*", cause, f"observed: a program in red -> 192.168.15.2 tcp port {port}*"]
+    )
+
+
+def test_a_failure_is_not_put_down_to_a_program_that_it_has_nothing_to_do_with(project: Project) -> None:
+    project.write("connect.py", PROGRAM)
+    body = "red.run([sys.executable, 'connect.py', '192.168.15.2', '80', '0.1'], check=False)\n    assert 1 == 2"
+    project.write("test_inside.py", f"import sys\n{LAB}    {body}\n")
+    assert "netns: why" not in project.run().stdout.str()
+
+
 def test_a_refused_connection_is_explained(project: Project) -> None:
     project.write("test_inside.py", LAB + "    with red:\n        socket.create_connection((str(blue.ip4), 8080))\n")
     project.run().stdout.fnmatch_lines(
