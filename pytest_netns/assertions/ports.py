@@ -48,7 +48,7 @@ def _assert_tcp(
             result.error,
             "SYN",
             lambda f, d: (
-                d.has_left(f, "tcp", source, result.address, port) or d.drops_its_own(source, result.address, port)
+                d.was_sent(f, "tcp", source, result.address, port) or d.drops_its_own(source, result.address, port)
             ),
         )
     check_by(source, result, by)
@@ -226,6 +226,6 @@ def assert_no_udp(
     if result:
         raise ProbeFailure(f"expected no answer, and there was one{tries}: {asked(result)}\n{way(source, result)}")
     check_waited(result)
-    silence.prove(result.error, "datagram", lambda f, d: d.has_left(f, "udp", source, result.address, port))
+    silence.prove(result.error, "datagram", lambda f, d: d.was_sent(f, "udp", source, result.address, port))
     check_by(source, result, by, payload)
     return result

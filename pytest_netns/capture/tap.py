@@ -20,7 +20,7 @@ from pytest_netns.capture.frame import ETH_CANARY, Frame
 from pytest_netns.capture.offload import HEADER, PACKET_VNET_HDR, decode
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel import reaper
-from pytest_netns.kernel.interface_names import is_detour
+from pytest_netns.kernel.interface_names import is_redirect
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.open_socket import open_socket
 from pytest_netns.kernel.syscalls import bind_packet_socket
@@ -156,7 +156,7 @@ class Tap:
                 continue
             if kind == _PACKET_OUTGOING and hardware == _ARPHRD_LOOPBACK:
                 continue  # it arrives at once
-            if is_detour(interface):
+            if is_redirect(interface):
                 continue  # on its way to our relay; it is seen when it leaves its interface
             stamp = 0
             offload = None if data.startswith(_NOTHING_LEFT) else decode(data[: HEADER.size])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_netns.devices.builder import Addresses, Maker, Wanted
+from pytest_netns.devices.builder import Addresses, DeviceBuilder, DeviceSpec
 from pytest_netns.errors import UnsupportedError
 from pytest_netns.topology.node import BaseNode
 
@@ -44,16 +44,16 @@ def add_wireguard(
     """
     from pytest_netns.devices import wireguard, wireguard_go
 
-    maker = Maker(host, "wireguard", Wanted(name, address, mtu, up))
-    key = wireguard.checked_key(private_key, maker.where)
-    port = wireguard.check_port("listen_port", listen_port, maker.where)
+    builder = DeviceBuilder(host, "wireguard", DeviceSpec(name, address, mtu, up))
+    key = wireguard.checked_key(private_key, builder.where)
+    port = wireguard.check_port("listen_port", listen_port, builder.where)
     if userspace:
-        return wireguard_go.make(maker, key, port)
+        return wireguard_go.make(builder, key, port)
     try:
-        return wireguard.make(maker, key, port)
+        return wireguard.make(builder, key, port)
     except UnsupportedError as error:
         if userspace is False:
             raise
         if packages := wireguard_go.lacking():
             raise UnsupportedError(f"{error}; or do without it: apt-get install {' '.join(packages)}") from error
-    return wireguard_go.make(maker, key, port)
+    return wireguard_go.make(builder, key, port)

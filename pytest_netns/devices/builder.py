@@ -19,7 +19,7 @@ from pytest_netns.errors import KernelError, NetnsError, TopologyError, Unsuppor
 from pytest_netns.kernel.features.features import feature
 from pytest_netns.kernel.interrupts import checkpoint
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
-from pytest_netns.kernel.netlink.linkinfo import Born, Value
+from pytest_netns.kernel.netlink.linkinfo import LinkSpec, Value
 from pytest_netns.stack.interface import CARRIER_DEADLINE, Interface
 from pytest_netns.topology.naming import check_interface_name
 from pytest_netns.topology.network import network_of
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Addresses = str | IPv4Interface | IPv6Interface | Iterable[str | IPv4Interface | IPv6Interface] | None
 
-#: Of devices on a link of another namespace: above all that ``Slots`` gives.
+#: Of devices on a link of another namespace: above all that ``InterfaceAllocator`` gives.
 _indexes_abroad = itertools.count(1 << 20)
 _CARRYING = ("UP", "UNKNOWN")  # most kinds without a cable never say more than UNKNOWN (RFC 2863)
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
@@ -122,7 +122,7 @@ _D = TypeVar("_D", bound=Device)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DeviceSpec:
     """What all kinds have in common.
 
     Attributes:
@@ -162,41 +162,41 @@ def unsupported(error: KernelError, kind: str) -> NetnsError:
     return error
 
 
-class Maker:
+class DeviceBuilder:
     """Makes one device of a host, step by step; whatever is refused, nothing is left.
 
     Args:
         node: whose.
         kind: as ip-link(8) calls it.
-        wanted: what all kinds have in common.
+        spec: what all kinds have in common.
 
     Raises:
         TopologyError: a bad name, address, MTU or MAC address.
     """
 
-    def __init__(self, node: BaseNode, kind: str, wanted: Wanted) -> None:
+    def __init__(self, node: BaseNode, kind: str, spec: DeviceSpec) -> None:
         self.node = node
         self.kind = kind
-        self.wanted = wanted
-        self.where: str = f"{kind} {wanted.name!r} of {node.name!r}"
+        self.spec = spec
+        self.where: str = f"{kind} {spec.name!r} of {node.name!r}"
         network_of(node)._check_running(node, f"give a {kind} to")
-        check_interface_name(wanted.name, f"{kind} of {node.name!r}")
-        mtu = wanted.mtu
+        check_interface_name(spec.name, f"{kind} of {node.name!r}")
+        mtu = spec.mtu
         if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31):
             raise TopologyError(f"{self.where}: mtu is {mtu!r}; expected a number of bytes, e.g. 1400")
-        self.addresses: list[AddressWithPrefix] = addresses_of(wanted.address, self.where)
+        self.addresses: list[AddressWithPrefix] = addresses_of(spec.address, self.where)
         if mtu is not None and mtu < IPV6_MIN_MTU and (six := [a for a in self.addresses if a.version == 6]):
             raise TopologyError(
                 f"{self.where}: with an mtu of {mtu} it can have no IPv6 address, and {six[0]} was given; "
                 f"IPv6 needs {IPV6_MIN_MTU} bytes (RFC 8200 section 5)"
             )
-        self.given_mac: bytes | None = None if wanted.mac is None else _mac(wanted.mac, self.where)
+        self.given_mac: bytes | None = None if spec.mac is None else _mac(spec.mac, self.where)
 
     def mac(self) -> bytes:
         """The MAC address that was asked for, or one that no other interface of the lab has."""
-        return self.given_mac or network_of(self.node)._mac_for(self.node.name, self.wanted.name)
+        return self.given_mac or network_of(self.node)._mac_for(self.node.name, self.spec.name)
 
-    def make(
+    def build(
         self,
         cls: type[_D],
         options: Mapping[str, Value] | None = None,
@@ -221,8 +221,8 @@ class Maker:
             UnsupportedError: the kernel lacks the kind.
             KernelError: the kernel refused.
         """
-        name, born_as = self.wanted.name, self.wanted.name
-        index = self.node.slots.next_index()
+        name, born_as = self.spec.name, self.spec.name
+        index = self.node.allocator.next_index()
         lower = None if link is None else (link.index, link.name)
         abroad = None
         if link is not None and link.node is not self.node:
@@ -234,7 +234,7 @@ class Maker:
         mac = self.mac() if has_mac else self.given_mac
         try:
             request = linkinfo.device(
-                Born(self.kind, born_as, index, options or {}, mac, self.wanted.mtu or mtu, lower, abroad)
+                LinkSpec(self.kind, born_as, index, options or {}, mac, self.spec.mtu or mtu, lower, abroad)
             )
         except ValueError as error:
             raise TopologyError(f"{self.where}: {error}") from None
@@ -268,21 +268,21 @@ class Maker:
     def bring_up(self, device: _D, create: Callable[[], None], finish: Callable[[_D], None] | None) -> _D:
         """Create a device, and give it what was asked for."""
         self._check_free(device.name)
-        slots = self.node.slots
+        allocator = self.node.allocator
         with ExitStack() as undo:
-            if slots.take(device.name):
-                undo.callback(slots.free_ethernet, device.name)
+            if allocator.reserve(device.name):
+                undo.callback(allocator.release, device.name)
             undo.callback(device._release)
             create()
             undo.callback(_delete_quietly, device)
             if finish is not None:
                 finish(device)
             requests = [rtnetlink.address_add(device.index, device.name, address) for address in self.addresses]
-            if self.wanted.up:
+            if self.spec.up:
                 requests.insert(0, rtnetlink.link_up(device.index, device.name))
             if requests:
                 self.node.rtnl.batch(requests)
-            if self.wanted.up:
+            if self.spec.up:
                 device.state  # noqa: B018 - the kernel settles the carrier before it answers
                 device.wait_addresses()
             undo.pop_all()

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
-from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
+from pytest_netns.devices.builder import Addresses, Device, DeviceBuilder, DeviceSpec
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
 from pytest_netns.kernel.netlink.linkinfo import BOND_ACTIVE, BOND_MODES, VRF_TABLE, Value
@@ -142,9 +142,9 @@ def add_bond(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    maker = Maker(host, "bond", Wanted(name, address, mtu, up, mac))
-    options: dict[str, Value] = {"mode": mode, "miimon": _milliseconds(miimon, maker.where)}
-    return _with_members(maker, Bond, options, members)
+    builder = DeviceBuilder(host, "bond", DeviceSpec(name, address, mtu, up, mac))
+    options: dict[str, Value] = {"mode": mode, "miimon": _milliseconds(miimon, builder.where)}
+    return _with_members(builder, Bond, options, members)
 
 
 def add_vrf(
@@ -172,7 +172,7 @@ def add_vrf(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    return _with_members(Maker(host, "vrf", Wanted(name, address, mtu, up)), Vrf, {"table": table}, members)
+    return _with_members(DeviceBuilder(host, "vrf", DeviceSpec(name, address, mtu, up)), Vrf, {"table": table}, members)
 
 
 def add_bridge(
@@ -201,31 +201,31 @@ def add_bridge(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    return _with_members(Maker(host, "bridge", Wanted(name, address, mtu, up, mac)), Master, {}, members)
+    return _with_members(DeviceBuilder(host, "bridge", DeviceSpec(name, address, mtu, up, mac)), Master, {}, members)
 
 
 def _with_members(
-    maker: Maker, cls: type[_M], options: dict[str, Value], members: Sequence[str | Interface | BaseNode]
+    builder: DeviceBuilder, cls: type[_M], options: dict[str, Value], members: Sequence[str | Interface | BaseNode]
 ) -> _M:
     if None in members:
-        raise TopologyError(f"{maker.where}: None is no member; expected an interface or a node")
-    interfaces = [own_interface(maker.node, member, maker.where) for member in members]
+        raise TopologyError(f"{builder.where}: None is no member; expected an interface or a node")
+    interfaces = [own_interface(builder.node, member, builder.where) for member in members]
     were_up = [each for each in interfaces if each.is_up]
     taken = [each for each in interfaces if each.state.master]
     if taken:
-        raise TopologyError(f"{maker.where}: {taken[0]!r} has a master already")
+        raise TopologyError(f"{builder.where}: {taken[0]!r} has a master already")
 
     def finish(device: _M) -> None:
         for interface in interfaces:
             device.join(interface)
 
     try:
-        device = maker.make(cls, options, finish=finish)
+        device = builder.build(cls, options, finish=finish)
     except BaseException:
         for interface in were_up:  # a bond takes its members down, and a refused one lets go of them so
             interface.up()
         raise
-    if were_up and maker.wanted.up:
+    if were_up and builder.spec.up:
         device.wait_up()
     return device
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
+from pytest_netns.devices.builder import Addresses, Device, DeviceBuilder, DeviceSpec
 from pytest_netns.topology.node import BaseNode
 
 
@@ -29,7 +29,7 @@ def add_dummy(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    return Maker(host, "dummy", Wanted(name, address, mtu, up, mac)).make(Device)
+    return DeviceBuilder(host, "dummy", DeviceSpec(name, address, mtu, up, mac)).build(Device)
 
 
 def add_ifb(host: BaseNode, name: str, *, address: Addresses = None, mtu: int | None = None, up: bool = True) -> Device:
@@ -46,4 +46,4 @@ def add_ifb(host: BaseNode, name: str, *, address: Addresses = None, mtu: int | 
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    return Maker(host, "ifb", Wanted(name, address, mtu, up)).make(Device)
+    return DeviceBuilder(host, "ifb", DeviceSpec(name, address, mtu, up)).build(Device)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pytest_netns.addresses import Address, AddressWithPrefix
 from pytest_netns.checks import check_whole
-from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
+from pytest_netns.devices.builder import Addresses, Device, DeviceBuilder, DeviceSpec
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink.linkinfo import Value
 from pytest_netns.stack.destination import Destination, choose, resolve
@@ -23,7 +23,7 @@ TUNNELS = frozenset(
 )
 
 
-def far_end(device: Maker | Device, destination: Destination) -> Address:
+def far_end(device: DeviceBuilder | Device, destination: Destination) -> Address:
     """The address of a far end; of a node, one that is not within a tunnel. Raises TopologyError."""
     if isinstance(destination, Namespace):
         target = choose(device.node, destination.name, _outside(destination), _outside(device.node))
@@ -42,15 +42,15 @@ def _outside(node: Namespace) -> list[AddressWithPrefix]:
     return [address for address in node.addresses() if address not in inside]
 
 
-def _end(maker: Maker, keyword: str, destination: Destination) -> Address:
+def _end(builder: DeviceBuilder, keyword: str, destination: Destination) -> Address:
     try:
-        return far_end(maker, destination)
+        return far_end(builder, destination)
     except TopologyError as error:
-        raise TopologyError(f"{maker.where}: {keyword}: {error}") from None
+        raise TopologyError(f"{builder.where}: {keyword}: {error}") from None
 
 
 def ends(
-    maker: Maker, remote: Destination | None, local: Destination | None, version: int | None = None
+    builder: DeviceBuilder, remote: Destination | None, local: Destination | None, version: int | None = None
 ) -> dict[str, Value]:
     """The options of the two ends of a tunnel.
 
@@ -59,20 +59,20 @@ def ends(
     """
     options: dict[str, Value] = {}
     if remote is not None:
-        options["remote"] = _end(maker, "remote", remote)
+        options["remote"] = _end(builder, "remote", remote)
     if local is not None:
-        own = _end(maker, "local", local)
-        if all(own != address.ip for address in maker.node.addresses()):
-            raise TopologyError(f"{maker.where}: local {own} is not an address of {maker.node.name!r}")
+        own = _end(builder, "local", local)
+        if all(own != address.ip for address in builder.node.addresses()):
+            raise TopologyError(f"{builder.where}: local {own} is not an address of {builder.node.name!r}")
         options["local"] = own
     found = {address.version for address in options.values() if not isinstance(address, int | str)}
     if len(found) > 1:
         raise TopologyError(
-            f"{maker.where}: remote {options['remote']} and local {options['local']} are of two families"
+            f"{builder.where}: remote {options['remote']} and local {options['local']} are of two families"
         )
     if version is not None and found - {version}:
         given = ", ".join(f"{keyword} {address}" for keyword, address in options.items())
-        raise TopologyError(f"{maker.where}: its ends are IPv{version} addresses, and this was given: {given}")
+        raise TopologyError(f"{builder.where}: its ends are IPv{version} addresses, and this was given: {given}")
     return options
 
 
@@ -130,9 +130,9 @@ def add_geneve(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    maker = Maker(host, "geneve", Wanted(name, address, mtu, up, mac))
-    _check_remote(maker, remote)
-    return maker.make(Device, {"vni": vni, **ends(maker, remote, None), **ttl_options(ttl), "port": port})
+    builder = DeviceBuilder(host, "geneve", DeviceSpec(name, address, mtu, up, mac))
+    _check_remote(builder, remote)
+    return builder.build(Device, {"vni": vni, **ends(builder, remote, None), **ttl_options(ttl), "port": port})
 
 
 def add_gre(
@@ -166,7 +166,7 @@ def add_gre(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    wanted = Wanted(name, address, mtu, up)
+    wanted = DeviceSpec(name, address, mtu, up)
     return _tunnel(host, ("gre", "ip6gre"), wanted, remote, local, link, ttl, key_options(key), False)
 
 
@@ -205,7 +205,7 @@ def add_gretap(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    wanted = Wanted(name, address, mtu, up, mac)
+    wanted = DeviceSpec(name, address, mtu, up, mac)
     return _tunnel(host, ("gretap", "ip6gretap"), wanted, remote, local, link, ttl, key_options(key), True)
 
 
@@ -240,7 +240,7 @@ def add_ipip(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    return _tunnel(host, ("ipip", "ip6tnl"), Wanted(name, address, mtu, up), remote, local, link, ttl, {}, False)
+    return _tunnel(host, ("ipip", "ip6tnl"), DeviceSpec(name, address, mtu, up), remote, local, link, ttl, {}, False)
 
 
 def add_sit(
@@ -272,18 +272,18 @@ def add_sit(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    return _tunnel(host, ("sit", ""), Wanted(name, address, mtu, up), remote, local, link, ttl, {}, False)
+    return _tunnel(host, ("sit", ""), DeviceSpec(name, address, mtu, up), remote, local, link, ttl, {}, False)
 
 
-def _check_remote(maker: Maker, remote: Destination) -> None:
+def _check_remote(builder: DeviceBuilder, remote: Destination) -> None:
     if remote is None:
-        raise TopologyError(f"{maker.where}: remote=None: expected a node, an interface or an address")
+        raise TopologyError(f"{builder.where}: remote=None: expected a node, an interface or an address")
 
 
 def _tunnel(
     host: BaseNode,
     kinds: tuple[str, str],
-    wanted: Wanted,
+    wanted: DeviceSpec,
     remote: Destination,
     local: Destination | None,
     link: str | Interface | BaseNode | None,
@@ -291,11 +291,11 @@ def _tunnel(
     more: Mapping[str, Value],
     has_mac: bool,
 ) -> Device:
-    maker = Maker(host, kinds[0], wanted)
-    _check_remote(maker, remote)
-    options = ends(maker, remote, local, None if kinds[1] else 4)
+    builder = DeviceBuilder(host, kinds[0], wanted)
+    _check_remote(builder, remote)
+    options = ends(builder, remote, local, None if kinds[1] else 4)
     if version_of(options) == 6:
-        maker.kind = kinds[1]
+        builder.kind = kinds[1]
         more = {**more, "_flags": 1}
-    tied = None if link is None else own_interface(host, link, maker.where)
-    return maker.make(Device, {**options, **tied_options(tied), **ttl_options(ttl), **more}, has_mac=has_mac)
+    tied = None if link is None else own_interface(host, link, builder.where)
+    return builder.build(Device, {**options, **tied_options(tied), **ttl_options(ttl), **more}, has_mac=has_mac)

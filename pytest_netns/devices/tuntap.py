@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pytest_netns.capture.frame import Frame, is_chatter
 from pytest_netns.checks import A_DAY, check_range
 from pytest_netns.clock import monotonic, wall_ns
-from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
+from pytest_netns.devices.builder import Addresses, Device, DeviceBuilder, DeviceSpec
 from pytest_netns.errors import KernelError, NetnsError, ProbeFailure, TopologyError, UnsupportedError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.features.features import feature
@@ -278,17 +278,17 @@ def add_tun(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    return _open_tun(Maker(host, "tun", Wanted(name, address, mtu, up)), chatter)
+    return _open_tun(DeviceBuilder(host, "tun", DeviceSpec(name, address, mtu, up)), chatter)
 
 
-def _open_tun(maker: Maker, chatter: bool) -> Tun:
+def _open_tun(builder: DeviceBuilder, chatter: bool) -> Tun:
     """Make a TUN device. It gets no link-local address: without a MAC address that would be a random one."""
 
     def finish(device: Tun) -> None:
-        maker.node.rtnl.batch([linkinfo.no_link_local(device.index, device.name), *_mtu(maker, device)])
+        builder.node.rtnl.batch([linkinfo.no_link_local(device.index, device.name), *_mtu(builder, device)])
 
-    device = Tun(maker.node, maker.wanted.name, maker.node.slots.next_index(), "tun")
-    return maker.bring_up(device, lambda: device.open(chatter), finish)
+    device = Tun(builder.node, builder.spec.name, builder.node.allocator.next_index(), "tun")
+    return builder.bring_up(device, lambda: device.open(chatter), finish)
 
 
 def add_tap(
@@ -316,20 +316,20 @@ def add_tap(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    return _open_tap(Maker(host, "tap", Wanted(name, address, mtu, up, mac)), chatter)
+    return _open_tap(DeviceBuilder(host, "tap", DeviceSpec(name, address, mtu, up, mac)), chatter)
 
 
-def _open_tap(maker: Maker, chatter: bool) -> Tap:
+def _open_tap(builder: DeviceBuilder, chatter: bool) -> Tap:
     """Make a TAP device."""
 
     def finish(device: Tap) -> None:
-        maker.node.rtnl.batch([linkinfo.set_mac(device.index, device.name, maker.mac()), *_mtu(maker, device)])
+        builder.node.rtnl.batch([linkinfo.set_mac(device.index, device.name, builder.mac()), *_mtu(builder, device)])
 
-    device = Tap(maker.node, maker.wanted.name, maker.node.slots.next_index(), "tap")
-    device.peer_mac = network_of(maker.node)._mac_for(maker.node.name, f"{device.name} peer").hex(":")
-    return maker.bring_up(device, lambda: device.open(chatter), finish)
+    device = Tap(builder.node, builder.spec.name, builder.node.allocator.next_index(), "tap")
+    device.peer_mac = network_of(builder.node)._mac_for(builder.node.name, f"{device.name} peer").hex(":")
+    return builder.bring_up(device, lambda: device.open(chatter), finish)
 
 
-def _mtu(maker: Maker, device: Device) -> list[Request]:
-    mtu = maker.wanted.mtu
+def _mtu(builder: DeviceBuilder, device: Device) -> list[Request]:
+    mtu = builder.spec.mtu
     return [] if mtu is None else [rtnetlink.link_mtu(device.index, device.name, mtu)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
+from pytest_netns.devices.builder import Addresses, Device, DeviceBuilder, DeviceSpec
 from pytest_netns.kernel.netlink.linkinfo import Value
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.interface_lookup import lower_interface
@@ -43,9 +43,9 @@ def add_vlan(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    maker = Maker(host, "vlan", Wanted(name, address, mtu, up, mac))
+    builder = DeviceBuilder(host, "vlan", DeviceSpec(name, address, mtu, up, mac))
     options: dict[str, Value] = {"protocol": protocol, "vid": vid}
-    return maker.make(Device, options, link=lower_interface(host, link, maker.where), has_mac=False)
+    return builder.build(Device, options, link=lower_interface(host, link, builder.where), has_mac=False)
 
 
 def add_macvlan(
@@ -79,7 +79,7 @@ def add_macvlan(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    return _macvlan(host, "macvlan", Wanted(name, address, mtu, up, mac), link, mode)
+    return _macvlan(host, "macvlan", DeviceSpec(name, address, mtu, up, mac), link, mode)
 
 
 def add_macvtap(
@@ -114,7 +114,7 @@ def add_macvtap(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    return _macvlan(host, "macvtap", Wanted(name, address, mtu, up, mac), link, mode)
+    return _macvlan(host, "macvtap", DeviceSpec(name, address, mtu, up, mac), link, mode)
 
 
 def add_ipvlan(
@@ -145,10 +145,12 @@ def add_ipvlan(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    maker = Maker(host, "ipvlan", Wanted(name, address, mtu, up))
-    return maker.make(Device, {"mode": mode}, link=lower_interface(host, link, maker.where), has_mac=False)
+    builder = DeviceBuilder(host, "ipvlan", DeviceSpec(name, address, mtu, up))
+    return builder.build(Device, {"mode": mode}, link=lower_interface(host, link, builder.where), has_mac=False)
 
 
-def _macvlan(host: BaseNode, kind: str, wanted: Wanted, link: str | Interface | BaseNode | None, mode: str) -> Device:
-    maker = Maker(host, kind, wanted)
-    return maker.make(Device, {"mode": mode}, link=lower_interface(host, link, maker.where))
+def _macvlan(
+    host: BaseNode, kind: str, wanted: DeviceSpec, link: str | Interface | BaseNode | None, mode: str
+) -> Device:
+    builder = DeviceBuilder(host, kind, wanted)
+    return builder.build(Device, {"mode": mode}, link=lower_interface(host, link, builder.where))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from pytest_netns.devices.builder import Addresses, Device, Maker, Wanted
+from pytest_netns.devices.builder import Addresses, Device, DeviceBuilder, DeviceSpec
 from pytest_netns.devices.tunnels import ends, far_end, tied_options, ttl_options
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.netlink.linkinfo import Value
@@ -23,7 +23,7 @@ _NDA_DST, _NDA_LLADDR = 1, 2
 _VXLAN_OVERHEAD = {4: 50, 6: 70}
 
 
-def _mtu(maker: Maker, options: dict[str, Value], link: Interface | None) -> int | None:
+def _mtu(builder: DeviceBuilder, options: dict[str, Value], link: Interface | None) -> int | None:
     """What fits into one packet on the way to the far end; None if that is not known.
 
     The kernel works it out only where the tunnel is tied to an interface, and fragments otherwise.
@@ -32,12 +32,12 @@ def _mtu(maker: Maker, options: dict[str, Value], link: Interface | None) -> int
     if link is not None or remote is None or isinstance(remote, int | str):
         return None
     try:
-        route = maker.node.route_to(remote)
+        route = builder.node.route_to(remote)
     except KernelError:
         return None
     if route.interface is None or route.interface == "lo":
         return None
-    return max(maker.node.interface(route.interface).mtu - _VXLAN_OVERHEAD[remote.version], 68)
+    return max(builder.node.interface(route.interface).mtu - _VXLAN_OVERHEAD[remote.version], 68)
 
 
 class Vxlan(Device):
@@ -121,8 +121,8 @@ def add_vxlan(
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
     """
-    maker = Maker(host, "vxlan", Wanted(name, address, mtu, up, mac))
-    tied = None if link is None else own_interface(host, link, maker.where)
-    options = {"vni": vni, **ends(maker, remote, local), **tied_options(tied), **ttl_options(ttl)}
+    builder = DeviceBuilder(host, "vxlan", DeviceSpec(name, address, mtu, up, mac))
+    tied = None if link is None else own_interface(host, link, builder.where)
+    options = {"vni": vni, **ends(builder, remote, local), **tied_options(tied), **ttl_options(ttl)}
     options |= {"port": port, "learning": int(learning)}
-    return maker.make(Vxlan, options, mtu=_mtu(maker, options, tied))
+    return builder.build(Vxlan, options, mtu=_mtu(builder, options, tied))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from pytest_netns.addresses import Address, Network
-from pytest_netns.devices.builder import Device, Maker
+from pytest_netns.devices.builder import Device, DeviceBuilder
 from pytest_netns.devices.tunnels import far_end
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import wireguard_genl as wireguard
@@ -191,6 +191,6 @@ def checked_key(private_key: str | None, where: str) -> bytes:
     return os.urandom(wireguard.KEY_LENGTH) if private_key is None else decode_key(private_key, where)
 
 
-def make(maker: Maker, key: bytes, port: int) -> WireGuard:
+def make(builder: DeviceBuilder, key: bytes, port: int) -> WireGuard:
     """Make a WireGuard device of the kernel."""
-    return maker.make(WireGuard, has_mac=False, finish=lambda device: device.configure(key, port))
+    return builder.build(WireGuard, has_mac=False, finish=lambda device: device.configure(key, port))

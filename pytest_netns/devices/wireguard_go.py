@@ -15,7 +15,7 @@ from ipaddress import ip_address, ip_network
 
 from pytest_netns import ready
 from pytest_netns.addresses import Address
-from pytest_netns.devices.builder import Maker
+from pytest_netns.devices.builder import DeviceBuilder
 from pytest_netns.devices.wireguard import WireGuard
 from pytest_netns.errors import KernelError, NetnsError, UnsupportedError
 from pytest_netns.kernel.netlink import rtnetlink
@@ -149,27 +149,27 @@ def _endpoint(value: str) -> tuple[Address, int]:
     return ip_address(address.strip("[]")), int(port)
 
 
-def make(maker: Maker, key: bytes, port: int) -> WireGuardGo:
+def make(builder: DeviceBuilder, key: bytes, port: int) -> WireGuardGo:
     """Make a WireGuard device carried by a process.
 
     Raises:
         UnsupportedError: a program is not installed.
     """
     if packages := lacking():
-        raise UnsupportedError(f"{maker.where} by wireguard-go: apt-get install {' '.join(packages)}")
-    device = WireGuardGo(maker.node, maker.wanted.name, 0, "wireguard")
+        raise UnsupportedError(f"{builder.where} by wireguard-go: apt-get install {' '.join(packages)}")
+    device = WireGuardGo(builder.node, builder.spec.name, 0, "wireguard")
 
     def finish(made: WireGuardGo) -> None:
         made.configure(key, port)
-        if maker.wanted.mtu is not None:
-            maker.node.rtnl.batch([rtnetlink.link_mtu(made.index, made.name, maker.wanted.mtu)])
+        if builder.spec.mtu is not None:
+            builder.node.rtnl.batch([rtnetlink.link_mtu(made.index, made.name, builder.spec.mtu)])
 
     try:
-        maker.bring_up(device, device.start, finish)
+        builder.bring_up(device, device.start, finish)
     except BaseException:
         if device.process is not None:
             device.process.terminate()
         raise
-    if maker.wanted.up and device.process is not None:
+    if builder.spec.up and device.process is not None:
         device.process.wait_until(ready.listening(port, "udp"), _DEADLINE)  # it binds its socket a moment later
     return device

@@ -19,7 +19,7 @@ _PATIENCE = 0.02
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 
 
-def has_left(frames: Sequence[Frame], kind: Kind, source: Node, address: Address, port: int = 0) -> bool:
+def was_sent(frames: Sequence[Frame], kind: Kind, source: Node, address: Address, port: int = 0) -> bool:
     """Whether a probe has left its node, or at least the search for who has its address on the link, in vain.
 
     A gateway that is searched for in vain is none of who is asked for: nothing was sent to him, unless the test itself

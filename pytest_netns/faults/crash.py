@@ -14,7 +14,7 @@ from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
-from pytest_netns.kernel.netns.create import birth
+from pytest_netns.kernel.netns.create import create_namespace
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.fault import Fault
 from pytest_netns.topology.network import cables_of, network_of
@@ -68,7 +68,7 @@ class Crash(Fault):
                     os.close(fd)
                     raise
             except BaseException:
-                host.losses.release()
+                host.saved_config.release()
                 self._forget()
                 raise
             lose_devices(host)
@@ -89,31 +89,31 @@ class Crash(Fault):
         self._returning: list[AddressWithPrefix] | None = None
         # Loopback is up at every birth, and may have been given more addresses.
         loopback = Interface(host, "lo", rtnetlink.LOOPBACK_INDEX)
-        host.losses.hold([loopback, *(port.interface for port in self._ports)])
+        host.saved_config.hold([loopback, *(port.interface for port in self._ports)])
         super().__init__(network_of(host).faults, f"{host.name!r} has crashed", self._restart, [host])
         host._on_crash(self)
 
     @property
     def addresses(self) -> list[AddressWithPrefix]:
         """What the host will have again, IPv4 first."""
-        return self._host.losses.addresses if self._returning is None else self._returning
+        return self._host.saved_config.addresses if self._returning is None else self._returning
 
     def _restart(self) -> None:
         host = self._host
         if host.closed:
             return
-        self._returning = host.losses.addresses  # for who asks before all of them are back
-        host.losses.release()
+        self._returning = host.saved_config.addresses  # for who asks before all of them are back
+        host.saved_config.release()
         present = host.interfaces.values()  # a link may have been removed meanwhile
         ports = [port.interface for port in self._ports if port.up and port.interface in present]
         with ExitStack() as last:  # what comes first stands last; an error of one does not keep the others away
             last.callback(host._on_restart)
-            last.callback(host.losses.give_back)
+            last.callback(host.saved_config.restore)
             for fault in reversed(list(network_of(host).faults)):
                 last.callback(fault._restarted, host)
             for link in reversed(cables_of(host)):
                 last.callback(link._settle)
-            last.callback(host.losses.give_back, routes=False)
+            last.callback(host.saved_config.restore, routes=False)
             for port in reversed(ports):
                 last.callback(port.up)
 
@@ -192,7 +192,7 @@ def _delete_others(host: BaseNode, kept: Sequence[Interface]) -> None:
 
 def _new_namespace(host: BaseNode) -> tuple[int, NetlinkSocket]:
     """An empty network namespace with the sysctls that the host began with."""
-    fd, rtnl = birth(host.name, host.sysctls_at_birth)
+    fd, rtnl = create_namespace(host.name, host.initial_sysctls)
     try:
         rtnl.batch([rtnetlink.link_up(rtnetlink.LOOPBACK_INDEX, "lo")])
     except BaseException:

@@ -46,7 +46,7 @@ def up(link: BreakableCable) -> None:
                     end.up()
             link._settle()
             for node in link.nodes:
-                node.losses.give_back()
+                node.saved_config.restore()
 
 
 def flap(link: BreakableCable, times: int = 1, period: float = 1.0) -> None:
@@ -77,9 +77,9 @@ def flap(link: BreakableCable, times: int = 1, period: float = 1.0) -> None:
 
 def _set_down(link: BreakableCable) -> None:
     for end, node in zip(link.interfaces, link.nodes, strict=True):
-        with node.losses.noted():
+        with node.saved_config.saving():
             end.down()
-        node.losses.give_back(routes=False)  # who was adopted may have lost addresses (keep_addr_on_down)
+        node.saved_config.restore(routes=False)  # who was adopted may have lost addresses (keep_addr_on_down)
 
 
 def _mend(link: BreakableCable, ended: Fault) -> None:

@@ -56,7 +56,7 @@ class MtuOverrides:
                 self._set(number, side.asked[-1][1] if side.asked else side.base)
 
     def _set(self, number: int, mtu: int) -> None:
-        losses = self._link.nodes[number].losses
-        with losses.noted():  # IPv6, if that is too little for it
+        saved = self._link.nodes[number].saved_config
+        with saved.saving():  # IPv6, if that is too little for it
             self._link.interfaces[number].mtu = mtu
-        losses.give_back()
+        saved.restore()

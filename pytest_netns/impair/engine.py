@@ -35,7 +35,7 @@ class _Engine(Protocol):
     @property
     def usable(self) -> bool: ...
 
-    made_place: bool
+    added_clsact: bool
 
     def apply(self, impairment: Impairment, seed: int | None) -> ActiveImpairment: ...
 
@@ -161,7 +161,7 @@ class Impairments:
                     before.apply(before.last, before.seed)
                 raise
             finally:
-                if new.made_place:
+                if new.added_clsact:
                     self._places[key] = interface
             self._active[key] = new
             if before is not None and before.engine != chosen:
@@ -176,9 +176,9 @@ class Impairments:
         if before is None or new.engine != "relay" or before.engine == "relay":
             return False
         from pytest_netns.impair.qdisc import RootQdisc
-        from pytest_netns.impair.redirect import has_place
+        from pytest_netns.impair.redirect import has_clsact
 
-        if not isinstance(before, RootQdisc) or has_place(interface):
+        if not isinstance(before, RootQdisc) or has_clsact(interface):
             return False
         before.drain()
         return True
@@ -268,10 +268,10 @@ class Impairments:
             for key in [key for key in self._places if key[0] == inode]:
                 place = self._places.pop(key)
                 if alive:
-                    from pytest_netns.impair.redirect import remove_place
+                    from pytest_netns.impair.redirect import remove_clsact
 
                     try:
-                        remove_place(place)
+                        remove_clsact(place)
                     except NetnsError as error:  # likewise
                         errors.append(error)
             for engine in self._draining.pop(inode, []):

@@ -49,7 +49,7 @@ class RootQdisc(ABC):
     #: Its name, which is that of the qdisc.
     engine: ClassVar[Literal["netem", "tbf"]]
     usable = True
-    made_place: bool = False
+    added_clsact: bool = False
 
     def __init__(self, interface: Target, before: object = None) -> None:
         self.interface = interface

@@ -52,7 +52,7 @@ _MARK = 0x6E_00_00_00
 
 
 @dataclass(slots=True)
-class Detour:
+class Redirect:
     """A way round that is ready; the descriptors are for the relay, and end here when it has them.
 
     Attributes:
@@ -83,7 +83,7 @@ class Detour:
                 os.close(fd)
         self.tap = self.out = -1
 
-    def engage(self) -> None:
+    def install(self) -> None:
         """Send what comes from now on this way. There must be a place for the filter.
 
         Raises:
@@ -102,11 +102,11 @@ class Detour:
                     f"dev {interface.name} egress prio {traffic.PRIORITY + 1} ...)"
                 ) from error
             raise _lacking(error, "the filter 'bpf' or the action 'mirred'", "cls_bpf act_mirred") from None
-        if not self.engaged:
+        if not self.installed:
             raise KernelError(errno.ENOENT, f"tc filter show dev {interface.name} egress", interface.node.name)
 
     @property
-    def engaged(self) -> bool:
+    def installed(self) -> bool:
         """Whether our filter is there."""
         return any(traffic.is_redirect(each, self.index) for each in _filters(self.interface, "egress"))
 
@@ -119,10 +119,10 @@ class Detour:
         statistics = attributes(self.interface.node.rtnl.get(request), 16).get(_IFLA_STATS64, b"")
         return int(struct.unpack_from("=8Q", statistics)[7]) if len(statistics) >= 64 else 0
 
-    def disengage(self) -> None:
+    def uninstall(self) -> None:
         """Send what comes from now on straight out. Nothing happens if the interface is gone."""
         interface = self.interface
-        if self.engaged:
+        if self.installed:
             _unless_gone(interface, traffic.redirect_delete(interface.index, interface.name))
 
 
@@ -143,14 +143,14 @@ def _filters(interface: Target, side: str) -> list[bytes]:
         raise
 
 
-def has_place(interface: Target) -> bool:
+def has_clsact(interface: Target) -> bool:
     """Whether there is a place for filters at an interface: clsact."""
     bodies = interface.node.rtnl.dump(traffic.qdisc_dump(interface.index, interface.name))
     every = [traffic.decode_qdisc(body) for body in bodies]
     return any(each.index == interface.index and each.kind == "clsact" for each in every)
 
 
-def make_place(interface: Target) -> bool:
+def add_clsact(interface: Target) -> bool:
     """Make one; False if there is one, of ours or of somebody else's.
 
     The kernel stops the interface for that, for some milliseconds (dev_deactivate()), and what it is told to send
@@ -169,7 +169,7 @@ def make_place(interface: Target) -> bool:
     return True
 
 
-def remove_place(interface: Target) -> None:
+def remove_clsact(interface: Target) -> None:
     """Remove it, unless somebody uses it."""
     if not any(_filters(interface, side) for side in ("egress", "ingress")):
         _unless_gone(interface, traffic.clsact_delete(interface.index, interface.name))
@@ -184,7 +184,7 @@ def _lacking(error: KernelError, what: str, modules: str) -> NetnsError:
     )
 
 
-def prepare(interface: Target) -> Detour:
+def prepare(interface: Target) -> Redirect:
     """Make the tap and the socket of a way round, which nothing takes yet.
 
     Raises:
@@ -200,7 +200,7 @@ def prepare(interface: Target) -> Detour:
         raise KernelError.of(error, f"open {_TUN}", interface.node.name, hint) from error
 
 
-def _prepare(interface: Target) -> Detour:
+def _prepare(interface: Target) -> Redirect:
     node = interface.node
     with ExitStack() as undo, entered(node):
         tap, name = _open_tap(interface)
@@ -220,10 +220,10 @@ def _prepare(interface: Target) -> Detour:
                 rtnetlink.link_up(index, name),
             ]
         )
-        detour = Detour(interface, name, index, tap, -1)
-        detour.out = _open_out(detour)
+        redirect = Redirect(interface, name, index, tap, -1)
+        redirect.out = _open_out(redirect)
         undo.pop_all()
-    return detour
+    return redirect
 
 
 def _open_tap(interface: Target) -> tuple[int, str]:
@@ -274,20 +274,20 @@ def _write(path: str) -> None:
         pass  # the kernel lacks that family
 
 
-def _open_out(detour: Detour) -> int:
+def _open_out(redirect: Redirect) -> int:
     """A socket that sends by the interface, with the mark. Called inside the namespace."""
     sock = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, detour.mark)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, redirect.mark)
         sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
         try:
             sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
         except PermissionError:  # rootless: as much as the machine allows anybody
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         sock.setblocking(False)
-        bind_packet_socket(sock.fileno(), 0, detour.interface.index)
+        bind_packet_socket(sock.fileno(), 0, redirect.interface.index)
     except OSError as error:
         sock.close()
-        where = detour.interface
+        where = redirect.interface
         raise KernelError.of(error, f"packet socket on {where.name}", where.node.name) from error
     return sock.detach()

@@ -9,8 +9,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, cast
 
 from pytest_netns.errors import KernelError, NetnsError, ProcessDied
-from pytest_netns.impair import redirect
 from pytest_netns.impair.impairment import ActiveImpairment, Counters, Engine, Impairment
+from pytest_netns.impair.redirect import Redirect, add_clsact, prepare
 
 if TYPE_CHECKING:
     from pytest_netns.impair.control import RelayControl
@@ -33,8 +33,8 @@ class Relayed:
         self._interface = interface
         self._relay = relay()
         self._number = next(_numbers)
-        self._detour: redirect.Detour | None = None
-        self.made_place: bool = False
+        self._redirect: Redirect | None = None
+        self.added_clsact: bool = False
         self.seed: int | None = None
         self.last: Impairment = Impairment()
 
@@ -46,8 +46,8 @@ class Relayed:
     @interface.setter
     def interface(self, same: Target) -> None:
         self._interface = same
-        if self._detour is not None:
-            self._detour.interface = same
+        if self._redirect is not None:
+            self._redirect.interface = same
 
     @property
     def usable(self) -> bool:
@@ -67,21 +67,21 @@ class Relayed:
         # Each direction has random numbers of its own, whatever the order in which they are made.
         text = None if seed is None else f"{seed}/{self.interface}"
         details: dict[str, object] = {"wanted": {**wanted, "limit": impairment.limit}, "seed": text}
-        if self._detour is None:
-            detour = redirect.prepare(self.interface)
+        if self._redirect is None:
+            redirect = prepare(self.interface)
             try:
-                answer = self._relay.ask("open", self._number, (detour.tap, detour.out), details)
+                answer = self._relay.ask("open", self._number, (redirect.tap, redirect.out), details)
             except BaseException:
-                detour.close_descriptors(last=True)
+                redirect.close_descriptors(last=True)
                 raise
-            detour.close_descriptors(last=False)
+            redirect.close_descriptors(last=False)
             try:
-                self.made_place = redirect.make_place(self.interface)
-                detour.engage()  # last: nothing may come before there is somebody to take it
+                self.added_clsact = add_clsact(self.interface)
+                redirect.install()  # last: nothing may come before there is somebody to take it
             except NetnsError:
                 self._relay.ask("drop", self._number)
                 raise
-            self._detour = detour
+            self._redirect = redirect
         else:
             answer = self._relay.ask("set", self._number, details=details)
         self.seed = seed
@@ -101,14 +101,14 @@ class Relayed:
 
     def _told(self, answer: Mapping[str, object]) -> ActiveImpairment:
         """What the relay says of itself, if it still gets the frames."""
-        if answer.get("gone") or self._detour is None or not self._detour.engaged:
+        if answer.get("gone") or self._redirect is None or not self._redirect.installed:
             _ = self.interface.state  # so that its removal is told as such
             operation = f"tc filter show dev {self.interface.name} egress"
             detail = "somebody has removed the wiring of the relay"
             raise KernelError(errno.ENOENT, operation, self.interface.node.name, detail)
         found = cast("dict[str, float]", answer["in_force"])
         counted = cast("dict[str, int]", answer["counters"])
-        counted["overflowed"] += self._detour.overrun
+        counted["overflowed"] += self._redirect.overrun
         impairment = Impairment(**{name: value for name, value in found.items() if name != "limit"})
         return ActiveImpairment(impairment, self.engine, self.seed, Counters(**counted))
 
@@ -118,14 +118,14 @@ class Relayed:
         Raises:
             KernelError: the kernel refused.
         """
-        if self._detour is not None:
-            self._detour.disengage()
-            self._detour = None
+        if self._redirect is not None:
+            self._redirect.uninstall()
+            self._redirect = None
             self._tell("drain")
 
     def abandon(self) -> None:
         """The interface, or its namespace, goes: throw away what is under way, and hold on to nothing."""
-        self._detour = None
+        self._redirect = None
         self._tell("drop")
 
     def _tell(self, do: str) -> None:

@@ -12,11 +12,11 @@ FALLBACK_DEVICES = frozenset(
 DETOUR_PREFIX = "impair-"
 
 
-def is_detour(name: str) -> bool:
+def is_redirect(name: str) -> bool:
     """Whether a device takes frames to our relay, by its name. Nothing else in a lab is called so."""
     return name.startswith(DETOUR_PREFIX) and name[len(DETOUR_PREFIX) :].isdecimal()
 
 
 def is_hidden(name: str) -> bool:
     """Whether a device is not of the network that a test has made: listings leave it out."""
-    return name in FALLBACK_DEVICES or is_detour(name)
+    return name in FALLBACK_DEVICES or is_redirect(name)

@@ -83,7 +83,7 @@ class Bridge(Switch):
         self._unplugged: dict[Interface, _Unplugged] = {}
         try:
             device = interface_name(name, ())
-            self.device: Interface = Interface(self, device, self.slots.next_index())
+            self.device: Interface = Interface(self, device, self.allocator.next_index())
             self._port_names.add(device)
             self._make_device(lab._mac_for(name, device), options)
         except BaseException:
@@ -211,7 +211,7 @@ class Bridge(Switch):
     def _hand_over(self, port: Interface, to: Bridge) -> Interface:
         """Move an unplugged ``port`` into the namespace of the bridge ``to``."""
         link = self._unplugged[port].link
-        moved = Interface(to, to._new_port_name(link.other(port).node.name), to.slots.next_index())
+        moved = Interface(to, to._new_port_name(link.other(port).node.name), to.allocator.next_index())
         impaired = self.impairments.setting(port)
         self.impairments.forget(port)
         try:
@@ -254,14 +254,14 @@ class Bridge(Switch):
             undo.callback(self.segment.release, renewed)
             for new in renewed:
                 # The old one goes first: it is the primary address, and the kernel removes its secondaries with it.
-                for each in host.losses.addresses_of(end):
+                for each in host.saved_config.addresses_of(end):
                     if each.version == new.version:
-                        host.losses.remove_address(end, each)
-                        undo.callback(host.losses.add_address, end, each)
+                        host.saved_config.remove_address(end, each)
+                        undo.callback(host.saved_config.add_address, end, each)
                         old.append(each)
-                host.losses.add_address(end, new)
-                undo.callback(host.losses.remove_address, end, new)
-            with self.losses.noted():  # a bridge has the least mtu of its ports
+                host.saved_config.add_address(end, new)
+                undo.callback(host.saved_config.remove_address, end, new)
+            with self.saved_config.saving():  # a bridge has the least mtu of its ports
                 self.rtnl.batch(rtnetlink.port_up(port.index, port.name, self.device.index, self.device.name, port.mtu))
             link._settle()
             undo.pop_all()
@@ -290,7 +290,9 @@ class Bridge(Switch):
                     f"bridge {self.name!r}: cannot attach {host.name!r} with {address!r}: expected an address of "
                     f"{known}; {KEEP!r} or {RENEW!r}"
                 ) from None
-        has = [each for each in host.losses.addresses_of(end) if each.network in self.subnets and address != RENEW]
+        has = [
+            each for each in host.saved_config.addresses_of(end) if each.network in self.subnets and address != RENEW
+        ]
         kept = {each.version for each in has if wanted in (None, each.ip) or each.version != wanted.version}
         return self.segment.take(host.name, None if wanted is None else address, kept)
 
@@ -312,7 +314,7 @@ class Bridge(Switch):
         for link in reversed(host.links):
             if self in link.nodes and (port := link.end(self)) in ports:
                 self.rtnl.batch([rtnetlink.port_release(port.index, port.name)])
-                self.losses.give_back()
+                self.saved_config.restore()
                 what = f"{host.name!r} is detached from bridge {self.name!r}"
                 fault = Fault(self.lab.faults, what, partial(self._plug_back, link, host), [])
                 self._unplugged[port] = _Unplugged(link, self, fault)
@@ -380,7 +382,7 @@ def _announce(end: Interface) -> None:
 
 def _forget_gateways(host: Node, end: Interface, left: Collection[Subnet]) -> None:
     """Remove routes over gateways that are not on the link any more; the kernel keeps them when an address goes."""
-    host.losses.forget_gateways(end, left)
+    host.saved_config.forget_gateways(end, left)
     for route in host.routes():
         if route.interface == end.name and any(route.gateway in network for network in left if route.gateway):
             options = RouteOptions(route.kind, route.metric, 0)

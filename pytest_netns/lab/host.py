@@ -30,7 +30,7 @@ UNLIMITED_ICMP = {"net.ipv4.icmp_ratemask": "0", "net.ipv6.icmp.ratemask": "\n"}
 class Host(Node):
     """An end system with interfaces ``eth0``, ``eth1``, ... It does not forward. Made by ``Lab.host``."""
 
-    _born_with: ClassVar[Mapping[str, str]] = UNLIMITED_ICMP
+    _initial_sysctls: ClassVar[Mapping[str, str]] = UNLIMITED_ICMP
 
     # The devices that it can be given. Each is told in a module of ``pytest_netns.devices``.
     add_dummy: Final = plain.add_dummy

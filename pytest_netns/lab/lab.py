@@ -301,7 +301,7 @@ class Lab(Network):
                     raise TopologyError(f"{name!r} cannot share the namespace of {shares.name!r}: it is a bridge")
                 if sysctls:
                     raise TopologyError(f"{name!r} shares the sysctls of {shares.name!r}; set them there")
-                host = Host(self, name, {}, existing=shares.fd, slots=shares.slots)
+                host = Host(self, name, {}, existing=shares.fd, allocator=shares.allocator)
             else:
                 host = Host(self, name, {**self._sysctls, **check_sysctls(sysctls)})
             return self._members.attached(host, networks, address, kinds, offload)

@@ -92,7 +92,7 @@ class Link(BreakableCable):
             end.node.impairments.forget(end)
         addresses = list(self._given)
         for end, node in zip(self.interfaces, self.nodes, strict=True):
-            addresses += node.losses.addresses_of(end) if end in alive else []
+            addresses += node.saved_config.addresses_of(end) if end in alive else []
         for end in alive[:1]:
             try:
                 end.node.rtnl.batch([rtnetlink.link_delete(end.index, end.name)])

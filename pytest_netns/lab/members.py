@@ -14,7 +14,7 @@ from pytest_netns.lab.nodes import Node
 from pytest_netns.process.isolation import KINDS, Kind
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.addressing import HostAddress
-from pytest_netns.topology.interface_allocator import Slots
+from pytest_netns.topology.interface_allocator import InterfaceAllocator
 from pytest_netns.topology.naming import check_node_name
 from pytest_netns.topology.network_events import NodeAdded
 
@@ -129,8 +129,8 @@ class Members(Mapping[str, Node]):
             if node.inode == namespace.inode:
                 raise TopologyError(f"lab {self._lab.name!r}: {namespace.name!r} is the namespace of {node.name!r}")
         present = namespace.interfaces
-        slots = Slots(present, (interface.index for interface in present.values()))
-        host = self.add(Host(self._lab, name, {}, existing=namespace.fd, slots=slots))
+        allocator = InterfaceAllocator(present, (interface.index for interface in present.values()))
+        host = self.add(Host(self._lab, name, {}, existing=namespace.fd, allocator=allocator))
         self.adopted.append(host)
         return host
 

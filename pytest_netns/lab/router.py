@@ -26,7 +26,7 @@ class Router(Host):
     """A host that forwards IPv4 and IPv6 between its interfaces. Made by ``Lab.router``."""
 
     forwards: ClassVar[bool] = True
-    _born_with: ClassVar[Mapping[str, str]] = {**Host._born_with, **FORWARDING}
+    _initial_sysctls: ClassVar[Mapping[str, str]] = {**Host._initial_sysctls, **FORWARDING}
 
     @cached_property
     def nat(self) -> Nat:

@@ -161,14 +161,14 @@ class Wiring:
                 bridge = node if isinstance(node, Bridge) else None
                 if names is not None:
                     name = check_interface_name(names[position], f"link {a.name}--{b.name}, end in {node.name!r}")
-                    if node.slots.take(name):
-                        undo.callback(node.slots.free_ethernet, name)
+                    if node.allocator.reserve(name):
+                        undo.callback(node.allocator.release, name)
                 elif bridge is not None:
                     name = bridge._new_port_name(other.name)
                     undo.callback(bridge._free_port_name, name)
                 else:
-                    name = node.slots.next_ethernet()
-                    undo.callback(node.slots.free_ethernet, name)
+                    name = node.allocator.next_ethernet()
+                    undo.callback(node.allocator.release, name)
                 ends.append(End(node, name, addresses[position], bridge.device if bridge is not None else None))
             made = make_veth(self._lab, ends[0], ends[1], mtu, self._lab.offload if offload is None else offload)
             link = Link(self._lab, made, segment, owned, [*addresses[0], *addresses[1]])

@@ -67,7 +67,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
                 _per_test.leave(item)
             finally:
                 _labs.sweep(item.config)
-                _session.come_home()
+                _session.restore_namespaces()
 
 
 @pytest.hookimpl(wrapper=True)

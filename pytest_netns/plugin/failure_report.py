@@ -57,7 +57,7 @@ def tell(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRepo
     if report.failed:
         error = call.excinfo.value if call.excinfo is not None else None
         watch.case.failed_in = watch.case.failed_in or report.when or ""
-        teller = _Teller(item, watch)
+        teller = FailureReport(item, watch)
         sections = teller.sections(error, report)
         whole = item.config.get_verbosity() >= _WHOLE
         add = getattr(report.longrepr, "addsection", None)
@@ -68,14 +68,14 @@ def tell(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRepo
                 report.sections.append((section.name, section.whole if whole else section.short))
         sum_up(item, report, teller.why, error)
     elif report.when == "teardown" and watch.settings.pcap is Pcap.ALL:
-        trouble = _Teller(item, watch).write("", "")
+        trouble = FailureReport(item, watch).write("", "")
         if trouble:
             report.sections.append(("netns: artifacts", trouble))
     if report.when == "teardown":  # its labs may go
         watch.case = lab_monitor.Case()
 
 
-class _Teller:
+class FailureReport:
     """Tells of one failure."""
 
     why: Why | None = None

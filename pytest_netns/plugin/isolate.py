@@ -34,18 +34,18 @@ def wanted(item: pytest.Item) -> bool:
 def enter(item: pytest.Item) -> None:
     """Put the test's thread into a fresh namespace."""
     from pytest_netns.kernel.interrupts import uninterrupted
-    from pytest_netns.kernel.netns.prefetch import nursery
-    from pytest_netns.plugin.thread_pools import carry_work
+    from pytest_netns.kernel.netns.prefetch import prefetcher
+    from pytest_netns.plugin.thread_pools import patch_executors
     from pytest_netns.stack.namespace import Namespace
 
-    carry_work()
+    patch_executors()
     for each in item.listchain()[:-1]:
         if isinstance(each, pytest.Package) and _WRAPPED not in each.stash:
             each.stash[_WRAPPED] = True
             each.setup = functools.partial(_at_home, each.setup)  # type: ignore[method-assign]
     with uninterrupted:  # from the entry on somebody must know that the test has to be taken out
-        namespace = Namespace(item.name[:60], ahead=True)
-        nursery.order()  # for the next test, while this one runs
+        namespace = Namespace(item.name[:60], prefetched=True)
+        prefetcher.prefetch()  # for the next test, while this one runs
         namespace.__enter__()
         item.stash[_KEY] = namespace
         _leave_before_wider_teardown(item)
@@ -86,17 +86,17 @@ def leave(item: pytest.Item) -> None:
 
 def _at_home(setup: Callable[[], None]) -> None:
     """A package's ``setup_module`` is no fixture: pytest calls it when the first test of the package is set up."""
-    from pytest_netns.stack.current import at_home
+    from pytest_netns.stack.current import in_original_namespace
 
-    with at_home():
+    with in_original_namespace():
         setup()
 
 
 def finish() -> None:
-    """The session ends: nobody needs the namespace that was born ahead."""
+    """The session ends: nobody needs the namespace that was made in advance."""
     module = sys.modules.get("pytest_netns.kernel.netns.prefetch")
     if module is not None:
-        module.nursery.close()
+        module.prefetcher.close()
 
 
 def around_fixture(
@@ -107,12 +107,12 @@ def around_fixture(
     namespace = item.stash.get(_KEY, None) if isinstance(item, pytest.Item) else None
     if fixturedef.scope == "function" or namespace is None:
         return (yield)
-    from pytest_netns.stack.current import at_home
+    from pytest_netns.stack.current import in_original_namespace
 
     # Finalizers run last in, first out: the one that is added first brings the thread back after the fixture's own.
     stack: list[AbstractContextManager[None]] = []
     fixturedef.addfinalizer(lambda: away_again(stack))
-    with at_home():
+    with in_original_namespace():
         result = yield
     fixturedef.addfinalizer(lambda: go_home(stack))
     return result
@@ -120,9 +120,9 @@ def around_fixture(
 
 def go_home(stack: list[AbstractContextManager[None]]) -> None:
     """Before the finalizers of a fixture of wider scope."""
-    from pytest_netns.stack.current import at_home
+    from pytest_netns.stack.current import in_original_namespace
 
-    context = at_home()
+    context = in_original_namespace()
     context.__enter__()
     stack.append(context)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_netns.process.spawner import Spawner
 
 #: Threads that serve all tests, and that live as long as what they belong to, which is looked at itself.
-_SERVANTS = frozenset({"netns-nursery", "netns-reaper", "netns-pump", "netns-clock", "netns-spawner"})
+_SERVANTS = frozenset({"netns-prefetch", "netns-reaper", "netns-pump", "netns-clock", "netns-spawner"})
 #: Seconds that what is about to end by itself is given. A test that leaves nothing waits for nothing.
 _GRACE = 0.2
 _ADVICE = (
@@ -212,13 +212,13 @@ class Checker:
 
     def _holders(self) -> dict[int, tuple[int, str]]:
         from pytest_netns.kernel.netns import holders as descriptors
-        from pytest_netns.kernel.netns.prefetch import nursery
+        from pytest_netns.kernel.netns.prefetch import prefetcher
         from pytest_netns.stack.handle import open_namespaces
 
         known = {each.inode for each in open_namespaces()} | (self._tolerated or set())
         found = descriptors.holders(known)
         # asked afterwards: it may have been born while the descriptors were looked through
-        found = {fd: (inode, shown) for fd, (inode, shown) in found.items() if not nursery.holds(inode)}
+        found = {fd: (inode, shown) for fd, (inode, shown) in found.items() if not prefetcher.holds(inode)}
         clock = sys.modules.get("pytest_netns.capture.timestamps")
         if clock is not None:
             found.pop(clock.descriptor(), None)

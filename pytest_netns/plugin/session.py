@@ -191,7 +191,7 @@ def _crowded(access: Access) -> list[str]:
     return [f"netns: {table}; {table.consequence}" for table in tables if table.is_above_half]
 
 
-def come_home() -> None:
+def restore_namespaces() -> None:
     """Leave the namespaces that a test entered without leaving; fails the teardown, naming them."""
     from pytest_netns.stack.current import leave_all
 

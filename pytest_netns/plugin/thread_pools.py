@@ -46,7 +46,7 @@ def carried(work: Callable[_P, _R]) -> Callable[_P, _R]:
     return inside
 
 
-def carry_work() -> None:
+def patch_executors() -> None:
     """Have the pools that are imported carry work to the namespace it comes from. Once done it stays; cheap to repeat.
 
     Those of the standard library have ``submit()``, which asyncio's executors use too. Trio and anyio keep threads of

@@ -277,7 +277,7 @@ def _neighbours(node: Namespace) -> list[NeighbourState]:
 
 
 def _sysctls(node: Namespace) -> list[SysctlState]:
-    expected = {**BASELINE, **(node._born_with if isinstance(node, Node) else {})}
+    expected = {**BASELINE, **(node._initial_sysctls if isinstance(node, Node) else {})}
     found: list[SysctlState] = []
     for name, value in expected.items():
         now, usual = node.sysctl.get(name), value.strip()

@@ -143,7 +143,7 @@ def leave_closed() -> None:
         _inside.closed.append((closed, len(_inside.stack)))
 
 
-def at_home() -> AbstractContextManager[None]:
+def in_original_namespace() -> AbstractContextManager[None]:
     """The calling thread is where it was before all its ``with`` blocks, for the duration of this one."""
     return visiting(_inside.stack[0].previous) if _inside.stack else nullcontext()
 

@@ -18,8 +18,8 @@ from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request
 from pytest_netns.kernel.netns import publish as published
-from pytest_netns.kernel.netns import registry as directory
-from pytest_netns.kernel.netns.create import birth
+from pytest_netns.kernel.netns import registry
+from pytest_netns.kernel.netns.create import create_namespace
 from pytest_netns.kernel.real_threads import check_threads
 from pytest_netns.kernel.syscalls import THREAD_NETNS, enter, entered, let_go
 from pytest_netns.process.environment import Environment, ours
@@ -84,7 +84,7 @@ class _Unclosed:
             for sock in self.sockets:
                 sock.close()
             self.rtnl.close()
-            directory.leave(fd)
+            registry.unregister(fd)
             let_go(fd)
 
     def __del__(self) -> None:
@@ -104,7 +104,7 @@ class Handle:
         supervisor: of its processes: for a lab, which has one for all its nodes.
         existing: descriptor of a namespace to share instead of making one: for ``attach`` and the lab.
         lab_name: of the lab that it is part of, as ``pytest-netns shell`` lists it; "" if it stands alone.
-        ahead: take the namespace that was made in advance, if there is one.
+        prefetched: take the namespace that was made in advance, if there is one.
 
     Attributes:
         name: what messages call it.
@@ -125,7 +125,7 @@ class Handle:
         supervisor: Supervisor | None = None,
         existing: int | None = None,
         lab_name: str = "",
-        ahead: bool = False,
+        prefetched: bool = False,
     ) -> None:
         check_threads()
         if name is None:
@@ -158,10 +158,10 @@ class Handle:
                         self.rtnl.close()
                         raise
                 else:
-                    self._fd, self.rtnl = birth(name, check_sysctls(sysctls), ahead=ahead)
+                    self._fd, self.rtnl = create_namespace(name, check_sysctls(sysctls), prefetched=prefetched)
                 self._inode = os.fstat(self._fd).st_ino
                 self._unclosed = _Unclosed(self)
-                directory.enter(self._fd, self._inode, lab_name, name)
+                registry.register(self._fd, self._inode, lab_name, name)
                 if self._owns_supervisor:  # else it is a lab's
                     everywhere.publish(ResourceOpened, self)
                 if existing is None:
@@ -258,7 +258,7 @@ class Handle:
         os.close(fd)
         self._inode = os.fstat(self._fd).st_ino
         _made[self._inode] = self.name
-        directory.enter(self._fd, self._inode, self._lab_name, self.name)
+        registry.register(self._fd, self._inode, self._lab_name, self.name)
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()

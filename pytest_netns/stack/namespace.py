@@ -13,8 +13,7 @@ from pytest_netns.kernel import sysctl
 from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.netns import attach as foreign
 from pytest_netns.kernel.netns import publish as published
-from pytest_netns.stack import calls, commands, iproute, node_socket, streams, views
-from pytest_netns.stack import current as inside
+from pytest_netns.stack import calls, commands, current, iproute, node_socket, streams, views
 from pytest_netns.stack import nft as nftables
 from pytest_netns.stack.handle import Handle
 from pytest_netns.stack.interface import Interface, Interfaces
@@ -102,7 +101,7 @@ class Namespace(Handle):
             TopologyError: there is no such process, file or name, or the file is no network namespace.
             PrivilegeError: this process may not enter it.
         """
-        fd, shown = foreign.open_foreign(target)
+        fd, shown = foreign.open_namespace_of(target)
         try:
             return Namespace(name or shown, existing=fd)
         except OSError as error:
@@ -126,10 +125,10 @@ class Namespace(Handle):
                 try:
                     super().close()
                 finally:
-                    inside.leave_closed()
+                    current.leave_closed()
 
     def __enter__(self) -> Self:
-        inside.enter(self)
+        current.enter(self)
         return self
 
     def __exit__(
@@ -145,7 +144,7 @@ class Namespace(Handle):
             else:
                 break
         try:
-            inside.leave(self, error or came)
+            current.leave(self, error or came)
         finally:
             uninterrupted.__exit__()
         if came is not None:

@@ -16,7 +16,7 @@ from pytest_netns.topology.node import BaseNode
 from pytest_netns.topology.routing import Attachment, attachments
 
 #: Of the routes that a lab works out: higher than what a route set by hand has in either family (0 and 1024).
-WORKED_OUT_METRIC = 2048
+AUTOROUTE_METRIC = 2048
 
 
 class Autoroutes:
@@ -73,7 +73,7 @@ def shortest_paths(nodes: Sequence[BaseNode], routers: Iterable[BaseNode]) -> di
             hop = _nearest(node, target.version, subnets, places, distance)
             if hop is not None:
                 gateway, interface = hop
-                options = RouteOptions(metric=WORKED_OUT_METRIC, protocol=rtnetlink.RTPROT_STATIC)
+                options = RouteOptions(metric=AUTOROUTE_METRIC, protocol=rtnetlink.RTPROT_STATIC)
                 routes[node].append(rtnetlink.route_replace(target, gateway, interface.index, options))
     return routes
 

@@ -1,4 +1,4 @@
-"""Slots: which interface indexes and names are still free in a network namespace."""
+"""InterfaceAllocator: which interface indexes and names are still free in a network namespace."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 _FIRST_INDEX = 1000
 
 
-class Slots:
+class InterfaceAllocator:
     """Shared by all nodes that share a network namespace.
 
     Args:
@@ -33,12 +33,12 @@ class Slots:
         self._names.add(name)
         return name
 
-    def take(self, name: str) -> bool:
+    def reserve(self, name: str) -> bool:
         """Note that a name was chosen by hand; False if it is taken already, which the kernel will say."""
         fresh = name not in self._names
         self._names.add(name)
         return fresh
 
-    def free_ethernet(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """Give a name back."""
         self._names.discard(name)

@@ -7,7 +7,7 @@ from collections.abc import Container
 from hashlib import blake2b
 
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.interface_names import is_detour
+from pytest_netns.kernel.interface_names import is_redirect
 
 #: IFNAMSIZ - 1, see <linux/if.h>.
 LONGEST_INTERFACE_NAME = 15
@@ -49,7 +49,7 @@ def check_interface_name(name: object, where: str) -> str:
         not isinstance(name, str)
         or not 0 < len(name.encode()) <= LONGEST_INTERFACE_NAME
         or name in {".", "..", *_RESERVED}
-        or is_detour(name)
+        or is_redirect(name)
         or re.search(r"[\s/:%\0]", name)
     ):
         raise TopologyError(
@@ -66,7 +66,10 @@ def interface_name(wanted: str, taken: Container[str]) -> str:
     """
     candidate, attempt = wanted, 0
     while (
-        len(candidate) > LONGEST_INTERFACE_NAME or candidate in _RESERVED or is_detour(candidate) or candidate in taken
+        len(candidate) > LONGEST_INTERFACE_NAME
+        or candidate in _RESERVED
+        or is_redirect(candidate)
+        or candidate in taken
     ):
         digest = blake2b(f"{wanted}/{attempt}".encode(), digest_size=4).hexdigest()[:_DIGEST]
         candidate = f"{wanted[: LONGEST_INTERFACE_NAME - _DIGEST - 1]}-{digest}"

@@ -11,14 +11,14 @@ from pytest_netns.addresses import Address, AddressWithPrefix
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
-from pytest_netns.kernel.netns import registry as directory
+from pytest_netns.kernel.netns import registry
 from pytest_netns.process.environment import Environment, ours
 from pytest_netns.process.isolation import Isolation, Kind
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
-from pytest_netns.topology.interface_allocator import Slots
-from pytest_netns.topology.saved_config import Losses
+from pytest_netns.topology.interface_allocator import InterfaceAllocator
+from pytest_netns.topology.saved_config import SavedConfig
 
 if TYPE_CHECKING:
     from pytest_netns.impair.engine import Impairments
@@ -145,12 +145,12 @@ class BaseNode(Namespace):
     Attributes:
         lab: the lab that it is part of.
         isolation: what it has of its own beside the network; None unless it was made with ``isolate``.
-        slots: which interface names and indexes are given out.
-        losses: addresses and routes that it will have again.
+        allocator: which interface names and indexes are given out.
+        saved_config: configuration that the kernel has dropped, and that is restored when its cause ends.
     """
 
     #: Sysctls of this kind of node, between the baseline and what its author asks for.
-    _born_with: ClassVar[Mapping[str, str]] = {}
+    _initial_sysctls: ClassVar[Mapping[str, str]] = {}
     #: Whether packets for others go on from here: it is a router.
     forwards: ClassVar[bool] = False
     #: Whether it passes frames on from port to port: it is a bridge.
@@ -166,15 +166,15 @@ class BaseNode(Namespace):
         sysctls: Mapping[str, str | int],
         *,
         existing: int | None = None,
-        slots: Slots | None = None,
+        allocator: InterfaceAllocator | None = None,
     ) -> None:
-        self.sysctls_at_birth: dict[str, str | int] = {**self._born_with, **sysctls}
+        self.initial_sysctls: dict[str, str | int] = {**self._initial_sysctls, **sysctls}
         self.lab: Surroundings = lab  # first: what goes wrong below is told by methods that ask for it
         super().__init__(
-            name, sysctls=self.sysctls_at_birth, supervisor=lab.supervisor, existing=existing, lab_name=lab.name
+            name, sysctls=self.initial_sysctls, supervisor=lab.supervisor, existing=existing, lab_name=lab.name
         )
-        self.slots: Slots = slots or Slots()
-        self.losses: Losses = Losses(self)
+        self.allocator: InterfaceAllocator = allocator or InterfaceAllocator()
+        self.saved_config: SavedConfig = SavedConfig(self)
         self.isolation: Isolation | None = None
         self._impairments = lab.impairments
         self._owns_impairments = False
@@ -189,7 +189,7 @@ class BaseNode(Namespace):
         self._supervisor = Supervisor(f"host {self.name!r}", self.isolation)
         self._owns_supervisor = True
         self.lab.dns.follow()
-        directory.enter(self.fd, self.inode, self.lab.name, self.name, self._supervisor.start())
+        registry.register(self.fd, self.inode, self.lab.name, self.name, self._supervisor.start())
 
     def close(self) -> None:
         """Kill its processes, close its sockets, let go of its devices and of itself; allowed more than once.
@@ -299,7 +299,7 @@ class BaseNode(Namespace):
 
     def _forget_end(self, end: Interface) -> None:
         """Called when the link was removed of which ``end`` was here."""
-        self.losses.forget(end)
+        self.saved_config.forget(end)
 
     def _interface_changed(self, index: int) -> None:
         """Called when an interface was set up, or was given or has lost an address.
@@ -316,7 +316,7 @@ class BaseNode(Namespace):
 
     def _next_index(self) -> int:
         """An interface index that is free."""
-        return self.slots.next_index()
+        return self.allocator.next_index()
 
     def _leave_impairments(self) -> list[Exception]:
         if any(other is not self and other.inode == self.inode and not other.closed for other in self.lab):

@@ -16,7 +16,7 @@ def remember_device(node: BaseNode, device: OwnedDevice) -> None:
 def forget_device(node: BaseNode, device: OwnedDevice) -> None:
     """A device was removed."""
     node._devices = tuple(each for each in node._devices if each is not device)
-    node.slots.free_ethernet(device.name)
+    node.allocator.release(device.name)
     network_of(node).events.publish(DeviceRemoved, node, device)
 
 

@@ -1,4 +1,4 @@
-"""Losses: addresses and routes that the kernel has taken from a node, until they can be given back."""
+"""SavedConfig: configuration that the kernel dropped, and that is restored when its cause ends."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.saved_addresses import ConfiguredAddress, configured_addresses
 
 # From <linux/rtnetlink.h>. The kernel makes its own routes again, and routers advertise theirs again (RFC 4861).
-_UNASKED = _RTPROT_KERNEL, _RTPROT_RA = 2, 9
+_AUTOMATIC_PROTOCOLS = _RTPROT_KERNEL, _RTPROT_RA = 2, 9
 _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH = 4, 5, 9
 _RTMSG = 12  # bytes of struct rtmsg
 _ONLINK = 4  # RTNH_F_ONLINK, the one flag that somebody has set
 _TABLE_MAIN = 254
 
 
-class Losses:
-    """What one node has lost.
+class SavedConfig:
+    """Addresses and routes of one node that the kernel dropped.
 
     The kernel forgets the routes through an interface that goes down, IPv6 on one whose mtu is below 1280, and
-    everything when a host crashes. Several of these may hold at once, and end in any order. So each loss is remembered
-    here, whatever its reason, and given back when no reason is left.
+    everything when a host crashes. Several causes may hold at once, and end in any order. So whatever was dropped is
+    saved here, and restored when no cause is left.
 
     Args:
         node: whose.
@@ -44,8 +44,8 @@ class Losses:
         self._routes: list[bytes] = []
 
     @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Remember what the node loses in the block: with an interface its VLANs go down, and bridges have its mtu."""
+    def saving(self) -> Iterator[None]:
+        """Save what the kernel drops in the block: with an interface its VLANs go down, and bridges have its mtu."""
         with self._lock:
             addresses, routes = configured_addresses(self._node.rtnl), self._configured_routes()
             yield
@@ -75,7 +75,7 @@ class Losses:
             _revived(body)
             for family in (rtnetlink.AF_INET, rtnetlink.AF_INET6)
             for body in self._node.rtnl.dump(rtnetlink.route_dump(family))
-            if body[5] not in _UNASKED and not is_cached(body)
+            if body[5] not in _AUTOMATIC_PROTOCOLS and not is_cached(body)
         ]
 
     # -------------------------------------------------------------- addresses
@@ -98,7 +98,7 @@ class Losses:
         """Give an interface an address, now or as soon as it can have one. Raises KernelError."""
         with self._lock:
             self._remember([ConfiguredAddress(interface.index, address)])
-            self.give_back(routes=False)
+            self.restore(routes=False)
 
     def remove_address(self, interface: Interface, address: AddressWithPrefix) -> None:
         """Take an address from an interface, or from what it will have again. Raises KernelError."""
@@ -127,7 +127,7 @@ class Losses:
 
     # -------------------------------------------------------------- give back
 
-    def give_back(self, *, routes: bool = True) -> None:
+    def restore(self, *, routes: bool = True) -> None:
         """Give back what can be: an address if the mtu allows it, a route if its interfaces are up, too.
 
         The rest is kept for the next time. What is there again already is left as it is.
@@ -146,13 +146,13 @@ class Losses:
                 for body in self._node.rtnl.dump(rtnetlink.link_dump())
                 if (state := decode_link(body))
             }
-            refused = self._give_back_addresses(states)
+            refused = self._restore_addresses(states)
             if routes:
-                refused += self._give_back_routes(states)
+                refused += self._restore_routes(states)
         if refused:
             raise refused[0]
 
-    def _give_back_addresses(self, states: dict[int, LinkState]) -> list[KernelError]:
+    def _restore_addresses(self, states: dict[int, LinkState]) -> list[KernelError]:
         refused: list[KernelError] = []
         later: list[ConfiguredAddress] = []
         given: set[int] = set()
@@ -171,7 +171,7 @@ class Losses:
             self._node._interface_changed(index)
         return refused
 
-    def _give_back_routes(self, states: dict[int, LinkState]) -> list[KernelError]:
+    def _restore_routes(self, states: dict[int, LinkState]) -> list[KernelError]:
         ready: list[bytes] = []
         later: list[bytes] = []
         for body in self._routes:

@@ -41,7 +41,7 @@ def make_veth(network: Network, a: End, b: End, mtu: int | None, offload: bool) 
     """
     # Explicit indexes spare the look-ups. They start high: some kernel modules put devices of their own into every
     # new namespace, at 2 and above.
-    ends = [Interface(end.node, end.interface, end.node.slots.next_index()) for end in (a, b)]
+    ends = [Interface(end.node, end.interface, end.node.allocator.next_index()) for end in (a, b)]
     macs = [network._mac_for(end.node.name, end.interface) for end in (a, b)]
     near = [
         rtnetlink.veth(

@@ -547,14 +547,14 @@ def test_without_the_kind_the_module_is_named(pair: tuple[Host, Host], monkeypat
     red, _ = pair
     monkeypatch.setitem(DEVICES, "nothing", "some_module")
     monkeypatch.setattr(linkinfo, "OPTIONS", {**linkinfo.OPTIONS, "nothing": {}})
-    from pytest_netns.devices.builder import Maker, Wanted
+    from pytest_netns.devices.builder import DeviceBuilder, DeviceSpec
 
     with pytest.raises(
         UnsupportedError,
         match=r"'ip link add n0 type nothing' in namespace 'red': this kernel lacks devices of kind 'nothing'; "
         r"try as root: modprobe some_module",
     ):
-        Maker(red, "nothing", Wanted("n0")).make(Device)
+        DeviceBuilder(red, "nothing", DeviceSpec("n0")).build(Device)
     assert list(red.interfaces) == ["lo", "eth0"]
     assert red.devices == []
 
@@ -608,7 +608,7 @@ def test_options_are_encoded_as_the_kernel_has_them() -> None:
 
 
 def test_a_request_reads_as_its_command() -> None:
-    born = linkinfo.Born("vlan", "v10", 1000, {"vid": 10}, mtu=1400, link=(7, "eth0"))
+    born = linkinfo.LinkSpec("vlan", "v10", 1000, {"vid": 10}, mtu=1400, link=(7, "eth0"))
     request = linkinfo.device(born)
     assert request.operation == "ip link add link eth0 v10 type vlan id 10"
     state = decode_link(request.body)

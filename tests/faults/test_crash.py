@@ -260,7 +260,7 @@ def test_a_crash_that_cannot_be_is_none(veth_pair: tuple[Host, Host], monkeypatc
     def no_birth(*_: object) -> None:
         raise RuntimeError("as asked")
 
-    monkeypatch.setattr(breakable, "birth", no_birth)
+    monkeypatch.setattr(breakable, "create_namespace", no_birth)
     with pytest.raises(RuntimeError, match="as asked"):
         right.crash()
     assert right.crashed is None

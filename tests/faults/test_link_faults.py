@@ -140,8 +140,8 @@ def test_hosts_alone_make_no_black_hole(veth_pair: tuple[Host, Host], lab: Lab) 
 
 def test_roaming_with_a_new_address(lab: Lab) -> None:
     home, away = lab.bridge("home", "10.1.0.0/24"), lab.bridge("away", "10.2.0.0/24")
-    red, at_home, there = home.host("red"), home.host("server"), away.host("server2")
-    red.default_route(via=at_home)
+    red, in_original_namespace, there = home.host("red"), home.host("server"), away.host("server2")
+    red.default_route(via=in_original_namespace)
     before, mac, index = red.addresses(), red.mac, red._primary.index
     home.detach(red)
     interface = away.attach(red)
@@ -157,7 +157,7 @@ def test_roaming_with_a_new_address(lab: Lab) -> None:
     assert home.host("next").ip4 == before[0].ip  # it was given back
     away.detach(red)
     home.attach(red)
-    assert red.ping(at_home)
+    assert red.ping(in_original_namespace)
     lab[red.name].links[0].remove()
     assert list(red.interfaces) == ["lo"]
 
@@ -212,8 +212,8 @@ def test_roaming_that_is_refused_can_be_tried_again(lab: Lab) -> None:
 @pytest.mark.parametrize("how", ["down", "crash", "small"])
 def test_roaming_in_trouble(lab: Lab, how: str) -> None:
     home, away = lab.bridge("home", "10.1.0.0/24"), lab.bridge("away", "10.2.0.0/24")
-    red, at_home, there = home.host("red"), home.host("server"), away.host("there")
-    red.default_route(via=at_home)
+    red, in_original_namespace, there = home.host("red"), home.host("server"), away.host("there")
+    red.default_route(via=in_original_namespace)
     link = red.links[0]
     fault = {"down": link.down, "crash": red.crash, "small": lambda: link.set_mtu(1000)}[how]()
     home.detach(red)
@@ -228,7 +228,7 @@ def test_roaming_in_trouble(lab: Lab, how: str) -> None:
     assert home.host("next").ip4 in home.subnets[0]
     away.detach(red)
     home.attach(red)
-    assert red.ping(at_home.ip6)
+    assert red.ping(in_original_namespace.ip6)
 
 
 def test_detaching_is_a_fault(lab: Lab) -> None:

@@ -195,13 +195,13 @@ def test_the_way_round_is_not_listed_but_found(lab: Lab, pair: tuple[Host, Host,
 
     red, _, link = pair
     link.impair(delay="1ms")
-    (detour,) = devices(red) - {"lo", "eth0"}
-    assert detour.startswith("impair-")
+    (redirect,) = devices(red) - {"lo", "eth0"}
+    assert redirect.startswith("impair-")
     assert list(red.interfaces) == ["lo", "eth0"]
-    assert red.interfaces[detour].is_up
-    assert red.interfaces[detour].index > red.interfaces["eth0"].index  # a number of the lab's, which no link gets
-    assert detour not in describe(lab, whole=True)
-    assert red.run(["ip", "-6", "-o", "address", "show", "dev", detour]).stdout == ""
+    assert red.interfaces[redirect].is_up
+    assert red.interfaces[redirect].index > red.interfaces["eth0"].index  # a number of the lab's, which no link gets
+    assert redirect not in describe(lab, whole=True)
+    assert red.run(["ip", "-6", "-o", "address", "show", "dev", redirect]).stdout == ""
 
 
 def test_nobody_else_is_called_so(lab: Lab) -> None:

@@ -54,7 +54,7 @@ def test_who_passes_keywords_on_takes_those_of_the_method(probe: FunctionType, k
     ("factory", "product", "hidden"),
     [
         (LabFactory, Lab, set()),
-        (NamespaceFactory, Namespace, {"sysctls", "supervisor", "existing", "lab_name", "ahead"}),
+        (NamespaceFactory, Namespace, {"sysctls", "supervisor", "existing", "lab_name", "prefetched"}),
     ],
     ids=["lab", "namespace"],
 )

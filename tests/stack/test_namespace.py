@@ -12,7 +12,7 @@ from devices import made
 from pytest_netns import Lab, Namespace, NetnsError, TopologyError
 from pytest_netns.kernel import syscalls
 from pytest_netns.kernel.syscalls import open_namespace
-from pytest_netns.stack import current as inside
+from pytest_netns.stack import current
 
 pytestmark = pytest.mark.usefixtures("netns_factory")
 
@@ -140,7 +140,7 @@ def test_a_number_that_was_given_again_is_not_entered(monkeypatch: pytest.Monkey
         return number
 
     monkeypatch.setattr(syscalls, "open_namespace", open_as_another_thread_closes)
-    monkeypatch.setattr(inside, "open_namespace", open_as_another_thread_closes)
+    monkeypatch.setattr(current, "open_namespace", open_as_another_thread_closes)
     with pytest.raises(NetnsError, match="is closed"):
         netns.socket() if way == "socket" else netns.__enter__()
     for number in others:

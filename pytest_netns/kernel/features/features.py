@@ -119,7 +119,7 @@ def _why_no_filtering(_: str) -> str:
     """Why bridges do not look at VLAN tags. A kernel without that ignores the request, and shows no such state."""
 
     def ask(link: NetlinkSocket) -> None:
-        link.batch([linkinfo.device(linkinfo.Born("bridge", "probe0", 1000, {"vlan_filtering": 1}))])
+        link.batch([linkinfo.device(linkinfo.LinkSpec("bridge", "probe0", 1000, {"vlan_filtering": 1}))])
         if linkinfo.BRIDGE_VLAN_FILTERING not in linkinfo.info_data(link.get(link_get(1000, "probe0"))):
             raise KernelError(errno.EOPNOTSUPP, "ip link add probe0 type bridge vlan_filtering 1", "probe")
 

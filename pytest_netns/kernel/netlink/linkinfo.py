@@ -203,7 +203,7 @@ def _words(kind: str, options: Mapping[str, Value]) -> str:
     return " ".join(["type", kind, *shown])
 
 
-class Born(NamedTuple):
+class LinkSpec(NamedTuple):
     """What a device is born as.
 
     Attributes:
@@ -227,7 +227,7 @@ class Born(NamedTuple):
     namespace: int | None = None
 
 
-def device(born: Born) -> Request:
+def device(born: LinkSpec) -> Request:
     """``ip link add [link LOWER] NAME type KIND ...``; the device is down.
 
     Raises:

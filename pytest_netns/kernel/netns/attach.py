@@ -13,7 +13,7 @@ NAMED = "/run/netns"
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 
 
-def open_foreign(target: int | str | os.PathLike[str]) -> tuple[int, str]:
+def open_namespace_of(target: int | str | os.PathLike[str]) -> tuple[int, str]:
     """A descriptor of a network namespace, and what to call it.
 
     Raises:

@@ -9,29 +9,31 @@ from collections.abc import Mapping
 from pytest_netns.errors import KernelError, PrivilegeError
 from pytest_netns.kernel import sysctl
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
-from pytest_netns.kernel.netns.prefetch import nursery
+from pytest_netns.kernel.netns.prefetch import prefetcher
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, returning, setns, unshare
 
 
-def birth(name: str, sysctls: Mapping[str, str | int], *, ahead: bool = False) -> tuple[int, NetlinkSocket]:
+def create_namespace(
+    name: str, sysctls: Mapping[str, str | int], *, prefetched: bool = False
+) -> tuple[int, NetlinkSocket]:
     """Make a namespace without moving the calling thread for longer than that takes.
 
     Args:
         name: for messages.
         sysctls: set on top of the baseline.
-        ahead: take the one that was ordered from the nursery, if one was.
+        prefetched: take the one that was ordered from the prefetcher, if one was.
     """
     try:
         _check_way_back()
         with returning():
-            fd = nursery.take() if ahead else -1
+            fd = prefetcher.acquire() if prefetched else -1
             if fd < 0:
                 unshare(CLONE_NEWNET)
                 fd = open_namespace()
             else:
                 setns(fd)
             try:
-                _set_at_birth(name, sysctls)
+                _set_initial(name, sysctls)
                 return fd, NetlinkSocket(name)
             except BaseException:
                 os.close(fd)
@@ -84,7 +86,7 @@ def _allow_ping_sockets(name: str) -> None:
         sysctl.write(_PING_GROUPS, _groups)
 
 
-def _set_at_birth(name: str, sysctls: Mapping[str, str | int]) -> None:
+def _set_initial(name: str, sysctls: Mapping[str, str | int]) -> None:
     _allow_ping_sockets(name)
     for key, value in sysctl.BASELINE.items():
         try:

@@ -1,7 +1,8 @@
-"""Nursery: network namespaces that are born ahead, in a thread, for whoever will need one at a time.
+"""NamespacePrefetcher: network namespaces that are made in advance, in a thread, for whoever will need one at a time.
 
-Most of a birth is one system call in which the kernel is busy for half a millisecond. While a test runs, another
-processor can do that for the next one. What the namespace is given then (``birth``) is left to who takes it.
+Most of the making is one system call in which the kernel is busy for half a millisecond. While a test runs, another
+processor can do that for the next one. What the namespace is given then (``create_namespace``) is left to whoever
+acquires it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, setns, un
 _DEADLINE = 60.0
 
 
-class Nursery:
+class NamespacePrefetcher:
     """Gives bare namespaces, of which it has one at most in store."""
 
     def __init__(self) -> None:
@@ -28,7 +29,7 @@ class Nursery:
         self._thread: threading.Thread | None = None
         self._owner = os.getpid()
         self._due = False
-        self._lock = Lock("making a namespace ahead")
+        self._lock = Lock("making a namespace in advance")
         self._inode = 0
 
     def holds(self, inode: int) -> bool:
@@ -36,18 +37,18 @@ class Nursery:
         with self._lock:
             return inode == self._inode
 
-    def order(self) -> None:
-        """Have one ready for the next ``take()``. The calling thread is not moved, and waits for nothing."""
+    def prefetch(self) -> None:
+        """Have one ready for the next ``acquire()``. The calling thread is not moved, and waits for nothing."""
         if self._due or self._owner != os.getpid():  # a forked child has no such thread
             return
         with uninterrupted:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="netns-nursery", daemon=True)
+                self._thread = threading.Thread(target=self._serve, name="netns-prefetch", daemon=True)
                 self._thread.start()
             self._due = True
             self._orders.put(True)
 
-    def take(self) -> int:
+    def acquire(self) -> int:
         """Descriptor of the one that was ordered, which is the caller's now; -1 if none was.
 
         Raises:
@@ -61,7 +62,7 @@ class Nursery:
                 found = self._born.get(timeout=_DEADLINE)
             except queue.Empty:
                 raise WaitTimeout(
-                    f"the network namespace that is made ahead was not ready within {_DEADLINE:g} s; look for tasks "
+                    f"the namespace that is made in advance was not ready within {_DEADLINE:g} s; look for tasks "
                     "that hold up the kernel (dmesg, /proc/*/stack)"
                 ) from None
             self._due = False
@@ -74,7 +75,7 @@ class Nursery:
         """Let go of the one in store; allowed more than once, and another one can be ordered."""
         with uninterrupted:
             try:
-                fd = self.take()
+                fd = self.acquire()
             except (OSError, WaitTimeout):
                 return  # it was never born, and nobody needs it
             if fd >= 0:
@@ -99,4 +100,4 @@ class Nursery:
             self._born.put(fd)
 
 
-nursery: Nursery = Nursery()
+prefetcher: NamespacePrefetcher = NamespacePrefetcher()

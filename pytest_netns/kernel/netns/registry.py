@@ -33,7 +33,7 @@ _end = 0
 _listed: set[int] = set()
 
 
-def enter(fd: int, inode: int, lab: str, node: str, init: int = 0) -> None:
+def register(fd: int, inode: int, lab: str, node: str, init: int = 0) -> None:
     """Add a namespace, or what is new about it.
 
     Args:
@@ -52,7 +52,7 @@ def enter(fd: int, inode: int, lab: str, node: str, init: int = 0) -> None:
         _end += os.pwrite(_file, line + _STOP, _end) - len(_STOP)
 
 
-def leave(fd: int) -> None:
+def unregister(fd: int) -> None:
     """A namespace is about to be closed."""
     global _end
     with _lock:

@@ -7,15 +7,15 @@ import pytest
 
 from pytest_netns import Namespace, eventually
 from pytest_netns.kernel.netns import prefetch as module
-from pytest_netns.kernel.netns.prefetch import Nursery
+from pytest_netns.kernel.netns.prefetch import NamespacePrefetcher
 from pytest_netns.kernel.syscalls import THREAD_NETNS
 
 
 @pytest.fixture
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
+def prefetcher() -> Iterator[NamespacePrefetcher]:
+    prefetcher = NamespacePrefetcher()
+    yield prefetcher
+    prefetcher.close()
 
 
 def here() -> int:
@@ -34,61 +34,61 @@ def held() -> set[int]:
     return found
 
 
-def test_what_was_ordered_is_taken_once(nursery: Nursery) -> None:
+def test_what_was_ordered_is_taken_once(prefetcher: NamespacePrefetcher) -> None:
     home = here()
-    nursery.order()
-    nursery.order()  # one at most is in store
-    fd = nursery.take()
+    prefetcher.prefetch()
+    prefetcher.prefetch()  # one at most is in store
+    fd = prefetcher.acquire()
     try:
         assert os.fstat(fd).st_ino != home
-        assert not nursery.holds(os.fstat(fd).st_ino)
+        assert not prefetcher.holds(os.fstat(fd).st_ino)
         assert here() == home
-        assert nursery.take() == -1
+        assert prefetcher.acquire() == -1
     finally:
         os.close(fd)
 
 
-def test_nothing_is_there_unasked(nursery: Nursery) -> None:
-    assert nursery.take() == -1
+def test_nothing_is_there_unasked(prefetcher: NamespacePrefetcher) -> None:
+    assert prefetcher.acquire() == -1
 
 
-def test_what_nobody_takes_is_let_go(nursery: Nursery) -> None:
+def test_what_nobody_takes_is_let_go(prefetcher: NamespacePrefetcher) -> None:
     before = held()
-    nursery.order()
-    store = eventually(lambda: {inode for inode in held() - before if nursery.holds(inode)})
-    nursery.close()
+    prefetcher.prefetch()
+    store = eventually(lambda: {inode for inode in held() - before if prefetcher.holds(inode)})
+    prefetcher.close()
     assert not store & held()
-    nursery.order()
-    fd = nursery.take()
+    prefetcher.prefetch()
+    fd = prefetcher.acquire()
     assert fd >= 0
     os.close(fd)
 
 
-def test_a_refusal_is_raised_by_who_takes(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_is_raised_by_who_takes(prefetcher: NamespacePrefetcher, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(module, "unshare", refuse)
-    nursery.order()
+    prefetcher.prefetch()
     with pytest.raises(PermissionError):
-        nursery.take()
+        prefetcher.acquire()
     monkeypatch.undo()
-    nursery.order()
-    os.close(nursery.take())
+    prefetcher.prefetch()
+    os.close(prefetcher.acquire())
 
 
-def test_a_forked_child_has_none(nursery: Nursery) -> None:
-    nursery.order()
-    nursery._owner += 1  # as a child sees it
-    assert nursery.take() == -1
-    nursery._owner -= 1
+def test_a_forked_child_has_none(prefetcher: NamespacePrefetcher) -> None:
+    prefetcher.prefetch()
+    prefetcher._owner += 1  # as a child sees it
+    assert prefetcher.acquire() == -1
+    prefetcher._owner -= 1
 
 
 def test_a_namespace_that_was_born_ahead_is_like_others() -> None:
-    module.nursery.close()
-    module.nursery.order()
-    (inode,) = eventually(lambda: {inode for inode in held() if module.nursery.holds(inode)})
-    ahead, usual = Namespace("ahead", ahead=True), Namespace("usual")
+    module.prefetcher.close()
+    module.prefetcher.prefetch()
+    (inode,) = eventually(lambda: {inode for inode in held() if module.prefetcher.holds(inode)})
+    ahead, usual = Namespace("ahead", prefetched=True), Namespace("usual")
     try:
         assert ahead.inode == inode
         assert [i.is_up for i in ahead.interfaces.values()] == [True]

@@ -14,7 +14,7 @@ import pytest
 from pytest_netns import Lab, Namespace
 from pytest_netns.cli.shell import choose
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.netns import registry as directory
+from pytest_netns.kernel.netns import registry
 from pytest_netns.kernel.netns.registry import Entry, nodes_of, with_descendants
 from pytest_netns.plugin.pause import chosen
 from pytest_netns.process.terminal import shell
@@ -57,7 +57,7 @@ def test_a_descriptor_that_was_given_to_another_is_passed_over() -> None:
 
 def test_the_last_line_of_a_descriptor_counts() -> None:
     with closing(Namespace("one")) as one:
-        directory.enter(one.fd, one.inode, "", "renamed")
+        registry.register(one.fd, one.inode, "", "renamed")
         assert "renamed" in mine()
         assert "one" not in mine()
 
@@ -71,15 +71,15 @@ def test_it_does_not_grow_when_all_nodes_go() -> None:
     script = """
 import os
 from pytest_netns import Namespace, enter_sandbox
-from pytest_netns.kernel.netns import registry as directory
+from pytest_netns.kernel.netns import registry
 enter_sandbox()
 sizes = []
 for turn in range(4):
     for name in ("one", "two"):
         Namespace(name).close()
-    sizes.append(os.fstat(directory._file).st_size)
+    sizes.append(os.fstat(registry._file).st_size)
 three = Namespace("three")
-assert [str(entry) for entry in directory.nodes_of(os.getpid())] == ["three"]
+assert [str(entry) for entry in registry.nodes_of(os.getpid())] == ["three"]
 three.close()
 assert len(set(sizes)) == 1, sizes
 """
@@ -209,6 +209,6 @@ def test_no_more_of_it_is_read_than_our_own_would_have() -> None:
 def test_a_large_directory_of_ours_is_read_to_its_end() -> None:
     with closing(Namespace("first")) as first, closing(Namespace("last")) as last:
         for _ in range(20_000):
-            directory.enter(first.fd, first.inode, "some-lab", "some-node-or-other")
-        directory.enter(last.fd, last.inode, "", "the end")
+            registry.register(first.fd, first.inode, "some-lab", "some-node-or-other")
+        registry.register(last.fd, last.inode, "", "the end")
         assert mine()[-2:] == ["some-lab/some-node-or-other", "the end"]
