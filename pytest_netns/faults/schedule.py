@@ -76,7 +76,8 @@ class Schedule:
     @property
     def done(self) -> bool:
         """Whether it has ended: by its last action, by an error or by ``cancel()``."""
-        return self._thread is None or not self._thread.is_alive()
+        thread = self._thread  # another thread may take it away
+        return thread is None or not thread.is_alive()
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until all is done; ``timeout`` in seconds, None for ever.

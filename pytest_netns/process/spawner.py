@@ -167,12 +167,14 @@ class Spawner:
                 self._jobs.put(None)
         # Jobs that were waiting fail now, for nothing can be started where process 1 is dead. After them there are no
         # further children.
-        if self._thread is not None:
-            self._thread.join(DEADLINE)
-            if self._thread.is_alive():
+        thread = self._thread  # another thread may be here as well
+        if thread is not None:
+            thread.join(DEADLINE)
+            if thread.is_alive():
                 raise WaitTimeout(f"the thread that starts processes did not end within {DEADLINE:g} s")
             with uninterrupted:  # threading's WeakSet runs code when a thread goes, which loses what a handler raises
                 self._thread = None
+                del thread
         # Process 1 is reaped only after all others are, and our own children are ours to reap: they come first.
         for child in [*self._children, self._init]:
             if not child.await_end(DEATH):
