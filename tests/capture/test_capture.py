@@ -355,14 +355,14 @@ def test_an_interface_that_goes_while_silence_is_proved_does_not_hinder_it(
     send = tap.Tap._send
 
     def remove_then_send(self: tap.Tap, name: str, token: bytes) -> str | None:
-        if not link.is_gone:
+        if not link._is_gone:
             link.remove()
         return send(self, name, token)
 
     monkeypatch.setattr(tap.Tap, "_send", remove_then_send)
     with lab.capture() as capture:
         capture.expect_none(UDP, within=0)
-    assert link.is_gone
+    assert link._is_gone
 
 
 def test_silence_is_asked_of_a_running_capture_only(pair: tuple[Host, Host]) -> None:

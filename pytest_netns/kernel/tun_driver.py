@@ -1,4 +1,4 @@
-"""TUN and TAP: devices whose far end is a descriptor of ours (https://docs.kernel.org/networking/tuntap.html)."""
+"""The TUN/TAP driver, which makes devices whose far end is a descriptor (https://docs.kernel.org/networking/tuntap.html)."""
 
 from __future__ import annotations
 
