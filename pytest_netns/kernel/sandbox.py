@@ -252,15 +252,19 @@ def diagnose(
         if exists("/.dockerenv"):
             cure = "docker run --security-opt systempaths=unconfined beside the flags that it has, or --privileged"
         return f"{said}: /proc/sys is read-only; cure: {cure}"
-    if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+    seccomp = [line.split()[1] for line in read("/proc/self/status").splitlines() if line.startswith("Seccomp:")]
+    filtered = seccomp == ["2"]
+    # A container shows its host's AppArmor switch, and its own filter refuses unshare(2) with EPERM before AppArmor is
+    # asked. AppArmor refuses with EACCES, or lets unshare(2) pass and refuses what comes after it.
+    by_filter = filtered and errno == _errno.EPERM and step in ("", "unshare")
+    if not by_filter and read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
         return (
             f"{said}: AppArmor restricts user namespaces (Ubuntu 23.10 and later); "
             "cure: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
         )
     if read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
         return f"{said}: Debian's switch is off; cure: sudo sysctl -w kernel.unprivileged_userns_clone=1"
-    seccomp = [line.split()[1] for line in read("/proc/self/status").splitlines() if line.startswith("Seccomp:")]
-    if seccomp == ["2"]:
+    if filtered:
         cure = "have whoever set it (a container engine, systemd's RestrictNamespaces=) allow unshare(2) and setns(2)"
         if exists("/.dockerenv"):
             cure = (

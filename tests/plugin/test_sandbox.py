@@ -429,6 +429,20 @@ def test_the_causes_are_not_mistaken_for_one_another() -> None:
     assert "seccomp" not in said
 
 
+@pytest.mark.parametrize(
+    ("step", "number", "cause"),
+    [
+        ("unshare", errno.EPERM, "seccomp"),  # Docker on Ubuntu: the filter comes first
+        ("unshare", errno.EACCES, "AppArmor"),
+        ("write uid_map", errno.EPERM, "AppArmor"),  # a filter that has let unshare(2) pass
+    ],
+)
+def test_in_a_container_the_switch_of_its_host_is_no_proof(step: str, number: int, cause: str) -> None:
+    said = diagnosis(step, number, apparmor_restrict_unprivileged_userns="1", status="Seccomp:\t2")
+    assert cause in said
+    assert ({"seccomp", "AppArmor"} - {cause}).pop() not in said.replace("apparmor=unconfined", "")
+
+
 def test_probing_leaves_the_process_as_it_was(project: Project, user: User) -> None:
     project.write(
         "test_inside.py",
