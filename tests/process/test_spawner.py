@@ -89,6 +89,26 @@ def test_killing_ends_all_and_is_allowed_twice(spawner: Spawner, netns: Namespac
         spawner.popen(["true"], netns.fd)
 
 
+def test_several_threads_may_kill_at_once() -> None:
+    errors: list[BaseException] = []
+    for _ in range(10):
+        spawner, together = Spawner(), threading.Barrier(8)
+
+        def kill(spawner: Spawner = spawner, together: threading.Barrier = together) -> None:
+            together.wait(60)
+            try:
+                spawner.kill()
+            except BaseException as error:  # asserted below, in the thread of the test
+                errors.append(error)
+
+        threads = [threading.Thread(target=kill) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert not errors
+
+
 def test_an_error_of_preparation_is_raised_by_the_constructor(netns: Namespace) -> None:
     def fail() -> None:
         raise LookupError("not prepared")
