@@ -85,7 +85,7 @@ class Interface:
 
     @mtu.setter
     def mtu(self, value: int) -> None:
-        check_whole("mtu", value, 1, 0xFFFF)
+        check_whole("mtu", value, 1, 0x7FFFFFFF)  # the kernel knows the range
         self.node.rtnl.batch([rtnetlink.link_mtu(self.index, self.name, value)])
         if self.node._impairment_words(self):
             self.node.impairments.fit(self)
