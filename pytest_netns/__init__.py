@@ -70,11 +70,12 @@ if TYPE_CHECKING:
     from pytest_netns.lab.router import Router
     from pytest_netns.probe.arp import ArpResult
     from pytest_netns.probe.dns import DnsResult
+    from pytest_netns.probe.loss import LossResult
     from pytest_netns.probe.matrix import PingMatrix
     from pytest_netns.probe.path_mtu import PathMtuResult
-    from pytest_netns.probe.ping import PingResult, RttStatistics
+    from pytest_netns.probe.ping_result import PingResult, RttStatistics
     from pytest_netns.probe.tcp import TcpResult
-    from pytest_netns.probe.throughput import LossResult, ThroughputResult
+    from pytest_netns.probe.throughput import ThroughputResult
     from pytest_netns.probe.trace import TraceResult
     from pytest_netns.probe.udp import UdpResult
     from pytest_netns.process.process import Process
@@ -108,7 +109,7 @@ _HOME = {
     "Lab": "pytest_netns.lab.lab",
     "LabFactory": "pytest_netns.lab.factories",
     "Link": "pytest_netns.lab.link",
-    "LossResult": "pytest_netns.probe.throughput",
+    "LossResult": "pytest_netns.probe.loss",
     "Master": "pytest_netns.devices.masters",
     "Namespace": "pytest_netns.stack.namespace",
     "NamespaceFactory": "pytest_netns.lab.factories",
@@ -118,13 +119,13 @@ _HOME = {
     "Partition": "pytest_netns.faults.partition",
     "PathMtuResult": "pytest_netns.probe.path_mtu",
     "PingMatrix": "pytest_netns.probe.matrix",
-    "PingResult": "pytest_netns.probe.ping",
+    "PingResult": "pytest_netns.probe.ping_result",
     "PrivilegeError": "pytest_netns.errors",
     "ProbeFailure": "pytest_netns.errors",
     "Process": "pytest_netns.process.process",
     "ProcessDied": "pytest_netns.errors",
     "Router": "pytest_netns.lab.router",
-    "RttStatistics": "pytest_netns.probe.ping",
+    "RttStatistics": "pytest_netns.probe.ping_result",
     "Schedule": "pytest_netns.faults.schedule",
     "Source": "pytest_netns.stack.source",
     "Tap": "pytest_netns.devices.tuntap",

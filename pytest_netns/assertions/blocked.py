@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_netns.addresses import Address
     from pytest_netns.explain.diagnosis import Explanation
     from pytest_netns.explain.questions import Question
-    from pytest_netns.probe.ping import PingResult
+    from pytest_netns.probe.ping_result import PingResult
     from pytest_netns.probe.tcp import TcpResult
     from pytest_netns.probe.udp import UdpResult
     from pytest_netns.stack.destination import Destination

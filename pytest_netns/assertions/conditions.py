@@ -19,8 +19,10 @@ from pytest_netns.units import (
 from pytest_netns.units import seconds as seconds_of
 
 if TYPE_CHECKING:
-    from pytest_netns.probe.ping import PingResult
-    from pytest_netns.probe.throughput import LossResult, Protocol, ThroughputResult
+    from pytest_netns.probe.loss import LossResult
+    from pytest_netns.probe.ping_result import PingResult
+    from pytest_netns.probe.throughput import ThroughputResult
+    from pytest_netns.probe.traffic_pair import Protocol
     from pytest_netns.stack.destination import Destination
     from pytest_netns.stack.interface import Interface
 

@@ -12,7 +12,7 @@ from pytest_netns.lab.nodes import Node
 if TYPE_CHECKING:
     from pytest_netns.assertions.probe_options import ArpOptions, PingOptions
     from pytest_netns.probe.arp import ArpResult
-    from pytest_netns.probe.ping import PingResult
+    from pytest_netns.probe.ping_result import PingResult
     from pytest_netns.stack.destination import Destination
 
 

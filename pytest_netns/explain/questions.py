@@ -10,7 +10,8 @@ from pytest_netns.addresses import Address
 from pytest_netns.explain.observation.observed_packets import Kind
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.icmp import ProbeError
-from pytest_netns.probe.ping import PingResult, ask_ping
+from pytest_netns.probe.ping import ask_ping
+from pytest_netns.probe.ping_result import PingResult
 from pytest_netns.probe.tcp import TcpResult, ask_tcp
 from pytest_netns.probe.udp import UdpResult, ask_udp
 

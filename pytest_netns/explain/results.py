@@ -19,11 +19,13 @@ from pytest_netns.lab.lab import lab_of
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.arp import ArpResult
 from pytest_netns.probe.dns import DnsResult
+from pytest_netns.probe.loss import LossResult
 from pytest_netns.probe.matrix import PingMatrix
 from pytest_netns.probe.path_mtu import PathMtuResult
-from pytest_netns.probe.ping import PingResult, ask_ping
+from pytest_netns.probe.ping import ask_ping
+from pytest_netns.probe.ping_result import PingResult
 from pytest_netns.probe.tcp import TcpResult, ask_tcp
-from pytest_netns.probe.throughput import LossResult, ThroughputResult
+from pytest_netns.probe.throughput import ThroughputResult
 from pytest_netns.probe.trace import TraceResult
 from pytest_netns.probe.udp import UdpResult, ask_udp
 from pytest_netns.topology.failure import Failure

@@ -27,6 +27,7 @@ from pytest_netns.lab.nodes import Node
 from pytest_netns.lab.router import Router
 from pytest_netns.lab.switch import SwitchSettings
 from pytest_netns.lab.wiring import EndAddresses, Wiring, check_offload
+from pytest_netns.probe import loss as losing
 from pytest_netns.probe import matrix
 from pytest_netns.probe import throughput as measuring
 from pytest_netns.process.isolation import Kind
@@ -133,7 +134,7 @@ class Lab(Network):
     capture: Final = captures.capture_lab
     ping_all: Final = matrix.ping_all
     throughput: Final = measuring.throughput
-    loss: Final = measuring.loss
+    loss: Final = losing.loss
     partition: Final = partition.partition
     heal: Final = heal.heal
 

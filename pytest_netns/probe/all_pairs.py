@@ -17,7 +17,7 @@ from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.neighbour_table import Entry, neighbour_tables
 from pytest_netns.kernel.netlink.tables import AddressEntry, decode_address
 from pytest_netns.probe.caused_neighbours import CausedNeighbours
-from pytest_netns.probe.ping import Exchange, configure
+from pytest_netns.probe.echo import Exchange, configure
 from pytest_netns.probe.probe_sockets import Waiter, raw_socket
 from pytest_netns.stack.destination import Target
 from pytest_netns.stack.namespace import Namespace

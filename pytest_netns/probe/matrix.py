@@ -11,7 +11,7 @@ from pytest_netns.checks import check_range
 from pytest_netns.errors import TopologyError
 from pytest_netns.probe.all_pairs import AllPairs
 from pytest_netns.probe.icmp import ProbeError
-from pytest_netns.probe.ping import PingResult
+from pytest_netns.probe.ping_result import PingResult
 from pytest_netns.stack.destination import Target, choose
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.network import Network

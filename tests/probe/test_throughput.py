@@ -20,8 +20,9 @@ from pytest_netns import (
 )
 from pytest_netns.assertions.conditions import binomial_interval
 from pytest_netns.probe import traffic
-from pytest_netns.probe.ping import PingResult
-from pytest_netns.probe.throughput import Protocol, ThroughputResult
+from pytest_netns.probe.ping_result import PingResult
+from pytest_netns.probe.throughput import ThroughputResult
+from pytest_netns.probe.traffic_pair import Protocol
 
 Pair = tuple[Host, Host]
 TBF = ["tc", "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", "20mbit", "burst", "5kb", "latency", "50ms"]
@@ -142,7 +143,7 @@ def test_a_rate_is_not_kept_by_a_link_that_died(veth_pair: Pair, monkeypatch: py
         {"error": "send: timed out"},
         {"bytes": 1, "seconds": 3.0, "segments": 0, "wire": 375_000, "samples": [], "stalled": 0.6},
     )
-    monkeypatch.setattr("pytest_netns.probe.throughput._exchange", lambda *_: said)
+    monkeypatch.setattr("pytest_netns.probe.throughput.exchange", lambda *_: said)
     with pytest.raises(ProbeFailure, match=r"stalled after 0.60 s of 3 s: send: timed out"):
         assert_rate(left, right, "1mbit")
 
@@ -180,7 +181,7 @@ def test_no_way_there_is_a_result(lab: Lab) -> None:
 
 def test_no_message_shows_the_program(veth_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     left, right = veth_pair
-    monkeypatch.setattr("pytest_netns.probe.throughput._program", lambda: "very = 'long'\nraise SystemExit(3)")
+    monkeypatch.setattr("pytest_netns.probe.traffic_pair._program", lambda: "very = 'long'\nraise SystemExit(3)")
     with pytest.raises(NetnsError, match=r"exit status 3") as caught:
         left.lab.loss(left, right)
     assert "very" not in str(caught.value)
@@ -236,7 +237,7 @@ def test_a_count_is_a_whole_number(veth_pair: Pair, count: int) -> None:
 def test_a_receiver_that_is_too_slow_proves_nothing(veth_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     left, right = veth_pair
     said = {"sent": 10}, {"received": 9, "drops": 1}
-    monkeypatch.setattr("pytest_netns.probe.throughput._exchange", lambda *_: said)
+    monkeypatch.setattr("pytest_netns.probe.loss.exchange", lambda *_: said)
     with pytest.raises(NetnsError, match=r"own socket dropped 1 datagrams.*too slow for 2000 a second"):
         left.lab.loss(left, right)
 
