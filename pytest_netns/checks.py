@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TypeGuard
 
 from pytest_netns.errors import TopologyError
 
@@ -11,15 +12,25 @@ from pytest_netns.errors import TopologyError
 A_DAY = 86400.0
 
 
+def is_whole(value: object, low: int, high: int) -> TypeGuard[int]:
+    """Whether it is a whole number from ``low`` to ``high``; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def is_number(value: object, low: float, high: float) -> TypeGuard[float]:
+    """Whether it is a number from ``low`` to ``high``; True and False are none, nor is NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
 def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise ValueError unless ``low <= value <= high``."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+    if not is_number(value, low, high):
         raise ValueError(f"{name} is {value!r}; it can be {low} to {high}")
 
 
 def check_whole(name: str, value: int, low: int, high: int) -> None:
     """Raise ValueError unless it is a whole number and ``low <= value <= high``."""
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+    if not is_whole(value, low, high):
         whole = ", a whole number" if isinstance(value, float) else ""
         raise ValueError(f"{name} is {value!r}; it can be {low} to {high}{whole}")
 
@@ -32,7 +43,7 @@ def check_wait(name: str, value: float | None) -> None:
 
 def check_port(port: object) -> int:
     """A port number. Raises ValueError."""
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+    if not is_whole(port, 1, 65535):
         raise ValueError(f"port is {port!r}; it can be 1 to 65535")
     return port
 

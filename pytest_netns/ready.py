@@ -11,7 +11,7 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Protocol
 
-from pytest_netns.checks import check_path
+from pytest_netns.checks import check_path, check_port
 from pytest_netns.kernel import procfs
 from pytest_netns.kernel.netlink.sock_diag import WAITING, Transport, listeners, listening_sockets
 
@@ -73,8 +73,7 @@ def listening(port: int, protocol: Transport = "tcp") -> Condition:
     """
     if not isinstance(protocol, str) or protocol not in WAITING:
         raise ValueError(f"protocol is {protocol!r}; it can be 'tcp' or 'udp'")
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
-        raise ValueError(f"port is {port!r}; it can be 1 to 65535")
+    check_port(port)
 
     def taken(process: Candidate) -> str:
         inodes = listening_sockets(process.netns, protocol, port)

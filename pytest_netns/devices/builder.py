@@ -13,7 +13,7 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_netns.addresses import IPV6_MIN_MTU, Address, AddressWithPrefix, parse_address
-from pytest_netns.checks import A_DAY, check_range
+from pytest_netns.checks import A_DAY, check_range, is_whole
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, NetnsError, TopologyError, UnsupportedError, WaitTimeout
 from pytest_netns.kernel.features.features import feature
@@ -182,7 +182,7 @@ class DeviceBuilder:
         network_of(node)._check_running(node, f"give a {kind} to")
         check_interface_name(spec.name, f"{kind} of {node.name!r}")
         mtu = spec.mtu
-        if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 31):
+        if mtu is not None and not is_whole(mtu, 1, (1 << 31) - 1):
             raise TopologyError(f"{self.where}: mtu is {mtu!r}; expected a number of bytes, e.g. 1400")
         self.addresses: list[AddressWithPrefix] = addresses_of(spec.address, self.where)
         if mtu is not None and mtu < IPV6_MIN_MTU and (six := [a for a in self.addresses if a.version == 6]):

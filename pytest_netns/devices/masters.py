@@ -6,6 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
+from pytest_netns.checks import is_number
 from pytest_netns.devices.builder import Addresses, Device, DeviceBuilder, DeviceSpec
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
@@ -231,6 +232,6 @@ def _with_members(
 
 
 def _milliseconds(seconds: float, where: str) -> int:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 3600:
+    if not is_number(seconds, 0, 3600):
         raise TopologyError(f"{where}: miimon is {seconds!r}; it can be 0 to 3600 seconds")
     return round(seconds * 1000)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from pytest_netns.addresses import Address, Network
+from pytest_netns.checks import is_whole
 from pytest_netns.devices.builder import Device, DeviceBuilder
 from pytest_netns.devices.tunnels import far_end
 from pytest_netns.errors import TopologyError
@@ -132,7 +133,7 @@ class WireGuard(Device):
             allowed = _networks(allowed_ips, where)
         else:
             allowed = [ip_network(a.ip) for a in device.addresses if not a.is_link_local] if device is not None else []
-        if isinstance(keepalive, bool) or not isinstance(keepalive, int) or not 0 <= keepalive < 1 << 16:
+        if not is_whole(keepalive, 0, 65535):
             raise TopologyError(f"{where}: keepalive is {keepalive!r}; it can be 0 to 65535 seconds")
         self.set_peer(
             PeerChange(
@@ -173,7 +174,7 @@ def decode_key(key: object, where: str) -> bytes:
 
 def check_port(keyword: str, port: object, where: str) -> int:
     """A UDP port number. Raises TopologyError."""
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 1 << 16:
+    if not is_whole(port, 1, 65535):
         raise TopologyError(f"{where}: {keyword} is {port!r}; it can be 1 to 65535")
     return port
 

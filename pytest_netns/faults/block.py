@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from pytest_netns.addresses import Network
-from pytest_netns.checks import check_port
+from pytest_netns.checks import check_port, is_whole
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.nft_filter import Chain, Filter, addresses
 from pytest_netns.kernel.interrupts import uninterrupted
@@ -155,8 +155,7 @@ def _protocol_matches(host: BaseNode, version: int | None, protocol: str | int |
         return [""]
     if protocol == "icmp":
         return list(_ICMP.values()) if version is None else [_ICMP[version]]
-    numbered = isinstance(protocol, int) and not isinstance(protocol, bool) and 0 <= protocol <= 255
-    if not numbered and protocol not in _NAMED:
+    if not is_whole(protocol, 0, 255) and protocol not in _NAMED:
         raise TopologyError(
             f"{host.name!r}: block(protocol={protocol!r}): known are {', '.join(_NAMED)} and numbers from 0 to 255"
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+from pytest_netns.checks import is_number, is_whole
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.breakable_cable import BreakableCable
@@ -63,9 +66,9 @@ def flap(link: BreakableCable, times: int = 1, period: float = 1.0) -> None:
     Raises:
         TopologyError: a number out of range, or the link was removed.
     """
-    if isinstance(times, bool) or not isinstance(times, int) or times < 1:
+    if not is_whole(times, 1, sys.maxsize):
         raise TopologyError(f"{link!r}: flap(times={times!r}): expected a whole number from 1")
-    if isinstance(period, bool) or not isinstance(period, int | float) or not 0 < period < float("inf"):
+    if not is_number(period, sys.float_info.min, sys.float_info.max):
         raise TopologyError(f"{link!r}: flap(period={period!r}): expected seconds, more than 0")
     began = monotonic()
     for turn in range(times):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from pytest_netns.checks import is_whole
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.breakable_cable import BreakableCable
 from pytest_netns.topology.cable import Cable
@@ -36,5 +37,5 @@ def set_mtu(link: BreakableCable, mtu: int) -> Fault:
 
 def check_mtu(link: Cable, mtu: object) -> None:
     """Raise TopologyError unless this is an mtu that a veth can have (veth_setup() in drivers/net/veth.c)."""
-    if isinstance(mtu, bool) or not isinstance(mtu, int) or not 68 <= mtu <= 65535:
+    if not is_whole(mtu, 68, 65535):
         raise TopologyError(f"{link!r}: mtu={mtu!r}: expected bytes, a whole number from 68 to 65535")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from pytest_netns.checks import is_number
 from pytest_netns.clock import monotonic, sleep
 from pytest_netns.errors import NetnsError, TopologyError, WaitTimeout
 from pytest_netns.kernel.interrupts import uninterrupted
@@ -172,7 +174,7 @@ def _checked(lab: str, events: Iterable[Event]) -> list[Event]:
             due, action = event
         except (TypeError, ValueError):
             raise TopologyError(f"lab {lab!r}: schedule: {event!r} is not a pair of seconds and an action") from None
-        if isinstance(due, bool) or not isinstance(due, int | float) or not 0 <= due < float("inf"):
+        if not is_number(due, 0, sys.float_info.max):
             raise TopologyError(f"lab {lab!r}: schedule: {due!r} is no time: seconds from now, 0 or more")
         if not callable(action):
             raise TopologyError(f"lab {lab!r}: schedule: {action!r} cannot be called; write e.g. link.down, without ()")

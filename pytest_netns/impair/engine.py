@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_netns.checks import is_whole
 from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.kernel.locks import Lock
 
@@ -80,7 +81,7 @@ def choose(wanted: Engine, impairment: Impairment, seed: int | None) -> Engine:
 
 def check_seed(seed: object) -> int | None:
     """A seed, if it is one. Raises TopologyError."""
-    if seed is None or (isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 1 << 64):
+    if seed is None or is_whole(seed, 0, (1 << 64) - 1):
         return seed
     raise TopologyError(f"seed={seed!r}: expected a whole number from 0 to 2**64 - 1")
 

@@ -20,6 +20,7 @@ from pytest_netns.kernel.netlink.conntrack import Connection
 from pytest_netns.lab.connections import Match
 from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
+from pytest_netns.topology.interface_lookup import named_interface
 
 if TYPE_CHECKING:
     from pytest_netns.lab.host import Host
@@ -225,18 +226,14 @@ class Nat:
     def interface_of(self, what: str | Interface | Node, option: str) -> Interface:
         """One of the router's interfaces: itself, by name, or the one towards a node. Raises TopologyError."""
         router = self._router
-        if isinstance(what, Node):
-            for link in router.links:
-                if what in (link.a.node, link.b.node):
-                    return link.end(router)
-        elif isinstance(what, Interface):
-            if what.node is router:
-                return what
-        elif isinstance(what, str) and what in router.interfaces:
-            return router.interfaces[what]
-        known = ", ".join(name for name in router.interfaces if name != "lo") or "none"
-        label = getattr(what, "name", what)
-        raise TopologyError(f"router {router.name!r}: {option}={label!r} is no interface of it; it has: {known}")
+        try:
+            return named_interface(router, what, option)
+        except TopologyError:
+            known = ", ".join(name for name in router.interfaces if name != "lo") or "none"
+            label = getattr(what, "name", what)
+            raise TopologyError(
+                f"router {router.name!r}: {option}={label!r} is no interface of it; it has: {known}"
+            ) from None
 
     def behind(self, to: Node | Address | str) -> list[Address]:
         """The addresses of a target, if it is behind the router. Raises TopologyError."""

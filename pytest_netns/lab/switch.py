@@ -6,6 +6,7 @@ import errno
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pytest_netns.checks import is_number, is_whole
 from pytest_netns.errors import KernelError, TopologyError, UnsupportedError
 from pytest_netns.kernel.features.features import feature
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
@@ -43,11 +44,11 @@ class SwitchSettings:
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            if not is_number(value, low, high):
                 raise TopologyError(f"{where}: {name} is {value!r}; it can be {low} to {high} seconds")
             found[name] = round(value * 100)
         if self.priority is not None:
-            if isinstance(self.priority, bool) or not isinstance(self.priority, int) or self.priority >> 16:
+            if not is_whole(self.priority, 0, 65535):
                 raise TopologyError(f"{where}: priority is {self.priority!r}; it can be 0 to 65535")
             found["priority"] = self.priority
         if not self.stp and set(found) - {"vlan_filtering"}:

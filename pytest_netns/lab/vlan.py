@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from pytest_netns.checks import is_whole
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink.bridge_vlan import bridge_vlan, bridge_vlan_dump, decode_vlans
 from pytest_netns.lab.switch import Switch, Where
@@ -95,6 +96,6 @@ def vlans(bridge: Switch) -> dict[str, tuple[Vlan, ...]]:
 def _vlan_port(bridge: Switch, where: Where, vid: int) -> Interface:
     if not bridge.settings.vlan_filtering:
         raise TopologyError(f"bridge {bridge.name!r} knows no VLANs: make it with vlan_filtering=True")
-    if isinstance(vid, bool) or not isinstance(vid, int) or not 1 <= vid <= 4094:
+    if not is_whole(vid, 1, 4094):
         raise TopologyError(f"bridge {bridge.name!r}: vid is {vid!r}; it can be 1 to 4094")
     return bridge.port(where)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import AddressWithPrefix, parse_address
+from pytest_netns.checks import is_whole
 from pytest_netns.errors import TopologyError
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.link import Link
@@ -40,7 +41,7 @@ class Wiring:
         """See ``Lab.connect``."""
         purpose = f"link {a.name}--{b.name}"
         check_offload(offload, purpose)
-        if mtu is not None and (isinstance(mtu, bool) or not isinstance(mtu, int) or not 0 < mtu < 1 << 32):
+        if mtu is not None and not is_whole(mtu, 1, (1 << 32) - 1):
             raise TopologyError(f"{purpose}: mtu is {mtu!r}; expected a number of bytes, e.g. 1500")
         if names is not None and (isinstance(names, str | bytes) or not isinstance(names, Sequence) or len(names) != 2):
             raise TopologyError(f"{purpose}: names={names!r} must be two: the interface in each node")

@@ -14,7 +14,7 @@ from scapy.plist import PacketList, QueryAnswer, SndRcvList
 
 from pytest_netns.capture.frame import dissect
 from pytest_netns.capture.offload import PACKET_VNET_HDR, received
-from pytest_netns.checks import check_range, check_text
+from pytest_netns.checks import check_range
 from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.interrupts import uninterrupted
@@ -23,6 +23,7 @@ from pytest_netns.kernel.syscalls import bind_packet_socket, entered
 from pytest_netns.probe.probe_sockets import ETH_P_ALL, Waiter, close_later
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.stack.views import own_interface
 
 _IPV6_HDRINCL = 36
 _SOL_PACKET, _OUTGOING = 263, 4
@@ -63,13 +64,8 @@ def _filled(node: Namespace, packet: Packet) -> Packet:
 
 
 def _interface(node: Namespace, interface: str | Interface | None, packet: Packet) -> Interface:
-    if isinstance(interface, Interface):
-        if interface.node is not node:
-            raise TopologyError(f"{interface!r} is not an interface of {node.name!r}")
-        return interface
     if interface is not None:
-        check_text("interface", interface)
-        return node.interface(interface)
+        return own_interface(node, interface)
     others = [each for name, each in node.interfaces.items() if name != "lo"]
     arp = packet.getlayer(ARP)
     if arp is not None and "pdst" in arp.fields:

@@ -29,6 +29,15 @@ def interface(namespace: Handle, name: str) -> Interface:
         raise TopologyError(error.args[0]) from None
 
 
+def own_interface(namespace: Handle, which: str | Interface) -> Interface:
+    """One of its interfaces: itself, or by name. Raises TopologyError."""
+    if isinstance(which, str):
+        return interface(namespace, which)
+    if not isinstance(which, Interface) or which.node is not namespace:
+        raise TopologyError(f"{which!r} is not an interface of {namespace.name!r}")
+    return which
+
+
 def addresses(namespace: Handle) -> list[AddressWithPrefix]:
     """Its addresses, IPv4 first, link-local ones last; without 127.0.0.1 and ::1, which lead nowhere."""
     bodies = namespace.rtnl.dump(rtnetlink.address_dump())

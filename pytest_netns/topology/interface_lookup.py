@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from pytest_netns.errors import TopologyError
+from pytest_netns.stack import views
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.network import cables_of, network_of
 from pytest_netns.topology.node import BaseNode
 
 
 def own_interface(node: BaseNode, which: str | Interface | BaseNode | None, purpose: str) -> Interface:
+    """As ``named_interface``; None for the first one."""
+    return node._primary if which is None else named_interface(node, which, purpose)
+
+
+def named_interface(node: BaseNode, which: str | Interface | BaseNode, purpose: str) -> Interface:
     """An interface of this host.
 
     Args:
-        which: a name, the interface itself, the node that it leads to, or None for the first one.
+        which: a name, the interface itself, or the node that it leads to.
         purpose: what it is for, in words for a message.
 
     Raises:
         TopologyError: there is none.
     """
-    if which is None:
-        return node._primary
-    if isinstance(which, str):
+    if isinstance(which, str | Interface):
         try:
-            return node.interface(which)
+            return views.own_interface(node, which)
         except TopologyError as error:
             raise TopologyError(f"{purpose}: {error}") from None
-    if isinstance(which, Interface):
-        if which.node is not node:
-            raise TopologyError(f"{purpose}: {which!r} is not an interface of {node.name!r}")
-        return which
     if isinstance(which, BaseNode):
         for link in cables_of(node):
             if which in (link.a.node, link.b.node) and which is not node:

@@ -17,6 +17,7 @@ from pytest_netns.process.isolation import Isolation, Kind
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.stack.views import own_interface
 from pytest_netns.topology.interface_allocator import InterfaceAllocator
 from pytest_netns.topology.saved_config import SavedConfig
 
@@ -381,10 +382,4 @@ class BaseNode(Namespace):
             TopologyError: no such interface, or an address without a prefix.
             KernelError: the kernel refused it, e.g. because it is there already.
         """
-        if interface is None:
-            interface = self._primary
-        elif isinstance(interface, str):
-            interface = self.interface(interface)
-        elif not isinstance(interface, Interface) or interface.node is not self:
-            raise TopologyError(f"{interface!r} is not an interface of {self.name!r}")
-        interface.add_address(address)
+        (self._primary if interface is None else own_interface(self, interface)).add_address(address)

@@ -16,7 +16,7 @@ from ipaddress import (
 )
 
 from pytest_netns.addresses import Address, AddressWithPrefix, Network
-from pytest_netns.checks import check_choice
+from pytest_netns.checks import check_choice, is_whole
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
@@ -128,7 +128,7 @@ def check_options(node: BaseNode, options: RouteOptions) -> None:
     where = f"route of {node.name!r}"
     check_choice(f"{where}: kind", options.kind, rtnetlink.ROUTE_KINDS)
     metric = options.metric
-    if isinstance(metric, bool) or not isinstance(metric, int) or not 0 <= metric <= 0xFFFFFFFF:
+    if not is_whole(metric, 0, 0xFFFFFFFF):
         raise TopologyError(f"{where}: metric is {metric!r}; it can be a whole number from 0 to {0xFFFFFFFF}")
 
 
