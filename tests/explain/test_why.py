@@ -88,7 +88,7 @@ def test_a_dns_server_that_knows_nothing_is_the_cause_itself(chain: Chain) -> No
 
     thread = threading.Thread(target=refuse)
     thread.start()
-    found = why(chain.red.dns(chain.blue, "example.org"))
+    found = why(chain.red.dns(chain.blue, "example.org", timeout=20))
     thread.join()
     assert found.node == "blue"
     assert found.cause is not None
