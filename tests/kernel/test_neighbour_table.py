@@ -38,6 +38,7 @@ def most_held_by(lab: Lab) -> Iterator[list[int]]:
     done = threading.Event()
 
     def watch() -> None:
+        seen.append(held_by(lab))
         while not done.is_set():
             seen.append(held_by(lab))
 
@@ -77,13 +78,17 @@ def test_an_entry_counts_in_the_table(lab: Lab) -> None:
 @pytest.mark.parametrize("number", [25, 45])
 def test_all_pings_get_through_within_a_quarter_of_the_table(lab: Lab, number: int) -> None:
     lan_of(lab, number)
-    with most_held_by(lab) as seen:
-        matrix = lab.ping_all(timeout=patient(20))
-    assert matrix
-    assert len(matrix) == number * (number - 1)
-    assert list(matrix) == list(itertools.permutations([f"h{each}" for each in range(number)], 2))
-    assert max(seen) <= neighbour_tables(lab["h0"].rtnl)[4].limit // 4
-    assert max(seen) > number  # it was looked at while they were asked
+    for _ in range(20):
+        with most_held_by(lab) as seen:
+            matrix = lab.ping_all(timeout=patient(20))
+        assert matrix
+        assert len(matrix) == number * (number - 1)
+        assert list(matrix) == list(itertools.permutations([f"h{each}" for each in range(number)], 2))
+        assert max(seen) <= neighbour_tables(lab["h0"].rtnl)[4].limit // 4
+        if max(seen) > number:
+            break
+    else:
+        pytest.fail("nobody has looked while they were asked")
 
 
 @pytest.mark.parametrize("number", [3, 20])
@@ -113,11 +118,11 @@ def test_only_the_pairs_of_a_dead_host_fail_and_leave_nothing(lab: Lab) -> None:
 @pytest.mark.netns_requires("tap")
 def test_slow_replies_are_waited_for_and_do_not_hold_up_the_others(lab: Lab) -> None:
     hosts = lan_of(lab, 18)
-    hosts[3].interfaces["eth0"].impair(delay="80ms")
+    hosts[3].interfaces["eth0"].impair(delay="800ms")  # later than a busy machine makes the others
     with most_held_by(lab) as seen:
         matrix = lab.ping_all(timeout=patient(20))
     assert matrix
-    slow = [pair for pair, result in matrix.items() if result.rtts[0] > 0.08]
+    slow = [pair for pair, result in matrix.items() if result.rtts[0] > 0.8]
     assert len(slow) == 34
     assert max(seen) <= 256
     assert held_by(lab) == 0
