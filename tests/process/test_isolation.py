@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from awaiting import await_reaper
 from devices import made
 
-from pytest_netns import Host, Lab, NetnsError, TopologyError, ready
+from pytest_netns import Host, Lab, NetnsError, TopologyError, eventually, ready
 
 ALL = ("mount", "uts", "pid")
 
@@ -261,7 +262,9 @@ def test_processes_see_only_themselves_while_the_test_sees_them_by_other_numbers
     seen = {int(name) for name in output(red, "ls", "/proc").split() if name.isdigit()}
     assert {1, inside} <= seen
     assert os.getpid() not in seen
-    assert output(red, "cat", f"/proc/{inside}/cmdline") == "sleep\x001000\x00"
+    eventually(
+        lambda: output(red, "cat", f"/proc/{inside}/cmdline") == "sleep\x001000\x00", within=20
+    )  # after its exec
     assert Path(f"/proc/{process.pid}/cmdline").read_text() == "sleep\x001000\x00"
     assert "sleep" not in output(blue, "sh", "-c", "cat /proc/[0-9]*/comm")
     red.run(["sh", "-c", f"kill -9 {inside}"])
@@ -399,6 +402,7 @@ def test_closing_a_lab_gives_back_every_descriptor_and_thread(netns: object) -> 
             lab.host("red", lab.bridge("br0"), isolate=ALL).run(["true"])
 
     def count() -> tuple[int, int]:
+        await_reaper()
         return len(os.listdir("/proc/self/fd")), sum(each.name == "netns-spawner" for each in threading.enumerate())
 
     isolated_lab()

@@ -401,7 +401,7 @@ def test_last_words_count_as_readiness(netns: Namespace) -> None:
 
 
 def test_a_process_that_is_never_ready_is_killed(netns: Namespace) -> None:
-    soon = patient(0.1)
+    soon = patient(2)
     with pytest.raises(WaitTimeout, match=rf"waited {soon:g} s until the output matches 'never'(?s:.*)busy"):
         netns.spawn(["sh", "-c", "echo busy; exec sleep 1000"], ready=ready.output("never"), timeout=soon)
     (process,) = netns._supervisor.processes
