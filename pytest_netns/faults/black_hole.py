@@ -10,6 +10,7 @@ from pytest_netns.faults.breakable_cable import BreakableCable
 from pytest_netns.faults.link_mtu import check_mtu
 from pytest_netns.faults.nft_filter import Chain, Filter, renew_those_of
 from pytest_netns.stack.interface import Interface
+from pytest_netns.topology import graph
 from pytest_netns.topology.fault import Fault
 from pytest_netns.topology.network import cables_of
 
@@ -69,12 +70,14 @@ def black_hole(link: BreakableCable, mtu: int) -> Fault:
 
 def _stations(link: BreakableCable) -> list[tuple[BreakableCable, Interface]]:
     """The ends, of the link and of all that bridges join with it, that are in hosts and routers."""
-    found: list[tuple[BreakableCable, Interface]] = []
-    links: list[Cable] = [link]
-    for each in links:
-        for end, node in zip(each.interfaces, each.nodes, strict=True):
-            if node.is_switch:
-                links += [other for other in cables_of(node) if other not in links]
-            else:
-                found.append((cast("BreakableCable", each), end))
-    return found
+
+    def further(cable: Cable) -> list[Cable]:
+        return [other for node in cable.nodes if node.is_switch for other in cables_of(node)]
+
+    first: Cable = link
+    return [
+        (cast("BreakableCable", way[-1]), end)
+        for way in graph.ways(first, further)
+        for end, node in zip(way[-1].interfaces, way[-1].nodes, strict=True)
+        if not node.is_switch
+    ]

@@ -10,7 +10,7 @@ from pytest_netns.probe import arp, dns, path_mtu, ping, silent_port, tcp, trace
 from pytest_netns.probe import send as crafting
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
-from pytest_netns.topology import paths
+from pytest_netns.topology import graph
 from pytest_netns.topology.network import Network
 from pytest_netns.topology.node import BaseNode
 
@@ -47,4 +47,4 @@ class Node(BaseNode):
 
     def _interface_towards(self, peer: Namespace | Interface) -> Interface | None:
         """The interface that is on one link with a peer, or an interface of it; None if there is none, or several."""
-        return paths.interface_towards(self.lab, self, peer)
+        return graph.interface_towards(self.lab, self, peer)

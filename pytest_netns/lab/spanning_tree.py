@@ -10,6 +10,7 @@ from pytest_netns.clock import monotonic, sleep
 from pytest_netns.errors import WaitTimeout
 from pytest_netns.kernel.netlink.linkinfo import BRIDGE_ID, BRIDGE_ROOT_ID
 from pytest_netns.lab.switch import Switch
+from pytest_netns.topology import graph
 
 _S = TypeVar("_S", bound=Switch)
 
@@ -77,13 +78,12 @@ def _unsettled(asked: Switch) -> str | None:
 
 def _joined(bridge: Switch) -> list[Switch]:
     """All bridges that trunks join with one, itself included."""
-    joined: list[Switch] = [bridge]
-    for each in joined:
-        for link in each.links:
-            if link.is_up:
-                ends = (end.node for end in link.interfaces)
-                joined += [node for node in ends if isinstance(node, Switch) and node not in joined]
-    return joined
+
+    def further(place: Switch) -> list[Switch]:
+        ends = (end.node for link in place.links if link.is_up for end in link.interfaces)
+        return [node for node in ends if isinstance(node, Switch)]
+
+    return [way[-1] for way in graph.ways(bridge, further)]
 
 
 def _bridge_id(raw: bytes) -> str:

@@ -8,7 +8,7 @@ from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError
 from pytest_netns.kernel import backlog
 from pytest_netns.kernel.netlink.sock_diag import unread
-from pytest_netns.topology import paths
+from pytest_netns.topology import graph
 from pytest_netns.topology.network import Network, network_of
 from pytest_netns.units import measured_time
 
@@ -52,7 +52,7 @@ def _held_up(lab: Network, node: BaseNode, holders: list[BaseNode], waited: floa
     impairments = lab.impairments
     if not impairments.in_force():
         return None
-    way = paths.between(lab, node, {holder.inode for holder in holders}) if holders else None
+    way = graph.between(lab, node, {holder.inode for holder in holders}) if holders else None
     ends = [end for link in (lab.links if way is None else way) if not link._is_gone for end in link.interfaces]
     slow: list[tuple[Interface, str]] = []
     delay = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from pytest_netns.capture.frame import Frame
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import Lab
 from pytest_netns.stack.interface import Interface
+from pytest_netns.topology import graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +40,29 @@ class Gap:
 
 def l2_path(lab: Lab, start: Interface, end: Interface) -> list[Place]:
     """The places that a frame passes between two interfaces; empty if there is no chain of links and bridges."""
-    todo: deque[tuple[Interface, list[Place]]] = deque([(start, [Place(start, True)])])
-    seen: set[int] = set()
-    while todo:
-        out, places = todo.popleft()
-        link = next((each for each in lab.links if out in each.interfaces), None)
-        if link is None:
-            continue
-        far = link.b if link.a == out else link.a
-        so_far = [*places, Place(far, False)]
-        if far == end:
-            return so_far
+    first = _across(lab, start)
+    if first is None:
+        return []
+
+    def further(step: tuple[Interface, Interface]) -> list[tuple[Interface, Interface]]:
+        far = step[1]
         bridge = far.node
-        if not isinstance(bridge, Bridge) or bridge.inode in seen:
-            continue
-        if bridge.device == end:
-            return so_far
-        seen.add(bridge.inode)
-        for other in bridge.links:
-            port = other.end(bridge)
-            if port != far:
-                todo.append((port, [*so_far, Place(port, True)]))
+        if not isinstance(bridge, Bridge):
+            return []
+        ports = (link.end(bridge) for link in bridge.links)
+        return [crossed for port in ports if port != far and (crossed := _across(lab, port)) is not None]
+
+    for way in graph.ways(first, further, lambda step: step[1]):
+        far = way[-1][1]
+        if far == end or (isinstance(far.node, Bridge) and far.node.device == end):
+            return [place for near, far in way for place in (Place(near, True), Place(far, False))]
     return []
+
+
+def _across(lab: Lab, near: Interface) -> tuple[Interface, Interface] | None:
+    """An interface and the far end of its link; None if it ends none."""
+    link = next((each for each in lab.links if near in each.interfaces), None)
+    return None if link is None else (near, link.b if link.a == near else link.a)
 
 
 def gap(path: Iterable[Place], frames: Iterable[Frame], names: dict[int, str]) -> Gap | None:

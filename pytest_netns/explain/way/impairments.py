@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.link import Link
 from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
+from pytest_netns.topology import graph
 
 #: From this part of lost frames on, silence is what must be expected; and what may be put down to chance.
 MOSTLY, OFTEN = 0.5, 0.05
@@ -58,15 +58,14 @@ def _links(lab: Lab, node: Node, out: Interface, to: Node) -> Iterable[Link]:
     first = next((link for link in lab.links if out in link.interfaces), None)
     if first is None:
         return []
-    todo = deque([(_far(first, node), [first])])
-    seen: set[int] = set()
-    while todo:
-        place, links = todo.popleft()
-        if place.inode == to.inode:
-            return links
-        if place.inode not in seen and isinstance(place, Bridge):
-            seen.add(place.inode)
-            todo += [(_far(link, place), [*links, link]) for link in place.links if link not in links]
+
+    def further(step: tuple[Link, Node]) -> list[tuple[Link, Node]]:
+        place = step[1]
+        return [(link, _far(link, place)) for link in place.links] if isinstance(place, Bridge) else []
+
+    for way in graph.ways((first, _far(first, node)), further, lambda step: step[1].inode):
+        if way[-1][1].inode == to.inode:
+            return [link for link, _ in way]
     return []
 
 

@@ -14,6 +14,7 @@ from pytest_netns.lab.lab import Lab, lab_of
 from pytest_netns.lab.link import Link
 from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.interface import Interface
+from pytest_netns.topology import graph
 
 
 @dataclass(slots=True)
@@ -201,17 +202,8 @@ def _note(found: Reach, interface: Interface, obstacle: Obstacle | None) -> None
 
 def connected(lab: Lab, one: Node, other: Node) -> bool:
     """Whether there is any chain of links between two nodes, up or down."""
-    seen = {one.inode}
-    todo: list[Node] = [one]
-    while todo:
-        node = todo.pop()
-        if node.inode == other.inode:
-            return True
-        for neighbour in _neighbours(lab, node):
-            if neighbour.inode not in seen:
-                seen.add(neighbour.inode)
-                todo.append(neighbour)
-    return False
+    found = graph.ways(one, lambda node: _neighbours(lab, node), lambda node: node.inode)
+    return any(way[-1].inode == other.inode for way in found)
 
 
 def _neighbours(lab: Lab, node: Node) -> Iterable[Node]:
