@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pytest_netns.addresses import Address, AddressWithPrefix
 from pytest_netns.checks import check_whole
 from pytest_netns.devices.builder import Addresses, Device, DeviceBuilder, DeviceSpec
+from pytest_netns.devices.kinds import TUNNELS
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink.linkinfo import Value
 from pytest_netns.stack.destination import Destination, choose, resolve
@@ -16,11 +17,6 @@ from pytest_netns.topology.interface_lookup import own_interface
 from pytest_netns.topology.node import BaseNode
 
 _GRE_KEY = 0x2000
-
-#: Kinds of devices whose own addresses are no place for another tunnel's end.
-TUNNELS = frozenset(
-    {"geneve", "gre", "gretap", "ip6gre", "ip6gretap", "ip6tnl", "ipip", "sit", "tun", "vxlan", "wireguard"}
-)
 
 
 def far_end(device: DeviceBuilder | Device, destination: Destination) -> Address:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pytest_netns.addresses import Address
 from pytest_netns.devices.builder import Device
-from pytest_netns.devices.tunnels import TUNNELS
+from pytest_netns.devices.kinds import TUNNELS
 from pytest_netns.errors import KernelError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.look.encapsulation import far_end_of

@@ -19,7 +19,7 @@ from pytest_netns.errors import KernelError, UnsupportedError
 from pytest_netns.kernel import tun_driver
 from pytest_netns.kernel.features.nft_features import NFT, why_not
 from pytest_netns.kernel.features.qdiscs import ACTIONS, CLASSIFIERS, has_action, has_classifier, qdisc_request
-from pytest_netns.kernel.features.socket_families import SOCKETS, TUNNELS, why_no_socket, why_no_tunnel
+from pytest_netns.kernel.features.socket_families import SOCKETS, TUN_TAP, why_no_socket, why_no_tunnel
 from pytest_netns.kernel.libpcap import libpcap
 from pytest_netns.kernel.netlink import linkinfo
 from pytest_netns.kernel.netlink.rtnetlink import IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_NEWLINK, link_get
@@ -129,7 +129,7 @@ def _why_no_filtering(_: str) -> str:
 #: Tables of what a program opens, with what tells why it cannot be opened.
 _OPENED: tuple[tuple[Mapping[str, str], Callable[[str], str]], ...] = (
     (SOCKETS, why_no_socket),
-    (TUNNELS, why_no_tunnel),
+    (TUN_TAP, why_no_tunnel),
     (BRIDGES, _why_no_filtering),
 )
 
@@ -137,7 +137,7 @@ _OPENED: tuple[tuple[Mapping[str, str], Callable[[str], str]], ...] = (
 def sections() -> dict[str, list[str]]:
     """The names that ``feature`` understands, programs apart, by what they are."""
     return {
-        "device": sorted({*DEVICES, *TUNNELS, *BRIDGES}),
+        "device": sorted({*DEVICES, *TUN_TAP, *BRIDGES}),
         "qdisc": sorted(QDISCS),
         "classifier": sorted(CLASSIFIERS),
         "action": sorted(ACTIONS),

@@ -23,7 +23,7 @@ SOCKETS = {
     "packet": "modprobe af_packet",
     "sctp": "modprobe sctp",
 }
-TUNNELS = {"tap": "modprobe tun", "tun": "modprobe tun"}
+TUN_TAP = {"tap": "modprobe tun", "tun": "modprobe tun"}
 
 
 def why_no_socket(name: str) -> str:
