@@ -109,6 +109,9 @@ class ProbeFailure(AssertionError):
     Not a NetnsError: a network that does not do what the test expects is FAILED; a lab that cannot be built is ERROR.
     """
 
+    #: The frame that came though none was to come, and the node that it was seen at: its way is told in the report.
+    _unexpected: tuple[object, object] | None = None
+
 
 class NetnsWarning(UserWarning):
     """Something that makes a result less certain, e.g. a capture that lost frames."""

@@ -256,7 +256,9 @@ class Capture:
             self._prove()
             frame, _ = self._find(matches, 0)
         if frame is not None:
-            raise ProbeFailure(f"expected no {describe(pattern)} on {self.label}, and there was one: {frame!r}")
+            failure = ProbeFailure(f"expected no {describe(pattern)} on {self.label}, and there was one: {frame!r}")
+            failure._unexpected = frame, self
+            raise failure
         if self.drops:
             raise ProbeFailure(
                 f"expected no {describe(pattern)} on {self.label}; none was seen, but the kernel dropped {self.drops} "

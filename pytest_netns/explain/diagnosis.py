@@ -36,6 +36,7 @@ class Explanation:
         ruled_out: what was looked at and is in order.
         ladder: the conversation as a sequence diagram, when it was asked again; empty if nothing was sent.
         others: what else failed with it, a line each with its own cause.
+        way: the nodes that the request was seen at when it was asked again, in order.
     """
 
     observed: str
@@ -46,6 +47,7 @@ class Explanation:
     ruled_out: list[str] = field(default_factory=list)
     ladder: str = ""
     others: list[str] = field(default_factory=list)
+    way: list[str] = field(default_factory=list)
 
     @property
     def shortest(self) -> int:
@@ -57,13 +59,15 @@ class Explanation:
             lines = [f"cause: {self.cause}", *(f"cure: {cure}" for cure in self.cures)]
         else:
             lines = ["cause: not found; ruled out:", *_indented(self.ruled_out)]
+        if self.ladder:
+            lines += ["asked again:", *_indented(self.ladder.splitlines())]
         lines.append(f"observed: {self.observed}")
         if self.others:
             lines += ["others:", *_indented(self.others)]
-        if self.ladder:
-            lines += ["asked again:", *_indented(self.ladder.splitlines())]
-        if self.evidence:
-            lines += ["evidence:", *_indented(dict.fromkeys(self.evidence))]
+        # What the kernel's trace says is the cause itself.
+        evidence = [line for line in dict.fromkeys(self.evidence) if line != f"traced: {self.cause}"]
+        if evidence:
+            lines += ["evidence:", *_indented(evidence)]
         return "\n".join(lines)
 
 

@@ -52,7 +52,12 @@ def _at_times(lab: Lab, question: Question, observation: Observation) -> Explana
 
 def conclude(observation: Observation) -> Explanation:
     """Ask the checks one after the other; what was looked at is told as well."""
-    found = Explanation(observation.observed, evidence=_once(observation.trace.skipped), ladder=observation.drawing)
+    found = Explanation(
+        observation.observed,
+        evidence=once(observation.trace.skipped),
+        ladder=observation.drawing,
+        way=observation.reached,
+    )
     for check, _ in CHECKS:
         try:
             diagnosis = check(observation)
@@ -105,7 +110,7 @@ def _ruled_out(observation: Observation) -> list[str]:
     return found
 
 
-def _once(skipped: list[str]) -> list[str]:
+def once(skipped: list[str]) -> list[str]:
     """What is the same everywhere, such as that libnftables is not installed, is said once."""
     reasons = {line.partition(": ")[2] for line in skipped}
     return [f"everywhere: {next(iter(reasons))}"] if len(skipped) > 1 and len(reasons) == 1 else [*skipped]

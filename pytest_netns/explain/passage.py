@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from socket import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 
+from pytest_netns.capture.frame import Frame
+from pytest_netns.explain.explain import once
 from pytest_netns.explain.nft_trace.verdicts import Drop
 from pytest_netns.explain.observation.observation import Observation
 from pytest_netns.explain.observation.observe import observe
+from pytest_netns.explain.observation.observed_packets import parsed
 from pytest_netns.explain.questions import Question
+from pytest_netns.explain.way.on_link import has_address
 from pytest_netns.lab.bridge import Bridge
-from pytest_netns.lab.lab import lab_of
+from pytest_netns.lab.lab import Lab, lab_of
+from pytest_netns.probe.icmp import ECHO_REQUEST, ECHO_REQUEST6
+from pytest_netns.probe.ping import ping
+from pytest_netns.probe.tcp import tcp
+from pytest_netns.probe.udp import udp
 
 
 def passage(question: Question) -> str:
@@ -17,12 +26,37 @@ def passage(question: Question) -> str:
     seen = observe(lab_of(question.node), question)
     if not seen.reached:
         return "the way: it was not seen again"
+    skipped = [f"  {line}" for line in once(seen.trace.skipped)]
     switches = {node.name for node in seen.lab if isinstance(node, Bridge)}
     lines = [f"the way: {' -> '.join(name for name in seen.reached if name not in switches)}"]
     for name in seen.reached:
         for accepted in accepting(seen, name):
             lines.append(f"  {name}: {accepted.family} {accepted.table} {accepted.chain}: {accepted.rule}")
-    return "\n".join(lines)
+    if len(lines) == 1 and not skipped:
+        lines.append("  no rule of nftables was asked on the way")
+    return "\n".join([*lines, *skipped])
+
+
+def question_about(lab: Lab, frame: Frame) -> Question | None:
+    """How to ask for what a frame is: an echo request, a SYN or a datagram that a node of a lab has sent; else None."""
+    packet = parsed(frame)
+    if packet is None:
+        return None
+    source, address = ip_address(packet.source), ip_address(packet.destination)
+    node = next((each for each in lab if has_address(each, source)), None)
+    if node is None or len(packet.payload) < 8:
+        return None
+    kind, port = packet.payload[0], int.from_bytes(packet.payload[2:4], "big")
+    if packet.protocol in (IPPROTO_ICMP, IPPROTO_ICMPV6) and kind in (ECHO_REQUEST, ECHO_REQUEST6):
+        return Question(node, address, "ping", lambda timeout: ping(node, address, timeout=timeout), size=56)
+    if packet.protocol == IPPROTO_TCP:
+        return Question(node, address, "tcp", lambda timeout: tcp(node, address, port, timeout=timeout), port=port)
+    if packet.protocol == IPPROTO_UDP:
+        data = packet.payload[8:]
+        return Question(
+            node, address, "udp", lambda timeout: udp(node, address, port, data, timeout=timeout), port, len(data)
+        )
+    return None
 
 
 def accepting(seen: Observation, name: str) -> list[Drop]:

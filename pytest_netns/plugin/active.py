@@ -95,3 +95,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         from pytest_netns.plugin.annotations import annotate
 
         annotate(terminalreporter)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The cause in bold where failures are about to be shown in colours."""
+    terminalreporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminalreporter is not None and (terminalreporter.stats.get("failed") or terminalreporter.stats.get("error")):
+        from pytest_netns.plugin.highlight import highlight
+
+        highlight(terminalreporter, session.config)

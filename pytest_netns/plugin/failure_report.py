@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from pytest_netns.plugin.lab_monitor import Monitor, Seen
 from pytest_netns.plugin.settings import Pcap
 
 if TYPE_CHECKING:
+    from pytest_netns.capture.frame import Frame
     from pytest_netns.lab.lab import Lab
     from pytest_netns.report.artifacts import Subject
     from pytest_netns.report.snapshot import LabState
@@ -160,19 +161,37 @@ class FailureReport:
 
         told = [each.state for each in self._case.seen if each.lab is not None or not is_bare(each.state)]
         share = max(_LAB, most // max(1, len(told)))
-        return [_Section(f"netns: {s['name']}", text(s, most=share), text(s, whole=True)) for s in told]
+        blamed = self.why.found.node if self.why is not None and self.why.found.cause is not None else None
+        return [
+            _Section(f"netns: {s['name']}", text(s, most=share, about=_in(s, blamed)), text(s, whole=True))
+            for s in told
+        ]
 
     # -------------------------------------------------------------- answers
 
     def _explanation(self, error: BaseException | None, text: str) -> list[_Section]:
         if error is None:
             return []
+        from pytest_netns.errors import ProbeFailure
+
+        if isinstance(error, ProbeFailure) and error._unexpected is not None:
+            return self._passage(*error._unexpected)
         kept = next((each.why for each in self._case.remains if each.failing and each.why is not None), None)
         self.why = kept or why_of(self._labs(), error, text)
         if self.why is None:
             return []
         whole = str(self.why.found)
         return [_Section("netns: why", _cut(whole, max(_WHY, self.why.found.shortest)), whole)]
+
+    def _passage(self, frame: object, capture: object) -> list[_Section]:
+        """Which way a packet took that was not to come, and which rules let it pass."""
+        from pytest_netns.explain.passage import passage, question_about
+
+        for lab in self._labs():
+            if capture in lab.captures and (question := question_about(lab, cast("Frame", frame))) is not None:
+                words = f"asked again, {passage(question)}"
+                return [_Section("netns: why", words, words)]
+        return []
 
     def _packets(self) -> list[_Section]:
         found = []
@@ -220,6 +239,11 @@ class FailureReport:
             gone = self._seen(None, {"name": _LOOSE, "faults": [], "nodes": [], "cables": []})
             if gone.frames:
                 yield Subject(_LOOSE, gone.state, gone.frames, gone.remark)
+
+
+def _in(state: LabState, name: str | None) -> str | None:
+    """A name, if a node of a lab has it."""
+    return name if any(node["name"] == name for node in state["nodes"]) else None
 
 
 def _cut(text: str, most: int) -> str:

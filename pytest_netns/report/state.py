@@ -26,18 +26,33 @@ def describe(lab: Lab, *, whole: bool = False) -> str:
     return text(snapshot(lab), whole=whole)
 
 
-def text(state: LabState, *, whole: bool = False, most: int = _SHORT) -> str:
-    """The same of a snapshot; ``most``: lines of the short form, before the one that says how many are missing."""
+def text(state: LabState, *, whole: bool = False, most: int = _SHORT, about: str | None = None) -> str:
+    """The same of a snapshot.
+
+    Args:
+        state: of ``snapshot``.
+        whole: the long form.
+        most: lines of the short form, before the one that says how many are missing.
+        about: name of the node that the short form is about, where that is known: others are in the drawing only.
+    """
     lines = [f"in force: {fault}" for fault in state["faults"]]
     lines += drawing(state).splitlines() if state["cables"] else []
     everywhere = _everywhere(state)
+    missing = 0
     for node in state["nodes"]:
         rows = _node(node, everywhere, whole)
         if rows or whole or node["kind"] != "bridge":  # the drawing has it
-            lines += [f"{node['name']} ({node['kind']})", *(f"  {row}" for row in rows)]
+            of_node = [f"{node['name']} ({node['kind']})", *(f"  {row}" for row in rows)]
+            if whole or about in (None, node["name"]):
+                lines += of_node
+            else:
+                missing += len(of_node)
     lines += [f"(cannot be told of any node: {trouble})" for trouble in everywhere]
-    if not whole and len(lines) > most:
-        lines = [*lines[:most], f"... {len(lines) - most} more lines; see all with -vv"]
+    if not whole and len(lines) + bool(missing) > most:
+        missing += len(lines) - most
+        lines = lines[:most]
+    if missing:
+        lines.append(f"... {missing} more lines; see all with -vv")
     return "\n".join(lines)
 
 

@@ -94,7 +94,8 @@ def test_an_unanswered_ping_fails_with_what_came_back_and_why(pair: tuple[Host, 
     drop(blue, "icmp type echo-request")
     lines = failure(lambda: assert_ping(red, blue, timeout=SHORT)).splitlines()
     assert lines[0] == "PingResult red -> blue (192.168.15.2): 1 sent, 0 received: no answer"
-    assert lines[2].startswith("observed: the request left red:eth0 and was last seen when it arrived at blue:eth0")
+    (observed,) = [line for line in lines if line.startswith("observed: ")]
+    assert observed.startswith("observed: the request left red:eth0 and was last seen when it arrived at blue:eth0")
     assert lines[1] == (
         "cause: a netfilter rule on 'blue' drops the request: inet fw input: icmp type echo-request drop"
     )
@@ -129,7 +130,7 @@ def test_no_ping_passes_where_somebody_else_says_why(chain: Chain) -> None:
 def test_no_ping_fails_where_something_answers_and_shows_the_way(chain: Chain) -> None:
     text = failure(lambda: assert_no_ping(chain.red, chain.blue, timeout=SHORT))
     assert text.startswith("expected no answer, and there was one: PingResult red -> blue")
-    assert text.splitlines()[-1] == "the way: red -> r1 -> r2 -> blue"
+    assert "the way: red -> r1 -> r2 -> blue" in text.splitlines()
 
 
 def test_no_ping_fails_if_one_of_several_is_answered(pair: tuple[Host, Host]) -> None:
@@ -305,7 +306,7 @@ def test_an_open_port_fails_with_the_way_there(pair: tuple[Host, Host], check: C
     text = failure(lambda: check(red, blue, 80))
     assert text.startswith("expected ")
     assert "port 80: open" in text
-    assert text.splitlines()[-1] == "the way: red -> blue"
+    assert "the way: red -> blue" in text.splitlines()
     server.close()
 
 

@@ -121,16 +121,22 @@ def test_a_closed_node_is_left_out(chain: Chain) -> None:
     assert why_no_ping(chain.red, chain.blue).cause == "'r1' does not forward IPv4: net.ipv4.ip_forward is 0"
 
 
-def test_it_reads_cause_observation_drawing_evidence(chain: Chain) -> None:
+def test_it_reads_cause_cure_drawing_observation_evidence(chain: Chain) -> None:
     chain.r1.sysctl["net.ipv4.ip_forward"] = 0
     text = str(why_no_ping(chain.red, chain.blue))
-    assert text.splitlines()[:4] == [
+    assert [line for line in text.splitlines() if not line.startswith(" ")] == [
         "cause: 'r1' does not forward IPv4: net.ipv4.ip_forward is 0",
         'cure: r1.sysctl["net.ipv4.ip_forward"] = 1',
-        "observed: the request left red:eth0 and was last seen when it arrived at r1:eth0; no reply was seen anywhere",
         "asked again:",
+        "observed: the request left red:eth0 and was last seen when it arrived at r1:eth0; no reply was seen anywhere",
+        "evidence:",
     ]
     assert "  r1: sysctl net.ipv4.ip_forward = 0" in text.splitlines()
+
+
+def test_evidence_does_not_say_the_cause_again() -> None:
+    text = str(Explanation("nothing", "a rule drops it", "red", ["traced: a rule drops it", "traced: another one"]))
+    assert text.splitlines() == ["cause: a rule drops it", "observed: nothing", "evidence:", "  traced: another one"]
 
 
 def test_no_line_of_evidence_comes_twice() -> None:

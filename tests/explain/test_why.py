@@ -106,7 +106,7 @@ def test_a_trace_that_got_there_is_explained_by_the_routes(chain: Chain) -> None
 def test_cause_and_cure_come_first_and_evidence_last() -> None:
     text = str(Explanation("it was seen", "it broke", "red", ["proof"], ["mend it"], ladder="a -> b", others=["c"]))
     heads = [line.partition(":")[0] for line in text.splitlines() if not line.startswith(" ")]
-    assert heads == ["cause", "cure", "observed", "others", "asked again", "evidence"]
+    assert heads == ["cause", "cure", "asked again", "observed", "others", "evidence"]
 
 
 def test_what_did_not_fail_and_what_is_gone_say_so(chain: Chain) -> None:

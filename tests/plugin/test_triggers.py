@@ -100,6 +100,40 @@ def test_a_program_that_reaches_nobody_is_explained(project: Project, body: str,
     )
 
 
+@pytest.mark.parametrize("kind", ["ping", "tcp", "udp"])
+def test_what_was_not_to_come_is_told_with_the_rule_that_let_it_in(project: Project, kind: str) -> None:
+    rules = {"ping": "ip protocol icmp accept", "tcp": "tcp dport 8080 accept", "udp": "udp dport 8080 accept"}
+    ask = {
+        "ping": "red.ping(blue)",
+        "tcp": "red.tcp(blue, 8080, timeout=0.1)",
+        "udp": "red.udp(blue, 8080, b'x', timeout=0.1)",
+    }
+    layer = {"ping": "ICMP", "tcp": "TCP", "udp": "UDP"}[kind]
+    chain = f"type filter hook input priority 5; policy drop; {rules[kind]};"
+    body = f"""
+    from scapy.layers.inet import {layer}
+    blue.nft("table inet g {{ chain c {{ {chain} }}; }}")
+    with blue.capture() as capture:
+        {ask[kind]}
+        capture.expect_none({layer}, within=0.01)
+"""
+    project.write("test_inside.py", LAB + body)
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*- netns: why -*", "asked again, the way: red -> blue", f"  blue: inet g c: {rules[kind]}"]
+    )
+
+
+@pytest.mark.parametrize("colour", ["yes", "no"])
+def test_the_cause_is_bold_where_pytest_writes_in_colours(project: Project, colour: str) -> None:
+    project.write("test_inside.py", f"{LAB}    assert red.tcp(blue, 80, timeout=0.1)\n")
+    output = project.run(f"--color={colour}", "--junit-xml=out.xml").stdout.str()
+    assert (f"\x1b[1m{CAUSE}\x1b[0m" in output) == (colour == "yes")
+    assert (CAUSE in output.splitlines()) == (colour == "no")
+    assert "x1B[1mcause" not in (project.folder / "out.xml").read_text()
+
+
 def test_a_failure_is_not_put_down_to_a_program_that_it_has_nothing_to_do_with(project: Project) -> None:
     project.write("connect.py", PROGRAM)
     body = "red.run([sys.executable, 'connect.py', '192.168.15.2', '80', '0.1'], check=False)\n    assert 1 == 2"

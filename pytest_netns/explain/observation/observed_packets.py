@@ -33,14 +33,16 @@ class ObservedPacket:
 
 
 @dataclass(frozen=True, slots=True)
-class _Packet:
+class IpPacket:
+    """What is needed of one: the number of its protocol, its addresses, and what follows its header."""
+
     protocol: int
     source: bytes
     destination: bytes
     payload: bytes
 
 
-def _parse(frame: Frame, version: int) -> _Packet | None:
+def _parse(frame: Frame, version: int) -> IpPacket | None:
     data = frame.data
     if frame.ethernet:
         if data[12:14] != (ETH_IPV4 if version == 4 else ETH_IPV6):
@@ -49,13 +51,18 @@ def _parse(frame: Frame, version: int) -> _Packet | None:
     if version == 4:
         if len(data) < 20 or data[6] & 0x1F or data[7]:  # later fragments have no header of the protocol above
             return None
-        return _Packet(data[9], data[12:16], data[16:20], data[(data[0] & 15) * 4 :])
+        return IpPacket(data[9], data[12:16], data[16:20], data[(data[0] & 15) * 4 :])
     if len(data) < 40:
         return None
     protocol, payload = data[6], data[40:]
     if protocol == 44 and len(payload) >= 8:
         protocol, payload = payload[0], payload[8:]
-    return _Packet(protocol, data[8:24], data[24:40], payload)
+    return IpPacket(protocol, data[8:24], data[24:40], payload)
+
+
+def parsed(frame: Frame) -> IpPacket | None:
+    """The IP packet that a frame carries; None if it carries none, or a later fragment."""
+    return _parse(frame, 4) or _parse(frame, 6)
 
 
 def observed_packets(frames: list[Frame], kind: Kind, source: str, address: Address, port: int) -> list[ObservedPacket]:
@@ -66,7 +73,7 @@ def observed_packets(frames: list[Frame], kind: Kind, source: str, address: Addr
     """
     version = address.version
     parsed = [(frame, packet) for frame in frames if (packet := _parse(frame, version)) is not None]
-    role_of: Callable[[_Packet], Role | None] | None = None
+    role_of: Callable[[IpPacket], Role | None] | None = None
     for frame, packet in parsed:
         if frame.node == source and frame.outgoing and packet.destination == address.packed:
             role_of = _recognizer(kind, version, packet, port)
@@ -84,7 +91,7 @@ def observed_packets(frames: list[Frame], kind: Kind, source: str, address: Addr
     return found
 
 
-def _recognizer(kind: Kind, version: int, first: _Packet, port: int) -> Callable[[_Packet], Role | None] | None:
+def _recognizer(kind: Kind, version: int, first: IpPacket, port: int) -> Callable[[IpPacket], Role | None] | None:
     protocol = _PROTOCOLS[kind, version]
     if first.protocol != protocol or len(first.payload) < 8:
         return None
@@ -96,7 +103,7 @@ def _recognizer(kind: Kind, version: int, first: _Packet, port: int) -> Callable
     if kind == "ping" and first.payload[0] not in (icmp.ECHO_REQUEST, icmp.ECHO_REQUEST6):
         return None
 
-    def role_of(packet: _Packet) -> Role | None:
+    def role_of(packet: IpPacket) -> Role | None:
         payload = packet.payload
         if len(payload) < 8:
             return None
