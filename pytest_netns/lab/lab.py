@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
@@ -36,6 +37,7 @@ from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.addressing import AddressPlan, HostAddress, SubnetSpec
 from pytest_netns.topology.autoroute import Autoroutes
 from pytest_netns.topology.cable import Cable
+from pytest_netns.topology.failure import Failure
 from pytest_netns.topology.known_neighbours import KnownNeighbours
 from pytest_netns.topology.network import Network
 from pytest_netns.topology.network_events import LabClosing, LabFailing, LinkAdded, LinkRemoved
@@ -107,7 +109,7 @@ class Lab(Network):
         check_text("the name of a lab", name)
         self.name = name
         self._history = History(self.events)
-        self.failed = self._history.failed
+        self.failed: deque[Failure] = self._history.failed
         self._schedules = Schedules(name)
         labs.add(self)
         if not isinstance(offload, bool):

@@ -73,7 +73,7 @@ class Monitor:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.case = Case()
+        self.case: Case = Case()
         self.labs: WeakList[Lab] = WeakList()
         self.namespaces: WeakList[Namespace] = WeakList()
         self._recorder: Recorder | None = None

@@ -8,6 +8,7 @@ import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, ParamSpec, Self, TypeVar
 
+from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import KernelError, PrivilegeError, TopologyError
 from pytest_netns.kernel import sysctl
 from pytest_netns.kernel.interrupts import uninterrupted
@@ -56,7 +57,6 @@ class Namespace(Handle):
 
     # What the kernel says of it now.
     interface: Final = views.interface
-    addresses = views.addresses
     routes: Final = views.routes
     route_to: Final = views.route_to
     neighbours: Final = views.neighbours
@@ -64,6 +64,10 @@ class Namespace(Handle):
     # nftables.
     nft: Final = nftables.nft
     nft_ruleset: Final = nftables.nft_ruleset
+
+    def addresses(self) -> list[AddressWithPrefix]:
+        """Its addresses, IPv4 first, link-local ones last; without 127.0.0.1 and ::1, which lead nowhere."""
+        return views.addresses(self)
 
     @property
     def interfaces(self) -> Interfaces:
