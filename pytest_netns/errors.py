@@ -11,11 +11,25 @@ from collections.abc import Sequence
 
 
 class NetnsError(Exception):
-    """Base of all errors raised by pytest-netns."""
+    """Base of all errors raised by pytest-netns.
+
+    Example:
+        >>> try:
+        ...     red.interface("eth7")
+        ... except NetnsError as error:
+        ...     print(error)
+    """
 
 
 class PrivilegeError(NetnsError):
-    """This process may not create network namespaces; the message names the cause and the cure."""
+    """This process may not create network namespaces; the message names the cause and the cure.
+
+    Example:
+        >>> try:
+        ...     enter_sandbox()
+        ... except PrivilegeError as error:
+        ...     print(error)
+    """
 
 
 #: What is to be done about limits that the kernel does not name.
@@ -33,6 +47,12 @@ class KernelError(NetnsError):
         operation: what was asked, in the words of ip(8), tc(8) or nft(8).
         node: name of the namespace it was asked of.
         detail: what the kernel or we can say beyond the errno, e.g. which limit was met; often empty.
+
+    Example:
+        >>> try:
+        ...     red.add_route("192.168.15.0/24", interface="eth0")
+        ... except KernelError as error:
+        ...     print(error.errno, error.operation, error.node)
     """
 
     def __init__(self, errno: int, operation: str, node: str, detail: str = "") -> None:
@@ -61,7 +81,14 @@ class KernelError(NetnsError):
 
 
 class UnsupportedError(NetnsError):
-    """This kernel or machine lacks a feature; the message names the module or package that brings it."""
+    """This kernel or machine lacks a feature; the message names the module or package that brings it.
+
+    Example:
+        >>> try:
+        ...     red.add_vlan("eth0.10", 10)
+        ... except UnsupportedError as error:
+        ...     print(error)
+    """
 
 
 class CommandError(NetnsError):
@@ -72,6 +99,12 @@ class CommandError(NetnsError):
         returncode: its exit status; negative is the signal that ended it; None if it never started.
         stdout: all it wrote to standard output.
         stderr: all it wrote to standard error.
+
+    Example:
+        >>> try:
+        ...     red.run(["false"])
+        ... except CommandError as error:
+        ...     print(error.returncode, error.stderr)
     """
 
     def __init__(
@@ -92,21 +125,48 @@ class CommandError(NetnsError):
 
 
 class ProcessDied(NetnsError):
-    """A supervised process ended before it was ready, or unasked before its test did."""
+    """A supervised process ended before it was ready, or unasked before its test did.
+
+    Example:
+        >>> try:
+        ...     red.spawn(["false"], ready=80)
+        ... except ProcessDied as error:
+        ...     print(error)
+    """
 
 
 class WaitTimeout(NetnsError, TimeoutError):
-    """A state was not reached by its deadline: what was awaited, what was last seen, what to try."""
+    """A state was not reached by its deadline: what was awaited, what was last seen, what to try.
+
+    Example:
+        >>> try:
+        ...     red.run(["sleep", "60"], timeout=0.1)
+        ... except WaitTimeout as error:
+        ...     print(error)
+    """
 
 
 class TopologyError(NetnsError, ValueError):
-    """A bad name, address or combination of nodes: what, where, and what is allowed. The lab is as it was before."""
+    """A bad name, address or combination of nodes: what, where, and what is allowed. The lab is as it was before.
+
+    Example:
+        >>> try:
+        ...     lab.host("red")
+        ... except TopologyError as error:
+        ...     print(error)
+    """
 
 
 class ProbeFailure(AssertionError):
     """A failed assertion about the network: what was asked, what came back, and why, node by node.
 
     Not a NetnsError: a network that does not do what the test expects is FAILED; a lab that cannot be built is ERROR.
+
+    Example:
+        >>> try:
+        ...     assert_tcp_open(red, blue, 81)
+        ... except ProbeFailure as failure:
+        ...     print(failure)
     """
 
     #: The frame that came though none was to come, and the node that it was seen at: its way is told in the report.
@@ -114,7 +174,11 @@ class ProbeFailure(AssertionError):
 
 
 class NetnsWarning(UserWarning):
-    """Something that makes a result less certain, e.g. a capture that lost frames."""
+    """Something that makes a result less certain, e.g. a capture that lost frames.
+
+    Example:
+        >>> warnings.simplefilter("error", NetnsWarning)
+    """
 
 
 def tail(label: str, text: str, lines: int = 20) -> str:

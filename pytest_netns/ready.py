@@ -43,6 +43,10 @@ class Condition:
         description: completes "ready when ..." in messages.
         check: called with the process until it returns something true.
         obstacle: called with the process when that was in vain; says what is in the way, or nothing.
+
+    Example:
+        >>> condition = ready.Condition("a file is there", lambda process: Path("/proc/self").exists())
+        >>> blue.spawn(["sleep", "60"], ready=condition)
     """
 
     description: str
@@ -70,6 +74,10 @@ def listening(port: int, protocol: Transport = "tcp") -> Condition:
 
     Raises:
         ValueError: the port is out of range, or the protocol is neither ``"tcp"`` nor ``"udp"``.
+
+    Example:
+        >>> server = [sys.executable, "-m", "http.server", "8080"]
+        >>> blue.spawn(server, ready=ready.listening(8080, "tcp"))
     """
     if not isinstance(protocol, str) or protocol not in WAITING:
         raise ValueError(f"protocol is {protocol!r}; it can be 'tcp' or 'udp'")
@@ -87,7 +95,11 @@ def listening(port: int, protocol: Transport = "tcp") -> Condition:
 
 
 def output(pattern: str | re.Pattern[str]) -> Condition:
-    """The process has written something in which the regular expression ``pattern`` is found (multi-line mode)."""
+    """The process has written something in which the regular expression ``pattern`` is found (multi-line mode).
+
+    Example:
+        >>> blue.spawn(["sh", "-c", "echo ready; sleep 60"], ready=ready.output(r"^ready$"))
+    """
     if not isinstance(getattr(pattern, "pattern", pattern), str):
         raise TypeError(f"pattern is {pattern!r}; expected a regular expression for text")
     compiled = re.compile(pattern, re.MULTILINE) if isinstance(pattern, str) else pattern
@@ -97,7 +109,11 @@ def output(pattern: str | re.Pattern[str]) -> Condition:
 
 
 def path(name: str | os.PathLike[str]) -> Condition:
-    """A file, directory or socket of this name exists."""
+    """A file, directory or socket of this name exists.
+
+    Example:
+        >>> blue.spawn(["sleep", "60"], ready=ready.path("/proc/self"))
+    """
     check_path("name", name)
     return Condition(f"{os.fspath(name)!r} exists", lambda _: os.path.lexists(name))
 

@@ -62,7 +62,8 @@ def assert_blocked(
         ValueError: a protocol and a port that do not fit, or out of range.
 
     Example:
-        >>> assert_blocked(guest, printer, by=router, port=9100)
+        >>> green.block(protocol="tcp", port=9100)
+        >>> assert_blocked(red, green, by=green, port=9100)
     """
     __tracebackhide__ = True
     check_node(node)

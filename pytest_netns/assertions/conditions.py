@@ -51,6 +51,10 @@ def assert_rate(
     Raises:
         ProbeFailure: with what was allowed, what was measured, for how long, and the samples; or nothing came any more
             before the time was over.
+
+    Example:
+        >>> link.impair(rate="10mbit")
+        >>> assert_rate(red, blue, "10mbit", tolerance="10%")
     """
     __tracebackhide__ = True
     check_node(source)
@@ -99,6 +103,10 @@ def assert_rtt(
 
     Raises:
         ProbeFailure: with what was allowed, and minimum, mean, median and maximum of so many; or no reply came.
+
+    Example:
+        >>> link.impair(delay="20ms")
+        >>> assert_rtt(red, blue, "40ms", tolerance="10ms")
     """
     __tracebackhide__ = True
     check_node(source)
@@ -145,6 +153,10 @@ def assert_loss(
     Raises:
         ProbeFailure: with the interval, the number of packets and what became of them.
         NetnsError: the receiver was too slow, so the count proves nothing.
+
+    Example:
+        >>> link.impair(loss="5%", toward=blue)
+        >>> assert_loss(red, blue, "5%")
     """
     __tracebackhide__ = True
     check_node(source)

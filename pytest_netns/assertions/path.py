@@ -40,6 +40,9 @@ def assert_path(
 
     Raises:
         ProbeFailure: they take another way, or do not arrive.
+
+    Example:
+        >>> assert_path(red, green, [router])
     """
     __tracebackhide__ = True
     check_node(source)
@@ -76,6 +79,9 @@ def assert_not_path(
 
     Raises:
         ProbeFailure: they take that way, or do not arrive.
+
+    Example:
+        >>> assert_not_path(red, blue, [router])
     """
     __tracebackhide__ = True
     check_node(source)

@@ -75,6 +75,9 @@ def assert_tcp_open(
 
     Raises:
         ProbeFailure: with the cause.
+
+    Example:
+        >>> assert_tcp_open(red, blue, 80, within=5)
     """
     __tracebackhide__ = True
     return _assert_tcp(source, destination, port, ["open"], within, probe)
@@ -102,6 +105,9 @@ def assert_tcp_not_open(
 
     Raises:
         ProbeFailure: it is open; or nothing was sent, so that silence proves nothing.
+
+    Example:
+        >>> assert_tcp_not_open(red, blue, 81)
     """
     __tracebackhide__ = True
     return _assert_tcp(source, destination, port, _NOT_OPEN, within, probe, by)
@@ -129,6 +135,9 @@ def assert_tcp_closed(
 
     Raises:
         ProbeFailure: it is not, with the cause.
+
+    Example:
+        >>> assert_tcp_closed(red, blue, 81)
     """
     __tracebackhide__ = True
     return _assert_tcp(source, destination, port, ["closed"], within, probe, by)
@@ -156,6 +165,10 @@ def assert_tcp_filtered(
 
     Raises:
         ProbeFailure: it was answered; or nothing was sent, so that silence proves nothing.
+
+    Example:
+        >>> blue.block(protocol="tcp", port=80)
+        >>> assert_tcp_filtered(red, blue, 80, by=blue, timeout=0.2)
     """
     __tracebackhide__ = True
     return _assert_tcp(source, destination, port, ["filtered"], within, probe, by)
@@ -183,6 +196,9 @@ def assert_udp(
 
     Raises:
         ProbeFailure: with the cause.
+
+    Example:
+        >>> assert_udp(red, blue, 7, b"hello", within=5)
     """
     __tracebackhide__ = True
     check_node(source)
@@ -216,6 +232,9 @@ def assert_no_udp(
 
     Raises:
         ProbeFailure: it was answered; or nothing was sent, so that silence proves nothing.
+
+    Example:
+        >>> assert_no_udp(red, blue, 9, b"hello", timeout=0.2)
     """
     __tracebackhide__ = True
     check_node(source)

@@ -29,6 +29,9 @@ def assert_ping(
 
     Raises:
         ProbeFailure: with the cause.
+
+    Example:
+        >>> assert_ping(red, blue, within=5)
     """
     __tracebackhide__ = True
     check_node(source)
@@ -58,6 +61,10 @@ def assert_no_ping(
 
     Raises:
         ProbeFailure: an answer came; or nothing was sent, so that silence proves nothing.
+
+    Example:
+        >>> blue.block(protocol="icmp")
+        >>> assert_no_ping(red, blue, by=blue, timeout=0.2)
     """
     __tracebackhide__ = True
     check_node(source)
@@ -86,6 +93,9 @@ def assert_arp(
 
     Raises:
         ProbeFailure: with the cause.
+
+    Example:
+        >>> assert assert_arp(red, blue).mac == blue.mac
     """
     __tracebackhide__ = True
     check_node(source)
@@ -117,6 +127,9 @@ def assert_no_arp(
 
     Raises:
         ProbeFailure: somebody answers; or nothing was sent, so that silence proves nothing.
+
+    Example:
+        >>> assert_no_arp(red, "192.168.15.99", timeout=0.2)
     """
     __tracebackhide__ = True
     check_node(source)

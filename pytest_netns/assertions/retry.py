@@ -48,6 +48,11 @@ def eventually(check: Callable[[], _T], within: float = 5.0, *, every: float = P
 
     Raises:
         ProbeFailure: it never held; with the last reason.
+
+    Example:
+        >>> process = blue.spawn(["sh", "-c", "echo converged"])
+        >>> eventually(lambda: "converged" in process.output, within=5)
+        >>> process.wait()
     """
     __tracebackhide__ = True
     check_function("check", check)

@@ -48,6 +48,11 @@ class Capture:
     Attributes:
         label: what messages call it: where it captures.
         internal: made by this package to find out why something failed; reports do not take it for the test's.
+
+    Example:
+        >>> with red.capture() as capture:
+        ...     red.ping(blue)
+        >>> capture.expect(ICMP(type="echo-request"))
     """
 
     internal: bool = False
@@ -90,7 +95,13 @@ class Capture:
     # ------------------------------------------------------------------- life
 
     def start(self) -> Self:
-        """Begin; what is sent from now on is captured. Raises KernelError, TopologyError."""
+        """Begin; what is sent from now on is captured. Raises KernelError, TopologyError.
+
+        Example:
+            >>> capture = red.capture()
+            >>> capture.start()
+            >>> capture.stop()
+        """
         if self._running or self._taps:
             raise NetnsError(f"{self!r} was started already")
         try:
@@ -106,7 +117,13 @@ class Capture:
         return self
 
     def stop(self) -> None:
-        """End; everything sent before is captured. Warns if the kernel had to drop frames. Allowed more than once."""
+        """End; everything sent before is captured. Warns if the kernel had to drop frames. Allowed more than once.
+
+        Example:
+            >>> capture = red.capture()
+            >>> capture.start()
+            >>> capture.stop()
+        """
         if not self._running:
             return
         self._end()
@@ -218,6 +235,11 @@ class Capture:
         Raises:
             ProbeFailure: none came; what came instead is listed.
             TypeError: it is no pattern.
+
+        Example:
+            >>> with blue.capture() as capture:
+            ...     red.ping(blue)
+            ...     request = capture.expect(IP(dst=str(blue.ip4)) / ICMP(type="echo-request"), timeout=2)
         """
         __tracebackhide__ = True
         matches = matcher(pattern)
@@ -244,6 +266,10 @@ class Capture:
         Raises:
             ProbeFailure: one came; or the instrument failed: it did not see our frame, or frames were dropped.
             TypeError: it is no pattern.
+
+        Example:
+            >>> with blue.capture() as capture:
+            ...     capture.expect_none(TCP(dport=22), within=0.1)
         """
         __tracebackhide__ = True
         matches = matcher(pattern)
@@ -321,6 +347,11 @@ class Capture:
             frames: some of its frames, in the order of time; all if None.
             most: rows at most; the last ones are drawn.
             order: names of nodes whose columns come first; the others follow as they see the first frames.
+
+        Example:
+            >>> with lab.capture() as capture:
+            ...     red.ping(green)
+            >>> print(capture.ladder(order=["red", "router", "green"]))
         """
         drawn = self.frames if frames is None else frames
         return ladder(
@@ -333,6 +364,11 @@ class Capture:
         Args:
             path: of the file, replaced if it exists.
             comment: about the whole; by default what was captured.
+
+        Example:
+            >>> with red.capture() as capture:
+            ...     red.ping(blue)
+            >>> capture.save("/tmp/ping.pcapng")
         """
         check_path("path", path)
         dropped = f"; {self.drops} frames were dropped" if self.drops else ""

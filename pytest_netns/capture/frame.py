@@ -37,6 +37,11 @@ class Frame:
         ethernet: whether it begins with an Ethernet header.
         comment: a remark that ``Capture.save`` writes beside it.
         offload: what the kernel has left to the device; None if nothing.
+
+    Example:
+        >>> with red.capture() as capture:
+        ...     red.ping(blue)
+        >>> [(frame.place, frame.outgoing, len(frame.raw)) for frame in capture.frames]
     """
 
     time: int

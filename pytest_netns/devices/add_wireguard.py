@@ -41,6 +41,12 @@ def add_wireguard(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> a = red.add_wireguard("wg0", address="10.50.0.1/24")
+        >>> b = blue.add_wireguard("wg0", address="10.50.0.2/24")
+        >>> a.add_peer(b)
+        >>> b.add_peer(a)
     """
     from pytest_netns.devices import wireguard, wireguard_go
 

@@ -43,6 +43,10 @@ class Device(Interface):
         lower: the interface that it lies upon, for a VLAN, macvlan or ipvlan; else None.
         remote: the far end of a tunnel that has one; else None.
         port: the UDP port that it sends to; None if it sends no UDP.
+
+    Example:
+        >>> device = red.add_dummy("dummy0", address="10.42.0.1/24")
+        >>> device.remove()
     """
 
     node: BaseNode
@@ -69,7 +73,12 @@ class Device(Interface):
         return self._removed
 
     def remove(self) -> None:
-        """``ip link delete``; allowed more than once. Takes some 15 ms (an RCU grace period)."""
+        """``ip link delete``; allowed more than once. Takes some 15 ms (an RCU grace period).
+
+        Example:
+            >>> device = red.add_dummy("dummy0")
+            >>> device.remove()
+        """
         if self._removed:
             return
         self.node.impairments.forget(self)
@@ -99,6 +108,9 @@ class Device(Interface):
 
         Raises:
             WaitTimeout: not in time.
+
+        Example:
+            >>> red.add_dummy("dummy0").wait_up(timeout=5)
         """
         if port:
             super().wait_up(port=True, timeout=timeout)

@@ -22,7 +22,11 @@ BondMode = Literal["balance-rr", "active-backup", "balance-xor", "broadcast", "8
 
 
 class Master(Device):
-    """A device that other interfaces of its host are members of."""
+    """A device that other interfaces of its host are members of.
+
+    Example:
+        >>> red.add_bridge("br0").add_member(red.add_dummy("dummy0"))
+    """
 
     @property
     def members(self) -> list[Interface]:
@@ -43,12 +47,21 @@ class Master(Device):
         Raises:
             TopologyError: it is no interface of this host.
             KernelError: the kernel refused, e.g. because it has another master.
+
+        Example:
+            >>> bridge = red.add_bridge("br0")
+            >>> bridge.add_member(red.add_dummy("dummy0"))
         """
         interface = own_interface(self.node, member, f"{self._kind} {self.name!r}")
         self.join(interface)
 
     def join(self, interface: Interface) -> None:
-        """Make an interface of this host a member."""
+        """Make an interface of this host a member.
+
+        Example:
+            >>> bridge = red.add_bridge("br0")
+            >>> bridge.join(red.add_dummy("dummy0"))
+        """
         self.node.rtnl.batch([linkinfo.enslave(interface.index, interface.name, self.index, self.name)])
 
     def remove_member(self, member: str | Interface) -> None:
@@ -59,6 +72,10 @@ class Master(Device):
 
         Raises:
             TopologyError: it is no member.
+
+        Example:
+            >>> bridge = red.add_bridge("br0", red.add_dummy("dummy0"))
+            >>> bridge.remove_member("dummy0")
         """
         interface = own_interface(self.node, member, f"{self._kind} {self.name!r}")
         members = self.members
@@ -74,7 +91,13 @@ def _number(master: Master, attribute: int) -> int:
 
 
 class Bond(Master):
-    """Several links as one (https://docs.kernel.org/networking/bonding.html). Made by ``Host.add_bond``."""
+    """Several links as one (https://docs.kernel.org/networking/bonding.html). Made by ``Host.add_bond``.
+
+    Example:
+        >>> links = [lab.connect(green, blue, subnet=False) for _ in range(2)]
+        >>> bond = green.add_bond("bond0", *(each.end(green) for each in links))
+        >>> bond.active
+    """
 
     @property
     def mode(self) -> str:
@@ -96,7 +119,12 @@ class Bond(Master):
         self.node.rtnl.batch([linkinfo.change(self.index, self.name, "bond", {"active": interface.index})])
 
     def join(self, interface: Interface) -> None:
-        """Make an interface a member. It is set down for that, as the kernel demands, and the bond sets it up."""
+        """Make an interface a member. It is set down for that, as the kernel demands, and the bond sets it up.
+
+        Example:
+            >>> bond = red.add_bond("bond0")
+            >>> bond.join(red.add_dummy("dummy0"))
+        """
         self.node.rtnl.batch([rtnetlink.link_down(interface.index, interface.name)])
         super().join(interface)
 
@@ -106,6 +134,10 @@ class Vrf(Master):
 
     Made by ``Host.add_vrf``. Packets that arrive at a member are routed by its table. What the host itself sends goes
     by the main table, unless its socket is bound to the VRF (``SO_BINDTODEVICE``, ``ip vrf exec``).
+
+    Example:
+        >>> vrf = router.add_vrf("blue", "eth1", table=10)
+        >>> router.routes(table=vrf.table)
     """
 
     @property
@@ -142,6 +174,11 @@ def add_bond(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> lab.connect(green, blue, subnet=False)
+        >>> lab.connect(green, blue, subnet=False)
+        >>> bond = green.add_bond("bond0", "eth1", "eth2", mode="active-backup")
     """
     builder = DeviceBuilder(host, "bond", DeviceSpec(name, address, mtu, up, mac))
     options: dict[str, Value] = {"mode": mode, "miimon": _milliseconds(miimon, builder.where)}
@@ -172,6 +209,9 @@ def add_vrf(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> router.add_vrf("tenant", "eth1", table=10)
     """
     return _with_members(DeviceBuilder(host, "vrf", DeviceSpec(name, address, mtu, up)), Vrf, {"table": table}, members)
 
@@ -201,6 +241,9 @@ def add_bridge(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> red.add_bridge("docker0", address="172.17.0.1/16")
     """
     return _with_members(DeviceBuilder(host, "bridge", DeviceSpec(name, address, mtu, up, mac)), Master, {}, members)
 

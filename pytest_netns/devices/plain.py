@@ -28,6 +28,9 @@ def add_dummy(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> blue.add_dummy("dummy0", address="10.42.0.1/32")
     """
     return DeviceBuilder(host, "dummy", DeviceSpec(name, address, mtu, up, mac)).build(Device)
 
@@ -45,5 +48,8 @@ def add_ifb(host: BaseNode, name: str, *, address: Addresses = None, mtu: int | 
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> red.add_ifb("ifb0")
     """
     return DeviceBuilder(host, "ifb", DeviceSpec(name, address, mtu, up)).build(Device)

@@ -125,6 +125,10 @@ def add_geneve(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> red.add_geneve("gnv0", 42, remote=blue, address="10.42.0.1/24")
+        >>> blue.add_geneve("gnv0", 42, remote=red, address="10.42.0.2/24")
     """
     builder = DeviceBuilder(host, "geneve", DeviceSpec(name, address, mtu, up, mac))
     _check_remote(builder, remote)
@@ -161,6 +165,10 @@ def add_gre(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> red.add_gre("gre1", remote=blue, key=7, address="10.42.0.1/24")
+        >>> blue.add_gre("gre1", remote=red, key=7, address="10.42.0.2/24")
     """
     wanted = DeviceSpec(name, address, mtu, up)
     return _tunnel(host, ("gre", "ip6gre"), wanted, remote, local, link, ttl, key_options(key), False)
@@ -200,6 +208,10 @@ def add_gretap(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> red.add_gretap("tunnel1", remote=blue, address="10.42.0.1/24")
+        >>> blue.add_gretap("tunnel1", remote=red, address="10.42.0.2/24")
     """
     wanted = DeviceSpec(name, address, mtu, up, mac)
     return _tunnel(host, ("gretap", "ip6gretap"), wanted, remote, local, link, ttl, key_options(key), True)
@@ -235,6 +247,10 @@ def add_ipip(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> red.add_ipip("tunnel1", remote=blue, address="10.42.0.1/24")
+        >>> blue.add_ipip("tunnel1", remote=red, address="10.42.0.2/24")
     """
     return _tunnel(host, ("ipip", "ip6tnl"), DeviceSpec(name, address, mtu, up), remote, local, link, ttl, {}, False)
 
@@ -267,6 +283,10 @@ def add_sit(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> red.add_sit("sit1", remote=blue, address="2001:db8::1/64")
+        >>> blue.add_sit("sit1", remote=red, address="2001:db8::2/64")
     """
     return _tunnel(host, ("sit", ""), DeviceSpec(name, address, mtu, up), remote, local, link, ttl, {}, False)
 

@@ -44,6 +44,11 @@ class Tun(Device):
     """IP packets: what the kernel sends out of it the test receives, and what the test sends arrives there.
 
     Made by ``Host.add_tun``. Neighbour discovery, MLD and IGMP, which hosts do unasked, are left out unless asked for.
+
+    Example:
+        >>> tun = red.add_tun("tun0", address="10.42.0.1/24")
+        >>> tun.send(IP(src="10.42.0.2", dst="10.42.0.1") / ICMP())
+        >>> tun.expect(ICMP(type="echo-reply"))
     """
 
     ethernet = False
@@ -89,14 +94,24 @@ class Tun(Device):
             reaper.later(lambda: os.close(fd))
 
     def remove(self) -> None:
-        """Close the descriptor, and with it the device; allowed more than once."""
+        """Close the descriptor, and with it the device; allowed more than once.
+
+        Example:
+            >>> tun = red.add_tun("tun0")
+            >>> tun.remove()
+        """
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
         super().remove()
 
     def fileno(self) -> int:
-        """Its descriptor, for select(2), selectors and ``asyncio.loop.add_reader``. Raises NetnsError once removed."""
+        """Its descriptor, for select(2), selectors and ``asyncio.loop.add_reader``. Raises NetnsError once removed.
+
+        Example:
+            >>> tun = red.add_tun("tun0")
+            >>> select.select([tun], [], [], 0)
+        """
         if self._fd < 0:
             raise NetnsError(f"{self!r} was removed")
         return self._fd
@@ -113,6 +128,10 @@ class Tun(Device):
             TopologyError: it lacks an address that nobody can guess, or begins with the wrong layer.
             KernelError: the kernel refused, e.g. because the device is down.
             TypeError: it is neither.
+
+        Example:
+            >>> tun = red.add_tun("tun0", address="10.42.0.1/24")
+            >>> tun.send(IP(src="10.42.0.2", dst="10.42.0.1") / ICMP())
         """
         if isinstance(packet, bytes | bytearray | memoryview):
             self._write(bytes(packet), f"{len(packet)} bytes")
@@ -169,7 +188,13 @@ class Tun(Device):
         return bool(poll.poll(max(0.0, until - monotonic()) * 1000))
 
     def recv(self, timeout: float = 1.0) -> Packet | None:
-        """The next packet that was sent out of the device, or None if there is none within ``timeout`` seconds."""
+        """The next packet that was sent out of the device, or None if there is none within ``timeout`` seconds.
+
+        Example:
+            >>> tun = red.add_tun("tun0", address="10.42.0.1/24")
+            >>> red.udp("10.42.0.2", 5000, b"hello", timeout=0.1)
+            >>> packet = tun.recv(timeout=2)
+        """
         check_range("timeout", timeout, 0, A_DAY)
         deadline = monotonic() + timeout
         self._fill()
@@ -196,6 +221,11 @@ class Tun(Device):
             ProbeFailure: none came; what came instead is listed.
             TopologyError: it is left out as chatter.
             TypeError: it is no pattern.
+
+        Example:
+            >>> tun = red.add_tun("tun0", address="10.42.0.1/24")
+            >>> red.udp("10.42.0.2", 5000, b"hello", timeout=0.1)
+            >>> tun.expect(UDP(dport=5000))
         """
         __tracebackhide__ = True
         from pytest_netns.capture.pattern import describe, matcher, wants_chatter
@@ -228,6 +258,11 @@ class Tap(Tun):
 
     Attributes:
         peer_mac: the MAC address of who sends, unless the frame says otherwise.
+
+    Example:
+        >>> tap = red.add_tap("tap0", address="10.42.0.1/24")
+        >>> tap.send(Ether() / ARP(psrc="10.42.0.2", pdst="10.42.0.1"))
+        >>> tap.expect(ARP(op="is-at"))
     """
 
     ethernet = True
@@ -277,6 +312,10 @@ def add_tun(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> tun = red.add_tun("tun0", address="10.42.0.1/24")
+        >>> tun.send(IP(src="10.42.0.2", dst="10.42.0.1") / ICMP())
     """
     return _open_tun(DeviceBuilder(host, "tun", DeviceSpec(name, address, mtu, up)), chatter)
 
@@ -315,6 +354,10 @@ def add_tap(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> tap = red.add_tap("tap0", address="10.42.0.1/24")
+        >>> tap.send(Ether() / ARP(psrc="10.42.0.2", pdst="10.42.0.1"))
     """
     return _open_tap(DeviceBuilder(host, "tap", DeviceSpec(name, address, mtu, up, mac)), chatter)
 

@@ -42,6 +42,10 @@ def add_vlan(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> red.add_vlan("eth0.10", 10, address="10.10.0.1/24")
+        >>> blue.add_vlan("eth0.10", 10, address="10.10.0.2/24")
     """
     builder = DeviceBuilder(host, "vlan", DeviceSpec(name, address, mtu, up, mac))
     options: dict[str, Value] = {"protocol": protocol, "vid": vid}
@@ -78,6 +82,9 @@ def add_macvlan(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> red.add_macvlan("mv0", address="192.168.15.10/24")
     """
     return _macvlan(host, "macvlan", DeviceSpec(name, address, mtu, up, mac), link, mode)
 
@@ -113,6 +120,9 @@ def add_macvtap(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> red.add_macvtap("mvtap0", mode="bridge")
     """
     return _macvlan(host, "macvtap", DeviceSpec(name, address, mtu, up, mac), link, mode)
 
@@ -144,6 +154,9 @@ def add_ipvlan(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> red.add_ipvlan("ipv0", mode="l2", address="192.168.15.10/24")
     """
     builder = DeviceBuilder(host, "ipvlan", DeviceSpec(name, address, mtu, up))
     return builder.build(Device, {"mode": mode}, link=lower_interface(host, link, builder.where), has_mac=False)

@@ -41,7 +41,12 @@ def _mtu(builder: DeviceBuilder, options: dict[str, Value], link: Interface | No
 
 
 class Vxlan(Device):
-    """Ethernet in UDP (RFC 7348). Made by ``Host.add_vxlan``."""
+    """Ethernet in UDP (RFC 7348). Made by ``Host.add_vxlan``.
+
+    Example:
+        >>> vxlan = red.add_vxlan("vx0", 42, address="10.42.0.1/24")
+        >>> vxlan.add_remote(blue)
+    """
 
     def add_remote(self, destination: Destination, mac: str = "00:00:00:00:00:00") -> None:
         """``bridge fdb append``: a further far end, to which what has no known place is copied.
@@ -53,6 +58,10 @@ class Vxlan(Device):
         Raises:
             TopologyError: it is none of these.
             KernelError: the kernel refused, e.g. because it is there.
+
+        Example:
+            >>> vxlan = red.add_vxlan("vx0", 42)
+            >>> vxlan.add_remote(blue)
         """
         self._remote(_RTM_NEWNEIGH, NLM_F_CREATE | _NLM_F_APPEND, "append", destination, mac)
 
@@ -66,6 +75,11 @@ class Vxlan(Device):
         Raises:
             TopologyError: it is none of these.
             KernelError: the kernel refused, e.g. because it is not there.
+
+        Example:
+            >>> vxlan = red.add_vxlan("vx0", 42)
+            >>> vxlan.add_remote(blue)
+            >>> vxlan.remove_remote(blue)
         """
         self._remote(_RTM_DELNEIGH, 0, "delete", destination, mac)
 
@@ -120,6 +134,10 @@ def add_vxlan(
         TopologyError: a bad name, address or option.
         UnsupportedError: this kernel lacks the kind; the message names its module.
         KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+
+    Example:
+        >>> red.add_vxlan("vx0", vni=42, remote=blue, address="10.42.0.1/24")
+        >>> blue.add_vxlan("vx0", vni=42, remote=red, address="10.42.0.2/24")
     """
     builder = DeviceBuilder(host, "vxlan", DeviceSpec(name, address, mtu, up, mac))
     tied = None if link is None else own_interface(host, link, builder.where)

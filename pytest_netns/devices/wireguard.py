@@ -30,6 +30,12 @@ class WireGuard(Device):
 
     Attributes:
         userspace: whether the program wireguard-go carries it, and not the kernel.
+
+    Example:
+        >>> a = red.add_wireguard("wg0", address="10.50.0.1/24")
+        >>> b = blue.add_wireguard("wg0", address="10.50.0.2/24")
+        >>> a.add_peer(b)
+        >>> b.add_peer(a)
     """
 
     userspace = False
@@ -42,7 +48,11 @@ class WireGuard(Device):
             self._generic.close()
 
     def remove(self) -> None:
-        """Take the device away; allowed more than once."""
+        """Take the device away; allowed more than once.
+
+        Example:
+            >>> red.add_wireguard("wg0").remove()
+        """
         super().remove()
         self._release()
 
@@ -94,7 +104,13 @@ class WireGuard(Device):
         return self.shown().peers
 
     def peer(self, key: str | WireGuard) -> Peer:
-        """One of its peers. Raises TopologyError if there is none of that key."""
+        """One of its peers. Raises TopologyError if there is none of that key.
+
+        Example:
+            >>> a, b = red.add_wireguard("wg0"), blue.add_wireguard("wg0")
+            >>> a.add_peer(b)
+            >>> a.peer(b)
+        """
         wanted = key.public_key if isinstance(key, WireGuard) else key
         for peer in self.peers:
             if peer.public_key == wanted:
@@ -125,6 +141,10 @@ class WireGuard(Device):
         Raises:
             TopologyError: a bad key, endpoint or network.
             KernelError: the kernel refused.
+
+        Example:
+            >>> a, b = red.add_wireguard("wg0"), blue.add_wireguard("wg0")
+            >>> a.add_peer(b, allowed_ips=["10.50.0.0/24"], keepalive=25)
         """
         where = f"peer of {self!r}"
         device = peer if isinstance(peer, WireGuard) else None
@@ -156,7 +176,13 @@ class WireGuard(Device):
         return far_end(self, destination), check_port("port", port, where)
 
     def remove_peer(self, peer: str | WireGuard) -> None:
-        """``wg set peer ... remove``. Raises TopologyError if it is none."""
+        """``wg set peer ... remove``. Raises TopologyError if it is none.
+
+        Example:
+            >>> a, b = red.add_wireguard("wg0"), blue.add_wireguard("wg0")
+            >>> a.add_peer(b)
+            >>> a.remove_peer(b)
+        """
         known = self.peer(peer)
         self.set_peer(PeerChange(decode_key(known.public_key, repr(self)), remove=True))
 

@@ -37,6 +37,10 @@ class Explanation:
         ladder: the conversation as a sequence diagram, when it was asked again; empty if nothing was sent.
         others: what else failed with it, a line each with its own cause.
         way: the nodes that the request was seen at when it was asked again, in order.
+
+    Example:
+        >>> explanation = why(red.tcp(blue, 81))
+        >>> print(explanation.cause, explanation.cures)
     """
 
     observed: str

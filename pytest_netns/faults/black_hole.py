@@ -40,6 +40,11 @@ def black_hole(link: BreakableCable, mtu: int) -> Fault:
         TopologyError: both ends are hosts, or the mtu is no such number; the link was removed, or went with one of
             its nodes.
         UnsupportedError: neither libnftables nor the nft program is installed.
+
+    Example:
+        >>> link = lab.connect(router, blue)
+        >>> with link.black_hole(1400):
+        ...     blue.path_mtu(green, timeout=0.1)
     """
     check_mtu(link, mtu)
     link._check_ends()

@@ -45,6 +45,11 @@ class Block(Fault):
         host: whose firewall it is.
         what: in a few words.
         rules: in the words of nft(8), for every hook.
+
+    Example:
+        >>> with blue.block(protocol="tcp", port=80) as block:
+        ...     red.tcp(blue, 80, timeout=0.1)
+        >>> block.packets
     """
 
     ends_with_crash: ClassVar[bool] = True
@@ -93,6 +98,10 @@ def block(
         TopologyError: a target without address, an unknown protocol, a port out of range or of a protocol without
             ports; or it has crashed.
         UnsupportedError: neither libnftables nor the nft program is installed.
+
+    Example:
+        >>> with blue.block(protocol="tcp", port=80, reject=True):
+        ...     assert red.tcp(blue, 80).state == "closed"
     """
     network_of(host)._check_running(host, "block packets of")
     with uninterrupted:  # the rules, and the fault that knows of them
@@ -100,7 +109,12 @@ def block(
 
 
 def unblock(host: BaseNode) -> None:
-    """Undo every ``block`` of this host."""
+    """Undo every ``block`` of this host.
+
+    Example:
+        >>> blue.block(src=red)
+        >>> blue.unblock()
+    """
     for fault in reversed(list(network_of(host).faults)):
         if isinstance(fault, Block) and fault.nodes == (host,):
             fault.undo()

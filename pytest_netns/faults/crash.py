@@ -47,6 +47,10 @@ class Crash(Fault):
 
     Raises:
         TopologyError: it has crashed already, was adopted, or shares its namespace.
+
+    Example:
+        >>> with blue.crash():
+        ...     assert not red.ping(blue, timeout=0.1)
     """
 
     def __init__(self, host: BaseNode) -> None:
@@ -150,6 +154,10 @@ def crash(host: BaseNode) -> Crash:
 
     Raises:
         TopologyError: it has crashed already, was adopted, or shares its namespace.
+
+    Example:
+        >>> with blue.crash():
+        ...     assert not red.ping(blue, timeout=0.1)
     """
     network_of(host)._check_node(host, "crash")
     return Crash(host)
@@ -159,6 +167,10 @@ def restart(host: BaseNode) -> None:
     """Boot after a crash: sysctls of its birth, links up, its addresses, the routes that were set, and NAT rules.
 
     Its processes are not started again, and what else was changed by hand is gone. Crashes first if it has not.
+
+    Example:
+        >>> blue.crash()
+        >>> blue.restart()
     """
     (crash_of(host) or crash(host)).undo()
 

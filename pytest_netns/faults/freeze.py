@@ -32,6 +32,10 @@ class Freeze(Fault):
 
     Raises:
         WaitTimeout: a process did not stop.
+
+    Example:
+        >>> with blue.freeze():
+        ...     red.tcp(blue, 80)
     """
 
     ends_with_crash: ClassVar[bool] = True
@@ -79,13 +83,22 @@ def freeze(host: BaseNode) -> Freeze:
     Raises:
         WaitTimeout: a process did not stop within 5 seconds.
         TopologyError: it has crashed.
+
+    Example:
+        >>> with blue.freeze():
+        ...     red.tcp(blue, 80)
     """
     network_of(host)._check_running(host, "freeze")
     return Freeze(network_of(host).faults, host)
 
 
 def thaw(host: BaseNode) -> None:
-    """Undo every ``freeze`` of this host: its processes go on (SIGCONT). Nothing happens if they do."""
+    """Undo every ``freeze`` of this host: its processes go on (SIGCONT). Nothing happens if they do.
+
+    Example:
+        >>> blue.freeze()
+        >>> blue.thaw()
+    """
     for fault in reversed(list(network_of(host).faults)):
         if isinstance(fault, Freeze) and fault.nodes == (host,):
             fault.undo()

@@ -15,6 +15,11 @@ def heal(lab: Network) -> None:
 
     Raises:
         ExceptionGroup: what could not be undone; the others are.
+
+    Example:
+        >>> link.down()
+        >>> blue.freeze()
+        >>> lab.heal()
     """
     lab._check_open()
     errors: list[Exception] = []

@@ -21,6 +21,10 @@ def down(link: BreakableCable) -> Fault:
 
     Raises:
         TopologyError: the link was removed, or went with one of its nodes.
+
+    Example:
+        >>> with link.down():
+        ...     assert not red.ping(blue, timeout=0.1)
     """
     link._check_ends()
     with link._lock:
@@ -39,6 +43,10 @@ def up(link: BreakableCable) -> None:
     Raises:
         TopologyError: the link was removed, or went with one of its nodes.
         WaitTimeout: no frame passes within 5 seconds.
+
+    Example:
+        >>> link.down()
+        >>> link.up()
     """
     link._check_ends()
     with link._lock:
@@ -65,6 +73,9 @@ def flap(link: BreakableCable, times: int = 1, period: float = 1.0) -> None:
 
     Raises:
         TopologyError: a number out of range, or the link was removed.
+
+    Example:
+        >>> link.flap(times=2, period=0.2)
     """
     if not is_whole(times, 1, sys.maxsize):
         raise TopologyError(f"{link!r}: flap(times={times!r}): expected a whole number from 1")

@@ -25,6 +25,10 @@ def set_mtu(link: BreakableCable, mtu: int) -> Fault:
 
     Raises:
         TopologyError: it is no such number, or the link was removed, or went with one of its nodes.
+
+    Example:
+        >>> with link.set_mtu(1400):
+        ...     assert red.interfaces["eth0"].mtu == 1400
     """
     check_mtu(link, mtu)
     link._check_ends()

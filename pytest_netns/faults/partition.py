@@ -30,6 +30,11 @@ class Partition(Fault):
         groups: the nodes of each.
         one_way: the second group does not hear the first, but the first hears the second.
         filters: what does it.
+
+    Example:
+        >>> with lab.partition([red], [blue, green]) as partition:
+        ...     red.ping(blue, timeout=0.1)
+        >>> partition.packets
     """
 
     def __init__(
@@ -92,6 +97,10 @@ def partition(lab: Network, *groups: Group, one_way: bool = False) -> Partition:
         TopologyError: fewer than two groups, an empty one, a node in two of them, or bridges that nothing could be
             dropped between.
         UnsupportedError: neither libnftables nor the nft program is installed.
+
+    Example:
+        >>> with lab.partition([red], [blue, green]):
+        ...     assert not red.ping(blue, timeout=0.1)
     """
     with lab._lock:
         lab._check_open()

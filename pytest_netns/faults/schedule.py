@@ -41,6 +41,11 @@ class Done:
         asked: seconds after the start at which it was due.
         began: seconds after the start at which it began.
         action: what was called.
+
+    Example:
+        >>> schedule = lab.schedule([(0.0, link.down), (0.1, link.up)])
+        >>> schedule.wait(timeout=10)
+        >>> [(done.asked, done.began) for done in schedule.log]
     """
 
     asked: float
@@ -52,6 +57,10 @@ class Schedule:
     """Actions that are carried out one after the other, in a thread of their own. Made by ``Lab.schedule``.
 
     As a context manager it waits at the end of the block until all is done; if the block failed, the rest is cancelled.
+
+    Example:
+        >>> with lab.schedule([(0.0, link.down), (0.1, link.up)]):
+        ...     red.ping(blue, timeout=0.1)
     """
 
     def __init__(self, lab: str, events: Iterable[Event]) -> None:
@@ -87,6 +96,10 @@ class Schedule:
         Raises:
             WaitTimeout: not in time.
             Exception: what an action raised; those after it were not carried out.
+
+        Example:
+            >>> schedule = lab.schedule([(0.0, link.down), (0.1, link.up)])
+            >>> schedule.wait(timeout=10)
         """
         if not self._ends(timeout):
             raise WaitTimeout(f"{self!r}: waited {timeout:g} s")
@@ -99,6 +112,10 @@ class Schedule:
 
         Raises:
             WaitTimeout: that takes longer than a minute. It is the last one all the same.
+
+        Example:
+            >>> schedule = lab.schedule([(60, link.down)])
+            >>> schedule.cancel()
         """
         self._stop.set()
         if self._thread is threading.current_thread():

@@ -42,6 +42,10 @@ class Impairment:
 
     Raises:
         TopologyError: a value out of range or without its unit, jitter above the delay, ``reorder`` without a delay.
+
+    Example:
+        >>> slow = Impairment(delay="20ms", jitter="2ms", loss="1%")
+        >>> link.impair(slow)
     """
 
     delay: float = 0.0
@@ -111,6 +115,9 @@ class Impairment:
 
         Raises:
             TopologyError: a value out of range or without its unit, or they contradict each other.
+
+        Example:
+            >>> presets.LTE.but(loss="1%")
         """
         kept = {field.name: getattr(self, field.name) for field in fields(Impairment)}
         return Impairment(**{**kept, **changes})
@@ -142,6 +149,10 @@ class Counters:
         reordered: sent before their turn.
         overflowed: dropped because too many were under way (see ``rate``), or came faster than the relay can read.
         refused: that the interface did not take when their time had come, e.g. because it was down.
+
+    Example:
+        >>> active = red.interfaces["eth0"].impair(loss="1%")
+        >>> active.counters.lost
     """
 
     passed: int = 0
@@ -171,6 +182,10 @@ class ActiveImpairment(Impairment):
         engine: ``netem``, ``tbf`` or ``relay``.
         seed: what its random numbers began with; None if chosen by the machine.
         counters: what it has done so far.
+
+    Example:
+        >>> active = red.interfaces["eth0"].impair(delay="20ms")
+        >>> print(active.engine, active.delay, active.counters.passed)
     """
 
     engine: str

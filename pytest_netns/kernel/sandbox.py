@@ -316,6 +316,11 @@ def enter() -> Access:
 
     Raises:
         PrivilegeError: the cause and the cure. The process is as it was.
+
+    Example:
+        >>> enter_sandbox()
+        >>> with Lab() as lab:
+        ...     red = lab.host("red")
     """
     access = probe()
     if not access.available:

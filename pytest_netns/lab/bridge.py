@@ -57,6 +57,11 @@ class Bridge(Switch):
     Attributes:
         device: the bridge device itself.
         segment: the subnets that the addresses of attached nodes come from.
+
+    Example:
+        >>> lan = lab.bridge("switch", "10.9.0.0/24")
+        >>> yellow, pink = lan.host("yellow"), lan.host("pink")
+        >>> assert yellow.ping(pink)
     """
 
     # VLANs (IEEE 802.1Q) and the spanning tree (IEEE 802.1D), each told in its module.
@@ -139,6 +144,9 @@ class Bridge(Switch):
 
         Raises:
             TopologyError: a bad name, or the address is outside the subnet or taken. There is no such host then.
+
+        Example:
+            >>> lan.host("yellow", address="10.0.0.77")
         """
         return cast("_HostMaker", self.lab).host(name, self, address=address, offload=offload)
 
@@ -168,6 +176,9 @@ class Bridge(Switch):
 
         Raises:
             TopologyError: this bridge itself or another lab's node, or the address is outside the subnet or taken.
+
+        Example:
+            >>> lan.attach(blue)
         """
         self._check_other(host, "attach", "to")
         if isinstance(host, Bridge) and address is not False and address not in (None, KEEP, RENEW):
@@ -308,6 +319,10 @@ class Bridge(Switch):
 
         Raises:
             TopologyError: it is not attached here.
+
+        Example:
+            >>> with lan.detach(green):
+            ...     assert not router.ping(green, timeout=0.1)
         """
         self._check_other(host, "detach", "from")
         ports = self.ports.values()
@@ -340,6 +355,9 @@ class Bridge(Switch):
         Raises:
             TopologyError: it is taken, or outside the bridge's subnet.
             KernelError: the kernel refused it, e.g. because it is there already.
+
+        Example:
+            >>> lan.add_address("10.0.0.254")
         """
         if interface is not None or not self.segment.subnets:
             super().add_address(address, interface)
@@ -354,7 +372,11 @@ class Bridge(Switch):
             self.device.wait_up()
 
     def fdb(self) -> list[ForwardingEntry]:
-        """Its forwarding database: behind which port it saw which MAC address (``bridge fdb show``)."""
+        """Its forwarding database: behind which port it saw which MAC address (``bridge fdb show``).
+
+        Example:
+            >>> [(entry.mac, entry.port) for entry in lan.fdb()]
+        """
         names = link_names(self)
         bodies = self.rtnl.dump(rtnetlink.neighbour_dump(rtnetlink.AF_BRIDGE))
         return [entry for body in bodies if (entry := decode_forwarding(body, names)) is not None]

@@ -33,6 +33,11 @@ def capture_node(
         TopologyError: no such interface.
         TypeError, ValueError: no such filter.
         UnsupportedError: the filter is text, and libpcap is not installed.
+
+    Example:
+        >>> with red.capture("eth0") as capture:
+        ...     red.ping(blue)
+        >>> print(capture.ladder())
     """
     if isinstance(interface, Interface) and interface.node is not node:
         raise TopologyError(f"{interface!r} is not an interface of {node.name!r}")
@@ -64,6 +69,11 @@ def capture_link(
         TopologyError: the link was removed.
         TypeError, ValueError: no such filter.
         UnsupportedError: the filter is text, and libpcap is not installed.
+
+    Example:
+        >>> with link.capture(filter=ICMP) as capture:
+        ...     red.ping(blue)
+        >>> capture.expect(ICMP(type="echo-reply"))
     """
     link._check()
     capture = Capture(
@@ -98,6 +108,11 @@ def capture_lab(
         TopologyError: the lab is closed.
         TypeError, ValueError: no such filter.
         UnsupportedError: the filter is text, and libpcap is not installed.
+
+    Example:
+        >>> with lab.capture() as capture:
+        ...     red.ping(green)
+        >>> print(capture.ladder())
     """
 
     def places() -> list[tuple[Namespace, str | None]]:

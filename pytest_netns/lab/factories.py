@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 class NamespaceFactory(Protocol):
-    """What the ``netns_factory`` fixture gives: call it for namespaces that live until the session ends."""
+    """What the ``netns_factory`` fixture gives: call it for namespaces that live until the session ends.
+
+    Example:
+        >>> @pytest.fixture(scope="module")
+        ... def server(netns_factory):
+        ...     return netns_factory("server")
+    """
 
     def __call__(self, name: str | None = None) -> Namespace:
         """A new namespace with loopback up, closed when the session ends.
@@ -29,7 +35,13 @@ class NamespaceFactory(Protocol):
 
 
 class LabFactory(Protocol):
-    """What the ``lab_factory`` fixture gives: call it for labs that live until the session ends."""
+    """What the ``lab_factory`` fixture gives: call it for labs that live until the session ends.
+
+    Example:
+        >>> @pytest.fixture(scope="module")
+        ... def backbone(lab_factory):
+        ...     return lab_factory("backbone", ipv6=None)
+    """
 
     def __call__(
         self,

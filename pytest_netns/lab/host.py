@@ -28,7 +28,12 @@ UNLIMITED_ICMP = {"net.ipv4.icmp_ratemask": "0", "net.ipv6.icmp.ratemask": "\n"}
 
 
 class Host(Node):
-    """An end system with interfaces ``eth0``, ``eth1``, ... It does not forward. Made by ``Lab.host``."""
+    """An end system with interfaces ``eth0``, ``eth1``, ... It does not forward. Made by ``Lab.host``.
+
+    Example:
+        >>> pink = lab.host("pink", lan)
+        >>> pink.default_route(via=router)
+    """
 
     _initial_sysctls: ClassVar[Mapping[str, str]] = UNLIMITED_ICMP
 
@@ -89,6 +94,9 @@ class Host(Node):
 
         Raises:
             TopologyError: this node and the next hop are on no common subnet.
+
+        Example:
+            >>> green.default_route(via=router)
         """
         if via is None:
             raise TopologyError(
@@ -118,6 +126,9 @@ class Host(Node):
         Raises:
             TopologyError: the next hop is on no common subnet, or of a family that the destination is not.
             KernelError: the kernel refused, e.g. because there is such a route.
+
+        Example:
+            >>> red.add_route("10.77.0.0/16", via=blue)
         """
         wanted = self._wanted(dst, via, interface, RouteOptions(kind, metric))
         added: list[Request] = []
@@ -151,6 +162,9 @@ class Host(Node):
         Raises:
             TopologyError: the next hop is on no common subnet, or of a family that the destination is not.
             KernelError: the kernel refused.
+
+        Example:
+            >>> red.replace_route("10.77.0.0/16", via=blue)
         """
         wanted = self._wanted(dst, via, interface, RouteOptions(kind, metric))
         self.rtnl.batch([rtnetlink.route_replace(*each) for each in wanted])
@@ -166,6 +180,10 @@ class Host(Node):
         Raises:
             TopologyError: the destination cannot be understood.
             KernelError: there is no such route (ESRCH).
+
+        Example:
+            >>> red.add_route("10.77.0.0/16", via=blue)
+            >>> red.remove_route("10.77.0.0/16")
         """
         options = RouteOptions(kind, metric, 0)
         networks = routing.networks_of(self, dst)

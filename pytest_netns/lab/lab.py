@@ -153,6 +153,10 @@ class Lab(Network):
 
         Raises:
             TopologyError: no pairs, a time that is none, or an action that cannot be called.
+
+        Example:
+            >>> with lab.schedule([(0.0, link.down), (0.1, link.up)]):
+            ...     red.ping(blue, timeout=0.1)
         """
         with self._lock:
             self._check_open()
@@ -192,6 +196,10 @@ class Lab(Network):
 
         Raises:
             ExceptionGroup: everything that went wrong, e.g. ProcessDied for processes that had ended unasked.
+
+        Example:
+            >>> lab = Lab("second")
+            >>> lab.close()
         """
         if self._owner != os.getpid():
             self._close_copies()
@@ -293,6 +301,9 @@ class Lab(Network):
 
         Raises:
             TopologyError: a bad name, bridge or address. There is no such host then.
+
+        Example:
+            >>> pink = lab.host("pink", lan, address="10.0.0.77")
         """
         with self._lock:
             self._check_open()
@@ -334,6 +345,10 @@ class Lab(Network):
 
         Raises:
             TopologyError: a bad name, bridge or address. There is no such router then.
+
+        Example:
+            >>> wan = lab.bridge("wan", "203.0.113.0/24")
+            >>> gateway = lab.router("gateway", lan, wan)
         """
         with self._lock:
             self._check_open()
@@ -354,6 +369,11 @@ class Lab(Network):
 
         Raises:
             TopologyError: a bad name, or a namespace that is closed or a node already.
+
+        Example:
+            >>> with Namespace.attach(container_pid) as container:
+            ...     box = lab.adopt(container, "box")
+            ...     lab.connect(red, box)
         """
         with self._lock:
             self._check_open()
@@ -365,6 +385,10 @@ class Lab(Network):
         Among paths of equal length the router that was made first wins, so the result is the same at each run. Call
         it again after a change: what it set before is replaced. Routes that you set are not touched, and win where
         their metric is lower.
+
+        Example:
+            >>> lab.autoroute()
+            >>> red.ping(green)
         """
         with self._lock:
             self._check_open()
@@ -404,6 +428,9 @@ class Lab(Network):
             TopologyError: a bad name; a subnet that is none, too small, or overlaps another of the lab; a time out of
                 range.
             UnsupportedError: this kernel's bridges have no VLAN filtering.
+
+        Example:
+            >>> wan = lab.bridge("wan", "203.0.113.0/24")
         """
         with self._lock:
             self._check_open()
@@ -427,7 +454,11 @@ class Lab(Network):
 
     @property
     def links(self) -> tuple[Link, ...]:
-        """All links, in the order of their making."""
+        """All links, in the order of their making.
+
+        Example:
+            >>> [link.is_up for link in lab.links]
+        """
         return tuple(cast("list[Link]", self._links))
 
     def _remember(self, cable: Cable) -> None:
@@ -478,6 +509,9 @@ class Lab(Network):
             TopologyError: a node with itself, of another lab, closed or crashed; a bad subnet, address or name. Nothing
                 is made then.
             KernelError: the kernel refused, e.g. an ``mtu`` out of range. Nothing is left then.
+
+        Example:
+            >>> lab.connect(red, green, "10.3.0.0/30", mtu=1400)
         """
         with self._lock:
             for node in (a, b):
@@ -501,6 +535,9 @@ class Lab(Network):
 
         Raises:
             TopologyError: a node of another lab, closed or crashed, or an address outside the subnet or taken.
+
+        Example:
+            >>> lab.attach(lan, blue, "10.0.0.77")
         """
         with self._lock:
             self._check_running(node, "attach")

@@ -29,6 +29,10 @@ class Link(BreakableCable):
         lab: the lab that it is part of.
         a: the end in the node that was named first.
         b: the other end.
+
+    Example:
+        >>> link = lab.connect(red, green, "10.3.0.0/30")
+        >>> link.a, link.b
     """
 
     def __init__(
@@ -84,7 +88,11 @@ class Link(BreakableCable):
         self._given = []
 
     def remove(self) -> None:
-        """Delete both ends: removing one removes the other. Takes some 15 ms (an RCU grace period)."""
+        """Delete both ends: removing one removes the other. Takes some 15 ms (an RCU grace period).
+
+        Example:
+            >>> link.remove()
+        """
         self._check()
         self.lab._check_open()
         alive = [end for end in self.interfaces if not end.node.closed]

@@ -73,6 +73,10 @@ def impair(
         UnsupportedError: the engine is lacking here, or cannot do that.
         KernelError: the kernel refused.
         ProcessDied: the relay is dead.
+
+    Example:
+        >>> link.impair(delay="20ms", loss="1%", toward=blue)
+        >>> link.impair(presets.LTE)
     """
     link._check()
     values = requested(
@@ -101,6 +105,10 @@ def heal(link: Cable, *, toward: BaseNode | Interface | None = None) -> None:
     Raises:
         TopologyError: ``toward`` is no end of it, or it was removed.
         KernelError: the kernel refused.
+
+    Example:
+        >>> link.impair(delay="20ms")
+        >>> link.heal()
     """
     link._check()
     for end in _senders(link, toward):
@@ -124,6 +132,10 @@ def impaired(link: _C, impairment: Impairment | None = None, **options: Unpack[L
         UnsupportedError: the engine is lacking here, or cannot do that.
         KernelError: the kernel refused.
         ProcessDied: the relay is dead.
+
+    Example:
+        >>> with link.impaired(delay="20ms"):
+        ...     red.ping(blue)
     """
     link._check()
     sides = [end == link.b for end in _senders(link, options.get("toward"))]

@@ -28,6 +28,9 @@ class Names(MutableMapping[str, list[Address]]):
 
     Attributes:
         nameservers: addresses that go into /etc/resolv.conf, for what is not found here.
+
+    Example:
+        >>> lab.dns["www.example.com"] = blue
     """
 
     def __init__(self, lab: Network) -> None:

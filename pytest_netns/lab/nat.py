@@ -48,6 +48,10 @@ class Counter:
     Attributes:
         packets: how many.
         bytes: in all of them, from the IP header on.
+
+    Example:
+        >>> rule = router.masquerade(lan)
+        >>> rule.counter.packets
     """
 
     packets: int
@@ -59,6 +63,10 @@ class Rule:
 
     Attributes:
         key: name of its counter there.
+
+    Example:
+        >>> rule = router.masquerade(lan)
+        >>> rule.counter.packets
     """
 
     def __init__(self, nat: Nat, key: str) -> None:
@@ -78,6 +86,10 @@ class Rule:
 
         Raises:
             TopologyError: it was removed before.
+
+        Example:
+            >>> rule = router.masquerade(lan)
+            >>> rule.remove(flush=True)
         """
         is_mine = self.meant()
         self._nat.remove(self)
@@ -99,6 +111,11 @@ class MasqueradeRule(Rule):
     Attributes:
         key: name of its counter in the router's NAT table.
         out: the interface.
+
+    Example:
+        >>> rule = router.masquerade(lan)
+        >>> rule.counter.packets
+        >>> rule.remove()
     """
 
     def __init__(self, nat: Nat, key: str, out: Interface) -> None:
@@ -129,6 +146,10 @@ class ForwardRule(Rule):
         to_port: the port there.
         protocol: ``"tcp"`` or ``"udp"``.
         on: the interface whose addresses count; None for any address of the router.
+
+    Example:
+        >>> rule = router.forward_port(80, green, 8080)
+        >>> rule.change(to_port=8081, flush=True)
     """
 
     def __init__(
@@ -164,6 +185,10 @@ class ForwardRule(Rule):
         Raises:
             TopologyError: the new target is not behind the router, or the rule was removed.
             ValueError: the port is out of range.
+
+        Example:
+            >>> rule = router.forward_port(80, green, 8080)
+            >>> rule.change(to_port=8081, flush=True)
         """
         targets = self.to if to is None else self._nat.behind(to)
         self._nat.change(self, targets, self.to_port if to_port is None else check_port(to_port))

@@ -21,6 +21,9 @@ class Node(BaseNode):
     Attributes:
         lab: the lab that it is part of.
         isolation: what it has of its own beside the network; None unless it was made with ``isolate``.
+
+    Example:
+        >>> nodes = [node.name for node in lab]
     """
 
     lab: Network

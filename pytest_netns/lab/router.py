@@ -23,7 +23,12 @@ FORWARDING = {
 
 
 class Router(Host):
-    """A host that forwards IPv4 and IPv6 between its interfaces. Made by ``Lab.router``."""
+    """A host that forwards IPv4 and IPv6 between its interfaces. Made by ``Lab.router``.
+
+    Example:
+        >>> gateway = lab.router("gateway", lan)
+        >>> gateway.masquerade(lan)
+    """
 
     forwards: ClassVar[bool] = True
     _initial_sysctls: ClassVar[Mapping[str, str]] = {**Host._initial_sysctls, **FORWARDING}
@@ -56,6 +61,9 @@ class Router(Host):
         Raises:
             TopologyError: it has no such interface.
             UnsupportedError: neither libnftables nor the nft program is installed.
+
+        Example:
+            >>> router.masquerade(lan)
         """
         return self.nat.masquerade(out, flush)
 
@@ -94,5 +102,8 @@ class Router(Host):
             TopologyError: ``to`` is not behind the router, or ``on`` names no interface of it.
             ValueError: a port out of range or an unknown protocol.
             UnsupportedError: neither libnftables nor the nft program is installed.
+
+        Example:
+            >>> router.forward_port(80, green, 8080)
         """
         return self.nat.forward_port(port, to, to_port, protocol, on, flush)

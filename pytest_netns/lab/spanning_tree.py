@@ -48,6 +48,10 @@ def wait_converged(bridge: Switch, timeout: float | None = None) -> None:
 
     Raises:
         WaitTimeout: it was not; with the states of the ports.
+
+    Example:
+        >>> switch = lab.bridge("switch", stp=True, forward_delay=2)
+        >>> switch.wait_converged()
     """
     if timeout is None:
         delay = bridge.settings.forward_delay or FORWARD_DELAY

@@ -85,6 +85,9 @@ class Switch(Node):
     Attributes:
         device: that device.
         settings: what it was born with.
+
+    Example:
+        >>> lan.port(green)
     """
 
     is_switch: ClassVar[bool] = True
@@ -121,6 +124,9 @@ class Switch(Node):
 
         Raises:
             TopologyError: there is none, or several lead to that node.
+
+        Example:
+            >>> lan.port(green)
         """
         ports = self.ports
         if where is self or where == self.device:

@@ -26,6 +26,11 @@ def set_vlan(bridge: Switch, where: Where, vid: int, *, pvid: bool = False, unta
 
     Raises:
         TopologyError: no such port, or the bridge was made without ``vlan_filtering``.
+
+    Example:
+        >>> switch = lab.bridge("switch", vlan_filtering=True)
+        >>> switch.attach(blue)
+        >>> switch.set_vlan(blue, 10, pvid=True, untagged=True)
     """
     port = _vlan_port(bridge, where, vid)
     own = port == bridge.device
@@ -42,6 +47,11 @@ def unset_vlan(bridge: Switch, where: Where, vid: int) -> None:
     Raises:
         TopologyError: no such port, it is not in that VLAN (not all kernels say so), or the bridge was made without
             ``vlan_filtering``.
+
+    Example:
+        >>> switch = lab.bridge("switch", vlan_filtering=True)
+        >>> switch.attach(blue)
+        >>> switch.unset_vlan(blue, 1)
     """
     port = _vlan_port(bridge, where, vid)
     vids = [vlan.vid for vlan in vlans(bridge).get(port.name, ())]
@@ -60,6 +70,11 @@ def access(bridge: Switch, where: Where, vid: int) -> None:
 
     Raises:
         TopologyError: no such port, or the bridge was made without ``vlan_filtering``.
+
+    Example:
+        >>> switch = lab.bridge("switch", vlan_filtering=True)
+        >>> switch.attach(blue)
+        >>> switch.access(blue, 10)
     """
     trunk(bridge, where, (), native=vid)
 
@@ -74,6 +89,11 @@ def trunk(bridge: Switch, where: Where, vids: Iterable[int], *, native: int | No
 
     Raises:
         TopologyError: no such port, or the bridge was made without ``vlan_filtering``.
+
+    Example:
+        >>> switch = lab.bridge("switch", vlan_filtering=True)
+        >>> switch.attach(blue)
+        >>> switch.trunk(blue, [10, 20], native=1)
     """
     wanted = list(vids)
     for vid in [*wanted, *([] if native is None else [native])]:
@@ -88,7 +108,12 @@ def trunk(bridge: Switch, where: Where, vids: Iterable[int], *, native: int | No
 
 
 def vlans(bridge: Switch) -> dict[str, tuple[Vlan, ...]]:
-    """The VLANs of each port and of the bridge's own device, by name (``bridge vlan show``)."""
+    """The VLANs of each port and of the bridge's own device, by name (``bridge vlan show``).
+
+    Example:
+        >>> switch = lab.bridge("switch", vlan_filtering=True)
+        >>> switch.vlans()
+    """
     found = (decode_vlans(body) for body in bridge.rtnl.dump(bridge_vlan_dump()))
     return {name: vlans for name, vlans in found if name}
 

@@ -152,7 +152,10 @@ def _met(config: pytest.Config, namespace: Namespace) -> None:
 
 @pytest.fixture(scope="session")
 def netns_factory(pytestconfig: pytest.Config) -> Iterator[NamespaceFactory]:
-    """Call it for network namespaces that live until the session ends: ``netns_factory("red")``."""
+    """Factory of network namespaces that live until the end of the session: ``netns_factory("red")``.
+
+    Scope: session. Builds on no other fixture; returns a ``NamespaceFactory``.
+    """
     _needed(pytestconfig)
     from pytest_netns.kernel.interrupts import uninterrupted
     from pytest_netns.plugin.session import closing_all
@@ -173,7 +176,10 @@ def netns_factory(pytestconfig: pytest.Config) -> Iterator[NamespaceFactory]:
 
 @pytest.fixture
 def netns(pytestconfig: pytest.Config) -> Iterator[Namespace]:
-    """A fresh network namespace with loopback up, for this test alone."""
+    """A new network namespace with loopback up: a ``Namespace``, closed after the test.
+
+    Scope: function. Builds on no other fixture.
+    """
     _needed(pytestconfig)
     from pytest_netns.kernel.interrupts import uninterrupted
 
@@ -193,7 +199,10 @@ def netns(pytestconfig: pytest.Config) -> Iterator[Namespace]:
 
 @pytest.fixture(scope="session")
 def lab_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFactory]:
-    """Call it for labs that outlive a test: ``lab_factory("backbone")`` takes what ``Lab`` takes."""
+    """Factory of labs that live until the end of the session: ``lab_factory("backbone")``; arguments as for ``Lab``.
+
+    Scope: session. Builds on ``tmp_path_factory`` of pytest; returns a ``LabFactory``.
+    """
     _needed(pytestconfig)
     from pytest_netns.kernel.interrupts import uninterrupted
     from pytest_netns.plugin.session import closing_all
@@ -209,7 +218,10 @@ def lab_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def lab(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """An empty lab: add hosts and bridges, and connect them. Gone after the test."""
+    """An empty ``Lab``: add hosts, routers and bridges, and connect them. Closed after the test.
+
+    Scope: function. Builds on ``tmp_path_factory`` of pytest.
+    """
     _needed(pytestconfig)
     from pytest_netns.kernel.interrupts import uninterrupted
 
@@ -223,7 +235,10 @@ def lab(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def veth_pair(lab: Lab) -> tuple[Host, Host]:
-    """Two hosts, ``left`` and ``right``, joined by a veth and addressed for IPv4 and IPv6."""
+    """Two hosts, ``left`` and ``right``, joined by a veth pair, with IPv4 and IPv6 addresses.
+
+    Scope: function. Builds on ``lab``: both are nodes of the same lab.
+    """
     left, right = lab.host("left"), lab.host("right")
     lab.connect(left, right)
     return left, right
@@ -231,5 +246,8 @@ def veth_pair(lab: Lab) -> tuple[Host, Host]:
 
 @pytest.fixture
 def bridge(lab: Lab) -> Bridge:
-    """A bridge, ``br0``; ``bridge.host("red")`` adds a host that is attached and addressed."""
+    """A bridge, ``br0``: ``bridge.host("red")`` adds a host that is attached to it and has addresses.
+
+    Scope: function. Builds on ``lab``.
+    """
     return lab.bridge("br0")

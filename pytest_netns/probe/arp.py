@@ -51,6 +51,9 @@ class ArpResult:
         rtt: seconds until that answer; None without one.
         error: what the node's own kernel said against sending; else None.
         in_flight: where the question, or its answer, may still have been when the time was over; else None.
+
+    Example:
+        >>> assert red.arp(blue).mac == blue.mac
     """
 
     source: str
@@ -100,6 +103,10 @@ def arp(
 
     Raises:
         TopologyError: no interface of this node is on a link with that address.
+
+    Example:
+        >>> red.arp(blue).mac
+        >>> red.arp("192.168.15.9", dad=True, timeout=0.1).macs
     """
     result = ask_arp(
         node, destination, timeout=timeout, dad=dad, source=source, in_flight=partial(transit.in_flight, node)

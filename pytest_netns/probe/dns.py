@@ -33,6 +33,9 @@ class DnsResult:
         rcode: ``NOERROR``, ``NXDOMAIN``, ... (RFC 1035 4.1.1); None if there was no answer, or none that is DNS.
         answers: the data of the answer records as text, in order.
         udp: what became of the datagram.
+
+    Example:
+        >>> red.dns(blue, "www.example.com").rcode
     """
 
     name: str
@@ -81,6 +84,9 @@ def dns(
     Raises:
         TopologyError: the server has no address of a family that this node has.
         ValueError: an unknown kind of record, or a number out of range.
+
+    Example:
+        >>> red.dns(blue, "www.example.com", "AAAA", timeout=0.2).answers
     """
     result = ask_dns(
         node, server, name, qtype, port=port, timeout=timeout, source=source, in_flight=partial(transit.in_flight, node)

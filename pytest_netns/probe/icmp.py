@@ -59,6 +59,10 @@ class ProbeError:
         code: ICMP code; None likewise.
         errno: of the sending node's own kernel; else None.
         mtu: bytes that would have fitted, where that was the problem; else None.
+
+    Example:
+        >>> error = red.ping("10.99.0.1").error
+        >>> print(error)
     """
 
     text: str

@@ -33,6 +33,10 @@ class LossResult:
         duplicates: further copies.
         reordered: those that came after one that was sent later.
         error: what the sender's kernel said, if it could not send; else None.
+
+    Example:
+        >>> result = lab.loss(red, blue, count=100)
+        >>> result.lost, result.reordered
     """
 
     source: str
@@ -90,6 +94,9 @@ def loss(
         TypeError: the destination is an address: nobody could receive.
         ValueError: a number is out of range.
         NetnsError: the receiver was too slow, so the count proves nothing.
+
+    Example:
+        >>> lab.loss(red, blue, count=100).loss
     """
     lab._check_node(source, "measure from")
     result = measure_loss(source, destination, count=count, size=size, per_second=per_second, timeout=timeout)

@@ -27,6 +27,10 @@ class PingMatrix(Mapping[tuple[str, str], PingResult]):
     Attributes:
         names: the hosts, in the order of their making.
         results: of each pair, by names of source and destination.
+
+    Example:
+        >>> matrix = lab.ping_all()
+        >>> print(matrix)
     """
 
     names: tuple[str, ...]
@@ -94,7 +98,8 @@ def ping_all(lab: Network, *, timeout: float = 1.0) -> PingMatrix:
         timeout: seconds to wait for replies, after the last request.
 
     Example:
-        ``assert lab.ping_all()``
+        >>> matrix = lab.ping_all()
+        >>> assert matrix["red", "blue"], matrix
     """
     lab._check_open()
     nodes = [node for node in lab if not node.closed]

@@ -34,6 +34,10 @@ class PathMtuResult:
         black_hole: whether larger packets vanish without an ICMP error.
         in_flight: where a packet may still have been when the time was over, which leaves all of this open; else None.
         bound_to: an address or an interface that it had to come from; None if that was left to the routes.
+
+    Example:
+        >>> result = red.path_mtu(blue)
+        >>> result.mtu, result.limited_by
     """
 
     source: str
@@ -72,6 +76,9 @@ def path_mtu(
 
     Raises:
         TopologyError: the destination has no address of a family that this node has.
+
+    Example:
+        >>> red.path_mtu(green).mtu
     """
     result = ask_path_mtu(node, destination, timeout=timeout, source=source, in_flight=partial(transit.in_flight, node))
     if not result or result.black_hole:

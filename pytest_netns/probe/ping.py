@@ -60,6 +60,10 @@ def ping(
         TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
             be understood; or the source is none of this node's.
         ValueError: a number is out of range.
+
+    Example:
+        >>> assert red.ping(blue)
+        >>> red.ping(blue, count=5, size=1400, df=True).loss
     """
     result = ask_ping(
         node,

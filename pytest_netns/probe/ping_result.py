@@ -26,6 +26,9 @@ class RttStatistics:
         max: the longest.
         mdev: their standard deviation.
         median: half of them are not longer.
+
+    Example:
+        >>> red.ping(blue, count=5).rtt.median
     """
 
     count: int
@@ -37,7 +40,11 @@ class RttStatistics:
 
     @classmethod
     def of(cls, rtts: Sequence[float]) -> RttStatistics:
-        """Sum up ``rtts``, at least one round-trip time in seconds."""
+        """Sum up ``rtts``, at least one round-trip time in seconds.
+
+        Example:
+            >>> RttStatistics.of([0.010, 0.012, 0.011]).median
+        """
         return cls(len(rtts), min(rtts), fmean(rtts), max(rtts), pstdev(rtts), median(rtts))
 
     def __str__(self) -> str:
@@ -64,6 +71,10 @@ class PingResult:
             the asking node itself left out.
         in_flight: where a request, or its reply, may still have been when the time was over; else None.
         bound_to: an address or an interface that it had to come from; None if that was left to the routes.
+
+    Example:
+        >>> result = red.ping(blue, count=3)
+        >>> result.received, result.rtts
     """
 
     source: str

@@ -29,6 +29,9 @@ def send(node: Namespace, packet: Packet, interface: str | Interface | None = No
         TopologyError: it cannot be told which interface is meant.
         KernelError: the kernel refused, e.g. ``Network is unreachable``.
         TypeError: it is no scapy packet.
+
+    Example:
+        >>> red.send(IP(dst=blue.ip4) / UDP(dport=5000) / b"hello")
     """
     from pytest_netns.probe.crafted import send_packet
 
@@ -53,6 +56,9 @@ def sr(
         KernelError: the kernel refused, e.g. ``Network is unreachable``.
         TypeError: it is no scapy packet.
         ValueError: the timeout is out of range.
+
+    Example:
+        >>> answered, unanswered = red.sr(IP(dst=blue.ip4) / TCP(dport=[80, 81], flags="S"))
     """
     from pytest_netns.probe.crafted import send_and_receive
 
@@ -74,6 +80,9 @@ def sr1(
         KernelError: the kernel refused, e.g. ``Network is unreachable``.
         TypeError: it is no scapy packet.
         ValueError: the timeout is out of range.
+
+    Example:
+        >>> answer = red.sr1(IP(dst=blue.ip4) / ICMP())
     """
     from pytest_netns.probe.crafted import send_and_receive
 

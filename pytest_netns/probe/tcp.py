@@ -51,6 +51,10 @@ class TcpResult:
         error: the ICMP error, what the node's own kernel said, or what was wrong with the answer; else None.
         in_flight: where the request, or its answer, may still be, if that is ``inconclusive``; else None.
         bound_to: an address or an interface that it had to come from; None if that was left to the routes.
+
+    Example:
+        >>> result = red.tcp(blue, 81)
+        >>> result.state, result.rtt
     """
 
     source: str
@@ -106,6 +110,10 @@ def tcp(
         TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
             be understood; or the source is none of this node's.
         ValueError: the port is out of range.
+
+    Example:
+        >>> assert red.tcp(blue, 80)
+        >>> assert red.tcp(blue, 81).state == "closed"
     """
     result = ask_tcp(
         node, destination, port, timeout=timeout, source=source, in_flight=partial(transit.in_flight, node)

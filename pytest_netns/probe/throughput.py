@@ -40,6 +40,10 @@ class ThroughputResult:
         error: what the sender's kernel said, if it could not send; else None.
         stalled: seconds of the measurement after which nothing came any more; None if it went on to the end. The
             silence is measured too: the rate is that of all the time that was asked for.
+
+    Example:
+        >>> result = lab.throughput(red, blue, seconds=0.2)
+        >>> result.rate, result.wire_rate
     """
 
     source: str
@@ -98,6 +102,9 @@ def throughput(
         TopologyError: no address in common, or a rate that is none.
         TypeError: the destination is an address: nobody could receive.
         ValueError: a number is out of range, or a rate was given for TCP.
+
+    Example:
+        >>> lab.throughput(red, blue, seconds=0.2).rate
     """
     lab._check_node(source, "measure from")
     result = measure_throughput(

@@ -35,6 +35,9 @@ class Hop:
         address: who answered; None if nobody did.
         name: the node of the lab that has that address; None if none has.
         rtt: seconds; None without an answer.
+
+    Example:
+        >>> [(hop.ttl, hop.name, hop.rtt) for hop in red.trace(green).hops]
     """
 
     ttl: int
@@ -60,6 +63,9 @@ class TraceResult:
         reached: whether it was.
         error: what ended the way early; else None.
         bound_to: an address or an interface that it had to come from; None if that was left to the routes.
+
+    Example:
+        >>> red.trace(green).path
     """
 
     source: str
@@ -131,6 +137,10 @@ def trace(
         TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
             be understood; or the source is none of this node's.
         ValueError: a number is out of range.
+
+    Example:
+        >>> red.trace(green).path
+        >>> red.trace(green, method="tcp", port=80).reached
     """
     result = ask_trace(
         node,

@@ -55,6 +55,10 @@ class UdpResult:
         error: the ICMP error, what the node's own kernel said, or what was wrong with the answer; else None.
         in_flight: where the datagram, or its answer, may still be, if that is ``inconclusive``; else None.
         bound_to: an address or an interface that it had to come from; None if that was left to the routes.
+
+    Example:
+        >>> result = red.udp(blue, 9, b"hello", timeout=0.1)
+        >>> result.state, result.reply
     """
 
     source: str
@@ -111,6 +115,9 @@ def udp(
         TopologyError: the destination has no address of a family that this node has, is of another lab, or cannot
             be understood; or the source is none of this node's.
         ValueError: a number is out of range.
+
+    Example:
+        >>> red.udp(blue, 7, b"hello").reply
     """
     result = ask_udp(
         node,

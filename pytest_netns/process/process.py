@@ -59,6 +59,10 @@ class Process:
     Attributes:
         argv: the program and its arguments.
         node: name of the namespace that it was started in.
+
+    Example:
+        >>> with blue.spawn(["sleep", "60"]) as process:
+        ...     print(process.pid, process.output)
     """
 
     def __init__(self, argv: list[str], node: str, netns: int, popen: Child, output: int) -> None:
@@ -105,6 +109,10 @@ class Process:
 
         Args:
             inodes: of the sockets, as /proc/PID/fd shows them.
+
+        Example:
+            >>> process = blue.spawn(["sleep", "60"])
+            >>> process.has_socket(set())
         """
         if not inodes:
             return False
@@ -121,6 +129,10 @@ class Process:
 
         Raises:
             WaitTimeout: it still runs after ``timeout`` seconds.
+
+        Example:
+            >>> process = blue.spawn(["true"])
+            >>> process.wait(timeout=5)
         """
         self._expected_to_end = True
         check_wait("timeout", timeout)
@@ -130,12 +142,22 @@ class Process:
         return self._popen.wait()
 
     def terminate(self, timeout: float = 5.0) -> int:
-        """Ask it to end (SIGTERM), then insist (SIGKILL) after ``timeout`` seconds; returns its exit status."""
+        """Ask it to end (SIGTERM), then insist (SIGKILL) after ``timeout`` seconds; returns its exit status.
+
+        Example:
+            >>> process = blue.spawn(["sleep", "60"])
+            >>> process.terminate(timeout=2)
+        """
         check_range("timeout", timeout, 0, A_DAY)
         return self._end(signal.SIGTERM, timeout)
 
     def kill(self) -> int:
-        """End it at once (SIGKILL); returns its exit status."""
+        """End it at once (SIGKILL); returns its exit status.
+
+        Example:
+            >>> process = blue.spawn(["sleep", "60"])
+            >>> process.kill()
+        """
         return self._end(signal.SIGKILL, DEATH)
 
     def send_signal(self, number: int) -> None:
@@ -143,6 +165,11 @@ class Process:
 
         Args:
             number: e.g. ``signal.SIGHUP``.
+
+        Example:
+            >>> process = blue.spawn(["sleep", "60"])
+            >>> process.send_signal(signal.SIGTERM)
+            >>> process.wait()
         """
         self._popen.send_signal(number)
 
@@ -168,6 +195,10 @@ class Process:
         Raises:
             ProcessDied: it ended before.
             WaitTimeout: the condition did not hold within ``timeout`` seconds.
+
+        Example:
+            >>> process = blue.spawn(["sh", "-c", "echo ready; sleep 60"])
+            >>> process.wait_until(ready.output("ready"))
         """
         condition = _ready.condition_of(ready)
         check_range("timeout", timeout, 0, A_DAY)

@@ -20,6 +20,9 @@ def describe(lab: Lab, *, whole: bool = False) -> str:
         lab: one that is open.
         whole: also what is as usual: neighbours, bridges, nftables rules and all output of processes; else at most
             some forty lines.
+
+    Example:
+        >>> print(describe(lab))
     """
     if not hasattr(lab, "links"):
         raise TypeError(f"lab is {lab!r}; expected a Lab")

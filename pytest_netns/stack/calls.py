@@ -26,6 +26,9 @@ def call(namespace: Handle, func: Callable[_P, _R], /, *args: _P.args, **kwargs:
         func: what to call.
         args: its positional arguments.
         kwargs: its keyword arguments.
+
+    Example:
+        >>> red.call(socket.create_connection, (str(blue.ip4), 80), timeout=1).close()
     """
     __tracebackhide__ = True
     check_function("what call() is given", func)

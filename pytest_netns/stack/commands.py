@@ -40,6 +40,9 @@ def run(
         CommandError: it does not exist, cannot be executed, or failed; with the tail of both its streams.
         TypeError: ``argv`` is one text instead of a list of words, or ``env`` is no mapping of text to text.
         WaitTimeout: see ``timeout``.
+
+    Example:
+        >>> red.run(["cat", "/proc/net/dev"]).stdout
     """
     env = env if env is None else environment_of(env)
     namespace._before_entry()
@@ -80,6 +83,10 @@ def spawn(
         CommandError: it does not exist or cannot be executed.
         ProcessDied: it ended before it was ready.
         WaitTimeout: it was not ready in time, and was killed.
+
+    Example:
+        >>> server = [sys.executable, "-m", "http.server", "8080"]
+        >>> blue.spawn(server, ready=8080)
     """
     env = env if env is None else environment_of(env)
     namespace._before_entry()

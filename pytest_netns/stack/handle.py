@@ -289,6 +289,9 @@ class Handle:
 
         The iptables programs serialize on one lock file, though rulesets are per namespace; parallel tests would fail
         each other, and without root it cannot even be opened.
+
+        Example:
+            >>> red.environment()["PATH"]
         """
         if self._xtables_lock < 0:
             try:

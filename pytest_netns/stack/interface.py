@@ -38,6 +38,10 @@ class Interface:
         node: the namespace that it is in.
         name: ``eth0``.
         index: its number there, as ``ip link`` shows it.
+
+    Example:
+        >>> eth0 = red.interfaces["eth0"]
+        >>> eth0.mac, eth0.mtu, eth0.addresses
     """
 
     def __init__(self, node: Handle, name: str, index: int) -> None:
@@ -120,6 +124,9 @@ class Interface:
         Raises:
             TopologyError: it is no address, or lacks its prefix.
             KernelError: e.g. it is there already.
+
+        Example:
+            >>> red.interfaces["eth0"].add_address("10.42.0.1/24")
         """
         parsed = parse_address(address, f"interface {self.name!r} of {self.node.name!r}")
         self.node.rtnl.batch([rtnetlink.address_add(self.index, self.name, parsed)])
@@ -136,6 +143,10 @@ class Interface:
         Raises:
             TopologyError: it is no address, or lacks its prefix.
             KernelError: it is not there (EADDRNOTAVAIL).
+
+        Example:
+            >>> red.interfaces["eth0"].add_address("10.42.0.1/24")
+            >>> red.interfaces["eth0"].remove_address("10.42.0.1/24")
         """
         parsed = parse_address(address, f"interface {self.name!r} of {self.node.name!r}")
         self.node.rtnl.batch([rtnetlink.address_delete(self.index, self.name, parsed)])
@@ -147,12 +158,21 @@ class Interface:
         return self.state.is_set_up
 
     def up(self) -> None:
-        """``ip link set up``. Does not wait for a carrier: the far end may be down."""
+        """``ip link set up``. Does not wait for a carrier: the far end may be down.
+
+        Example:
+            >>> red.interfaces["eth0"].down()
+            >>> red.interfaces["eth0"].up()
+        """
         self.node.rtnl.batch([rtnetlink.link_up(self.index, self.name)])
         self.node._interface_changed(self.index)
 
     def down(self) -> None:
-        """``ip link set down``. The kernel forgets the routes through it."""
+        """``ip link set down``. The kernel forgets the routes through it.
+
+        Example:
+            >>> red.interfaces["eth0"].down()
+        """
         self.node.rtnl.batch([rtnetlink.link_down(self.index, self.name)])
 
     # ------------------------------------------------------------ impairments
@@ -194,6 +214,9 @@ class Interface:
             UnsupportedError: the engine is lacking here, or cannot do that.
             KernelError: the kernel refused.
             ProcessDied: the relay is dead.
+
+        Example:
+            >>> red.interfaces["eth0"].impair(delay="20ms", jitter="2ms")
         """
         from pytest_netns.impair.request import requested
 
@@ -215,6 +238,10 @@ class Interface:
 
         Raises:
             KernelError: the kernel refused.
+
+        Example:
+            >>> red.interfaces["eth0"].impair(delay="20ms")
+            >>> red.interfaces["eth0"].heal()
         """
         if self.node._impairment_words(self):
             self.node.impairments.heal(self)
@@ -238,6 +265,10 @@ class Interface:
             UnsupportedError: the engine is lacking here, or cannot do that.
             KernelError: the kernel refused.
             ProcessDied: the relay is dead.
+
+        Example:
+            >>> with red.interfaces["eth0"].impaired(loss="10%", seed=7):
+            ...     red.ping(blue, count=5, timeout=0.1)
         """
         from pytest_netns.impair.restoring import restored
 
@@ -267,6 +298,9 @@ class Interface:
 
         Raises:
             WaitTimeout: not in time.
+
+        Example:
+            >>> red.interfaces["eth0"].wait_up(timeout=5)
         """
         check_range("timeout", timeout, 0, A_DAY)
         deadline = monotonic() + timeout
@@ -292,6 +326,9 @@ class Interface:
 
         Raises:
             WaitTimeout: not within ``timeout`` seconds.
+
+        Example:
+            >>> red.interfaces["eth0"].wait_addresses(timeout=5)
         """
         check_range("timeout", timeout, 0, A_DAY)
         deadline = monotonic() + timeout

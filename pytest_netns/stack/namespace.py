@@ -45,6 +45,11 @@ class Namespace(Handle):
 
     Raises:
         PrivilegeError: this process may not create namespaces.
+
+    Example:
+        >>> with Namespace("box") as box:
+        ...     print(box.interfaces)
+        >>> box.close()
     """
 
     # What runs in it.
@@ -104,6 +109,10 @@ class Namespace(Handle):
         Raises:
             TopologyError: there is no such process, file or name, or the file is no network namespace.
             PrivilegeError: this process may not enter it.
+
+        Example:
+            >>> box = Namespace.attach(container_pid)
+            >>> box.close()
         """
         fd, shown = foreign.open_namespace_of(target)
         try:
@@ -123,6 +132,10 @@ class Namespace(Handle):
 
         Raises:
             ExceptionGroup: of ProcessDied, for background processes that had ended unasked.
+
+        Example:
+            >>> box = Namespace("box")
+            >>> box.close()
         """
         with uninterrupted:
             if not self.closed:
@@ -166,6 +179,9 @@ class Namespace(Handle):
         Raises:
             TopologyError: there is a namespace of that name, or it cannot be a file's name, or it is published already.
             PrivilegeError: /run/netns cannot be written.
+
+        Example:
+            >>> path = red.publish("red")
         """
         if self._published is not None:
             raise TopologyError(f"namespace {self.name!r} is published already, as {self._published.name!r}")
@@ -184,6 +200,9 @@ class Namespace(Handle):
 
         Raises:
             OSError: no connection; a note says from where to where.
+
+        Example:
+            >>> reader, writer = await red.open_connection(blue, 80)
         """
         self._check_peer(host, "reach")
         return await streams.open_connection(self, host, port)
@@ -200,6 +219,9 @@ class Namespace(Handle):
 
         Raises:
             OSError: the address is not its own, or the port is taken; a note says where.
+
+        Example:
+            >>> server = await blue.start_server(serve, "0.0.0.0", 8080)
         """
         self._check_peer(host, "listen on")
         return await streams.start_server(self, client_connected_cb, host, port)

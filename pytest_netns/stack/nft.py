@@ -16,6 +16,9 @@ def nft(namespace: Handle, ruleset: str) -> str:
     Raises:
         CommandError: nft's own message, with the line; nothing has taken effect.
         UnsupportedError: neither libnftables nor the nft program is installed.
+
+    Example:
+        >>> red.nft("add table inet filter")
     """
     check_text("ruleset", ruleset)
     return nftables_of(namespace).run(ruleset)
@@ -27,6 +30,9 @@ def nft_ruleset(namespace: Handle) -> list[dict[str, object]]:
     Raises:
         CommandError: nft's own message.
         UnsupportedError: neither libnftables nor the nft program is installed.
+
+    Example:
+        >>> red.nft_ruleset()
     """
     return nftables_of(namespace).ruleset()
 

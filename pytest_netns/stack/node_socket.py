@@ -24,6 +24,10 @@ def socket(
 
     Raises:
         OSError: as ``socket.socket`` does.
+
+    Example:
+        >>> sock = red.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        >>> sock.sendto(b"hello", (str(blue.ip4), 7))
     """
     for what, number in (("family", family), ("type", type), ("proto", proto)):
         check_whole(what, number, 0, 0x7FFFFFFF)

@@ -22,7 +22,11 @@ from pytest_netns.stack.interface import Interface, Interfaces
 
 
 def interface(namespace: Handle, name: str) -> Interface:
-    """One interface, by name. Raises TopologyError, which lists those that there are."""
+    """One interface, by name. Raises TopologyError, which lists those that there are.
+
+    Example:
+        >>> red.interface("eth0").up()
+    """
     try:
         return Interfaces(namespace)[name]
     except KeyError as error:
@@ -39,7 +43,11 @@ def own_interface(namespace: Handle, which: str | Interface) -> Interface:
 
 
 def addresses(namespace: Handle) -> list[AddressWithPrefix]:
-    """Its addresses, IPv4 first, link-local ones last; without 127.0.0.1 and ::1, which lead nowhere."""
+    """Its addresses, IPv4 first, link-local ones last; without 127.0.0.1 and ::1, which lead nowhere.
+
+    Example:
+        >>> red.addresses()
+    """
     bodies = namespace.rtnl.dump(rtnetlink.address_dump())
     return in_order(decode_address(body) for body in bodies if not is_of_host(body))
 
@@ -49,6 +57,9 @@ def routes(namespace: Handle, *, table: int | None = 254) -> list[Route]:
 
     Args:
         table: number of a routing table, 254 for main (ip-route(8)); None gives those of all tables.
+
+    Example:
+        >>> red.routes(table=254)
     """
     if table is not None:
         check_whole("table", table, 0, 0xFFFFFFFF)
@@ -72,13 +83,20 @@ def route_to(namespace: Handle, address: str | Address) -> Route:
     Raises:
         KernelError: there is none, with the kernel's own errno (ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL).
         TopologyError: it is no address.
+
+    Example:
+        >>> red.route_to(green.ip4)
     """
     body = namespace.rtnl.get(rtnetlink.route_get(parse_plain(address, f"route of {namespace.name!r}")))
     return decode_route(body, link_names(namespace))[0]
 
 
 def neighbours(namespace: Handle) -> list[Neighbour]:
-    """Its ARP and neighbour discovery caches, IPv4 first, without the entries of multicast and loopback."""
+    """Its ARP and neighbour discovery caches, IPv4 first, without the entries of multicast and loopback.
+
+    Example:
+        >>> [(neighbour.address, neighbour.mac) for neighbour in red.neighbours()]
+    """
     names = link_names(namespace)
     found = [
         decode_neighbour(body, names)

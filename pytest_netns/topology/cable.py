@@ -41,7 +41,11 @@ class Cable:
         return a, b
 
     def end(self, node: BaseNode) -> Interface:
-        """The end that is in a node. Raises TopologyError if neither is."""
+        """The end that is in a node. Raises TopologyError if neither is.
+
+        Example:
+            >>> link.end(red).name
+        """
         for interface in self.interfaces:
             if interface.node is node:
                 return interface
@@ -71,7 +75,11 @@ class Cable:
         return self._removed or any(end.node.closed for end in self.interfaces)
 
     def other(self, end: Interface) -> Interface:
-        """The end that is not this one."""
+        """The end that is not this one.
+
+        Example:
+            >>> assert link.other(link.a) == link.b
+        """
         return self.b if end == self.a else self.a
 
     def _settle(self) -> None:

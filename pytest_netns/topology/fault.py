@@ -28,6 +28,10 @@ class Fault:
         what: as given.
         nodes: as given.
         ends_with_crash: whether it goes with its host when that crashes, and nobody has to mend it any more.
+
+    Example:
+        >>> with link.down() as fault:
+        ...     assert fault.in_force
     """
 
     ends_with_crash: ClassVar[bool] = False
@@ -69,6 +73,10 @@ class Fault:
 
         It is in force until it is mended, so that nobody takes a half of it for the whole. Another thread that wants
         the same waits for that.
+
+        Example:
+            >>> fault = link.down()
+            >>> fault.undo()
         """
         if self._owner != os.getpid():
             return

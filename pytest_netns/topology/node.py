@@ -217,7 +217,11 @@ class BaseNode(Namespace):
             self.isolation.enter()
 
     def environment(self) -> Environment:
-        """The environment of its processes unless they are given another."""
+        """The environment of its processes unless they are given another.
+
+        Example:
+            >>> red.environment()["PATH"]
+        """
         if self.isolation is not None and "mount" in self.isolation.kinds:
             return ours()  # its /run is its own, and so are the locks in it
         if self.isolation is not None and self.isolation.held_by_init:
@@ -244,7 +248,11 @@ class BaseNode(Namespace):
         return self._crash is not None and self._crash.in_force
 
     def addresses(self) -> list[AddressWithPrefix]:
-        """Its addresses, IPv4 first, link-local ones last; of a crashed host those that it will have again."""
+        """Its addresses, IPv4 first, link-local ones last; of a crashed host those that it will have again.
+
+        Example:
+            >>> red.addresses()
+        """
         while True:
             last = self._crash
             if last is not None and last.in_force:
@@ -381,5 +389,8 @@ class BaseNode(Namespace):
         Raises:
             TopologyError: no such interface, or an address without a prefix.
             KernelError: the kernel refused it, e.g. because it is there already.
+
+        Example:
+            >>> red.add_address("10.42.0.1/24", interface="eth0")
         """
         (self._primary if interface is None else own_interface(self, interface)).add_address(address)

@@ -5,17 +5,39 @@ That the types are right is the business of type checkers: see typing_check.py.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import dataclasses
+import doctest
 import inspect
+import io
+import os
 import re
+import select
+import signal
+import socket
+import sys
+import warnings
 from collections.abc import Iterator
 from functools import cached_property
-from types import FunctionType, ModuleType
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 
 import pytest
 
 import pytest_netns
-from pytest_netns import Interface, Lab, LabFactory, Link, Namespace, NamespaceFactory, Node
+from pytest_netns import (
+    Host,
+    Interface,
+    Lab,
+    LabFactory,
+    Link,
+    Namespace,
+    NamespaceFactory,
+    Node,
+    UnsupportedError,
+    ready,
+)
 from pytest_netns.assertions import probe_options as options
 from pytest_netns.devices.masters import Master
 from pytest_netns.faults.schedule import Done
@@ -27,6 +49,7 @@ from pytest_netns.kernel.netlink.wireguard_genl import Peer
 from pytest_netns.lab.link_impairment import LinkImpairOptions
 from pytest_netns.lab.name_resolution import Names
 from pytest_netns.lab.nat import Counter, ForwardRule, MasqueradeRule
+from pytest_netns.plugin import hooks
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.trace import Hop
 
@@ -149,3 +172,143 @@ def test_no_plumbing_stands_among_the_verbs() -> None:
     words = re.compile(r"^(Called (by|when|before|after|with)|For our own)")
     plumbing = {name: text for name, v in PUBLIC.items() if (text := _documentation(v) or "") and words.search(text)}
     assert plumbing == {}
+
+
+#: What has no example, and why.
+WITHOUT_EXAMPLE = {
+    "a base: the example stands at the class that users get": {
+        "BaseNode", "BaseNode.close", "BreakableCable", "Cable", "Handle", "Handle.close", "Network", "Network.attach",
+    },
+    "overrides what has one": {"Crash.stops", "Freeze.stops", "Freeze.undo", "Partition.stops"},
+    "called by the package": {
+        "Crash.defer_up", "Fault.stops", "ForwardRule.lines", "ForwardRule.meant", "Impairment.values",
+        "KernelError.of", "MasqueradeRule.lines", "MasqueradeRule.meant", "Names.follow", "Names.hosts_file",
+        "Names.known", "Names.refresh", "Names.resolver_file", "Process.expect_end", "Process.release",
+        "Process.unexpected_end", "Rule.lines", "Rule.meant", "Schedule.untold", "Tun.open",
+        "WireGuard.configure", "WireGuard.set_peer", "WireGuard.shown", "ready.Candidate",
+        "ready.Candidate.has_socket", "ready.condition_of", "ready.listening_ports",
+    },
+}  # fmt: skip
+
+#: Examples that are compiled but not run, and why.
+NOT_RUN = {
+    "it is about the figures of a machine that has nothing else to do": {
+        "assert_loss", "assert_rate", "assert_rtt", "ThroughputResult", "Lab.throughput", "LossResult", "Lab.loss",
+    },
+    "it takes seconds": {"Bridge.wait_converged"},
+    "it changes the process that runs it": {"NetnsWarning", "enter_sandbox", "PrivilegeError"},
+    "it puts a file onto the machine": {"Capture.save", "Namespace.publish"},
+    "it needs a container": {"Lab.adopt", "Namespace.attach"},
+}  # fmt: skip
+
+
+def _examples() -> dict[str, str]:
+    """The code of each example, by the public name whose docstring has it."""
+    parser = doctest.DocTestParser()
+    texts = {name: _documentation(value) or "" for name, value in PUBLIC.items() if name not in sum_of(WITHOUT_EXAMPLE)}
+    codes = {name: "".join(each.source for each in parser.get_examples(text)) for name, text in texts.items()}
+    return {name: code for name, code in codes.items() if code}
+
+
+def sum_of(reasons: dict[str, set[str]]) -> set[str]:
+    """All names, whatever their reason."""
+    return set().union(*reasons.values())
+
+
+def _compiled(name: str, code: str) -> CodeType:
+    return compile(code, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_every_public_class_and_verb_has_an_example() -> None:
+    examples = _examples()
+    verbs = {name for name, value in PUBLIC.items() if isinstance(value, type | FunctionType)}
+    assert verbs - sum_of(WITHOUT_EXAMPLE) - set(examples) == set()
+    assert sum_of(WITHOUT_EXAMPLE) - verbs == set()
+    assert sum_of(NOT_RUN) - set(examples) == set()
+
+
+def _serve(blue: Host) -> None:
+    """Let a host listen on TCP port 80 and echo on UDP port 7, as the examples have it."""
+    blue.spawn([sys.executable, "-c", _SERVER], ready=ready.output("serving"))
+
+
+_SERVER = """
+import socket
+tcp = socket.create_server(("", 80))
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind(("", 7))
+print("serving", flush=True)
+while True:
+    data, peer = udp.recvfrom(2048)
+    udp.sendto(data, peer)
+"""
+
+
+def _run(name: str, code: str) -> None:
+    """Run an example in a lab of its own, with the names that all examples share."""
+    from scapy.layers.inet import ICMP, IP, TCP, UDP
+    from scapy.layers.l2 import ARP, Ether
+
+    with Lab("examples") as lab:
+        lan = lab.bridge("lan", "10.0.0.0/24")
+        red, blue, green, router = lab.host("red"), lab.host("blue"), lan.host("green"), lab.router("router", lan)
+        link = lab.connect(red, blue, "192.168.15.0/24")
+        lab.connect(router, red)
+        lab.autoroute()
+        if re.search(r"\bblue, (80|7)\b|\bblue.ip4\), 80", code):
+            _serve(blue)
+        words: dict[str, object] = {each: getattr(pytest_netns, each) for each in pytest_netns.__all__}
+        modules = (os, pytest, select, signal, socket, sys, warnings)
+        words |= {each.__name__: each for each in modules}
+        words |= {each.__name__: each for each in (ARP, Ether, ICMP, IP, Path, TCP, UDP)}
+        words |= {"lab": lab, "lan": lan, "red": red, "blue": blue, "green": green, "router": router, "link": link}
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(_compiled(name, code), words)
+
+
+def _failure(name: str, code: str) -> str | None:
+    """What is wrong with an example. A probe has three tries: a busy machine may be slow to answer one."""
+    for tries in range(3):
+        try:
+            _run(name, code)
+        except UnsupportedError:  # by this kernel, or without some program
+            return None
+        except AssertionError as error:
+            failure = f"{name}: {error!r}, try {tries + 1}\n{code}"
+        except Exception as error:
+            return f"{name}: {error!r}\n{code}"
+        else:
+            return None
+    return failure
+
+
+def test_examples_are_right() -> None:
+    """All compile; those that need nothing but a small lab run."""
+    codes = {_compiled(name, code): (name, code) for name, code in _examples().items()}
+    wrong = [
+        failure
+        for compiled, (name, code) in codes.items()
+        if name not in sum_of(NOT_RUN) and not compiled.co_flags & inspect.CO_COROUTINE
+        if (failure := _failure(name, code))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_fixtures_say_their_scope_and_what_they_build_on() -> None:
+    """``pytest --fixtures -p netns`` is where users read of them."""
+    source = ast.parse(Path(hooks.__file__).read_text())
+    fixtures = {
+        node.name: node
+        for node in source.body
+        if isinstance(node, ast.FunctionDef) and any("fixture" in ast.unparse(each) for each in node.decorator_list)
+    }
+    assert set(fixtures) == {"netns", "netns_factory", "lab", "lab_factory", "veth_pair", "bridge"}
+    missing = []
+    for name, node in fixtures.items():
+        text = ast.get_docstring(node) or ""
+        scope = "session" if "session" in ast.unparse(node.decorator_list[0]) else "function"
+        bases = [each.arg for each in node.args.args if each.arg in fixtures]
+        missing += [
+            f"{name}: {word}" for word in (f"Scope: {scope}", *(f"``{each}``" for each in bases)) if word not in text
+        ]
+    assert missing == []

@@ -23,6 +23,10 @@ class Vlan:
         vid: VLAN identifier.
         pvid: whether what comes in without a tag is of this VLAN.
         untagged: whether what goes out has its tag taken off.
+
+    Example:
+        >>> switch = lab.bridge("switch", vlan_filtering=True)
+        >>> switch.vlans()
     """
 
     vid: int

@@ -90,6 +90,9 @@ class LinkState:
         kind: ``veth``, ``bridge``, ...; empty for hardware and loopback.
         carrier: whether the device sees somebody at the far end.
         port_state: of a bridge port: ``forwarding``, ``disabled``, ...; else empty.
+
+    Example:
+        >>> red.interfaces["eth0"].state.operstate
     """
 
     index: int
@@ -137,6 +140,9 @@ class Route:
         kind: ``unicast``, ``local``, ``blackhole``, ``unreachable``, ``prohibit``, ...
         table: routing table number; 254 is main.
         protocol: who made it: ``kernel``, ``boot``, ``static``, a number, ...
+
+    Example:
+        >>> [route.destination for route in red.routes()]
     """
 
     destination: Network
@@ -168,6 +174,9 @@ class Neighbour:
         mac: its MAC address; None while the kernel knows none.
         interface: name of the interface that it is behind.
         state: ``REACHABLE``, ``STALE``, ``INCOMPLETE``, ``FAILED``, ``PERMANENT``, ... (ip-neighbour(8)).
+
+    Example:
+        >>> [(neighbour.address, neighbour.mac) for neighbour in red.neighbours()]
     """
 
     address: Address
@@ -184,6 +193,9 @@ class ForwardingEntry:
         mac: the MAC address.
         port: name of the port, or of the bridge device.
         state: ``reachable``, ``stale``, ``static``, or ``permanent`` for the bridge's own.
+
+    Example:
+        >>> [(entry.mac, entry.port) for entry in lan.fdb()]
     """
 
     mac: str

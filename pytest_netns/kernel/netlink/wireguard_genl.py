@@ -35,6 +35,11 @@ class Peer:
         received: bytes from it.
         sent: bytes to it.
         keepalive: seconds between two signs of life; 0 for none.
+
+    Example:
+        >>> a, b = red.add_wireguard("wg0"), blue.add_wireguard("wg0")
+        >>> a.add_peer(b)
+        >>> [peer.allowed_ips for peer in a.peers]
     """
 
     public_key: str
