@@ -71,7 +71,11 @@ class Namespace(Handle):
     nft_ruleset: Final = nftables.nft_ruleset
 
     def addresses(self) -> list[AddressWithPrefix]:
-        """Its addresses, IPv4 first, link-local ones last; without 127.0.0.1 and ::1, which lead nowhere."""
+        """Its addresses, IPv4 first, link-local ones last; without 127.0.0.1 and ::1.
+
+        Example:
+            >>> red.addresses()
+        """
         return views.addresses(self)
 
     @property

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
+from typing import cast
 
 import pytest
 
@@ -244,33 +245,58 @@ while True:
 """
 
 
-def _run(name: str, code: str) -> None:
-    """Run an example in a lab of its own, with the names that all examples share."""
-    from scapy.layers.inet import ICMP, IP, TCP, UDP
-    from scapy.layers.l2 import ARP, Ether
+#: What an example does that changes its lab, so that the next one gets a new lab.
+CHANGES = re.compile(
+    r"add_|attach|block|bridge\(|black_hole|close|connect\(|crash|down|flap|forward|freeze|host\(|impair|lab.dns|mask"
+    r"|nft|partition|remove|replace|router\(|schedule|set_mtu|socket\(|spawn|undo|up\("
+)
 
-    with Lab("examples") as lab:
+
+class _Stage:
+    """A small lab with the names that all examples share; another one after an example that changes it."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._words: dict[str, object] = {}
+
+    def _set_up(self) -> None:
+        from scapy.layers.inet import ICMP, IP, TCP, UDP
+        from scapy.layers.l2 import ARP, Ether
+
+        self._stack.close()
+        lab = self._stack.enter_context(Lab("examples"))
         lan = lab.bridge("lan", "10.0.0.0/24")
         red, blue, green, router = lab.host("red"), lab.host("blue"), lan.host("green"), lab.router("router", lan)
         link = lab.connect(red, blue, "192.168.15.0/24")
         lab.connect(router, red)
         lab.autoroute()
-        if re.search(r"\bblue, (80|7)\b|\bblue.ip4\), 80", code):
-            _serve(blue)
-        words: dict[str, object] = {each: getattr(pytest_netns, each) for each in pytest_netns.__all__}
-        modules = (os, pytest, select, signal, socket, sys, warnings)
-        words |= {each.__name__: each for each in modules}
-        words |= {each.__name__: each for each in (ARP, Ether, ICMP, IP, Path, TCP, UDP)}
-        words |= {"lab": lab, "lan": lan, "red": red, "blue": blue, "green": green, "router": router, "link": link}
+        self._words = {each: getattr(pytest_netns, each) for each in pytest_netns.__all__}
+        self._words |= {each.__name__: each for each in (os, pytest, select, signal, socket, sys, warnings)}
+        self._words |= {each.__name__: each for each in (ARP, Ether, ICMP, IP, Path, TCP, UDP)}
+        self._words |= {"lab": lab, "lan": lan, "link": link}
+        self._words |= {"red": red, "blue": blue, "green": green, "router": router}
+
+    def run(self, name: str, code: str) -> None:
+        """Run an example."""
+        if not self._words:
+            self._set_up()
+        if re.search(r"\bblue, (80|7)\b|\bblue.ip4\), 80", code) and not self._words.get("served"):
+            _serve(cast("Host", self._words["blue"]))
+            self._words["served"] = True
+        words = self._words
+        namespace = dict(words)
+        self._words = {}
         with contextlib.redirect_stdout(io.StringIO()):
-            exec(_compiled(name, code), words)
+            exec(_compiled(name, code), namespace)
+        if not CHANGES.search(code):
+            self._words = words
 
 
-def _failure(name: str, code: str) -> str | None:
+def _failure(stage: _Stage, name: str, code: str) -> str | None:
     """What is wrong with an example. A probe has three tries: a busy machine may be slow to answer one."""
     for tries in range(3):
         try:
-            _run(name, code)
+            stage.run(name, code)
         except UnsupportedError:  # by this kernel, or without some program
             return None
         except AssertionError as error:
@@ -284,13 +310,15 @@ def _failure(name: str, code: str) -> str | None:
 
 def test_examples_are_right() -> None:
     """All compile; those that need nothing but a small lab run."""
-    codes = {_compiled(name, code): (name, code) for name, code in _examples().items()}
-    wrong = [
-        failure
-        for compiled, (name, code) in codes.items()
-        if name not in sum_of(NOT_RUN) and not compiled.co_flags & inspect.CO_COROUTINE
-        if (failure := _failure(name, code))
-    ]
+    codes = {code: (name, _compiled(name, code)) for name, code in _examples().items() if name not in sum_of(NOT_RUN)}
+    with contextlib.ExitStack() as stack:
+        stage = _Stage(stack)
+        wrong = [
+            failure
+            for code, (name, compiled) in codes.items()
+            if not compiled.co_flags & inspect.CO_COROUTINE
+            if (failure := _failure(stage, name, code))
+        ]
     assert not wrong, "\n".join(wrong)
 
 
