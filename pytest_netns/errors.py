@@ -1,6 +1,6 @@
 """Every error this package raises.
 
-A message says what was asked, of which node, what the kernel said and what to do.
+A message says which operation failed, on which node, what the kernel answered, and what to do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class NetnsError(Exception):
 
 
 class PrivilegeError(NetnsError):
-    """This process may not create network namespaces; the message names the cause and the cure.
+    """This process may not create network namespaces; the message names the cause and the fix.
 
     Example:
         >>> try:
@@ -44,8 +44,8 @@ class KernelError(NetnsError):
 
     Attributes:
         errno: the kernel's errno, e.g. ``errno.EEXIST``.
-        operation: what was asked, in the words of ip(8), tc(8) or nft(8).
-        node: name of the namespace it was asked of.
+        operation: the operation, in the syntax of ip(8), tc(8) or nft(8).
+        node: name of the namespace it was sent to.
         detail: what the kernel or we can say beyond the errno, e.g. which limit was met; often empty.
 
     Example:
@@ -71,8 +71,8 @@ class KernelError(NetnsError):
 
         Args:
             error: what was refused.
-            operation: what was asked, in the words of ip(8), tc(8) or nft(8).
-            node: name of the namespace it was asked of.
+            operation: the operation, in the syntax of ip(8), tc(8) or nft(8).
+            node: name of the namespace it was sent to.
             detail: what can be said beyond the errno.
         """
         if error.errno:
@@ -125,7 +125,7 @@ class CommandError(NetnsError):
 
 
 class ProcessDied(NetnsError):
-    """A supervised process ended before it was ready, or unasked before its test did.
+    """A supervised process exited before it was ready, or unexpectedly before its test ended.
 
     Example:
         >>> try:
@@ -136,7 +136,7 @@ class ProcessDied(NetnsError):
 
 
 class WaitTimeout(NetnsError, TimeoutError):
-    """A state was not reached by its deadline: what was awaited, what was last seen, what to try.
+    """A state was not reached in time; the message says what was awaited, what was last seen, and what to try.
 
     Example:
         >>> try:
@@ -147,7 +147,7 @@ class WaitTimeout(NetnsError, TimeoutError):
 
 
 class TopologyError(NetnsError, ValueError):
-    """A bad name, address or combination of nodes: what, where, and what is allowed. The lab is as it was before.
+    """An invalid name, address or combination of nodes; the message says what is allowed. The lab is unchanged.
 
     Example:
         >>> try:
@@ -158,9 +158,9 @@ class TopologyError(NetnsError, ValueError):
 
 
 class ProbeFailure(AssertionError):
-    """A failed assertion about the network: what was asked, what came back, and why, node by node.
+    """A failed assertion about the network: what was sent, what came back, and why, hop by hop.
 
-    Not a NetnsError: a network that does not do what the test expects is FAILED; a lab that cannot be built is ERROR.
+    Not a NetnsError: pytest reports a failed assertion as FAILED, and a lab that cannot be built as ERROR.
 
     Example:
         >>> try:
@@ -174,7 +174,7 @@ class ProbeFailure(AssertionError):
 
 
 class NetnsWarning(UserWarning):
-    """Something that makes a result less certain, e.g. a capture that lost frames.
+    """A result is less reliable, e.g. a capture dropped frames.
 
     Example:
         >>> warnings.simplefilter("error", NetnsWarning)

@@ -1,6 +1,6 @@
 """When is a background process ready? Conditions for ``Namespace.spawn(..., ready=...)``.
 
-Each looks at a state from outside. None opens a connection: the server under test never sees a stray client.
+Each observes a state from outside. None opens a connection, so the server under test sees no stray client.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Candidate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something to wait for: how to see it, and how to say it.
+    """A state to wait for: how to check it, and how to describe it.
 
     Attributes:
         description: completes "ready when ..." in messages.
@@ -68,9 +68,9 @@ def listening_ports(netns: int, protocol: Transport) -> set[int]:
 
 
 def listening(port: int, protocol: Transport = "tcp") -> Condition:
-    """The process, or one that it has started, listens on ``port`` (1-65535), on any address of either family.
+    """Ready when the process, or a child of it, listens on ``port`` (1 to 65535), on any IPv4 or IPv6 address.
 
-    A socket of somebody else on this port does not count.
+    Sockets of other processes on this port do not count.
 
     Raises:
         ValueError: the port is out of range, or the protocol is neither ``"tcp"`` nor ``"udp"``.
@@ -95,7 +95,7 @@ def listening(port: int, protocol: Transport = "tcp") -> Condition:
 
 
 def output(pattern: str | re.Pattern[str]) -> Condition:
-    """The process has written something in which the regular expression ``pattern`` is found (multi-line mode).
+    """Ready when the regular expression ``pattern`` matches in the output of the process (``re.MULTILINE``).
 
     Example:
         >>> blue.spawn(["sh", "-c", "echo ready; sleep 60"], ready=ready.output(r"^ready$"))
@@ -109,7 +109,7 @@ def output(pattern: str | re.Pattern[str]) -> Condition:
 
 
 def path(name: str | os.PathLike[str]) -> Condition:
-    """A file, directory or socket of this name exists.
+    """Ready when a file, directory or socket named ``name`` exists.
 
     Example:
         >>> blue.spawn(["sleep", "60"], ready=ready.path("/proc/self"))

@@ -38,7 +38,7 @@ def assert_blocked(
     timeout: float = 0.2,
     source: Source | None = None,
 ) -> Explanation:
-    """A packet reaches a node, and a rule of that node drops or rejects it; returns which, with what was seen.
+    """Assert that a packet reaches a node, and that a rule there drops or rejects it; returns the explanation.
 
     The rule is one of nftables of any family (``inet``, ``ip``, ``ip6``, ``bridge``, ``netdev``), of iptables (nft or
     legacy), or of ``Host.block``; a policy counts as a rule. Nothing else passes: no route, forwarding that is off, a
@@ -52,9 +52,9 @@ def assert_blocked(
         port: 1 to 65535, for TCP and UDP.
         protocol: ``"tcp"``, ``"udp"`` or ``"icmp"`` (an echo request, of IPv6 too); None: TCP with a port, else ICMP.
         payload: bytes to send by UDP.
-        within: retry for so many seconds; None: ask once.
+        within: seconds to retry; None: probe once.
         timeout: seconds to wait for an answer.
-        source: an address or an interface of that node that it comes from; None leaves that to the routes.
+        source: an address or an interface of that node to send from; None: chosen by the routes.
 
     Raises:
         ProbeFailure: with what stopped it instead; or nothing did, and it was answered.

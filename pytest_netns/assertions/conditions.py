@@ -37,7 +37,7 @@ def assert_rate(
     protocol: Protocol = "tcp",
     omit: float = 0.25,
 ) -> ThroughputResult:
-    """A path carries a rate, counted on the wire as tc(8) does, headers included; returns the result.
+    """Assert the rate of a path, counted on the wire as tc(8) does, headers included; returns the result.
 
     Args:
         source: who sends.
@@ -89,7 +89,7 @@ def assert_rtt(
     interval: float = 0.0,
     timeout: float = 2.0,
 ) -> PingResult:
-    """The median round-trip time is as expected; returns the result.
+    """Assert the median round-trip time; returns the result.
 
     Args:
         source: who asks.
@@ -135,7 +135,7 @@ def assert_loss(
     per_second: float = 2000.0,
     size: int = 64,
 ) -> LossResult:
-    """A path loses packets with a probability, one way; returns the result.
+    """Assert the one-way loss probability of a path; returns the result.
 
     The number that is lost must be within the central interval of the binomial distribution: a path that loses with
     just this probability, each packet by itself, is outside once in ``1 / (1 - confidence)`` runs. The more packets,
@@ -152,7 +152,7 @@ def assert_loss(
 
     Raises:
         ProbeFailure: with the interval, the number of packets and what became of them.
-        NetnsError: the receiver was too slow, so the count proves nothing.
+        NetnsError: the receiver was too slow to count reliably.
 
     Example:
         >>> link.impair(loss="5%", toward=blue)

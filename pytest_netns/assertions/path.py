@@ -35,7 +35,7 @@ def assert_path(
         source: a node.
         destination: a node, an interface or an address.
         hops: the routers in order, by node, name or address; the destination may stand at the end.
-        within: retry for so many seconds; None: trace once.
+        within: seconds to retry; None: trace once.
         **probe: method, port, max_hops, timeout (seconds), source: keywords of ``Node.trace``.
 
     Raises:
@@ -68,13 +68,13 @@ def assert_not_path(
     within: float | None = None,
     **probe: Unpack[TraceOptions],
 ) -> TraceResult:
-    """Packets arrive, and not by a certain way; returns the trace.
+    """Assert that packets arrive, but not by a given path; returns the trace.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
         hops: the routers in order, by node, name or address; the destination may stand at the end.
-        within: retry for so many seconds; None: trace once.
+        within: seconds to retry; None: trace once.
         **probe: method, port, max_hops, timeout (seconds), source: keywords of ``Node.trace``.
 
     Raises:

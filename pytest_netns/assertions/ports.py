@@ -64,17 +64,17 @@ def assert_tcp_open(
     within: float | None = None,
     **probe: Unpack[TcpOptions],
 ) -> TcpResult:
-    """A TCP port is open, seen from ``source``; returns the result.
+    """Assert that a TCP port is open, seen from ``source``; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
         port: 1 to 65535.
-        within: retry for so many seconds; None: ask once.
+        within: seconds to retry; None: probe once.
         **probe: timeout (seconds), source: keywords of ``Node.tcp``.
 
     Raises:
-        ProbeFailure: with the cause.
+        ProbeFailure: there was no answer; the message gives the cause.
 
     Example:
         >>> assert_tcp_open(red, blue, 80, within=5)
@@ -93,18 +93,18 @@ def assert_tcp_not_open(
     within: float | None = None,
     **probe: Unpack[TcpOptions],
 ) -> TcpResult:
-    """A TCP port is closed, filtered or unreachable; returns the result.
+    """Assert that a TCP port is closed, filtered or unreachable; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
         port: 1 to 65535.
-        by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
-        within: retry for so many seconds; None: ask once.
+        by: the node whose rule must have dropped or rejected it; None: any.
+        within: seconds to retry; None: probe once.
         **probe: timeout (seconds), source: keywords of ``Node.tcp``.
 
     Raises:
-        ProbeFailure: it is open; or nothing was sent, so that silence proves nothing.
+        ProbeFailure: it is open; or nothing was sent.
 
     Example:
         >>> assert_tcp_not_open(red, blue, 81)
@@ -123,14 +123,14 @@ def assert_tcp_closed(
     within: float | None = None,
     **probe: Unpack[TcpOptions],
 ) -> TcpResult:
-    """A TCP port is closed: a RST comes back; returns the result.
+    """Assert that a TCP port is closed: a RST comes back; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
         port: 1 to 65535.
-        by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
-        within: retry for so many seconds; None: ask once.
+        by: the node whose rule must have dropped or rejected it; None: any.
+        within: seconds to retry; None: probe once.
         **probe: timeout (seconds), source: keywords of ``Node.tcp``.
 
     Raises:
@@ -153,18 +153,18 @@ def assert_tcp_filtered(
     within: float | None = None,
     **probe: Unpack[TcpOptions],
 ) -> TcpResult:
-    """A SYN is not answered at all, though it was sent; returns the result.
+    """Assert that a SYN gets no answer, and that it was sent; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
         port: 1 to 65535.
-        by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
-        within: retry for so many seconds; None: ask once.
+        by: the node whose rule must have dropped or rejected it; None: any.
+        within: seconds to retry; None: probe once.
         **probe: timeout (seconds), source: keywords of ``Node.tcp``.
 
     Raises:
-        ProbeFailure: it was answered; or nothing was sent, so that silence proves nothing.
+        ProbeFailure: it was answered; or nothing was sent.
 
     Example:
         >>> blue.block(protocol="tcp", port=80)
@@ -184,18 +184,18 @@ def assert_udp(
     within: float | None = None,
     **probe: Unpack[UdpOptions],
 ) -> UdpResult:
-    """A datagram is answered; returns the result.
+    """Assert that a datagram is answered; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
         port: 1 to 65535.
         payload: bytes to send.
-        within: retry for so many seconds; None: ask once.
+        within: seconds to retry; None: probe once.
         **probe: timeout (seconds), ttl, source: keywords of ``Node.udp``.
 
     Raises:
-        ProbeFailure: with the cause.
+        ProbeFailure: there was no answer; the message gives the cause.
 
     Example:
         >>> assert_udp(red, blue, 7, b"hello", within=5)
@@ -219,19 +219,19 @@ def assert_no_udp(
     within: float | None = None,
     **probe: Unpack[UdpOptions],
 ) -> UdpResult:
-    """A datagram is not answered, though it was sent; returns the result.
+    """Assert that a datagram is not answered, and that it was sent; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
         port: 1 to 65535.
         payload: bytes to send.
-        by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
-        within: retry for so many seconds; None: ask once.
+        by: the node whose rule must have dropped or rejected it; None: any.
+        within: seconds to retry; None: probe once.
         **probe: timeout (seconds), ttl, source: keywords of ``Node.udp``.
 
     Raises:
-        ProbeFailure: it was answered; or nothing was sent, so that silence proves nothing.
+        ProbeFailure: it was answered; or nothing was sent.
 
     Example:
         >>> assert_no_udp(red, blue, 9, b"hello", timeout=0.2)

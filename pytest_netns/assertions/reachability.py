@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 def assert_ping(
     source: Node, /, destination: Destination, *, within: float | None = None, **probe: Unpack[PingOptions]
 ) -> PingResult:
-    """``destination`` answers every echo request of ``source``; returns the result.
+    """Assert that ``destination`` answers every echo request of ``source``; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
-        within: retry for so many seconds; None: ask once.
+        within: seconds to retry; None: probe once.
         **probe: count, interval, timeout (seconds), size (bytes), ttl, df, source: keywords of ``Node.ping``.
 
     Raises:
-        ProbeFailure: with the cause.
+        ProbeFailure: there was no answer; the message gives the cause.
 
     Example:
         >>> assert_ping(red, blue, within=5)
@@ -50,17 +50,17 @@ def assert_no_ping(
     within: float | None = None,
     **probe: Unpack[PingOptions],
 ) -> PingResult:
-    """``destination`` answers no echo request of ``source``, though something was sent; returns the result.
+    """Assert that ``destination`` answers no echo request, and that one was sent; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
-        by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
-        within: seconds to retry until no answer comes; None: ask once.
+        by: the node whose rule must have dropped or rejected it; None: any.
+        within: seconds to retry until no answer comes; None: probe once.
         **probe: count, interval, timeout (seconds), size (bytes), ttl, df, source: keywords of ``Node.ping``.
 
     Raises:
-        ProbeFailure: an answer came; or nothing was sent, so that silence proves nothing.
+        ProbeFailure: an answer came; or nothing was sent.
 
     Example:
         >>> blue.block(protocol="icmp")
@@ -83,16 +83,16 @@ def assert_no_ping(
 def assert_arp(
     source: Node, /, destination: Destination, *, within: float | None = None, **probe: Unpack[ArpOptions]
 ) -> ArpResult:
-    """Somebody on the link of ``source`` answers ARP, or neighbour discovery, for an address; returns the result.
+    """Assert that an address on the link of ``source`` resolves by ARP or neighbour discovery; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
-        within: retry for so many seconds; None: ask once.
+        within: seconds to retry; None: probe once.
         **probe: timeout (seconds), dad, source: keywords of ``Node.arp``.
 
     Raises:
-        ProbeFailure: with the cause.
+        ProbeFailure: there was no answer; the message gives the cause.
 
     Example:
         >>> assert assert_arp(red, blue).mac == blue.mac
@@ -116,17 +116,17 @@ def assert_no_arp(
     within: float | None = None,
     **probe: Unpack[ArpOptions],
 ) -> ArpResult:
-    """Nobody answers ARP, or neighbour discovery, for an address, though the question was sent; returns the result.
+    """Assert that an address does not resolve, and that the request was sent; returns the result.
 
     Args:
         source: a node.
         destination: a node, an interface or an address.
-        by: the node a rule of which must have dropped or rejected it; None: whoever refused it.
-        within: seconds to retry until nobody answers; None: ask once.
+        by: the node whose rule must have dropped or rejected it; None: any.
+        within: seconds to retry until there is no answer; None: probe once.
         **probe: timeout (seconds), dad, source: keywords of ``Node.arp``.
 
     Raises:
-        ProbeFailure: somebody answers; or nothing was sent, so that silence proves nothing.
+        ProbeFailure: there was an answer; or nothing was sent.
 
     Example:
         >>> assert_no_arp(red, "192.168.15.99", timeout=0.2)

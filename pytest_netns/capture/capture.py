@@ -40,13 +40,13 @@ Location = tuple["Namespace", "str | None"]
 
 
 class Capture:
-    """Frames captured on one or more interfaces, from entering the ``with`` block to leaving it.
+    """Frames captured on one or more interfaces during a ``with`` block.
 
     Made by ``Node.capture``, ``Link.capture`` and ``Lab.capture``. Frames stay readable afterwards. Neighbour
-    discovery, MLD and IGMP, which hosts do unasked, are left out unless asked for.
+    discovery, MLD and IGMP (background traffic) are left out unless ``chatter=True``.
 
     Attributes:
-        label: what messages call it: where it captures.
+        label: where it captures, for messages.
         internal: made by this package to find out why something failed; reports do not take it for the test's.
 
     Example:
@@ -194,7 +194,7 @@ class Capture:
 
     @property
     def drops(self) -> int:
-        """Frames that the kernel had to throw away."""
+        """Frames that the kernel dropped because the queue was full."""
         return sum(tap.drops for tap in self._taps)
 
     def __len__(self) -> int:
@@ -228,12 +228,12 @@ class Capture:
         """The first packet that matches, captured already or within ``timeout`` seconds.
 
         Args:
-            pattern: a scapy packet (compared in the fields that were set, layer by layer), a scapy layer class, or a
+            pattern: a scapy packet (matches on the fields that were set, layer by layer), a scapy layer class, or a
                 function of a packet.
             timeout: seconds to wait.
 
         Raises:
-            ProbeFailure: none came; what came instead is listed.
+            ProbeFailure: none was captured; the message lists what was.
             TypeError: it is no pattern.
 
         Example:
@@ -255,16 +255,16 @@ class Capture:
     def expect_none(self, pattern: Pattern, within: float) -> None:
         """No packet matches, neither among those captured nor during the next ``within`` seconds.
 
-        Afterwards a frame of ours is sent out of each captured interface, and must be seen: silence is no evidence
-        from an instrument that is deaf.
+        Afterwards a marker frame is sent out of each captured interface, and must be captured: otherwise the
+        capture does not work, and its silence proves nothing.
 
         Args:
-            pattern: a scapy packet (compared in the fields that were set, layer by layer), a scapy layer class, or a
+            pattern: a scapy packet (matches on the fields that were set, layer by layer), a scapy layer class, or a
                 function of a packet.
             within: seconds to go on looking.
 
         Raises:
-            ProbeFailure: one came; or the instrument failed: it did not see our frame, or frames were dropped.
+            ProbeFailure: one was captured; or the marker frame was not captured, or frames were dropped.
             TypeError: it is no pattern.
 
         Example:
@@ -339,7 +339,7 @@ class Capture:
     # ------------------------------------------------------------------ files
 
     def ladder(self, frames: Sequence[Frame] | None = None, *, most: int = 40, order: Sequence[str] = ()) -> str:
-        """The conversation as a sequence diagram in text: nodes are columns, each frame is an arrow with its time.
+        """The captured frames as a text sequence diagram: a column per node, an arrow per frame, with its time.
 
         In a capture of a whole lab the arrow of a frame that left one node and arrived at none ends in an ``x``.
 
@@ -359,7 +359,7 @@ class Capture:
         )
 
     def save(self, path: str | os.PathLike[str], comment: str = "") -> int:
-        """Write a pcapng file that Wireshark opens, with the names of nodes and interfaces; returns how many frames.
+        """Write a pcapng file for Wireshark, with the names of nodes and interfaces; returns the number of frames.
 
         Args:
             path: of the file, replaced if it exists.

@@ -31,10 +31,10 @@ def add_wireguard(
         name: of the device: 1 to 15 bytes.
         private_key: in base64, as ``wg genkey`` prints it; a random one if None.
         listen_port: UDP port.
-        userspace: whether the program wireguard-go carries it, and not the kernel; None: if the kernel cannot, and
+        userspace: whether wireguard-go implements it instead of the kernel; None: if the kernel does not, and
             it is installed, together with wg(8).
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Devices with members that have more to say than their members: bonds and VRFs."""
+"""Devices with members: bonds, VRFs and bridges."""
 
 from __future__ import annotations
 
@@ -164,11 +164,11 @@ def add_bond(
         members: each an interface of this host, or the node that it leads to; best without addresses
             (``lab.connect(..., subnet=False)``).
         mode: see https://docs.kernel.org/networking/bonding.html
-        miimon: seconds between two looks at the carrier of its members; 0 never looks.
+        miimon: seconds between checks of its members' carrier, 0 to 3600; 0: no checks.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
-        mac: its MAC address; None for one that is the same at each run.
+        mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
         TopologyError: a bad name, address or option.
@@ -200,9 +200,9 @@ def add_vrf(
         name: of the device: 1 to 15 bytes.
         members: each an interface of this host, or the node that it leads to. Their addresses stay; the routes
             that were set through them go.
-        table: number of the routing table.
+        table: number of the routing table, 1 to 4294967295.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
 
     Raises:
@@ -233,9 +233,9 @@ def add_bridge(
         name: of the device: 1 to 15 bytes.
         members: its ports, each an interface of this host, or the node that one leads to.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
-        mac: its MAC address; None for one that is the same at each run.
+        mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
         TopologyError: a bad name, address or option.

@@ -15,14 +15,14 @@ def add_dummy(
     up: bool = True,
     mac: str | None = None,
 ) -> Device:
-    """``ip link add NAME type dummy``: swallows what it is sent. A place for further addresses.
+    """``ip link add NAME type dummy``: discards what is sent to it. Holds additional addresses.
 
     Args:
         name: of the device: 1 to 15 bytes.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
-        mac: its MAC address; None for one that is the same at each run.
+        mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
         TopologyError: a bad name, address or option.
@@ -41,7 +41,7 @@ def add_ifb(host: BaseNode, name: str, *, address: Addresses = None, mtu: int | 
     Args:
         name: of the device: 1 to 15 bytes.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
 
     Raises:

@@ -115,11 +115,11 @@ def add_geneve(
         vni: network identifier, 0 to 16777215.
         remote: the far end: a node, an interface or an address.
         port: UDP port of both ends.
-        ttl: of the outer packets; the kernel's default if None.
+        ttl: of the outer packets, 0 to 255; None: the kernel's default.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
-        mac: its MAC address; None for one that is the same at each run.
+        mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
         TopologyError: a bad name, address or option.
@@ -153,12 +153,12 @@ def add_gre(
     Args:
         name: of the device: 1 to 15 bytes.
         remote: the far end: a node, an interface or an address.
-        local: which of its own addresses it sends from; by its routes if None.
-        link: the interface that it is tied to; by its routes if None.
+        local: source address of the outer packets; None: chosen by the routes.
+        link: the underlying interface; None: chosen by the routes.
         key: tells tunnels between the same ends apart (RFC 2890), 0 to 4294967295.
-        ttl: of the outer packets; that of the inner ones if None.
+        ttl: of the outer packets, 0 to 255; None: inherited from the inner packet.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
 
     Raises:
@@ -195,14 +195,14 @@ def add_gretap(
     Args:
         name: of the device: 1 to 15 bytes.
         remote: the far end: a node, an interface or an address.
-        local: which of its own addresses it sends from; by its routes if None.
-        link: the interface that it is tied to; by its routes if None.
+        local: source address of the outer packets; None: chosen by the routes.
+        link: the underlying interface; None: chosen by the routes.
         key: tells tunnels between the same ends apart (RFC 2890), 0 to 4294967295.
-        ttl: of the outer packets; that of the inner ones if None.
+        ttl: of the outer packets, 0 to 255; None: inherited from the inner packet.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
-        mac: its MAC address; None for one that is the same at each run.
+        mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
         TopologyError: a bad name, address or option.
@@ -236,11 +236,11 @@ def add_ipip(
     Args:
         name: of the device: 1 to 15 bytes.
         remote: the far end: a node, an interface or an address.
-        local: which of its own addresses it sends from; by its routes if None.
-        link: the interface that it is tied to; by its routes if None.
-        ttl: of the outer packets; that of the inner ones if None.
+        local: source address of the outer packets; None: chosen by the routes.
+        link: the underlying interface; None: chosen by the routes.
+        ttl: of the outer packets, 0 to 255; None: inherited from the inner packet.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
 
     Raises:
@@ -272,11 +272,11 @@ def add_sit(
     Args:
         name: of the device: 1 to 15 bytes.
         remote: the far end: a node, an interface or an address.
-        local: which of its own addresses it sends from; by its routes if None.
-        link: the interface that it is tied to; by its routes if None.
-        ttl: of the outer packets; that of the inner ones if None.
+        local: source address of the outer packets; None: chosen by the routes.
+        link: the underlying interface; None: chosen by the routes.
+        ttl: of the outer packets, 0 to 255; None: inherited from the inner packet.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
 
     Raises:

@@ -41,9 +41,9 @@ _SHOWN = 12
 
 
 class Tun(Device):
-    """IP packets: what the kernel sends out of it the test receives, and what the test sends arrives there.
+    """A TUN device: the test receives IP packets that the kernel sends out of it, and injects others.
 
-    Made by ``Host.add_tun``. Neighbour discovery, MLD and IGMP, which hosts do unasked, are left out unless asked for.
+    Made by ``Host.add_tun``. Neighbour discovery, MLD and IGMP are left out unless ``chatter=True``.
 
     Example:
         >>> tun = red.add_tun("tun0", address="10.42.0.1/24")
@@ -119,13 +119,13 @@ class Tun(Device):
     # ---------------------------------------------------------------- sending
 
     def send(self, packet: Packet | bytes) -> int:
-        """Have a packet arrive at the device, as from outside; returns how many did (ranges stand for several).
+        """Inject a packet that arrives at the device; returns the number of packets (ranges stand for several).
 
         Args:
             packet: a scapy packet, or the bytes of one.
 
         Raises:
-            TopologyError: it lacks an address that nobody can guess, or begins with the wrong layer.
+            TopologyError: an address is not set, or it begins with the wrong layer.
             KernelError: the kernel refused, e.g. because the device is down.
             TypeError: it is neither.
 
@@ -213,12 +213,12 @@ class Tun(Device):
         """The first packet that matches, waiting already or within ``timeout`` seconds. Others stay for ``recv``.
 
         Args:
-            pattern: a scapy packet (compared in the fields that were set, layer by layer), a scapy layer class, or a
+            pattern: a scapy packet (matches on the fields that were set, layer by layer), a scapy layer class, or a
                 function of a packet.
             timeout: seconds to wait.
 
         Raises:
-            ProbeFailure: none came; what came instead is listed.
+            ProbeFailure: none was captured; the message lists what was.
             TopologyError: it is left out as chatter.
             TypeError: it is no pattern.
 
@@ -252,9 +252,9 @@ class Tun(Device):
 
 
 class Tap(Tun):
-    """Ethernet frames: what the kernel sends out of it the test receives, and what the test sends arrives there.
+    """A TAP device: the test receives Ethernet frames that the kernel sends out of it, and injects others.
 
-    Made by ``Host.add_tap``. The test plays whoever is on the other end of the cable: it is also who answers ARP.
+    Made by ``Host.add_tap``. The test plays the peer at the other end of the cable, and must answer ARP itself.
 
     Attributes:
         peer_mac: the MAC address of who sends, unless the frame says otherwise.
@@ -303,9 +303,9 @@ def add_tun(
 
     Args:
         name: of the device: 1 to 15 bytes.
-        chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+        chatter: keep neighbour discovery, MLD and IGMP, the background traffic of hosts.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
 
     Raises:
@@ -344,11 +344,11 @@ def add_tap(
 
     Args:
         name: of the device: 1 to 15 bytes.
-        chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+        chatter: keep neighbour discovery, MLD and IGMP, the background traffic of hosts.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
-        mac: its MAC address; None for one that is the same at each run.
+        mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
         TopologyError: a bad name, address or option.

@@ -34,7 +34,7 @@ def add_vlan(
             possible: two tags (QinQ); and an interface of another host, whose container this one is.
         protocol: ``"802.1ad"`` for the outer one of two.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
         mac: that of the link if None.
 
@@ -74,9 +74,9 @@ def add_macvlan(
         mode: what its siblings on the link are to it: ``"bridge"`` reaches them, ``"private"`` never,
             ``"vepa"`` by way of a switch that sends back, ``"passthru"`` has no siblings.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
-        mac: its MAC address; None for one that is the same at each run.
+        mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
         TopologyError: a bad name, address or option.
@@ -112,9 +112,9 @@ def add_macvtap(
         mode: what its siblings on the link are to it: ``"bridge"`` reaches them, ``"private"`` never,
             ``"vepa"`` by way of a switch that sends back, ``"passthru"`` has no siblings.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
-        mac: its MAC address; None for one that is the same at each run.
+        mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
         TopologyError: a bad name, address or option.
@@ -147,7 +147,7 @@ def add_ipvlan(
             another host makes this one a container of it.
         mode: ``"l2"`` answers ARP, ``"l3"`` routes and hears no broadcasts, ``"l3s"`` likewise, seen by netfilter.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
-        mtu: in bytes; None for what the kernel chooses.
+        mtu: in bytes; None: the kernel's default.
         up: whether it is set up.
 
     Raises:

@@ -120,15 +120,15 @@ def add_vxlan(
         vni: network identifier, 0 to 16777215.
         remote: the far end: a node, an interface, an address, or a multicast group, which needs ``link``; None for
             what ``Vxlan.add_remote`` adds.
-        local: which of its own addresses it sends from; by its routes if None.
-        link: the interface that it is tied to; by its routes if None.
+        local: source address of the outer packets; None: chosen by the routes.
+        link: the underlying interface; None: chosen by the routes.
         port: UDP port of both ends.
-        ttl: of the outer packets; the kernel's default if None.
+        ttl: of the outer packets, 0 to 255; None: the kernel's default.
         learning: whether it learns behind which far end a MAC address is.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: None for what fits into one packet on the way to ``remote``.
         up: whether it is set up.
-        mac: its MAC address; None for one that is the same at each run.
+        mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
         TopologyError: a bad name, address or option.

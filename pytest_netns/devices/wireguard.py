@@ -29,7 +29,7 @@ class WireGuard(Device):
     """A WireGuard device. Made by ``Host.add_wireguard``.
 
     Attributes:
-        userspace: whether the program wireguard-go carries it, and not the kernel.
+        userspace: whether wireguard-go implements it instead of the kernel.
 
     Example:
         >>> a = red.add_wireguard("wg0", address="10.50.0.1/24")
@@ -126,7 +126,7 @@ class WireGuard(Device):
         preshared_key: str | None = None,
         keepalive: int = 0,
     ) -> None:
-        """``wg set peer``: somebody to talk to. Both sides need to know each other; replaces what was known.
+        """``wg set peer``: add a peer, or replace its settings. Each side must be a peer of the other.
 
         Args:
             peer: the far device, or its public key in base64.
@@ -135,8 +135,8 @@ class WireGuard(Device):
                 where it was known to be.
             allowed_ips: the networks behind it; for a device, its addresses unless others are named. No routes are
                 made of them (``host.add_route(network, interface=...)`` does).
-            preshared_key: a further secret of both, in base64.
-            keepalive: seconds between two signs of life; 0 for none.
+            preshared_key: an additional symmetric key shared by both, in base64.
+            keepalive: seconds between keepalives, 0 to 65535; 0: none.
 
         Raises:
             TopologyError: a bad key, endpoint or network.

@@ -32,7 +32,7 @@ class Explanation:
         cause: one sentence with the node's name; None if it could not be told.
         node: name of the node at fault; None likewise, or if no single one is.
         evidence: lines that show it.
-        cures: what mends it, in calls of this package or commands, the best first; empty if the test broke it itself.
+        cures: fixes, as calls of this package or commands, the best first; empty if the test broke it itself.
         ruled_out: what was looked at and is in order.
         ladder: the conversation as a sequence diagram, when it was asked again; empty if nothing was sent.
         others: what else failed with it, a line each with its own cause.

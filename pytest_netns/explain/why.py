@@ -11,7 +11,7 @@ from pytest_netns.topology.failure import Failure
 
 
 def why(result: object) -> Explanation:
-    """Why a probe failed: it is sent again while every interface and rule of its lab is watched.
+    """Explain why a probe failed: send it again while watching every interface and rule of its lab.
 
     Nothing in the lab changes, except for counters, and for what one more packet does. A trace that reached its
     destination is explained by the routes that it followed.

@@ -1,1 +1,1 @@
-"""Faults: what is broken on purpose during a test, and mended again."""
+"""Faults: failures injected during a test, and undone again."""

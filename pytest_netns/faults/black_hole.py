@@ -1,4 +1,4 @@
-"""Black hole: a link that takes only small packets, on a path that does not say so (RFC 2923 2.1)."""
+"""Black hole: a link that silently drops oversized packets (RFC 2923 2.1)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _SILENCED = ("icmp type destination-unreachable icmp code frag-needed", "icmpv6 
 
 
 def black_hole(link: BreakableCable, mtu: int) -> Fault:
-    """Make it a path-MTU black hole (RFC 2923 2.1): packets of more than ``mtu`` bytes vanish without a word.
+    """Make it a path-MTU black hole (RFC 2923 2.1): packets of more than ``mtu`` bytes are dropped silently.
 
-    The routers and bridges at its ends get that mtu, and routers say nothing about packets that are too big, on
+    The routers and bridges at its ends get that mtu, and routers send no ICMP errors for oversized packets, on
     whichever interface. A host at one end goes on with the mtu that it has.
 
     Below 1280 bytes a router has no IPv6 there, addresses and routes included, until that is over (RFC 8200

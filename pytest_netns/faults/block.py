@@ -1,4 +1,4 @@
-"""Block: what a host's own firewall does not let through."""
+"""Block: packets that a host's own firewall drops or rejects."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Block(Fault):
 
     @property
     def packets(self) -> int:
-        """How many packets it has stopped so far, or had when it was undone."""
+        """Packets dropped so far; after ``undo()``, the final count."""
         return self._filter.packets
 
 
@@ -77,9 +77,9 @@ def block(
     port: int | None = None,
     reject: bool = False,
 ) -> Block:
-    """Let no packet through that matches all that is given, whether it is received, sent or forwarded.
+    """Drop or reject packets that match all arguments, whether received, sent or forwarded.
 
-    Loopback is spared. Several blocks add up. Works on every host by nftables rules of its own, which other rules
+    Loopback is excluded. Several blocks add up. Each is an nftables table of its own, which other rules
     cannot overrule. A sender's own ``sendto`` is refused with EPERM where its own host drops the packet, as with
     any firewall.
 
@@ -89,10 +89,10 @@ def block(
         protocol: ``"tcp"``, ``"udp"``, ``"sctp"``, ``"icmp"`` (of IPv6 too, neighbour discovery excepted), or the
             number of an IP protocol.
         port: destination port, 1 to 65535; of TCP and UDP if no protocol is given.
-        reject: answer with a TCP reset or an ICMP error, instead of silence.
+        reject: answer with a TCP RST or an ICMP error instead of dropping silently.
 
     Returns:
-        The block: as a context manager it ends with its block; ``packets`` counts what it has stopped.
+        The block: as a context manager it ends with its block; ``packets`` counts what it has dropped.
 
     Raises:
         TopologyError: a target without address, an unknown protocol, a port out of range or of a protocol without

@@ -1,4 +1,4 @@
-"""Crash: a host loses everything at once, as by a power cut, and comes back with what its author had configured."""
+"""Crash: a host loses all state at once, as by a power cut, and is restored with its configuration."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class _Port:
 
 
 class Crash(Fault):
-    """A host that has lost everything. Made by ``Host.crash``; ``Host.restart`` undoes it.
+    """A crashed host. Created by ``Host.crash``; ``Host.restart`` undoes it.
 
     The host gets a new, empty network namespace, into which the ends of its links are moved, so nothing of the old one
-    can be heard any more: no reset, no retransmission, no neighbour entry.
+    can be seen any more: no RST, no retransmission, no neighbour entry.
 
     Args:
         host: what crashes.
@@ -140,11 +140,11 @@ class Crash(Fault):
 
 
 def crash(host: BaseNode) -> Crash:
-    """Everything of it is gone at once, as by a power cut: processes, sockets, connections, neighbours, rules.
+    """Crash it, as by a power cut: processes, sockets, connections, neighbours and rules are gone at once.
 
-    So are its devices (``add_...``), blocks and freezing, which are not undone by anybody any more.
-    Others see the carrier of its links go, and then nothing: no reset, no farewell. Captures on it end. What runs
-    in the test itself (``call``, ``with host:``) is left in the namespace that was.
+    So are its devices (``add_...``), blocks and freezes, which end with the crash.
+    Peers lose the carrier of its links and receive nothing more: no RST, no FIN. Captures on it end. What runs
+    in the test itself (``call``, ``with host:``) stays in the old namespace.
 
     Until it is restarted nothing can run in it, and it gets no sockets, devices, links, blocks or freezing: each
     raises TopologyError.
@@ -164,9 +164,9 @@ def crash(host: BaseNode) -> Crash:
 
 
 def restart(host: BaseNode) -> None:
-    """Boot after a crash: sysctls of its birth, links up, its addresses, the routes that were set, and NAT rules.
+    """Boot it after a crash: restores its initial sysctls, links, addresses, configured routes and NAT rules.
 
-    Its processes are not started again, and what else was changed by hand is gone. Crashes first if it has not.
+    Processes are not restarted, and manual changes are lost. A host that runs is crashed first.
 
     Example:
         >>> blue.crash()

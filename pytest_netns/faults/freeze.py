@@ -1,4 +1,4 @@
-"""Freeze: the processes of a host stand still (SIGSTOP), and its kernel goes on answering."""
+"""Freeze: the processes of a host are stopped (SIGSTOP), while its kernel keeps answering."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _one_at_a_time = Lock("freezing a host")
 
 
 class Freeze(Fault):
-    """The processes of a host stand still. Made by ``Host.freeze``; ``Host.thaw`` undoes all of a host.
+    """The stopped processes of a host. Created by ``Host.freeze``; ``Host.thaw`` undoes all of a host.
 
-    They go on when the last one that concerns them is undone.
+    They continue when the last freeze of the host is undone.
 
     Args:
         register: the faults of its lab.
@@ -47,7 +47,7 @@ class Freeze(Fault):
             super().__init__(register, f"the processes of {host.name!r} are frozen", self._thaw, [host])
 
     def undo(self) -> None:
-        """Thaw them, unless another freezing keeps them; nothing happens if that was done before."""
+        """Thaw them, unless another freeze is in force; idempotent."""
         with _one_at_a_time:  # or two might leave it to each other
             super().undo()
 
@@ -71,9 +71,9 @@ class Freeze(Fault):
 
 
 def freeze(host: BaseNode) -> Freeze:
-    """Stop all its processes (SIGSTOP), daemons included. Its kernel goes on: pings and SYNs are answered.
+    """Stop all its processes (SIGSTOP), daemons included. Its kernel still answers pings and SYNs.
 
-    Processes of the test itself are not meant, nor are those started after it; called again it stops those too.
+    Processes of the test itself are not stopped, nor those started later; a second call stops those too.
     Hosts that share one namespace freeze together, and thaw when none of them is frozen any more.
 
     Returns:
@@ -93,7 +93,7 @@ def freeze(host: BaseNode) -> Freeze:
 
 
 def thaw(host: BaseNode) -> None:
-    """Undo every ``freeze`` of this host: its processes go on (SIGCONT). Nothing happens if they do.
+    """Undo every ``freeze`` of this host: its processes continue (SIGCONT). Does nothing if none is frozen.
 
     Example:
         >>> blue.freeze()

@@ -7,14 +7,14 @@ from pytest_netns.topology.network import Network
 
 
 def heal(lab: Network) -> None:
-    """Undo every fault that is in force, and every impairment, of links and of devices.
+    """Undo every fault and every impairment that is in force, of links and of devices.
 
-    Partitions, blocks, links that are down, crashed and frozen hosts: all is as its author has built it. Who was
-    detached from a bridge is plugged in again; who has been attached to another one since then stays there. No node
-    remembers anything of it: path MTUs, redirects and failed neighbours are forgotten, as by each ``undo()``.
+    Partitions, blocks, links that are down, crashed and frozen hosts are restored to their configured state. A node
+    detached from a bridge is attached again, unless it has been attached elsewhere since. No node
+    keeps stale state: path MTUs, redirects and failed neighbours are flushed, as by each ``undo()``.
 
     Raises:
-        ExceptionGroup: what could not be undone; the others are.
+        ExceptionGroup: the faults that could not be undone; the others are undone.
 
     Example:
         >>> link.down()

@@ -35,7 +35,7 @@ def down(link: BreakableCable) -> Fault:
 
 
 def up(link: BreakableCable) -> None:
-    """Set both ends up, wait for the carrier, and restore the routes that the kernel forgot at ``down()``.
+    """Set both ends up, wait for the carrier, and restore the routes that the kernel removed at ``down()``.
 
     Every ``down()`` is over then. A route that was set anew since is left as it is. The end in a host that has
     crashed comes up when that is restarted, and the port of a bridge that was detached when it is attached again.

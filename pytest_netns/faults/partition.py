@@ -1,4 +1,4 @@
-"""Partition: groups of nodes that do not hear each other."""
+"""Partition: groups of nodes that cannot reach each other."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _PRIORITY = -500
 
 
 class Partition(Fault):
-    """Groups of nodes that do not hear each other. Made by ``Lab.partition``.
+    """Groups of nodes that cannot reach each other. Created by ``Lab.partition``.
 
     Args:
         register: the faults of its lab.
         groups: the nodes of each.
-        one_way: the second group does not hear the first, but the first hears the second.
+        one_way: only frames from the first group to the second are dropped.
         filters: what does it.
 
     Example:
@@ -49,7 +49,7 @@ class Partition(Fault):
 
     @property
     def packets(self) -> int:
-        """How many frames it has stopped so far, or had when it was undone; a host that restarts counts anew."""
+        """Frames dropped so far; after ``undo()``, the final count. A host that restarts counts from zero."""
         return sum(filter_.packets for filter_ in self._filters)
 
     def _restore(self, host: BaseNode) -> None:
@@ -79,19 +79,19 @@ class Partition(Fault):
 
 
 def partition(lab: Network, *groups: Group, one_way: bool = False) -> Partition:
-    """Let no frame through from any node of a group to any node of another one; within each all goes on.
+    """Drop all frames between nodes of different groups; traffic within a group is not affected.
 
     What comes over a link from a node of another group is dropped on arrival, and so is whatever has its MAC or IP
     address, as they are now. (A source address that a router has translated is the router's.) ARP and neighbour
-    discovery are cut too, and the kernel of the sender sees nothing but silence.
+    discovery are dropped too, and the sender gets no error.
 
     Args:
-        groups: two or more, each a node or several. Nodes in none of them hear everybody. A bridge stands for
+        groups: two or more, each a node or several. Nodes in no group are not affected. A bridge stands for
             itself, and not for what is attached to it.
-        one_way: of two groups, the second does not hear the first, but the first hears the second.
+        one_way: drop only frames from the first of two groups to the second.
 
     Returns:
-        The fault: as a context manager it ends with its block; ``packets`` counts what it has stopped.
+        The fault: as a context manager it ends with its block; ``packets`` counts what it has dropped.
 
     Raises:
         TopologyError: fewer than two groups, an empty one, a node in two of them, or bridges that nothing could be

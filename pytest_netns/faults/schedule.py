@@ -35,7 +35,7 @@ Event = tuple[float, Callable[[], object]]
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """An action that was carried out.
+    """An action that was run.
 
     Attributes:
         asked: seconds after the start at which it was due.
@@ -54,7 +54,7 @@ class Done:
 
 
 class Schedule:
-    """Actions that are carried out one after the other, in a thread of their own. Made by ``Lab.schedule``.
+    """Actions run at given times, one after the other, in a background thread. Created by ``Lab.schedule``.
 
     As a context manager it waits at the end of the block until all is done; if the block failed, the rest is cancelled.
 
@@ -81,7 +81,7 @@ class Schedule:
 
     @property
     def log(self) -> tuple[Done, ...]:
-        """What was carried out so far."""
+        """The actions run so far."""
         return tuple(self._log)
 
     @property
@@ -91,7 +91,7 @@ class Schedule:
         return thread is None or not thread.is_alive()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until all is done; ``timeout`` in seconds, None for ever.
+        """Wait until all is done; ``timeout`` in seconds, None: no limit.
 
         Raises:
             WaitTimeout: not in time.
@@ -108,7 +108,7 @@ class Schedule:
             raise self._error
 
     def cancel(self) -> None:
-        """Carry out nothing more. Returns when the action that is under way has ended.
+        """Cancel the remaining actions. Returns when the running action has ended.
 
         Raises:
             WaitTimeout: that takes longer than a minute. It is the last one all the same.

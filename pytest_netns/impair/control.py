@@ -67,7 +67,7 @@ class RelayControl:
         """One command; returns what it answers.
 
         Raises:
-            ProcessDied: the relay is dead.
+            ProcessDied: the relay process has exited.
             WaitTimeout: it does not answer.
             NetnsError: it could not do it, or it belongs to a process of which this one is a forked child.
         """

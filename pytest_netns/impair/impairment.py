@@ -23,10 +23,10 @@ _UNDER_WAY = 100_000
 
 @dataclass(frozen=True, init=False, eq=False, repr=False)
 class Impairment:
-    """What happens to each frame that goes one way. A value: use it as often as you like.
+    """The impairment of frames in one direction. An immutable value, usable for any number of links.
 
     Numbers are seconds, fractions from 0 to 1, and bit/s; text takes the units of tc(8). The attributes are numbers.
-    The meaning of each is that of tc-netem(8), whichever engine does it.
+    They have the meaning of tc-netem(8), whichever engine is used.
 
     Attributes:
         delay: one way: a ping takes twice as long if both directions have it.
@@ -37,7 +37,7 @@ class Impairment:
             wait for that, some ten thousand at most; more are dropped, and counted.
         reorder: part of the frames that is sent at once, and so overtakes those that are delayed; needs a delay.
         duplicate: part of the frames that is sent twice.
-        corrupt: part of the frames in which one bit is flipped, anywhere; mostly a checksum tells, and the receiver
+        corrupt: part of the frames in which one random bit is flipped; in most cases a checksum fails, and the receiver
             drops it.
 
     Raises:
@@ -138,8 +138,8 @@ class Impairment:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What an impairment has done so far, in frames. netem counts lost ones only, those without room
-    among them; tbf counts those without room.
+    """Counters of an impairment, in frames. netem counts lost frames only, queue overflows
+    included; tbf counts overflows only.
 
     Attributes:
         passed: sent on.
@@ -148,7 +148,7 @@ class Counters:
         corrupted: sent with a bit flipped.
         reordered: sent before their turn.
         overflowed: dropped because too many were under way (see ``rate``), or came faster than the relay can read.
-        refused: that the interface did not take when their time had come, e.g. because it was down.
+        refused: frames that the interface did not accept, e.g. because it was down.
 
     Example:
         >>> active = red.interfaces["eth0"].impair(loss="1%")
@@ -169,7 +169,7 @@ class Counters:
 
 
 class ActiveImpairment(Impairment):
-    """An impairment in force, as read back from the engine that does it. Equal to the ``Impairment`` of that content.
+    """An impairment in force, as read back from its engine. Equal to an ``Impairment`` with the same values.
 
     Attributes:
         delay: one way, in seconds.
@@ -180,7 +180,7 @@ class ActiveImpairment(Impairment):
         duplicate: part of the frames that is sent twice, 0 to 1.
         corrupt: part of the frames in which one bit is flipped, 0 to 1.
         engine: ``netem``, ``tbf`` or ``relay``.
-        seed: what its random numbers began with; None if chosen by the machine.
+        seed: of its random numbers; None if chosen at random.
         counters: what it has done so far.
 
     Example:

@@ -20,7 +20,7 @@ class ImpairOptions(TypedDict, total=False):
         reorder: a fraction, or text.
         duplicate: a fraction, or text.
         corrupt: a fraction, or text.
-        seed: makes chance repeatable.
+        seed: seed of the random numbers.
         engine: ``"netem"``, ``"tbf"``, ``"relay"`` or ``"auto"``.
     """
 

@@ -61,7 +61,7 @@ class Relayed:
             UnsupportedError: the kernel lacks a part of the wiring.
             TopologyError: somebody else's filter is where ours must be.
             KernelError: it refused, or something else came out than was asked.
-            ProcessDied: the relay is dead.
+            ProcessDied: the relay process has exited.
         """
         wanted = {field.name: getattr(impairment, field.name) for field in fields(Impairment)}
         # Each direction has random numbers of its own, whatever the order in which they are made.

@@ -12,7 +12,7 @@ class TargetNode(Protocol):
     """The namespace that an interface is in.
 
     Attributes:
-        name: what messages call it.
+        name: its name in messages.
         rtnl: a netlink socket inside.
     """
 

@@ -154,7 +154,7 @@ class Bridge(Switch):
     def attach(  # type: ignore[override]
         self, host: Node, address: HostAddress = None, *, announce: bool = True
     ) -> Interface:
-        """Plug a node in and return its interface; returns when the port forwards.
+        """Attach a node and return its interface, once the port forwards.
 
         A node that was detached here gets its old interface back, with its address. One that was detached from another
         bridge roams: the same interface is plugged in here, as when a cable is put into another switch. It keeps the
@@ -308,7 +308,7 @@ class Bridge(Switch):
         return self.segment.take(host.name, None if wanted is None else address, kept)
 
     def detach(self, host: Node) -> Fault:
-        """Unplug a node: its interface stays, with its address and without a carrier. ``attach`` plugs it in again.
+        """Detach a node: its interface keeps its addresses and loses its carrier. ``attach`` attaches it again.
 
         Args:
             host: a node that is attached here.

@@ -20,18 +20,18 @@ def capture_node(
     *,
     chatter: bool = False,
 ) -> Capture:
-    """Capture the frames that pass an interface of this node, or all of them; use it in a ``with`` statement.
+    """Capture on one interface of this node, or on all; use it in a ``with`` statement.
 
     Args:
         interface: one interface; None for all, later ones included.
-        filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), in which the names of
-            hosts are those of the lab and of ``lab.dns``; a scapy packet (compared in the fields that were set), a
+        filter: which frames: a pcap-filter(7) expression (applied by the kernel), in which the names of
+            hosts are those of the lab and of ``lab.dns``; a scapy packet (matches on the fields that were set), a
             scapy layer class, or a function of a packet.
-        chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+        chatter: keep neighbour discovery, MLD and IGMP, the background traffic of hosts.
 
     Raises:
         TopologyError: no such interface.
-        TypeError, ValueError: no such filter.
+        TypeError, ValueError: not a valid filter.
         UnsupportedError: the filter is text, and libpcap is not installed.
 
     Example:
@@ -60,14 +60,14 @@ def capture_link(
     """Capture the frames on this link, both directions, each once; use it in a ``with`` statement.
 
     Args:
-        filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), in which the names of
-            hosts are those of the lab and of ``lab.dns``; a scapy packet (compared in the fields that were set), a
+        filter: which frames: a pcap-filter(7) expression (applied by the kernel), in which the names of
+            hosts are those of the lab and of ``lab.dns``; a scapy packet (matches on the fields that were set), a
             scapy layer class, or a function of a packet.
-        chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+        chatter: keep neighbour discovery, MLD and IGMP, the background traffic of hosts.
 
     Raises:
         TopologyError: the link was removed.
-        TypeError, ValueError: no such filter.
+        TypeError, ValueError: not a valid filter.
         UnsupportedError: the filter is text, and libpcap is not installed.
 
     Example:
@@ -94,19 +94,19 @@ def capture_lab(
     *,
     chatter: bool = False,
 ) -> Capture:
-    """Capture the frames on every interface of every node at once, by one clock; use it in a ``with`` statement.
+    """Capture on every interface of every node, timestamped by one clock; use it in a ``with`` statement.
 
-    A frame is seen at each interface that it passes: when it leaves one node, and when it arrives at the next.
+    A frame is captured at each interface it passes: when it leaves a node, and when it arrives at the next.
 
     Args:
-        filter: which frames: text in the words of pcap-filter(7) (applied by the kernel), in which the names of
-            hosts are those of the lab and of ``lab.dns``; a scapy packet (compared in the fields that were set), a
+        filter: which frames: a pcap-filter(7) expression (applied by the kernel), in which the names of
+            hosts are those of the lab and of ``lab.dns``; a scapy packet (matches on the fields that were set), a
             scapy layer class, or a function of a packet.
-        chatter: keep neighbour discovery, MLD and IGMP, which hosts do unasked.
+        chatter: keep neighbour discovery, MLD and IGMP, the background traffic of hosts.
 
     Raises:
         TopologyError: the lab is closed.
-        TypeError, ValueError: no such filter.
+        TypeError, ValueError: not a valid filter.
         UnsupportedError: the filter is text, and libpcap is not installed.
 
     Example:

@@ -1,4 +1,4 @@
-"""Connections: what a node's connection tracking has in its table, which its NAT and its stateful rules go by."""
+"""Connections: what a node's connection tracking has in its table, which NAT and stateful rules use."""
 
 from __future__ import annotations
 
@@ -114,10 +114,10 @@ class Connections:
         return Connections(self._node, (*self._matches, *self._conditions(match)))
 
     def flush(self, **match: Unpack[ConnectionMatch]) -> int:
-        """Forget them (``conntrack -D``): the next packet of each is looked at as if it were its first one.
+        """Delete them (``conntrack -D``): the next packet of each is handled as the first of a new connection.
 
-        Rules of NAT are asked about the first packet of a connection only, so a change of them does not move the
-        connections that are there; this does.
+        NAT rules apply to the first packet of a connection only, so changing them does not affect
+        established connections; this does.
 
         Args:
             **match: as for ``filter``; all if nothing is given.

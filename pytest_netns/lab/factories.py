@@ -1,4 +1,4 @@
-"""Factories: what the fixtures ``netns_factory`` and ``lab_factory`` give, to annotate tests with."""
+"""Factories: the types of the fixtures ``netns_factory`` and ``lab_factory``, for annotations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class NamespaceFactory(Protocol):
-    """What the ``netns_factory`` fixture gives: call it for namespaces that live until the session ends.
+    """The type of the fixture ``netns_factory``: creates namespaces that live until the end of the session.
 
     Example:
         >>> @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ class NamespaceFactory(Protocol):
         """A new namespace with loopback up, closed when the session ends.
 
         Args:
-            name: what messages call it; ``netns-1`` and so on if None.
+            name: its name in messages; None: ``netns-1``, ``netns-2``, ...
 
         Raises:
             PrivilegeError: this process may not create namespaces.
@@ -35,7 +35,7 @@ class NamespaceFactory(Protocol):
 
 
 class LabFactory(Protocol):
-    """What the ``lab_factory`` fixture gives: call it for labs that live until the session ends.
+    """The type of the fixture ``lab_factory``: creates labs that live until the end of the session.
 
     Example:
         >>> @pytest.fixture(scope="module")
@@ -59,15 +59,15 @@ class LabFactory(Protocol):
         """A new lab, closed when the session ends.
 
         Args:
-            name: what messages call it; its MAC addresses are derived from it too.
+            name: its name in messages; MAC addresses are derived from it too.
             ipv4: pool of subnets for links and bridges that are not given one; None: no IPv4 unless asked for.
             ipv6: the same for IPv6.
-            sysctls: what every node is born with, on top of the baseline.
+            sysctls: initial sysctls of every node, in addition to the baseline.
             isolate: what every host and router has of its own beside the network: ``"mount"``, ``"uts"``, ``"pid"``.
             visible: gives directories under /run and /tmp that isolated hosts still see; pytest's own directory for
                 temporary files if left out.
-            impairments: who impairs links unless told otherwise: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a
-                rate alone), ``"relay"`` (a process of ours), or ``"auto"``: the first of them that is there and can.
+            impairments: the default engine for impairments: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a
+                rate alone), ``"relay"`` (a user-space process), or ``"auto"``: the first of them that is there and can.
             neighbours: ``"learned"``: nodes ask for each other's MAC addresses by ARP and neighbour discovery.
                 ``"known"``: they are entered in advance, marked ``extern_learn``, and do not count towards the limit of
                 the kernel's neighbour table.

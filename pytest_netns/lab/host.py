@@ -77,7 +77,7 @@ class Host(Node):
 
     @property
     def connections(self) -> Connections:
-        """Its connection tracking table (``conntrack -L``): what its NAT and its stateful rules go by.
+        """Its connection tracking table (``conntrack -L``): which NAT and stateful rules use.
 
         Example:
             >>> print(router.connections)

@@ -54,13 +54,13 @@ class Lab(Network):
     """A network. Iterating gives its nodes, ``lab["red"]`` the one of that name.
 
     Args:
-        name: what messages call it; its MAC addresses are derived from it too.
+        name: its name in messages; MAC addresses are derived from it too.
         ipv4: pool of subnets for links and bridges that are not given one; None: no IPv4 unless asked for.
         ipv6: the same for IPv6.
-        sysctls: what every node is born with, on top of the baseline.
+        sysctls: initial sysctls of every node, in addition to the baseline.
         isolate: what every host and router has of its own; see ``host``.
         visible: gives directories under /run and /tmp that isolated hosts still see.
-        impairments: who impairs links unless told otherwise: ``"netem"``, ``"tbf"``, ``"relay"``, or
+        impairments: the default engine for impairments: ``"netem"``, ``"tbf"``, ``"relay"``, or
             ``"auto"``; see ``Interface.impair``.
         neighbours: ``"learned"``: nodes ask for each other's MAC addresses by ARP and neighbour discovery. ``"known"``:
             those of all ends of links and of bridges are entered in advance (``extern_learn``, see ip-neighbour(8)).
@@ -71,7 +71,7 @@ class Lab(Network):
             forwards frames by itself (``ethtool -K ... tx off sg off tso off gso off gro off``).
 
     Attributes:
-        name: what messages call it.
+        name: its name in messages.
         dns: names for isolated hosts, beside every node's own: ``lab.dns["www.example.com"] = blue``.
         plan: which subnets are given out.
         supervisor: of the processes of all its nodes.
@@ -141,11 +141,11 @@ class Lab(Network):
     heal: Final = heal.heal
 
     def schedule(self, events: Iterable[Event]) -> Schedule:
-        """Carry out actions at given times, in the background, one after the other.
+        """Run actions at given times, in the background, one after the other.
 
         Args:
             events: pairs of seconds from now and something to call without arguments:
-                ``[(0.5, link.down), (1.5, link.up)]``. In any order. The wall clock plays no part (CLOCK_MONOTONIC).
+                ``[(0.5, link.down), (1.5, link.up)]``. In any order. Times are on CLOCK_MONOTONIC.
 
         Returns:
             The schedule: ``wait()`` for its end, or use it as a context manager. What an action raises is raised there,
@@ -189,13 +189,13 @@ class Lab(Network):
     # ------------------------------------------------------------------- life
 
     def close(self) -> None:
-        """Kill all processes and let go of all nodes; allowed more than once.
+        """Kill all processes and release all nodes; idempotent.
 
-        Captures that are still running are stopped. Where an exception has interrupted it, call it again. In a forked
-        child of the process that made the lab only the child's copies are closed, and nothing of the parent's goes.
+        Running captures are stopped. If an exception interrupts it, call it again. In a forked
+        child of the process that created the lab, only the child's copies are closed.
 
         Raises:
-            ExceptionGroup: everything that went wrong, e.g. ProcessDied for processes that had ended unasked.
+            ExceptionGroup: all errors, e.g. ProcessDied for processes that had exited unexpectedly.
 
         Example:
             >>> lab = Lab("second")
@@ -290,7 +290,7 @@ class Lab(Network):
             networks: bridges of this lab.
             address: its address on the first of them, instead of the next free one; or a list, one for each of
                 them, None for the next free one, False for none; False alone: none on any, as a client of DHCP has.
-            sysctls: what it is born with, on top of the lab's.
+            sysctls: its initial sysctls, in addition to the lab's.
             shares: a node whose network namespace it lives in, instead of one of its own: the same interfaces,
                 addresses and ports, as containers of one pod have.
             isolate: what its processes, and functions run by ``call``, have of their own beside the network; the
@@ -338,7 +338,7 @@ class Lab(Network):
             networks: bridges of this lab, to which it is attached in order (``eth0``, ``eth1``, ...).
             address: its address on the first of them, instead of the next free one; or a list, one for each of
                 them, None for the next free one, False for none; False alone: none on any, as a client of DHCP has.
-            sysctls: what it is born with, on top of the lab's.
+            sysctls: its initial sysctls, in addition to the lab's.
             isolate: what it has of its own beside the network: ``"mount"``, ``"uts"``, ``"pid"``; the lab's default
                 if None.
             offload: of its links to these bridges; see ``connect``.
@@ -358,10 +358,10 @@ class Lab(Network):
             return self._members.attached(router, networks, address, kinds, offload)
 
     def adopt(self, namespace: Namespace, name: str) -> Host:
-        """Make somebody else's namespace (``Namespace.attach``) a node: it can be connected, pinged, routed.
+        """Make an existing namespace (``Namespace.attach``), e.g. a container's, a node of the lab.
 
-        Nothing in it is changed until you do, and closing the lab only lets go of it: what was connected to it
-        goes, the namespace stays.
+        Nothing in it is changed until you do so. Closing the lab does not delete it: links to nodes of the lab
+        are removed, the namespace stays.
 
         Args:
             namespace: an open one, from ``Namespace.attach`` for example.
@@ -380,7 +380,7 @@ class Lab(Network):
             return self._members.adopt(namespace, name)
 
     def autoroute(self) -> None:
-        """Give every node static routes to every subnet over the fewest routers, for IPv4 and IPv6.
+        """Give every node static shortest-path routes to every subnet, for IPv4 and IPv6.
 
         Among paths of equal length the router that was made first wins, so the result is the same at each run. Call
         it again after a change: what it set before is replaced. Routes that you set are not touched, and win where
@@ -414,15 +414,15 @@ class Lab(Network):
             subnet: where the addresses of attached nodes come from: None for one of each of the lab's pools; an IPv4
                 network, to which an IPv6 one of the pool is added; an IPv6 network; one of each; False for none; or
                 another bridge, to share its subnets (connect the two for one large segment).
-            vlan_filtering: whether it looks at VLAN tags; all ports begin in VLAN 1; ``Bridge.set_vlan`` and
+            vlan_filtering: whether it filters by VLAN; all ports start in VLAN 1; ``Bridge.set_vlan`` and
                 its like change that.
             stp: whether it takes part in a spanning tree (IEEE 802.1D), so that trunks may form loops. Then nothing
                 waits for a port to forward: see ``Bridge.wait_converged``.
             priority: the lowest in the tree is the root, 0 to 65535; 32768 if None.
-            forward_delay: seconds for which a port listens, and then learns, before it forwards: 2 to 30; 15 if None.
-            hello_time: seconds between two announcements of the root, 1 to 10; 2 if None.
-            max_age: seconds for which an announcement is believed, 6 to 40; 20 if None.
-            sysctls: what it is born with, on top of the lab's.
+            forward_delay: seconds in each of the states listening and learning, 2 to 30; 15 if None.
+            hello_time: seconds between BPDUs of the root, 1 to 10; 2 if None.
+            max_age: seconds until a received BPDU expires, 6 to 40; 20 if None.
+            sysctls: its initial sysctls, in addition to the lab's.
 
         Raises:
             TopologyError: a bad name; a subnet that is none, too small, or overlaps another of the lab; a time out of
@@ -487,7 +487,7 @@ class Lab(Network):
         names: tuple[str, str] | None = None,
         offload: bool | None = None,
     ) -> Link:
-        """Join two nodes by a veth. Returns when the first packet gets through.
+        """Connect two nodes by a veth pair. Returns once packets can pass.
 
         A bridge on either side gets a port, and the other side an address of the bridge's subnet; two bridges are
         joined by a trunk without addresses.

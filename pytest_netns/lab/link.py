@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Link(BreakableCable):
-    """A veth between two nodes: what goes in at one end comes out at the other. Made by ``Lab.connect``.
+    """A veth pair between two nodes. Created by ``Lab.connect``.
 
     Attributes:
         lab: the lab that it is part of.

@@ -26,7 +26,7 @@ class LinkImpairOptions(ImpairOptions, total=False):
     """Keywords of ``Link.impair``; what is left out is not impaired.
 
     Attributes:
-        toward: the end to which the frames go that are impaired; both directions if left out.
+        toward: impair only frames to this end; both directions if omitted.
     """
 
     toward: BaseNode | Interface | None
@@ -47,12 +47,12 @@ def impair(
     seed: int | None = None,
     engine: Engine | None = None,
 ) -> None:
-    """Impair what it carries, from now on and instead of what was set before. All values are for one way.
+    """Impair the link, replacing any earlier impairment. All values are one-way.
 
     ``link.impair(delay="20ms")`` adds 40 ms to a ping.
 
     Args:
-        impairment: a preset, or any other value; what else is given replaces its attributes.
+        impairment: a preset or another ``Impairment``; the other arguments override its attributes.
         delay: seconds, or text such as ``"20ms"``: one way. The meaning of this and the following is told by
             ``Impairment``.
         jitter: seconds, or text.
@@ -61,18 +61,18 @@ def impair(
         reorder: a fraction, or text.
         duplicate: a fraction, or text.
         corrupt: a fraction, or text.
-        toward: the end to which the frames go that are impaired, a node or an interface; None: both directions.
-        seed: makes chance repeatable: the same frames have the same fate. Frames that hosts send unasked (ARP,
-            neighbour discovery, multicast) draw from random numbers of their own, but with netem.
-            Each direction has random numbers of its own.
-        engine: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a rate alone), ``"relay"`` (a process of ours),
-            or ``"auto"``: the first of these that is there and can do it. None: as the lab was told.
+        toward: impair only frames to this end, a node or an interface; None: both directions.
+        seed: seed of the random numbers: the same frames are treated alike in each run. Background traffic (ARP,
+            neighbour discovery, multicast) uses random numbers of its own, except with netem.
+            Each direction has its own random numbers.
+        engine: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a rate alone), ``"relay"`` (a user-space process),
+            or ``"auto"``: the first of these that is available and supports it. None: the lab's default.
 
     Raises:
-        TopologyError: nothing, or a bad value, was given; ``toward`` is no end of the link; it was removed.
-        UnsupportedError: the engine is lacking here, or cannot do that.
+        TopologyError: no value or an invalid one; ``toward`` is not an end of the link; the link was removed.
+        UnsupportedError: the engine is not available, or does not support this.
         KernelError: the kernel refused.
-        ProcessDied: the relay is dead.
+        ProcessDied: the relay process has exited.
 
     Example:
         >>> link.impair(delay="20ms", loss="1%", toward=blue)
@@ -97,7 +97,7 @@ def impair(
 
 
 def heal(link: Cable, *, toward: BaseNode | Interface | None = None) -> None:
-    """Impair nothing any more; frames under way still arrive, each at its time. Allowed if nothing is impaired.
+    """Remove the impairment; frames already delayed still arrive. Does nothing if there is none.
 
     Args:
         toward: heal that direction alone.
@@ -117,10 +117,10 @@ def heal(link: Cable, *, toward: BaseNode | Interface | None = None) -> None:
 
 @contextmanager
 def impaired(link: _C, impairment: Impairment | None = None, **options: Unpack[LinkImpairOptions]) -> Iterator[_C]:
-    """Impair what it carries for the duration of a ``with`` block; then what was before it is in force again.
+    """Impair the link during a ``with`` block, then restore the previous state.
 
     Args:
-        impairment: a preset, or any other value; what else is given replaces its attributes.
+        impairment: a preset or another ``Impairment``; the other arguments override its attributes.
         options: the keywords of ``impair``: ``delay``, ``jitter``, ``loss``, ``rate``, ``reorder``, ``duplicate``,
             ``corrupt``, ``toward``, ``seed``, ``engine``.
 
@@ -128,10 +128,10 @@ def impaired(link: _C, impairment: Impairment | None = None, **options: Unpack[L
         A context manager, which gives the link.
 
     Raises:
-        TopologyError: nothing, or a bad value, was given; ``toward`` is no end of the link; it was removed.
-        UnsupportedError: the engine is lacking here, or cannot do that.
+        TopologyError: no value or an invalid one; ``toward`` is not an end of the link; the link was removed.
+        UnsupportedError: the engine is not available, or does not support this.
         KernelError: the kernel refused.
-        ProcessDied: the relay is dead.
+        ProcessDied: the relay process has exited.
 
     Example:
         >>> with link.impaired(delay="20ms"):
@@ -156,7 +156,7 @@ def impairment_of(link: Cable) -> ActiveImpairment | None:
 
 
 def impaired_words(link: Cable) -> str:
-    """For its repr: what was set last, for both directions or for each. Asks nobody."""
+    """For its repr: what was set last, for both directions or for each. Does not query the kernel."""
     there, back = (end.node._impairment_words(end) for end in link.interfaces)
     if there == back:
         return f", impaired: {there}" if there else ""

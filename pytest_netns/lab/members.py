@@ -1,4 +1,4 @@
-"""Members: the nodes of a lab, how one is born into it, and how a foreign namespace becomes one."""
+"""Members: the nodes of a lab, how one is created, and how an existing namespace is adopted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NAT: the address translation rules of a router, as one nftables table that is ours alone.
+"""NAT: the address translation rules of a router, in an nftables table of this package.
 
 Each rule counts in a named counter object, so the table can be rebuilt around it in one transaction: chains are emptied
 and filled anew, counters and established connections stay.
@@ -43,7 +43,7 @@ _KEEP_TRACKING = "ct state new"
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """What a rule has matched. NAT rules are asked about the first packet of each connection only.
+    """Packets and bytes that a rule has matched. NAT rules see the first packet of each connection only.
 
     Attributes:
         packets: how many.
@@ -79,7 +79,7 @@ class Rule:
         return self._nat.count(self)
 
     def remove(self, *, flush: bool = False) -> None:
-        """Take it away. Connections that are there go on as they are, unless they are flushed.
+        """Remove the rule. Established connections keep their translation unless they are flushed.
 
         Args:
             flush: forget the connections that it has translated (conntrack(8)); see ``Host.connections``.
@@ -171,7 +171,7 @@ class ForwardRule(Rule):
     def change(
         self, *, to: Node | Address | str | None = None, to_port: int | None = None, flush: bool = False
     ) -> None:
-        """Send new connections elsewhere. Those that are there go on as they are, unless they are flushed.
+        """Change the target of new connections. Established ones keep theirs unless they are flushed.
 
         For the kernel a connection of UDP is there as long as packets come more often than its timeout (30 s, or 120 s
         once both sides have sent several), from the same port to the same.

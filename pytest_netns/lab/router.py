@@ -44,10 +44,10 @@ class Router(Host):
             self.nat.restore()
 
     def masquerade(self, out: str | Interface | Node, *, flush: bool = False) -> MasqueradeRule:
-        """Give what leaves by an interface the router's own address there (source NAT), for IPv4 and IPv6.
+        """Masquerade what leaves by an interface: source NAT to its address, for IPv4 and IPv6.
 
-        The kernel asks the rules of NAT about the first packet of a connection only: one that the router tracks
-        already goes on untranslated, unless it is flushed. A router tracks connections once it has a rule of NAT, or
+        The kernel applies NAT rules to the first packet of a connection only: one that the router tracks
+        already stays untranslated unless it is flushed. A router tracks connections once it has a NAT rule, or
         one that says ``ct``.
 
         Args:
@@ -77,13 +77,13 @@ class Router(Host):
         on: str | Interface | Node | None = None,
         flush: bool = False,
     ) -> ForwardRule:
-        """Send connections to a port of the router on to a node behind it (destination NAT), for IPv4 and IPv6.
+        """Forward a port of the router to a node behind it (destination NAT), for IPv4 and IPv6.
 
         It works from outside, from the node's own LAN (the router then stands in as source, so that replies come
         back through it) and from the router itself.
 
-        The kernel asks the rules of NAT about the first packet of a connection only: one that the router tracks
-        already goes on to where it went, unless it is flushed.
+        The kernel applies NAT rules to the first packet of a connection only: one that the router tracks
+        already keeps its target unless it is flushed.
 
         Args:
             port: 1 to 65535, on the router.

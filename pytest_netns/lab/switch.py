@@ -19,15 +19,15 @@ Where = str | Node | Interface
 
 @dataclass(frozen=True, slots=True)
 class SwitchSettings:
-    """What a bridge is born with.
+    """The options that a bridge is created with.
 
     Attributes:
-        vlan_filtering: whether it looks at VLAN tags.
+        vlan_filtering: whether it filters by VLAN.
         stp: whether it takes part in a spanning tree (IEEE 802.1D).
         priority: the lowest in the tree is the root, 0 to 65535; 32768 if None.
         forward_delay: seconds for which a port listens, and then learns: 2 to 30; 15 if None.
-        hello_time: seconds between two announcements of the root, 1 to 10; 2 if None.
-        max_age: seconds for which an announcement is believed, 6 to 40; 20 if None.
+        hello_time: seconds between BPDUs of the root, 1 to 10; 2 if None.
+        max_age: seconds until a received BPDU expires, 6 to 40; 20 if None.
     """
 
     vlan_filtering: bool = False
@@ -84,7 +84,7 @@ class Switch(Node):
 
     Attributes:
         device: that device.
-        settings: what it was born with.
+        settings: the options it was created with.
 
     Example:
         >>> lan.port(green)

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def set_vlan(bridge: Switch, where: Where, vid: int, *, pvid: bool = False, untagged: bool = False) -> None:
-    """``bridge vlan add``: let a VLAN pass at a port. Every port begins with VLAN 1, ``pvid`` and ``untagged``.
+    """``bridge vlan add``: allow a VLAN at a port. Every port starts in VLAN 1, ``pvid`` and ``untagged``.
 
     Args:
         where: a port's name, the port, or the node behind it; the bridge for its own device.
         vid: VLAN identifier, 1 to 4094.
-        pvid: what comes in without a tag is of this VLAN; a port has one such.
-        untagged: what goes out has its tag taken off.
+        pvid: untagged frames that arrive are put into this VLAN; a port has one PVID.
+        untagged: frames leave the port untagged.
 
     Raises:
         TopologyError: no such port, or the bridge was made without ``vlan_filtering``.
@@ -38,7 +38,7 @@ def set_vlan(bridge: Switch, where: Where, vid: int, *, pvid: bool = False, unta
 
 
 def unset_vlan(bridge: Switch, where: Where, vid: int) -> None:
-    """``bridge vlan delete``: let a VLAN pass at a port no more.
+    """``bridge vlan delete``: remove a VLAN from a port.
 
     Args:
         where: a port's name, the port, or the node behind it; the bridge for its own device.
@@ -62,7 +62,7 @@ def unset_vlan(bridge: Switch, where: Where, vid: int) -> None:
 
 
 def access(bridge: Switch, where: Where, vid: int) -> None:
-    """Make a port an access port: its host knows of no VLANs and is in this one alone.
+    """Make a port an access port: untagged, and in this VLAN only.
 
     Args:
         where: a port's name, the port, or the node behind it; the bridge for its own device.
@@ -80,12 +80,12 @@ def access(bridge: Switch, where: Where, vid: int) -> None:
 
 
 def trunk(bridge: Switch, where: Where, vids: Iterable[int], *, native: int | None = None) -> None:
-    """Make a port a trunk: these VLANs pass with their tags, and no others.
+    """Make a port a trunk: it carries these VLANs tagged, and no others.
 
     Args:
         where: a port's name, the port, or the node behind it; the bridge for its own device.
         vids: VLAN identifiers, 1 to 4094.
-        native: the VLAN of what has no tag; None: such frames are dropped.
+        native: the VLAN of untagged frames; None: they are dropped.
 
     Raises:
         TopologyError: no such port, or the bridge was made without ``vlan_filtering``.

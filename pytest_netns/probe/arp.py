@@ -39,17 +39,17 @@ _TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class ArpResult:
-    """Who has an address. Truthy if somebody said so.
+    """The answer to an ARP request or neighbour solicitation. Truthy if there was one.
 
     Attributes:
         source: name of the node that asked.
         destination: name and address of whom it asked for.
         address: that address.
         interface: name of the interface on which it asked.
-        mac: MAC address of the first who answered; None if nobody did.
-        macs: of all who answered; more than one is a duplicate address.
+        mac: MAC address in the first answer; None without one.
+        macs: MAC addresses in all answers; more than one means a duplicate address.
         rtt: seconds until that answer; None without one.
-        error: what the node's own kernel said against sending; else None.
+        error: the kernel's error when sending; else None.
         in_flight: where the question, or its answer, may still have been when the time was over; else None.
 
     Example:
@@ -89,15 +89,15 @@ class ArpResult:
 def arp(
     node: BaseNode, destination: Destination, *, timeout: float = 1.0, dad: bool = False, source: Source | None = None
 ) -> ArpResult:
-    """Ask who has an address: ARP (RFC 826) for IPv4, neighbour solicitation (RFC 4861) for IPv6.
+    """Resolve an address: ARP (RFC 826) for IPv4, neighbour solicitation (RFC 4861) for IPv6.
 
-    Truthy if somebody answered. The kernel's own cache is neither used nor changed.
+    Truthy if there was an answer. The kernel's neighbour cache is neither used nor changed.
 
     Args:
         destination: a node, an interface or an address on the same link.
         timeout: seconds to wait for an answer.
-        dad: detect duplicates: ask without an address of one's own, as a host does before it takes one (RFC 5227
-            2.1.1, RFC 4862 5.4), and wait for the whole timeout, so that ``macs`` lists everybody who has it.
+        dad: probe for duplicates: without a source address, as a host does before it configures one (RFC 5227
+            2.1.1, RFC 4862 5.4), and wait for the whole timeout, so that ``macs`` lists every owner.
         source: an address or an interface of this node, by object or name, that asks; None: on the interface whose
             subnet the address is on.
 
@@ -125,7 +125,7 @@ def ask_arp(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> ArpResult:
-    """The question of ``arp`` alone: nobody is told of a failure."""
+    """``arp`` without events: a failure is not recorded."""
     bound = origin(node, source)
     target = resolve(node, destination, bound)
     check_range("timeout", timeout, 0, 3600)

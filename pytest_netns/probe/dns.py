@@ -32,7 +32,7 @@ class DnsResult:
         qtype: which kind of record.
         rcode: ``NOERROR``, ``NXDOMAIN``, ... (RFC 1035 4.1.1); None if there was no answer, or none that is DNS.
         answers: the data of the answer records as text, in order.
-        udp: what became of the datagram.
+        udp: the result of the datagram.
 
     Example:
         >>> red.dns(blue, "www.example.com").rcode
@@ -70,7 +70,7 @@ def dns(
     timeout: float = 1.0,
     source: Source | None = None,
 ) -> DnsResult:
-    """Ask a DNS server (RFC 1035) over UDP. Truthy if the answer has records.
+    """Query a DNS server (RFC 1035) over UDP. Truthy if the answer has records.
 
     Args:
         server: a node, an interface or an address.
@@ -78,7 +78,7 @@ def dns(
         qtype: ``"A"``, ``"AAAA"``, ``"MX"``, ...
         port: of the server.
         timeout: seconds to wait for the answer.
-        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+        source: an address or an interface of this node, by object or name, to send from; None: chosen by
             the routes.
 
     Raises:
@@ -107,7 +107,7 @@ def ask_dns(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> DnsResult:
-    """The question of ``dns`` alone: nobody is told of a failure."""
+    """``dns`` without events: a failure is not recorded."""
     from scapy.layers.dns import DNS, DNSQR, dnsqtypes
 
     known = {kind: number for number, kind in dnsqtypes.items()}

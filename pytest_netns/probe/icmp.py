@@ -49,7 +49,7 @@ _WORDS6 = {
 
 @dataclass(frozen=True, slots=True)
 class ProbeError:
-    """Why there was no answer, as far as somebody said so.
+    """Why there was no answer: an ICMP error, or an error of the sending kernel.
 
     Attributes:
         text: in the words of ping(8), or the kernel's own for an error of the sending node; or what was wrong with the

@@ -1,4 +1,4 @@
-"""Loss: what becomes of numbered datagrams, one way."""
+"""Loss: one-way loss of numbered datagrams."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _SMALLEST = 16
 
 @dataclass(frozen=True, slots=True)
 class LossResult:
-    """What became of numbered datagrams that one node sent to another, one way. Truthy if all came.
+    """One-way loss of numbered datagrams. Truthy if all arrived.
 
     Attributes:
         source: name of the node that sent.
         destination: name and address of the one that received.
         address: that address.
         sent: datagrams sent.
-        received: those of them that came, each counted once.
+        received: datagrams received, each counted once.
         duplicates: further copies.
-        reordered: those that came after one that was sent later.
-        error: what the sender's kernel said, if it could not send; else None.
+        reordered: datagrams that arrived after one sent later.
+        error: the error of the sender's kernel if it could not send; else None.
 
     Example:
         >>> result = lab.loss(red, blue, count=100)
@@ -53,12 +53,12 @@ class LossResult:
 
     @property
     def lost(self) -> int:
-        """Datagrams that did not come."""
+        """Datagrams that did not arrive."""
         return self.sent - self.received
 
     @property
     def loss(self) -> float:
-        """Share of datagrams that did not come, 0.0 to 1.0."""
+        """Share of datagrams that did not arrive, 0.0 to 1.0."""
         return self.lost / self.sent if self.sent else 0.0
 
     def __repr__(self) -> str:
@@ -79,7 +79,7 @@ def loss(
     per_second: float = 2000.0,
     timeout: float = 5.0,
 ) -> LossResult:
-    """Count what becomes of numbered UDP datagrams, one way. Truthy if all come.
+    """Measure one-way loss with numbered UDP datagrams. Truthy if all arrive.
 
     Args:
         source: who sends.
@@ -91,9 +91,9 @@ def loss(
 
     Raises:
         TopologyError: no address in common.
-        TypeError: the destination is an address: nobody could receive.
+        TypeError: the destination is an address, so there is no node to receive on.
         ValueError: a number is out of range.
-        NetnsError: the receiver was too slow, so the count proves nothing.
+        NetnsError: the receiver was too slow to count reliably.
 
     Example:
         >>> lab.loss(red, blue, count=100).loss
@@ -108,7 +108,7 @@ def loss(
 def measure_loss(
     source: Namespace, destination: Destination, *, count: int, size: int, per_second: float, timeout: float
 ) -> LossResult:
-    """The measurement of ``loss`` alone: nobody is told of a failure."""
+    """``loss`` without events: a failure is not recorded."""
     check_whole("count", count, 1, 1_000_000)
     check_whole("size", size, _SMALLEST, 65507)
     check_range("per_second", per_second, 1, 1_000_000)

@@ -114,7 +114,7 @@ def ping_all(lab: Network, *, timeout: float = 1.0) -> PingMatrix:
 def ask_all(
     nodes: Sequence[Namespace], others: Sequence[Namespace] = (), *, timeout: float = 1.0, grouped: bool = True
 ) -> PingMatrix:
-    """The question of ``ping_all`` alone: nobody is told of a failure.
+    """``ping_all`` without events: a failure is not recorded.
 
     Args:
         nodes: who asks and is asked.

@@ -33,7 +33,7 @@ class PathMtuResult:
         limited_by: who said so with an ICMP error; None if it is the node's own interface, or nobody did.
         black_hole: whether larger packets vanish without an ICMP error.
         in_flight: where a packet may still have been when the time was over, which leaves all of this open; else None.
-        bound_to: an address or an interface that it had to come from; None if that was left to the routes.
+        bound_to: the source address or interface given; None: chosen by the routes.
 
     Example:
         >>> result = red.path_mtu(blue)
@@ -71,7 +71,7 @@ def path_mtu(
     Args:
         destination: a node, an interface or an address.
         timeout: seconds to wait for each answer; a black hole takes about a dozen of them.
-        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+        source: an address or an interface of this node, by object or name, to send from; None: chosen by
             the routes.
 
     Raises:
@@ -94,7 +94,7 @@ def ask_path_mtu(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> PathMtuResult:
-    """The question of ``path_mtu`` alone: nobody is told of a failure."""
+    """``path_mtu`` without events: a failure is not recorded."""
     check_range("timeout", timeout, 0, 3600)
     bound = origin(node, source)
     target = resolve(node, destination, bound)

@@ -53,7 +53,7 @@ def ping(
         size: bytes of payload, as ``ping -s``.
         ttl: time to live, or hop limit.
         df: forbid fragments, as ``ping -M do``.
-        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+        source: an address or an interface of this node, by object or name, to send from; None: chosen by
             the routes.
 
     Raises:
@@ -95,7 +95,7 @@ def ask_ping(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> PingResult:
-    """The question of ``ping`` alone: nobody is told of a failure."""
+    """``ping`` without events: a failure is not recorded."""
     bound = origin(node, source)
     target = resolve(node, destination, bound)
     version = target.address.version

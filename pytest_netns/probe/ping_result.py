@@ -54,7 +54,7 @@ class RttStatistics:
 
 @dataclass(frozen=True, slots=True)
 class PingResult:
-    """The outcome of a ping. Truthy if every request was answered.
+    """The result of a ping. Truthy if every request was answered.
 
     Attributes:
         source: name of the node that asked.
@@ -70,7 +70,7 @@ class PingResult:
         responders: who has answered, each once; of a broadcast address or a multicast group everybody who did in time,
             the asking node itself left out.
         in_flight: where a request, or its reply, may still have been when the time was over; else None.
-        bound_to: an address or an interface that it had to come from; None if that was left to the routes.
+        bound_to: the source address or interface given; None: chosen by the routes.
 
     Example:
         >>> result = red.ping(blue, count=3)

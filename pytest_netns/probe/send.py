@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def send(node: Namespace, packet: Packet, interface: str | Interface | None = None) -> int:
-    """Send a scapy packet made by hand; returns how many went out (a packet with ranges stands for several).
+    """Send a scapy packet; returns the number of packets sent (a packet with ranges stands for several).
 
-    What is missing is filled in from this namespace: source addresses, and the Ethernet header. An IP packet
+    Missing fields are filled in from this namespace: source addresses, and the Ethernet header. An IP packet
     without an interface takes the kernel's route and next hop; with one it goes out there, to the broadcast MAC
     unless an Ethernet layer says otherwise. ``ipaddress`` objects may stand in its fields.
 

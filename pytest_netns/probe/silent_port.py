@@ -26,10 +26,10 @@ _NOTHING = struct.pack("=HBBI", 0x06, 0, 0, 0)
 
 @contextmanager
 def without_rst(node: Namespace, /, *ports: int) -> Iterator[None]:
-    """Keep the kernel quiet about TCP ports that the test plays by hand: no RST comes from them in the block.
+    """Suppress the kernel's RSTs from TCP ports that the test handles itself, during a ``with`` block.
 
-    The kernel answers a segment that belongs to no connection of its own by a reset, which ends every handshake
-    made by ``send`` and ``sr1``. In the block it neither resets nor answers what comes to these ports, over IPv4
+    The kernel answers a segment of an unknown connection with a RST, which ends every handshake
+    made by ``send`` and ``sr1``. In the block it does not answer segments to these ports, over IPv4
     and IPv6; captures, ``sr`` and ``sr1`` see it all the same. It needs no firewall.
 
     Args:

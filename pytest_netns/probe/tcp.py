@@ -50,7 +50,7 @@ class TcpResult:
         rtt: seconds until the answer; None without one.
         error: the ICMP error, what the node's own kernel said, or what was wrong with the answer; else None.
         in_flight: where the request, or its answer, may still be, if that is ``inconclusive``; else None.
-        bound_to: an address or an interface that it had to come from; None if that was left to the routes.
+        bound_to: the source address or interface given; None: chosen by the routes.
 
     Example:
         >>> result = red.tcp(blue, 81)
@@ -103,7 +103,7 @@ def tcp(
         destination: a node, an interface or an address.
         port: 1 to 65535.
         timeout: seconds to wait for an answer; the kernel repeats a SYN that was lost after 1 s.
-        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+        source: an address or an interface of this node, by object or name, to send from; None: chosen by
             the routes.
 
     Raises:
@@ -133,7 +133,7 @@ def ask_tcp(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> TcpResult:
-    """The question of ``tcp`` alone: nobody is told of a failure."""
+    """``tcp`` without events: a failure is not recorded."""
     bound = origin(node, source)
     target = resolve(node, destination, bound)
     check_port(port)

@@ -1,4 +1,4 @@
-"""Throughput: how fast data gets from one node to another."""
+"""Throughput from one node to another."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FULL = {4: 1472, 6: 1452}
 
 @dataclass(frozen=True, slots=True)
 class ThroughputResult:
-    """How fast data got from one node to another. Truthy if any did.
+    """The throughput from one node to another. Truthy if any data arrived.
 
     Attributes:
         source: name of the node that sent.
@@ -37,7 +37,7 @@ class ThroughputResult:
         rate: payload in bit/s.
         wire_rate: the same with the headers of TCP or UDP, IP and Ethernet, in bit/s: what a rate of tc(8) limits.
         samples: payload in bit/s, for each tenth of a second.
-        error: what the sender's kernel said, if it could not send; else None.
+        error: the error of the sender's kernel if it could not send; else None.
         stalled: seconds of the measurement after which nothing came any more; None if it went on to the end. The
             silence is measured too: the rate is that of all the time that was asked for.
 
@@ -87,7 +87,7 @@ def throughput(
     omit: float = 0.0,
     timeout: float = 5.0,
 ) -> ThroughputResult:
-    """Measure how fast data gets from one node to another, with a process of ours at each end. Truthy if any does.
+    """Measure the throughput from one node to another, by a process in each. Truthy if any data arrives.
 
     Args:
         source: who sends.
@@ -100,7 +100,7 @@ def throughput(
 
     Raises:
         TopologyError: no address in common, or a rate that is none.
-        TypeError: the destination is an address: nobody could receive.
+        TypeError: the destination is an address, so there is no node to receive on.
         ValueError: a number is out of range, or a rate was given for TCP.
 
     Example:
@@ -125,7 +125,7 @@ def measure_throughput(
     omit: float,
     timeout: float,
 ) -> ThroughputResult:
-    """The measurement of ``throughput`` alone: nobody is told of a failure."""
+    """``throughput`` without events: a failure is not recorded."""
     check_range("seconds", seconds, INTERVAL, 3600)
     check_range("omit", omit, 0, 3600)
     check_range("timeout", timeout, 0.01, 3600)

@@ -1,4 +1,4 @@
-"""Which way packets go: packets with a growing time to live."""
+"""Trace: the path of packets, by probes with increasing TTL."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NameOf = Callable[[Address], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One step of the way.
+    """One hop of a path.
 
     Attributes:
         ttl: the time to live (hop limit) with which it was found.
@@ -53,16 +53,16 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class TraceResult:
-    """The way to a destination. Truthy if it was reached.
+    """The path to a destination. Truthy if it was reached.
 
     Attributes:
         source: name of the node that asked.
         destination: name and address of whom it asked for.
         address: that address.
-        hops: the steps, the destination last if it was reached.
-        reached: whether it was.
-        error: what ended the way early; else None.
-        bound_to: an address or an interface that it had to come from; None if that was left to the routes.
+        hops: the hops, the destination last if it was reached.
+        reached: whether the destination answered.
+        error: the ICMP error that ended the trace early; else None.
+        bound_to: the source address or interface given; None: chosen by the routes.
 
     Example:
         >>> red.trace(green).path
@@ -81,7 +81,7 @@ class TraceResult:
 
     @property
     def path(self) -> list[str]:
-        """The steps by name, or by address where there is none, or ``*``."""
+        """The hops by name, or by address where there is none, or ``*``."""
         return [hop.name or (str(hop.address) if hop.address else "*") for hop in self.hops]
 
     def __repr__(self) -> str:
@@ -120,7 +120,7 @@ def trace(
     timeout: float = 1.0,
     source: Source | None = None,
 ) -> TraceResult:
-    """Find the way to a destination, hop by hop, by packets with a growing time to live.
+    """Trace the path to a destination, hop by hop, by packets with increasing TTL (hop limit).
 
     Truthy if it was reached. Stops after three hops in a row that do not answer.
 
@@ -130,7 +130,7 @@ def trace(
         port: for ``udp`` (33434 if None) and ``tcp`` (80 if None); a closed one answers too.
         max_hops: the largest time to live to try, 1 to 255.
         timeout: seconds to wait for each hop.
-        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+        source: an address or an interface of this node, by object or name, to send from; None: chosen by
             the routes.
 
     Raises:
@@ -167,7 +167,7 @@ def ask_trace(
     source: Source | None = None,
     name_of: NameOf,
 ) -> TraceResult:
-    """The question of ``trace`` alone: nobody is told of a failure."""
+    """``trace`` without events: a failure is not recorded."""
     check_whole("max_hops", max_hops, 1, 255)
     check_range("timeout", timeout, 0, 3600)
     if not isinstance(method, str) or method not in _PORTS:

@@ -37,7 +37,7 @@ UdpState = Literal["answered", "closed", "unreachable", "silent", "answered-else
 
 @dataclass(frozen=True, slots=True)
 class UdpResult:
-    """What a datagram brought about. Truthy if it was answered.
+    """The result of a UDP probe. Truthy if it was answered.
 
     Attributes:
         source: name of the node that asked.
@@ -54,7 +54,7 @@ class UdpResult:
         rtt: seconds until the answer; None without one.
         error: the ICMP error, what the node's own kernel said, or what was wrong with the answer; else None.
         in_flight: where the datagram, or its answer, may still be, if that is ``inconclusive``; else None.
-        bound_to: an address or an interface that it had to come from; None if that was left to the routes.
+        bound_to: the source address or interface given; None: chosen by the routes.
 
     Example:
         >>> result = red.udp(blue, 9, b"hello", timeout=0.1)
@@ -108,7 +108,7 @@ def udp(
         payload: bytes to send.
         timeout: seconds to wait for an answer.
         ttl: time to live, or hop limit; None for the kernel's default.
-        source: an address or an interface of this node, by object or name, that it comes from; None leaves that to
+        source: an address or an interface of this node, by object or name, to send from; None: chosen by
             the routes.
 
     Raises:
@@ -145,7 +145,7 @@ def ask_udp(
     source: Source | None = None,
     in_flight: InFlight = nowhere,
 ) -> UdpResult:
-    """The question of ``udp`` alone: nobody is told of a failure."""
+    """``udp`` without events: a failure is not recorded."""
     bound = origin(node, source)
     target = resolve(node, destination, bound)
     check_port(port)

@@ -52,7 +52,7 @@ def text_of(fd: int) -> str:
 class Process:
     """A supervised background process, made by ``Namespace.spawn``.
 
-    It lives until it is told to end or its namespace closes, whichever is first. If it ends by itself, and nobody
+    It runs until it is terminated or its namespace is closed, whichever is first. If it exits by itself and nobody
     called ``wait()``, closing the namespace raises ProcessDied with its output. As a context manager it is terminated
     at the end of the block.
 
@@ -88,7 +88,7 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        """Exit status, negative for a signal; None while it runs."""
+        """Exit status, the negative signal number if a signal ended it; None while it runs."""
         return self._popen.poll()
 
     @property
@@ -98,7 +98,7 @@ class Process:
 
     @property
     def output(self) -> str:
-        """All it has written to standard output and standard error so far, in the order of writing."""
+        """Its standard output and standard error so far, in the order of writing."""
         return text_of(self._output) if self._closed_output is None else self._closed_output
 
     def has_socket(self, inodes: Set[int]) -> bool:
@@ -125,7 +125,7 @@ class Process:
         """Wait until it ends by itself and return its exit status, negative for a signal.
 
         Args:
-            timeout: seconds to wait; None waits for ever.
+            timeout: seconds to wait; None: no limit.
 
         Raises:
             WaitTimeout: it still runs after ``timeout`` seconds.
@@ -142,7 +142,7 @@ class Process:
         return self._popen.wait()
 
     def terminate(self, timeout: float = 5.0) -> int:
-        """Ask it to end (SIGTERM), then insist (SIGKILL) after ``timeout`` seconds; returns its exit status.
+        """Send SIGTERM, and SIGKILL after ``timeout`` seconds; returns its exit status.
 
         Example:
             >>> process = blue.spawn(["sleep", "60"])
@@ -152,7 +152,7 @@ class Process:
         return self._end(signal.SIGTERM, timeout)
 
     def kill(self) -> int:
-        """End it at once (SIGKILL); returns its exit status.
+        """Send SIGKILL; returns its exit status.
 
         Example:
             >>> process = blue.spawn(["sleep", "60"])
@@ -161,7 +161,7 @@ class Process:
         return self._end(signal.SIGKILL, DEATH)
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal. One that ends it counts as unasked unless ``wait()`` follows.
+        """Send it a signal. If the signal ends it, call ``wait()``; otherwise its end counts as unexpected.
 
         Args:
             number: e.g. ``signal.SIGHUP``.
@@ -229,7 +229,7 @@ class Process:
                 )
 
     def unexpected_end(self) -> ProcessDied | None:
-        """The error to raise if it ended although nobody asked it to."""
+        """The error to raise if it exited unexpectedly."""
         if self._owner != os.getpid():  # in a fork of the process that started it, it is not ours
             return None
         if self._expected_to_end or self.returncode is None:
@@ -242,7 +242,7 @@ class Process:
         )
 
     def expect_end(self) -> None:
-        """Its end is asked for: it is no error."""
+        """Its end is expected: it is no error."""
         self._expected_to_end = True
 
     def release(self) -> None:

@@ -31,13 +31,13 @@ def run(
     Args:
         argv: the program and its arguments; no shell is involved.
         check: raise CommandError on a bad exit status.
-        timeout: seconds after which it is killed and WaitTimeout raised; None waits for ever.
-        input: text for its standard input; without, that is empty.
+        timeout: seconds after which it is killed and WaitTimeout is raised; None: no limit.
+        input: text for its standard input; None: empty.
         env: its whole environment, instead of ``environment()``.
         cwd: its working directory.
 
     Raises:
-        CommandError: it does not exist, cannot be executed, or failed; with the tail of both its streams.
+        CommandError: it does not exist, cannot be executed, or failed; with the last lines of stdout and stderr.
         TypeError: ``argv`` is one text instead of a list of words, or ``env`` is no mapping of text to text.
         WaitTimeout: see ``timeout``.
 
@@ -70,10 +70,10 @@ def spawn(
 ) -> Process:
     """Start a background process inside and return when it is ready.
 
-    It ends with the namespace at the latest, and so does everything it starts, daemons included.
+    It is killed with the namespace at the latest, and so are its child processes, daemons included.
 
     Args:
-        argv: the program and its arguments; keep a daemon in the foreground, so that it is supervised.
+        argv: the program and its arguments; run a daemon in the foreground, so that it is supervised.
         ready: a TCP port that it will listen on, a condition of ``pytest_netns.ready``, or a callable.
         timeout: seconds to wait for that.
         env: its whole environment, instead of ``environment()``.

@@ -99,15 +99,15 @@ class Handle:
     """A network namespace that is held by a descriptor: all that works on one, and knows no verbs of it, knows this.
 
     Args:
-        name: what messages call it.
-        sysctls: set at birth, on top of the baseline (see ``pytest_netns.kernel.sysctl.BASELINE``).
+        name: its name in messages.
+        sysctls: initial sysctls, in addition to the baseline (see ``pytest_netns.kernel.sysctl.BASELINE``).
         supervisor: of its processes: for a lab, which has one for all its nodes.
         existing: descriptor of a namespace to share instead of making one: for ``attach`` and the lab.
         lab_name: of the lab that it is part of, as ``pytest-netns shell`` lists it; "" if it stands alone.
         prefetched: take the namespace that was made in advance, if there is one.
 
     Attributes:
-        name: what messages call it.
+        name: its name in messages.
         rtnl: a netlink socket inside.
 
     Raises:
@@ -203,13 +203,13 @@ class Handle:
         return [process for process in self._supervisor.processes if process.node == self.name]
 
     def close(self) -> None:
-        """Kill its processes, close its sockets and let go of it; allowed more than once.
+        """Kill its processes, close its sockets and release the namespace; idempotent.
 
         The calling thread leaves it, if it is the innermost one that the thread has entered. In a forked child of the
-        process that made it only the child's copies are closed: what it does to the namespace is up to its parent.
+        process that created it, only the child's copies are closed: the namespace belongs to the parent.
 
         Raises:
-            ExceptionGroup: of ProcessDied, for background processes that had ended unasked.
+            ExceptionGroup: of ProcessDied, for background processes that had exited unexpectedly.
         """
         with uninterrupted:
             if self._fd < 0:

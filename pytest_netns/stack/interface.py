@@ -30,7 +30,7 @@ CARRIER_DEADLINE = 5.0
 
 
 class Interface:
-    """A network device, by name and index. What it shows is asked of the kernel at each access.
+    """A network device, by name and index. Each attribute access queries the kernel.
 
     Two are equal if they are the same device of the same namespace.
 
@@ -84,7 +84,7 @@ class Interface:
 
     @property
     def mtu(self) -> int:
-        """Largest IP packet in bytes that it sends in one frame. Can be set; raises KernelError out of range."""
+        """MTU in bytes. Settable; raises KernelError if out of range."""
         return self.state.mtu
 
     @mtu.setter
@@ -96,12 +96,12 @@ class Interface:
 
     @property
     def is_up(self) -> bool:
-        """Whether it can carry a frame now: it is set up, and so is its far end."""
+        """Whether its operational state is up (RFC 2863): it and its peer are set up."""
         return self.state.is_up
 
     @property
     def addresses(self) -> list[AddressWithPrefix]:
-        """Its addresses in the order of their adding, IPv4 first, link-local ones last."""
+        """Its addresses in the order they were added, IPv4 first, link-local last."""
         entries = [decode_address(body) for body in self.node.rtnl.dump(rtnetlink.address_dump(self.index))]
         return in_order(entry for entry in entries if entry.index == self.index)
 
@@ -122,7 +122,7 @@ class Interface:
             address: with its prefix, e.g. ``"10.0.0.1/24"``.
 
         Raises:
-            TopologyError: it is no address, or lacks its prefix.
+            TopologyError: not an address with a prefix.
             KernelError: e.g. it is there already.
 
         Example:
@@ -141,7 +141,7 @@ class Interface:
             address: with its prefix, e.g. ``"10.0.0.1/24"``.
 
         Raises:
-            TopologyError: it is no address, or lacks its prefix.
+            TopologyError: not an address with a prefix.
             KernelError: it is not there (EADDRNOTAVAIL).
 
         Example:
@@ -154,7 +154,7 @@ class Interface:
 
     @property
     def is_set_up(self) -> bool:
-        """Whether somebody has set it up, with or without a carrier (the flag UP of ip(8))."""
+        """Whether it is administratively up (flag UP of ip(8)), with or without a carrier."""
         return self.state.is_set_up
 
     def up(self) -> None:
@@ -168,7 +168,7 @@ class Interface:
         self.node._interface_changed(self.index)
 
     def down(self) -> None:
-        """``ip link set down``. The kernel forgets the routes through it.
+        """``ip link set down``. The kernel removes the routes through it.
 
         Example:
             >>> red.interfaces["eth0"].down()
@@ -192,10 +192,10 @@ class Interface:
         seed: int | None = None,
         engine: Engine | None = None,
     ) -> ActiveImpairment:
-        """Impair what it sends, from now on and instead of what was set before; returns what is in force, read back.
+        """Impair the frames it sends, replacing any earlier impairment; returns what is in force, read back.
 
         Args:
-            impairment: a preset, or any other value; what else is given replaces its attributes.
+            impairment: a preset or another ``Impairment``; the other arguments override its attributes.
             delay: seconds, or text such as ``"20ms"``: one way. The meaning of this and the following is told by
                 ``Impairment``.
             jitter: seconds, or text.
@@ -204,16 +204,16 @@ class Interface:
             reorder: a fraction, or text.
             duplicate: a fraction, or text.
             corrupt: a fraction, or text.
-            seed: makes chance repeatable: the same frames have the same fate. Frames that hosts send unasked (ARP,
-                neighbour discovery, multicast) draw from random numbers of their own, but with netem.
-            engine: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a rate alone), ``"relay"`` (a process of ours),
-                or ``"auto"``: the first of these that is there and can do it. None: as the lab was told.
+            seed: seed of the random numbers: the same frames are treated alike in each run. Background traffic (ARP,
+                neighbour discovery, multicast) uses random numbers of its own, except with netem.
+            engine: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a rate alone), ``"relay"`` (a user-space
+                process), or ``"auto"``: the first of these that is available and supports it. None: the lab's default.
 
         Raises:
-            TopologyError: nothing, or a bad value, was given; the interface was removed.
-            UnsupportedError: the engine is lacking here, or cannot do that.
+            TopologyError: no value or an invalid one; the interface was removed.
+            UnsupportedError: the engine is not available, or does not support this.
             KernelError: the kernel refused.
-            ProcessDied: the relay is dead.
+            ProcessDied: the relay process has exited.
 
         Example:
             >>> red.interfaces["eth0"].impair(delay="20ms", jitter="2ms")
@@ -234,7 +234,7 @@ class Interface:
         return self.node.impairments.apply(self, values, seed, engine)
 
     def heal(self) -> None:
-        """Impair what it sends no more; frames under way still arrive, each at its time. Nothing happens if it is not.
+        """Remove the impairment; frames already delayed still arrive. Does nothing if there is none.
 
         Raises:
             KernelError: the kernel refused.
@@ -250,10 +250,10 @@ class Interface:
     def impaired(
         self, impairment: Impairment | None = None, **options: Unpack[ImpairOptions]
     ) -> Iterator[ActiveImpairment]:
-        """Impair what it sends for the duration of a ``with`` block; then what was before it is in force again.
+        """Impair the frames it sends during a ``with`` block, then restore the previous state.
 
         Args:
-            impairment: a preset, or any other value; what else is given replaces its attributes.
+            impairment: a preset or another ``Impairment``; the other arguments override its attributes.
             options: the keywords of ``impair``: ``delay``, ``jitter``, ``loss``, ``rate``, ``reorder``, ``duplicate``,
                 ``corrupt``, ``seed``, ``engine``.
 
@@ -261,10 +261,10 @@ class Interface:
             A context manager, which gives what is in force, read back.
 
         Raises:
-            TopologyError: nothing, or a bad value, was given; the interface was removed.
-            UnsupportedError: the engine is lacking here, or cannot do that.
+            TopologyError: no value or an invalid one; the interface was removed.
+            UnsupportedError: the engine is not available, or does not support this.
             KernelError: the kernel refused.
-            ProcessDied: the relay is dead.
+            ProcessDied: the relay process has exited.
 
         Example:
             >>> with red.interfaces["eth0"].impaired(loss="10%", seed=7):
@@ -280,8 +280,8 @@ class Interface:
         """What is in force for what it sends, read back, with what it has done so far; None if nothing is.
 
         Raises:
-            ProcessDied: the relay is dead.
-            KernelError: somebody has removed it by other means.
+            ProcessDied: the relay process has exited.
+            KernelError: it was removed by other means, e.g. tc(8).
             TopologyError: the interface was removed.
         """
         return self.node.impairments.of(self) if self.node._impairment_words(self) else None

@@ -29,18 +29,18 @@ _R = TypeVar("_R")
 class Namespace(Handle):
     """One isolated network stack: interfaces, addresses, routes, neighbours, sockets and netfilter rules of its own.
 
-    Anonymous: it has no file in /run/netns and is held by a descriptor of this process, so the kernel takes it away
-    when the process ends, whatever way it ends. Loopback is up.
+    Anonymous: it has no file in /run/netns and is held by a descriptor of this process, so the kernel removes it
+    when the process ends, however it ends. Loopback is up.
 
     Args:
-        name: what messages call it.
-        sysctls: set at birth, on top of the baseline (see ``pytest_netns.kernel.sysctl.BASELINE``).
+        name: its name in messages.
+        sysctls: initial sysctls, in addition to the baseline (see ``pytest_netns.kernel.sysctl.BASELINE``).
         supervisor: of its processes: for a lab, which has one for all its nodes.
         existing: descriptor of a namespace to share instead of making one: for ``attach`` and the lab.
         lab_name: of the lab that it is part of, as ``pytest-netns shell`` lists it; "" if it stands alone.
 
     Attributes:
-        name: what messages call it.
+        name: its name in messages.
         rtnl: a netlink socket inside.
 
     Raises:
@@ -102,13 +102,13 @@ class Namespace(Handle):
 
     @classmethod
     def attach(cls, target: int | str | os.PathLike[str], name: str | None = None) -> Namespace:
-        """Somebody else's namespace: a container's, or a named one. Closing it only lets go of it.
+        """An existing namespace, e.g. a container's or a named one. Closing it does not delete it.
 
         Nothing in it is changed: no baseline, no loopback set up.
 
         Args:
             target: a process ID; a path such as ``/proc/PID/ns/net``; or a name, as ``ip netns`` lists them.
-            name: what messages call it.
+            name: its name in messages.
 
         Raises:
             TopologyError: there is no such process, file or name, or the file is no network namespace.
@@ -129,13 +129,13 @@ class Namespace(Handle):
             os.close(fd)
 
     def close(self) -> None:
-        """Kill its processes, close its sockets and let go of it; allowed more than once.
+        """Kill its processes, close its sockets and release the namespace; idempotent.
 
         The calling thread leaves it, if it is the innermost one that the thread has entered. In a forked child of the
-        process that made it only the child's copies are closed: what it does to the namespace is up to its parent.
+        process that created it, only the child's copies are closed: the namespace belongs to the parent.
 
         Raises:
-            ExceptionGroup: of ProcessDied, for background processes that had ended unasked.
+            ExceptionGroup: of ProcessDied, for background processes that had exited unexpectedly.
 
         Example:
             >>> box = Namespace("box")

@@ -15,7 +15,7 @@ def socket(
     type: int = _socket.SOCK_STREAM,
     proto: int = 0,
 ) -> _socket.socket:
-    """A plain socket that lives in this namespace for ever, usable from any thread. Closed with the namespace.
+    """A plain socket in this namespace, usable from any thread. Closed with the namespace.
 
     Args:
         family: ``socket.AF_INET``, ``AF_INET6``, ``AF_PACKET``, ...

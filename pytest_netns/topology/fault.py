@@ -1,4 +1,4 @@
-"""Fault: something that is broken on purpose, until it is undone."""
+"""Fault: a failure injected on purpose, until it is undone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pytest_netns.topology.node import BaseNode
 
 
 class Fault:
-    """Something that a test has broken. ``undo()`` mends it; as a context manager it does so at the end of the block.
+    """A fault injected by a test. ``undo()`` removes it, as does the end of its ``with`` block.
 
-    What nobody undoes goes with the lab.
+    A fault that is not undone ends with the lab.
 
     Args:
         register: the faults of its lab.
@@ -27,7 +27,7 @@ class Fault:
     Attributes:
         what: as given.
         nodes: as given.
-        ends_with_crash: whether it goes with its host when that crashes, and nobody has to mend it any more.
+        ends_with_crash: whether it ends when its host crashes, so that it need not be undone.
 
     Example:
         >>> with link.down() as fault:
@@ -61,18 +61,17 @@ class Fault:
 
     @property
     def in_force(self) -> bool:
-        """False once it was undone."""
+        """Whether it has not been undone yet."""
         return self in self._register
 
     def undo(self) -> None:
-        """Mend it; nothing happens if it was mended before. Raises what the mending raises.
+        """Undo it; idempotent. Raises what undoing it raises.
 
-        No node of the lab goes by what it has learnt meanwhile: path MTUs and redirects are forgotten, and neighbours
-        that did not answer are asked again at once. Nothing happens in a forked child of the process that has broken
-        it: that leaves the ``with`` blocks that it was forked in, and the network is its parent's.
+        State that nodes of the lab have learnt meanwhile is flushed: path MTUs, redirects and failed neighbours. In
+        a forked child of the process that injected it this does nothing: the child leaves the ``with`` blocks that it
+        was forked in, but the network belongs to its parent.
 
-        It is in force until it is mended, so that nobody takes a half of it for the whole. Another thread that wants
-        the same waits for that.
+        It counts as in force until it is undone completely. A second thread that calls this meanwhile waits.
 
         Example:
             >>> fault = link.down()

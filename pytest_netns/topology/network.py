@@ -29,7 +29,7 @@ class Network(ABC):
     """What a lab is to everything that it is made of.
 
     Attributes:
-        name: what messages call it.
+        name: its name in messages.
         supervisor: of the processes of all its nodes.
         impairments: those in force on its interfaces.
         faults: those in force; iterating gives each.
@@ -163,7 +163,7 @@ class Network(ABC):
 
     @abstractmethod
     def _is_adopted(self, node: BaseNode) -> bool:
-        """Whether the namespace of ``node`` is somebody else's."""
+        """Whether the namespace of ``node`` was adopted."""
 
     @abstractmethod
     def attach(self, bridge: BaseNode, node: BaseNode, address: HostAddress, *, offload: bool | None = None) -> Cable:

@@ -193,10 +193,10 @@ class BaseNode(Namespace):
         registry.register(self.fd, self.inode, self.lab.name, self.name, self._supervisor.start())
 
     def close(self) -> None:
-        """Kill its processes, close its sockets, let go of its devices and of itself; allowed more than once.
+        """Kill its processes, close its sockets and devices, and release the namespace; idempotent.
 
         Raises:
-            ExceptionGroup: of ProcessDied, for background processes that had ended unasked.
+            ExceptionGroup: of ProcessDied, for background processes that had exited unexpectedly.
         """
         for device in self._devices:
             device._release()
@@ -274,7 +274,7 @@ class BaseNode(Namespace):
 
     @property
     def adopted(self) -> bool:
-        """Whether its namespace belongs to somebody else."""
+        """Whether its namespace was adopted: ``Lab.adopt``."""
         return self.lab._is_adopted(self)
 
     def _kill_processes(self) -> None:

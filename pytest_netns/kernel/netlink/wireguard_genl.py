@@ -34,7 +34,7 @@ class Peer:
         last_handshake: when they last agreed on keys, in seconds since 1970; None if never.
         received: bytes from it.
         sent: bytes to it.
-        keepalive: seconds between two signs of life; 0 for none.
+        keepalive: seconds between keepalives, 0 to 65535; 0: none.
 
     Example:
         >>> a, b = red.add_wireguard("wg0"), blue.add_wireguard("wg0")
