@@ -168,7 +168,7 @@ def _question(source: Node, result: Result, payload: bytes, probe: Mapping[str, 
 
 
 def _failure(source: Node, result: Result, by: Node, explanation: Explanation) -> str:
-    head = f"expected a rule of {by.name!r} to drop or reject it, and it was not that: {asked(result)}"
+    head = f"expected a rule of {by.name!r} to drop or reject it, but that was not the cause: {asked(result)}"
     if result:
         return f"{head}\nnothing stopped it: it was answered; {way(source, result)}"
     return f"{head}\n{explanation}"

@@ -243,7 +243,7 @@ def assert_no_udp(
         ask = silence.asking(lambda: source.udp(destination, port, payload, **probe))
         result, tries = until(ask, lambda r: not r and r.in_flight is None, within)
     if result:
-        raise ProbeFailure(f"expected no answer, and there was one{tries}: {asked(result)}\n{way(source, result)}")
+        raise ProbeFailure(f"expected no answer, but got one{tries}: {asked(result)}\n{way(source, result)}")
     check_waited(result)
     silence.prove(result.error, "datagram", lambda f, d: d.was_sent(f, "udp", source, result.address, port))
     check_by(source, result, by, payload)

@@ -73,7 +73,7 @@ def assert_no_ping(
         ask = silence.asking(lambda: source.ping(destination, **probe))
         result, tries = until(ask, lambda r: r.received == 0 and r.in_flight is None, within)
     if result.received:
-        raise ProbeFailure(f"expected no answer, and there was one{tries}: {asked(result)}\n{way(source, result)}")
+        raise ProbeFailure(f"expected no answer, but got one{tries}: {asked(result)}\n{way(source, result)}")
     check_waited(result)
     silence.prove(result.error, "echo request", lambda f, d: d.was_sent(f, "ping", source, result.address))
     check_by(source, result, by, probe=probe)
@@ -137,7 +137,7 @@ def assert_no_arp(
     with Silence(source) as silence:
         result, tries = until(silence.asking(lambda: source.arp(destination, **probe)), _is_unanswered, within)
     if result:
-        raise ProbeFailure(f"expected that nobody answers, and somebody does{tries}: {asked(result)}")
+        raise ProbeFailure(f"expected no answer, but got one{tries}: {asked(result)}")
     check_waited(result)
     silence.prove(result.error, "question", lambda f, d: d.has_asked(f, result.address))
     check_arp_by(source, destination, result.address, by)

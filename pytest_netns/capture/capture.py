@@ -42,7 +42,7 @@ Location = tuple["Namespace", "str | None"]
 class Capture:
     """Frames captured on one or more interfaces during a ``with`` block.
 
-    Made by ``Node.capture``, ``Link.capture`` and ``Lab.capture``. Frames stay readable afterwards. Neighbour
+    Created by ``Node.capture``, ``Link.capture`` and ``Lab.capture``. Frames stay readable afterwards. Neighbour
     discovery, MLD and IGMP (background traffic) are left out unless ``chatter=True``.
 
     Attributes:
@@ -234,7 +234,7 @@ class Capture:
 
         Raises:
             ProbeFailure: none was captured; the message lists what was.
-            TypeError: it is no pattern.
+            TypeError: it is not a pattern.
 
         Example:
             >>> with blue.capture() as capture:
@@ -248,7 +248,7 @@ class Capture:
         frame = self._wait_for(matches, timeout)
         if frame is None:
             raise ProbeFailure(
-                f"expected {describe(pattern)} on {self.label} within {timeout:g} s, and none came; {self._came()}"
+                f"expected {describe(pattern)} on {self.label} within {timeout:g} s, got none; {self._came()}"
             )
         return frame.packet
 
@@ -265,7 +265,7 @@ class Capture:
 
         Raises:
             ProbeFailure: one was captured; or the marker frame was not captured, or frames were dropped.
-            TypeError: it is no pattern.
+            TypeError: it is not a pattern.
 
         Example:
             >>> with blue.capture() as capture:
@@ -282,7 +282,7 @@ class Capture:
             self._prove()
             frame, _ = self._find(matches, 0)
         if frame is not None:
-            failure = ProbeFailure(f"expected no {describe(pattern)} on {self.label}, and there was one: {frame!r}")
+            failure = ProbeFailure(f"expected no {describe(pattern)} on {self.label}, but got one: {frame!r}")
             failure._unexpected = frame, self
             raise failure
         if self.drops:
@@ -314,8 +314,8 @@ class Capture:
             left = deadline - monotonic()
             if left <= 0:
                 raise ProbeFailure(
-                    f"nothing was seen on {self.label}, but our own frame was not seen either at "
-                    f"{', '.join(sorted(missing))}: the capture is deaf"
+                    f"nothing was seen on {self.label}, but the marker frame was not captured either at "
+                    f"{', '.join(sorted(missing))}: the capture does not work"
                 )
             self._wait(min(left, _LOOK))
 

@@ -45,7 +45,7 @@ def matcher(pattern: Pattern) -> Matcher:
     """A function that tells whether a frame matches.
 
     Raises:
-        TypeError: it is no pattern.
+        TypeError: it is not a pattern.
     """
     from scapy.packet import Packet
 
@@ -60,7 +60,7 @@ def matcher(pattern: Pattern) -> Matcher:
     if callable(pattern) and not isinstance(pattern, type):
         return lambda frame: bool(pattern(frame.packet))
     raise TypeError(
-        f"{pattern!r} is no pattern; it can be a scapy packet such as IP()/TCP(dport=80), a scapy layer such as ARP, "
+        f"{pattern!r} is not a pattern; it can be a scapy packet such as IP()/TCP(dport=80), a scapy layer such as ARP "
         "or a function of a packet"
     )
 

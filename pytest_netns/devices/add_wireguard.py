@@ -35,12 +35,12 @@ def add_wireguard(
             it is installed, together with wg(8).
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: in bytes; None: the kernel's default.
-        up: whether it is set up.
+        up: whether to set it up.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> a = red.add_wireguard("wg0", address="10.50.0.1/24")

@@ -141,7 +141,7 @@ class DeviceSpec:
         name: of the device.
         address: one or several, with prefix.
         mtu: in bytes; None for the kernel's choice.
-        up: whether it is set up.
+        up: whether to set it up.
         mac: as text; None for one that is the same at each run, where the kind has one.
     """
 

@@ -81,7 +81,7 @@ class Master(Device):
         members = self.members
         if interface not in members:
             shown = ", ".join(each.name for each in members) or "none"
-            raise TopologyError(f"{interface!r} is no member of {self!r}; members: {shown}")
+            raise TopologyError(f"{interface!r} is not a member of {self!r}; members: {shown}")
         self.node.rtnl.batch([linkinfo.enslave(interface.index, interface.name, 0, "")])
 
 
@@ -91,7 +91,7 @@ def _number(master: Master, attribute: int) -> int:
 
 
 class Bond(Master):
-    """Several links as one (https://docs.kernel.org/networking/bonding.html). Made by ``Host.add_bond``.
+    """Several links as one (https://docs.kernel.org/networking/bonding.html). Created by ``Host.add_bond``.
 
     Example:
         >>> links = [lab.connect(green, blue, subnet=False) for _ in range(2)]
@@ -115,7 +115,7 @@ class Bond(Master):
     def active(self, member: str | Interface) -> None:
         interface = own_interface(self.node, member, f"bond {self.name!r}")
         if interface not in self.members:
-            raise TopologyError(f"{interface!r} is no member of {self!r}")
+            raise TopologyError(f"{interface!r} is not a member of {self!r}")
         self.node.rtnl.batch([linkinfo.change(self.index, self.name, "bond", {"active": interface.index})])
 
     def join(self, interface: Interface) -> None:
@@ -132,8 +132,8 @@ class Bond(Master):
 class Vrf(Master):
     """A routing table of their own for some interfaces (https://docs.kernel.org/networking/vrf.html).
 
-    Made by ``Host.add_vrf``. Packets that arrive at a member are routed by its table. What the host itself sends goes
-    by the main table, unless its socket is bound to the VRF (``SO_BINDTODEVICE``, ``ip vrf exec``).
+    Created by ``Host.add_vrf``. Packets that arrive at a member are routed by its table. The host's own traffic uses
+    the main table, unless its socket is bound to the VRF (``SO_BINDTODEVICE``, ``ip vrf exec``).
 
     Example:
         >>> vrf = router.add_vrf("blue", "eth1", table=10)
@@ -167,13 +167,13 @@ def add_bond(
         miimon: seconds between checks of its members' carrier, 0 to 3600; 0: no checks.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: in bytes; None: the kernel's default.
-        up: whether it is set up.
+        up: whether to set it up.
         mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> lab.connect(green, blue, subnet=False)
@@ -203,12 +203,12 @@ def add_vrf(
         table: number of the routing table, 1 to 4294967295.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: in bytes; None: the kernel's default.
-        up: whether it is set up.
+        up: whether to set it up.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> router.add_vrf("tenant", "eth1", table=10)
@@ -234,13 +234,13 @@ def add_bridge(
         members: its ports, each an interface of this host, or the node that one leads to.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: in bytes; None: the kernel's default.
-        up: whether it is set up.
+        up: whether to set it up.
         mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> red.add_bridge("docker0", address="172.17.0.1/16")

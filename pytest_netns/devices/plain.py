@@ -21,13 +21,13 @@ def add_dummy(
         name: of the device: 1 to 15 bytes.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: in bytes; None: the kernel's default.
-        up: whether it is set up.
+        up: whether to set it up.
         mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> blue.add_dummy("dummy0", address="10.42.0.1/32")
@@ -42,12 +42,12 @@ def add_ifb(host: BaseNode, name: str, *, address: Addresses = None, mtu: int | 
         name: of the device: 1 to 15 bytes.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: in bytes; None: the kernel's default.
-        up: whether it is set up.
+        up: whether to set it up.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> red.add_ifb("ifb0")

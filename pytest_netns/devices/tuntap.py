@@ -43,7 +43,7 @@ _SHOWN = 12
 class Tun(Device):
     """A TUN device: the test receives IP packets that the kernel sends out of it, and injects others.
 
-    Made by ``Host.add_tun``. Neighbour discovery, MLD and IGMP are left out unless ``chatter=True``.
+    Created by ``Host.add_tun``. Neighbour discovery, MLD and IGMP are left out unless ``chatter=True``.
 
     Example:
         >>> tun = red.add_tun("tun0", address="10.42.0.1/24")
@@ -220,7 +220,7 @@ class Tun(Device):
         Raises:
             ProbeFailure: none was captured; the message lists what was.
             TopologyError: it is left out as chatter.
-            TypeError: it is no pattern.
+            TypeError: it is not a pattern.
 
         Example:
             >>> tun = red.add_tun("tun0", address="10.42.0.1/24")
@@ -248,13 +248,13 @@ class Tun(Device):
                 break
         rows = "\n".join(f"  {frame!r}" for frame in list(self._queue)[-_SHOWN:])
         came = f"{looked_at} others came:\n{rows}" if looked_at else "nothing came"
-        raise ProbeFailure(f"expected {describe(pattern)} from {self} within {timeout:g} s, and none came; {came}")
+        raise ProbeFailure(f"expected {describe(pattern)} from {self} within {timeout:g} s, got none; {came}")
 
 
 class Tap(Tun):
     """A TAP device: the test receives Ethernet frames that the kernel sends out of it, and injects others.
 
-    Made by ``Host.add_tap``. The test plays the peer at the other end of the cable, and must answer ARP itself.
+    Created by ``Host.add_tap``. The test plays the peer at the other end of the cable, and must answer ARP itself.
 
     Attributes:
         peer_mac: the MAC address of who sends, unless the frame says otherwise.
@@ -306,12 +306,12 @@ def add_tun(
         chatter: keep neighbour discovery, MLD and IGMP, the background traffic of hosts.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: in bytes; None: the kernel's default.
-        up: whether it is set up.
+        up: whether to set it up.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> tun = red.add_tun("tun0", address="10.42.0.1/24")
@@ -347,13 +347,13 @@ def add_tap(
         chatter: keep neighbour discovery, MLD and IGMP, the background traffic of hosts.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: in bytes; None: the kernel's default.
-        up: whether it is set up.
+        up: whether to set it up.
         mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> tap = red.add_tap("tap0", address="10.42.0.1/24")

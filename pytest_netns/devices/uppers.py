@@ -35,13 +35,13 @@ def add_vlan(
         protocol: ``"802.1ad"`` for the outer one of two.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: in bytes; None: the kernel's default.
-        up: whether it is set up.
+        up: whether to set it up.
         mac: that of the link if None.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> red.add_vlan("eth0.10", 10, address="10.10.0.1/24")
@@ -75,13 +75,13 @@ def add_macvlan(
             ``"vepa"`` by way of a switch that sends back, ``"passthru"`` has no siblings.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: in bytes; None: the kernel's default.
-        up: whether it is set up.
+        up: whether to set it up.
         mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> red.add_macvlan("mv0", address="192.168.15.10/24")
@@ -113,13 +113,13 @@ def add_macvtap(
             ``"vepa"`` by way of a switch that sends back, ``"passthru"`` has no siblings.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: in bytes; None: the kernel's default.
-        up: whether it is set up.
+        up: whether to set it up.
         mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> red.add_macvtap("mvtap0", mode="bridge")
@@ -148,12 +148,12 @@ def add_ipvlan(
         mode: ``"l2"`` answers ARP, ``"l3"`` routes and hears no broadcasts, ``"l3s"`` likewise, seen by netfilter.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: in bytes; None: the kernel's default.
-        up: whether it is set up.
+        up: whether to set it up.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> red.add_ipvlan("ipv0", mode="l2", address="192.168.15.10/24")

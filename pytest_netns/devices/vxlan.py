@@ -41,7 +41,7 @@ def _mtu(builder: DeviceBuilder, options: dict[str, Value], link: Interface | No
 
 
 class Vxlan(Device):
-    """Ethernet in UDP (RFC 7348). Made by ``Host.add_vxlan``.
+    """Ethernet in UDP (RFC 7348). Created by ``Host.add_vxlan``.
 
     Example:
         >>> vxlan = red.add_vxlan("vx0", 42, address="10.42.0.1/24")
@@ -127,13 +127,13 @@ def add_vxlan(
         learning: whether it learns behind which far end a MAC address is.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: None for what fits into one packet on the way to ``remote``.
-        up: whether it is set up.
+        up: whether to set it up.
         mac: its MAC address; None: derived from its name, the same in each run.
 
     Raises:
-        TopologyError: a bad name, address or option.
-        UnsupportedError: this kernel lacks the kind; the message names its module.
-        KernelError: the kernel refused, e.g. because there is such a device. Nothing is left then.
+        TopologyError: an invalid name, address or option.
+        UnsupportedError: this kernel lacks the device kind; the message names the module.
+        KernelError: the kernel refused, e.g. because the name is taken (EEXIST). Nothing is created then.
 
     Example:
         >>> red.add_vxlan("vx0", vni=42, remote=blue, address="10.42.0.1/24")

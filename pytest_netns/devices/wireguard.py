@@ -26,7 +26,7 @@ Networks = str | IPv4Network | IPv6Network | Iterable[str | IPv4Network | IPv6Ne
 
 
 class WireGuard(Device):
-    """A WireGuard device. Made by ``Host.add_wireguard``.
+    """A WireGuard device. Created by ``Host.add_wireguard``.
 
     Attributes:
         userspace: whether wireguard-go implements it instead of the kernel.
@@ -194,7 +194,7 @@ def decode_key(key: object, where: str) -> bytes:
     except binascii.Error:
         raw = b""
     if len(raw) != wireguard.KEY_LENGTH:
-        raise TopologyError(f"{where}: {key!r} is no key; expected 32 bytes in base64, as wg genkey prints them")
+        raise TopologyError(f"{where}: {key!r} is not a key; expected 32 bytes in base64, as wg genkey prints them")
     return raw
 
 

@@ -38,7 +38,7 @@ _ICMP = {4: "meta l4proto icmp", 6: "icmpv6 type != { 133, 134, 135, 136, 137 }"
 
 
 class Block(Fault):
-    """Packets that a host drops or rejects. Made by ``Host.block``; ``Host.unblock`` undoes all of a host.
+    """Packets that a host drops or rejects. Created by ``Host.block``; ``Host.unblock`` undoes all of a host.
 
     Args:
         register: the faults of its lab.

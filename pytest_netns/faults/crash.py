@@ -184,7 +184,7 @@ def _check(host: BaseNode) -> None:
     if host._has_crashed:
         raise TopologyError(f"{host.name!r} has crashed already; restart() it first")
     if host.adopted:
-        raise TopologyError(f"cannot crash {host.name!r}: its namespace is somebody else's, and was only adopted")
+        raise TopologyError(f"cannot crash {host.name!r}: its namespace was adopted")
     for other in host.lab:
         if other is not host and not other.closed and other.inode == host.inode:
             raise TopologyError(f"cannot crash {host.name!r}: it shares its namespace with {other.name!r}")

@@ -184,7 +184,7 @@ def _checked(lab: str, events: Iterable[Event]) -> list[Event]:
         given = list(events)
     except TypeError:
         raise TopologyError(
-            f"lab {lab!r}: schedule: {events!r} are no events; expected pairs: [(0.5, link.down), (1.5, link.up)]"
+            f"lab {lab!r}: schedule: {events!r} are not events; expected pairs: [(0.5, link.down), (1.5, link.up)]"
         ) from None
     for event in given:
         try:
@@ -192,7 +192,7 @@ def _checked(lab: str, events: Iterable[Event]) -> list[Event]:
         except (TypeError, ValueError):
             raise TopologyError(f"lab {lab!r}: schedule: {event!r} is not a pair of seconds and an action") from None
         if not is_number(due, 0, sys.float_info.max):
-            raise TopologyError(f"lab {lab!r}: schedule: {due!r} is no time: seconds from now, 0 or more")
+            raise TopologyError(f"lab {lab!r}: schedule: {due!r} is not a time: seconds from now, 0 or more")
         if not callable(action):
             raise TopologyError(f"lab {lab!r}: schedule: {action!r} cannot be called; write e.g. link.down, without ()")
         found.append((float(due), action))

@@ -109,7 +109,7 @@ class RelayControl:
 
         ended = exit_words(self.process.wait(timeout=DEADLINE))  # and so it is not told again when the lab is closed
         return ProcessDied(
-            f"the relay that impairs links has ended unasked ({ended}), and what it impaired carries nothing any more; "
+            f"the relay that impairs links has exited unexpectedly ({ended}); the links it impaired carry no frames; "
             "heal() restores it, and so does impair(), by another relay\n"
             f"--- output:\n{self.process.output or '(none)'}"
         )

@@ -217,20 +217,20 @@ class Impairments:
             return 0 if engine is None else engine.waiting()
 
     def words(self, interface: Target) -> str:
-        """What was set last and by which engine, for messages; empty if nothing was. Asks nobody."""
+        """What was set last and by which engine, for messages; empty if nothing was. Does not query the kernel."""
         engine = self._active.get(_key(interface))
         return "" if engine is None else f"{engine.last} by {engine.engine}"
 
     def in_force(self) -> list[str]:
-        """All of them in words. Asks nobody."""
+        """All of them in words. Does not query the kernel."""
         return [f"{each.interface} is impaired: {each.last} by {each.engine}" for each in list(self._active.values())]
 
     def delays(self) -> float:
-        """Seconds by which all of them together may delay a frame. Asks nobody."""
+        """Seconds by which all of them together may delay a frame. Does not query the kernel."""
         return sum(each.last.delay + each.last.jitter for each in list(self._active.values()))
 
     def setting(self, interface: Target) -> tuple[Impairment, int | None, Engine] | None:
-        """What was set last: what, with which seed, by which engine. Asks nobody."""
+        """What was set last: what, with which seed, by which engine. Does not query the kernel."""
         engine = self._active.get(_key(interface))
         return None if engine is None else (engine.last, engine.seed, engine.engine)
 

@@ -114,7 +114,7 @@ class RootQdisc(ABC):
         return self.read()
 
     def read(self) -> ActiveImpairment:
-        """What is in force now. Raises KernelError if somebody has removed it."""
+        """What is in force now. Raises KernelError if it was removed by other means."""
         there = self._there()
         found, _ = self.decode(there.options)
         # Rounding of the kernel's is no news.
@@ -176,6 +176,6 @@ class RootQdisc(ABC):
                 errno.ENOENT,
                 f"tc qdisc show dev {where.name}",
                 where.node.name,
-                f"somebody has removed {self.engine}",
+                f"{self.engine} was removed by other means",
             )
         return there

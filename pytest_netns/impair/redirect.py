@@ -88,7 +88,7 @@ class Redirect:
 
         Raises:
             UnsupportedError: the kernel lacks a part.
-            TopologyError: somebody else's filter is where ours must be.
+            TopologyError: another filter has the priority that the relay needs.
             KernelError: it refused.
         """
         interface, rtnl = self.interface, self.interface.node.rtnl
@@ -97,7 +97,7 @@ class Redirect:
         except KernelError as error:
             if any(traffic.filter_priority(each) == traffic.PRIORITY for each in _filters(interface, "egress")):
                 raise TopologyError(
-                    f"the relay cannot impair {interface}: somebody has put a filter at priority {traffic.PRIORITY} of "
+                    f"the relay cannot impair {interface}: there is another filter at priority {traffic.PRIORITY} of "
                     f"its egress, where that of the relay must be, before all others; give it another (tc filter add "
                     f"dev {interface.name} egress prio {traffic.PRIORITY + 1} ...)"
                 ) from error

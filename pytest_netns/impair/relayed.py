@@ -59,7 +59,7 @@ class Relayed:
 
         Raises:
             UnsupportedError: the kernel lacks a part of the wiring.
-            TopologyError: somebody else's filter is where ours must be.
+            TopologyError: another filter has the priority that the relay needs.
             KernelError: it refused, or something else came out than was asked.
             ProcessDied: the relay process has exited.
         """
@@ -104,7 +104,7 @@ class Relayed:
         if answer.get("gone") or self._redirect is None or not self._redirect.installed:
             _ = self.interface.state  # so that its removal is told as such
             operation = f"tc filter show dev {self.interface.name} egress"
-            detail = "somebody has removed the wiring of the relay"
+            detail = "the redirection to the relay was removed by other means"
             raise KernelError(errno.ENOENT, operation, self.interface.node.name, detail)
         found = cast("dict[str, float]", answer["in_force"])
         counted = cast("dict[str, int]", answer["counters"])

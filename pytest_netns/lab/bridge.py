@@ -50,7 +50,7 @@ class _HostMaker(Protocol):
 
 
 class Bridge(Switch):
-    """A switch that nodes are attached to. Made by ``Lab.bridge``.
+    """A switch that nodes are attached to. Created by ``Lab.bridge``.
 
     Its ports are called like the nodes behind them. It has no address unless it is given one.
 
@@ -140,10 +140,10 @@ class Bridge(Switch):
             address: which address of the subnet it gets, instead of the next free one; False: none, as a client of DHCP
                 has at first.
             offload: False: frames on its link have finished checksums and are no longer than the mtu, as a program
-                needs it that forwards them by itself; None: as the lab was told.
+                needs it that forwards them by itself; None: the lab's default.
 
         Raises:
-            TopologyError: a bad name, or the address is outside the subnet or taken. There is no such host then.
+            TopologyError: an invalid name, or the address is outside the subnet or taken. No host is created then.
 
         Example:
             >>> lan.host("yellow", address="10.0.0.77")
@@ -354,7 +354,7 @@ class Bridge(Switch):
 
         Raises:
             TopologyError: it is taken, or outside the bridge's subnet.
-            KernelError: the kernel refused it, e.g. because it is there already.
+            KernelError: the kernel refused it, e.g. because it exists already.
 
         Example:
             >>> lan.add_address("10.0.0.254")

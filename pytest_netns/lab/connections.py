@@ -64,7 +64,7 @@ class Connections:
     """The connection tracking table of a node, or a part of it: ``conntrack -L`` (conntrack(8)), without that program.
 
     Each access asks the kernel anew: ``len``, iteration, an index, ``print``. The kernel tracks a connection if a rule
-    of the node needs that: NAT, or ``ct`` in a firewall. Made by ``Host.connections``.
+    of the node needs that: NAT, or ``ct`` in a firewall. Created by ``Host.connections``.
 
     Example:
         >>> print(router.connections.filter(protocol="udp"))

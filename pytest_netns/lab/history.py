@@ -41,7 +41,7 @@ class History:
 
     @property
     def captures(self) -> list[Capture]:
-        """The last captures that somebody still has, in the order of their making."""
+        """The last captures that somebody still has, oldest first."""
         known = [capture for reference in self._captures if (capture := reference()) is not None]
         return [capture for capture in known if not capture.internal]
 

@@ -28,7 +28,7 @@ UNLIMITED_ICMP = {"net.ipv4.icmp_ratemask": "0", "net.ipv6.icmp.ratemask": "\n"}
 
 
 class Host(Node):
-    """An end system with interfaces ``eth0``, ``eth1``, ... It does not forward. Made by ``Lab.host``.
+    """An end system with interfaces ``eth0``, ``eth1``, ... It does not forward. Created by ``Lab.host``.
 
     Example:
         >>> pink = lab.host("pink", lan)
@@ -67,7 +67,7 @@ class Host(Node):
 
     @property
     def devices(self) -> list[Device]:
-        """The devices that it was given, in the order of their making."""
+        """The devices that it was given, oldest first."""
         return cast("list[Device]", list(self._devices))
 
     @property

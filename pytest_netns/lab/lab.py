@@ -58,7 +58,7 @@ class Lab(Network):
         ipv4: pool of subnets for links and bridges that are not given one; None: no IPv4 unless asked for.
         ipv6: the same for IPv6.
         sysctls: initial sysctls of every node, in addition to the baseline.
-        isolate: what every host and router has of its own; see ``host``.
+        isolate: which namespaces every host and router has besides its network; see ``host``.
         visible: gives directories under /run and /tmp that isolated hosts still see.
         impairments: the default engine for impairments: ``"netem"``, ``"tbf"``, ``"relay"``, or
             ``"auto"``; see ``Interface.impair``.
@@ -164,7 +164,7 @@ class Lab(Network):
 
     @property
     def captures(self) -> list[Capture]:
-        """The last captures in this lab that somebody still has, in the order of their making."""
+        """The recent captures in this lab that are still referenced, oldest first."""
         return self._history.captures
 
     def __repr__(self) -> str:
@@ -293,14 +293,14 @@ class Lab(Network):
             sysctls: its initial sysctls, in addition to the lab's.
             shares: a node whose network namespace it lives in, instead of one of its own: the same interfaces,
                 addresses and ports, as containers of one pod have.
-            isolate: what its processes, and functions run by ``call``, have of their own beside the network; the
+            isolate: which namespaces its processes, and functions run by ``call``, have besides the network; the
                 lab's default if None. ``"mount"``: an empty /run and /tmp, a /sys that shows its interfaces, and
                 /etc/hosts and /etc/resolv.conf in which every node's name resolves (``Lab.dns``). ``"uts"``: its
                 name as host name. ``"pid"``: a /proc that shows its own processes only.
             offload: of its links to these bridges; see ``connect``.
 
         Raises:
-            TopologyError: a bad name, bridge or address. There is no such host then.
+            TopologyError: an invalid name, bridge or address. No host is created then.
 
         Example:
             >>> pink = lab.host("pink", lan, address="10.0.0.77")
@@ -339,12 +339,12 @@ class Lab(Network):
             address: its address on the first of them, instead of the next free one; or a list, one for each of
                 them, None for the next free one, False for none; False alone: none on any, as a client of DHCP has.
             sysctls: its initial sysctls, in addition to the lab's.
-            isolate: what it has of its own beside the network: ``"mount"``, ``"uts"``, ``"pid"``; the lab's default
+            isolate: which namespaces it has besides its network: ``"mount"``, ``"uts"``, ``"pid"``; the lab's default
                 if None.
             offload: of its links to these bridges; see ``connect``.
 
         Raises:
-            TopologyError: a bad name, bridge or address. There is no such router then.
+            TopologyError: an invalid name, bridge or address. No router is created then.
 
         Example:
             >>> wan = lab.bridge("wan", "203.0.113.0/24")
@@ -454,7 +454,7 @@ class Lab(Network):
 
     @property
     def links(self) -> tuple[Link, ...]:
-        """All links, in the order of their making.
+        """All links, oldest first.
 
         Example:
             >>> [link.is_up for link in lab.links]
@@ -503,7 +503,7 @@ class Lab(Network):
             mtu: largest IP packet in bytes; 1500 if None.
             names: what the interface is called in ``a`` and in ``b``, instead of ``eth0`` and so on.
             offload: False: frames on this link have finished checksums and are no longer than the mtu, as a program
-                needs it that forwards them by itself; None: as the lab was told.
+                needs it that forwards them by itself; None: the lab's default.
 
         Raises:
             TopologyError: a node with itself, of another lab, closed or crashed; a bad subnet, address or name. Nothing
@@ -521,7 +521,7 @@ class Lab(Network):
             return self._wiring.connect(a, b, subnet, addresses, mtu, names, offload)
 
     def _is_adopted(self, node: BaseNode) -> bool:
-        """Whether a node's namespace is somebody else's."""
+        """Whether a node's namespace was adopted."""
         return node in self._members.adopted
 
     def attach(self, bridge: BaseNode, node: BaseNode, address: HostAddress, *, offload: bool | None = None) -> Link:

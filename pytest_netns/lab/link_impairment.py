@@ -173,6 +173,6 @@ def _senders(link: Cable, toward: BaseNode | Interface | None) -> list[Interface
             return [other]
     shown = getattr(toward, "name", toward)
     raise TopologyError(
-        f"{link!r}: toward={shown!r} is none of its ends; they are {link.a.node.name!r} and {link.b.node.name!r}"
+        f"{link!r}: toward={shown!r} is not one of its ends; they are {link.a.node.name!r} and {link.b.node.name!r}"
         f"{'; give the node, not its name' if isinstance(toward, str) else ''}"
     )

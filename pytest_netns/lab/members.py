@@ -27,7 +27,7 @@ _N = TypeVar("_N", bound=Node)
 
 
 class Members(Mapping[str, Node]):
-    """The nodes of a lab by name, in the order of their making.
+    """The nodes of a lab by name, oldest first.
 
     Args:
         lab: whose.
@@ -58,7 +58,7 @@ class Members(Mapping[str, Node]):
         """Raise TopologyError unless a new node can have this name."""
         check_node_name(name, self._lab.name)
         if name in self._nodes:
-            raise TopologyError(f"lab {self._lab.name!r} has a node {name!r} already; every name is used once")
+            raise TopologyError(f"lab {self._lab.name!r} already has a node {name!r}; names are unique")
 
     def check(
         self, name: str, networks: Sequence[object], address: HostAddresses, isolate: Iterable[Kind] | None

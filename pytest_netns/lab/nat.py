@@ -106,7 +106,7 @@ class Rule:
 
 
 class MasqueradeRule(Rule):
-    """Source NAT to the address of an interface. Made by ``Router.masquerade``.
+    """Source NAT to the address of an interface. Created by ``Router.masquerade``.
 
     Attributes:
         key: name of its counter in the router's NAT table.
@@ -137,7 +137,7 @@ class MasqueradeRule(Rule):
 
 
 class ForwardRule(Rule):
-    """Destination NAT of a port. Made by ``Router.forward_port``.
+    """Destination NAT of a port. Created by ``Router.forward_port``.
 
     Attributes:
         key: name of its counter in the router's NAT table.
@@ -341,7 +341,7 @@ class Nat:
                 and (rule.port, rule.protocol) == (port, protocol)
                 and rule.on == interface
             ):
-                raise TopologyError(f"router {self._router.name!r}: {rule!r} is there already; change() or remove() it")
+                raise TopologyError(f"router {self._router.name!r}: {rule!r} exists already; change() or remove() it")
         targets = self.behind(to)
         if interface is not None:
             outside = [a.network for a in interface.addresses]

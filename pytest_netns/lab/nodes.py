@@ -20,7 +20,7 @@ class Node(BaseNode):
 
     Attributes:
         lab: the lab that it is part of.
-        isolation: what it has of its own beside the network; None unless it was made with ``isolate``.
+        isolation: its namespaces besides the network; None unless it was created with ``isolate``.
 
     Example:
         >>> nodes = [node.name for node in lab]
@@ -45,7 +45,7 @@ class Node(BaseNode):
 
     @property
     def links(self) -> list[Link]:
-        """The links that end here, in the order of their making."""
+        """The links that end here, oldest first."""
         return cast("list[Link]", self._cables)
 
     def _interface_towards(self, peer: Namespace | Interface) -> Interface | None:

@@ -23,7 +23,7 @@ FORWARDING = {
 
 
 class Router(Host):
-    """A host that forwards IPv4 and IPv6 between its interfaces. Made by ``Lab.router``.
+    """A host that forwards IPv4 and IPv6 between its interfaces. Created by ``Lab.router``.
 
     Example:
         >>> gateway = lab.router("gateway", lan)

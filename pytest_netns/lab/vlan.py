@@ -120,7 +120,7 @@ def vlans(bridge: Switch) -> dict[str, tuple[Vlan, ...]]:
 
 def _vlan_port(bridge: Switch, where: Where, vid: int) -> Interface:
     if not bridge.settings.vlan_filtering:
-        raise TopologyError(f"bridge {bridge.name!r} knows no VLANs: make it with vlan_filtering=True")
+        raise TopologyError(f"bridge {bridge.name!r} has no VLAN filtering: create it with vlan_filtering=True")
     if not is_whole(vid, 1, 4094):
         raise TopologyError(f"bridge {bridge.name!r}: vid is {vid!r}; it can be 1 to 4094")
     return bridge.port(where)

@@ -15,7 +15,7 @@ class Asked(Protocol):
 
     @property
     def result(self) -> object:
-        """What came of it."""
+        """The result of it."""
 
     @property
     def at(self) -> int:

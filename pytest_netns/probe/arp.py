@@ -83,7 +83,7 @@ class ArpResult:
             return f"<ArpResult {asked}: DUPLICATE, {' and '.join(self.macs)}>"
         if self.mac is not None and self.rtt is not None:
             return f"<ArpResult {asked}: {self.mac}, {self.rtt * 1000:.3f} ms>"
-        return f"<ArpResult {asked}: {self.error or self.in_flight or 'nobody answers'}>"
+        return f"<ArpResult {asked}: {self.error or self.in_flight or 'no answer'}>"
 
 
 def arp(
@@ -208,7 +208,7 @@ def _interface_towards(bound: Origin, target: Target) -> Interface:
     if len(others) == 1:
         return others[0]
     shown = "; ".join(f"{i.name}: {', '.join(map(str, i.addresses)) or 'no address'}" for i in others) or "none"
-    raise TopologyError(f"{node.name!r} is on no link with {target.address}; its interfaces: {shown}")
+    raise TopologyError(f"{node.name!r} has no interface on the link of {target.address}; its interfaces: {shown}")
 
 
 def _question(interface: Interface, target: Address, dad: bool, source: Address | None) -> bytes:

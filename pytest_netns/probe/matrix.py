@@ -25,7 +25,7 @@ class PingMatrix(Mapping[tuple[str, str], PingResult]):
     Printed as a table: milliseconds, or ``-`` where there was no answer.
 
     Attributes:
-        names: the hosts, in the order of their making.
+        names: the hosts, oldest first.
         results: of each pair, by names of source and destination.
 
     Example:

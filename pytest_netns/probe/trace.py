@@ -32,7 +32,7 @@ class Hop:
 
     Attributes:
         ttl: the time to live (hop limit) with which it was found.
-        address: who answered; None if nobody did.
+        address: who answered; None without an answer.
         name: the node of the lab that has that address; None if none has.
         rtt: seconds; None without an answer.
 

@@ -236,7 +236,7 @@ class Process:
             return None
         self._expected_to_end = True
         return ProcessDied(
-            f"{shlex.join(self.argv)!r} in namespace {self.node!r} ended unasked ({exit_words(self.returncode)}) "
+            f"{shlex.join(self.argv)!r} in namespace {self.node!r} exited unexpectedly ({exit_words(self.returncode)}) "
             "before the test did; call wait() if that is right, and keep a daemon in the foreground"
             f"{tail('output', self.output) or '; it wrote nothing'}"
         )

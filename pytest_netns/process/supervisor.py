@@ -252,7 +252,7 @@ class Supervisor:
         return self._background(argv, place, netns, stdin=stdin, cwd="/")
 
     def end(self, node: str) -> list[Exception]:
-        """Kill the background processes of one node, and return an error for each that had ended unasked."""
+        """Kill the background processes of one node, and return an error for each that had exited unexpectedly."""
         with self._lock:
             if self._closed:
                 return []
@@ -312,7 +312,7 @@ class Supervisor:
             process.release()
 
     def close(self) -> list[Exception]:
-        """Kill all processes, daemons included, and return what went wrong: an error for each that had ended unasked.
+        """Kill all processes, daemons included, and return an error for each that had exited unexpectedly.
 
         Where an exception has interrupted it, it may be called again, and goes on.
         """

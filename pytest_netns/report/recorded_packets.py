@@ -36,7 +36,7 @@ def captured(captures: Sequence[Capture], since: int, most: int) -> str:
     """The last frames that a test's captures have; empty if there are none.
 
     Args:
-        captures: of one lab, in the order of their making.
+        captures: of one lab, oldest first.
         since: nanoseconds since 1970; what is older belongs to another test.
         most: rows.
     """

@@ -310,7 +310,7 @@ class Handle:
         self._supervisor.forget(process)
 
     def _end_processes(self) -> list[Exception]:
-        """Kill them, and return an error for each that had ended unasked."""
+        """Kill them, and return an error for each that had exited unexpectedly."""
         errors = self._supervisor.close() if self._owns_supervisor else self._supervisor.end(self.name)
         if self._xtables_lock >= 0:
             os.close(self._xtables_lock)

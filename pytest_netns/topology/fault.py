@@ -116,7 +116,7 @@ class Fault:
 
 
 class Faults:
-    """The faults of a lab that are in force, in the order of their making.
+    """The faults of a lab that are in force, oldest first.
 
     Args:
         forget: called after the mending of one or several: nothing that nodes remember of it must count any more.

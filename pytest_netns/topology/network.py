@@ -63,12 +63,12 @@ class Network(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[BaseNode]:
-        """All nodes, in the order of their making."""
+        """All nodes, oldest first."""
 
     @property
     @abstractmethod
     def links(self) -> Sequence[Cable]:
-        """All cables, in the order of their making."""
+        """All cables, oldest first."""
 
     def _mac_for(self, node: str, interface: str) -> bytes:
         """A MAC address, derived from the names of ``node`` and ``interface``, that no other of this lab has."""
@@ -173,7 +173,7 @@ class Network(ABC):
             bridge: of this lab.
             node: what is attached; a bridge gets no address.
             address: of the bridge's subnet; None for the next free one, False for none.
-            offload: whether the ends of the link take frames that are not finished; None: as the lab was told.
+            offload: whether the ends of the link take frames that are not finished; None: the lab's default.
         """
 
     @abstractmethod
@@ -191,7 +191,7 @@ def network_of(node: BaseNode) -> Network:
 
 
 def cables_of(node: BaseNode) -> list[Cable]:
-    """The cables that end in a node, in the order of their making."""
+    """The cables that end in a node, oldest first."""
     return [cable for cable in network_of(node).links if node in cable.nodes]
 
 

@@ -84,7 +84,7 @@ class Surroundings(Protocol):
 
     @property
     def links(self) -> Sequence[CableEnds]:
-        """All cables, in the order of their making."""
+        """All cables, oldest first."""
         ...
 
     def __iter__(self) -> Iterator[BaseNode]:
@@ -92,7 +92,7 @@ class Surroundings(Protocol):
         ...
 
     def _is_adopted(self, node: BaseNode) -> bool:
-        """Whether a node's namespace is somebody else's."""
+        """Whether a node's namespace was adopted."""
         ...
 
     def _interface_changed(self, node: BaseNode, index: int) -> None:
@@ -145,7 +145,7 @@ class BaseNode(Namespace):
 
     Attributes:
         lab: the lab that it is part of.
-        isolation: what it has of its own beside the network; None unless it was made with ``isolate``.
+        isolation: its namespaces besides the network; None unless it was created with ``isolate``.
         allocator: which interface names and indexes are given out.
         saved_config: configuration that the kernel has dropped, and that is restored when its cause ends.
     """
@@ -339,7 +339,7 @@ class BaseNode(Namespace):
 
     @property
     def _cables(self) -> list[CableEnds]:
-        """The cables that end here, in the order of their making."""
+        """The cables that end here, oldest first."""
         return [cable for cable in self.lab.links if self in (cable.a.node, cable.b.node)]
 
     @property
@@ -388,7 +388,7 @@ class BaseNode(Namespace):
 
         Raises:
             TopologyError: no such interface, or an address without a prefix.
-            KernelError: the kernel refused it, e.g. because it is there already.
+            KernelError: the kernel refused it, e.g. because it exists already.
 
         Example:
             >>> red.add_address("10.42.0.1/24", interface="eth0")

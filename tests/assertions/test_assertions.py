@@ -129,7 +129,7 @@ def test_no_ping_passes_where_somebody_else_says_why(chain: Chain) -> None:
 
 def test_no_ping_fails_where_something_answers_and_shows_the_way(chain: Chain) -> None:
     text = failure(lambda: assert_no_ping(chain.red, chain.blue, timeout=SHORT))
-    assert text.startswith("expected no answer, and there was one: PingResult red -> blue")
+    assert text.startswith("expected no answer, but got one: PingResult red -> blue")
     assert "the way: red -> r1 -> r2 -> blue" in text.splitlines()
 
 
@@ -258,7 +258,7 @@ def test_no_arp_passes_where_nobody_answers(pair: tuple[Host, Host]) -> None:
 def test_no_arp_fails_where_somebody_answers(pair: tuple[Host, Host]) -> None:
     red, blue = pair
     text = failure(lambda: assert_no_arp(red, blue, timeout=SHORT))
-    assert text.startswith("expected that nobody answers, and somebody does: ArpResult")
+    assert text.startswith("expected no answer, but got one: ArpResult")
     assert blue.mac in text
 
 
@@ -335,7 +335,7 @@ def test_a_datagram_that_is_answered(pair: tuple[Host, Host]) -> None:
         assert assert_udp(red, blue, 7, b"hello", timeout=20).reply == b"hello"
     with echo(blue, 8):
         text = failure(lambda: assert_no_udp(red, blue, 8, b"hello", timeout=20))
-    assert text.startswith("expected no answer, and there was one: UdpResult")
+    assert text.startswith("expected no answer, but got one: UdpResult")
 
 
 def test_a_datagram_that_is_not_answered(pair: tuple[Host, Host]) -> None:

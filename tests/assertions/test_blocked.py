@@ -110,7 +110,7 @@ def test_a_rule_of_a_bridge(lab: Lab) -> None:
     red, blue = lan.host("red"), lan.host("blue")
     lan.nft("table bridge fw { chain c { type filter hook forward priority 0; ip protocol icmp drop; }; }")
     assert_blocked(red, blue, by=lan)
-    assert "was not that" in failure(lambda: assert_blocked(red, blue, by=blue))
+    assert "was not the cause" in failure(lambda: assert_blocked(red, blue, by=blue))
 
 
 @pytest.mark.netns_requires("nft")
@@ -156,7 +156,7 @@ def test_closed_and_filtered_can_be_asked_by_whom(office: Office) -> None:
     assert_tcp_filtered(office.guest, office.printer, 22, by=office.core, timeout=SHORT)
     assert_tcp_closed(office.guest, office.printer, 23, by=office.core, timeout=SHORT)
     text = failure(lambda: assert_tcp_closed(office.guest, office.printer, 24, by=office.core, timeout=SHORT))
-    assert "expected a rule of 'core' to drop or reject it, and it was not that" in text
+    assert "expected a rule of 'core' to drop or reject it, but that was not the cause" in text
     assert "nothing listens on tcp port 24 of 'printer'" in text
 
 
@@ -249,7 +249,7 @@ def test_what_stopped_it_instead(office: Office, trouble: Callable[[Office], str
         )
     )
     server.close()
-    assert text.startswith("expected a rule of 'core' to drop or reject it, and it was not that: ")
+    assert text.startswith("expected a rule of 'core' to drop or reject it, but that was not the cause: ")
     assert words in text
 
 

@@ -85,7 +85,7 @@ def test_a_bridge_inside_a_host_forwards_between_its_members(lab: Lab) -> None:
     assert red.ping("10.3.0.254", timeout=QUICK)
     bridge.remove_member("eth1")
     assert not red.ping("10.3.0.2", timeout=0.1)
-    with pytest.raises(TopologyError, match=r"'eth1' of 'middle'> is no member of .*; members: eth0"):
+    with pytest.raises(TopologyError, match=r"'eth1' of 'middle'> is not a member of .*; members: eth0"):
         bridge.remove_member("eth1")
     bridge.remove()
     assert list(middle.interfaces) == ["lo", "eth0", "eth1"]
@@ -472,7 +472,7 @@ def test_an_explanation_looks_below_a_macvlan(pair: tuple[Host, Host]) -> None:
         (lambda h: h.add_macvlan("m", link=h), r"has no link to 'red'"),
         (lambda h: h.add_vrf("v", table=0), r"table is 0; it can be 1 to"),
         (lambda h: h.add_bond("b", miimon=-1), r"miimon is -1"),
-        (lambda h: h.add_wireguard("w", private_key="abc"), r"'abc' is no key"),
+        (lambda h: h.add_wireguard("w", private_key="abc"), r"'abc' is not a key"),
         (lambda h: h.add_wireguard("w", listen_port=70000), r"wireguard .w. of .red.: listen_port is 70000"),
     ],
 )

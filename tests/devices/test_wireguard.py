@@ -137,8 +137,8 @@ def test_over_ipv6_with_many_networks(lab: Lab, userspace: bool) -> None:
 def test_it_is_removed_and_bad_values_leave_nothing(pair: tuple[WireGuard, WireGuard]) -> None:
     one, two = pair
     for bad, match in (
-        ({"peer": "abc"}, "'abc' is no key; expected 32 bytes in base64"),
-        ({"peer": two, "preshared_key": "x"}, "'x' is no key"),
+        ({"peer": "abc"}, "'abc' is not a key; expected 32 bytes in base64"),
+        ({"peer": two, "preshared_key": "x"}, "'x' is not a key"),
         ({"peer": two, "allowed_ips": "10.0.0.1/24"}, "allowed_ips: 10.0.0.1/24 has host bits set"),
         ({"peer": two, "keepalive": 70000}, "keepalive is 70000"),
         ({"peer": two, "endpoint": ("192.168.15.2", 0)}, "port is 0; it can be 1 to 65535"),

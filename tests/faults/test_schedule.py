@@ -116,14 +116,14 @@ def test_waiting_has_a_deadline(lab: Lab) -> None:
 
 def test_bad_events_are_named(lab: Lab) -> None:
     for event, words in (
-        ((-1, print), "-1 is no time"),
-        (("soon", print), "'soon' is no time"),
-        ((True, print), "True is no time"),
+        ((-1, print), "-1 is not a time"),
+        (("soon", print), "'soon' is not a time"),
+        ((True, print), "True is not a time"),
         ((1, None), r"without \(\)"),
         (5, "not a pair"),
     ):
         with pytest.raises(TopologyError, match=words):
             lab.schedule([event])  # type: ignore[list-item]
     for events in (None, 5):
-        with pytest.raises(TopologyError, match=rf"{events} are no events; expected pairs: "):
+        with pytest.raises(TopologyError, match=rf"{events} are not events; expected pairs: "):
             lab.schedule(events)  # type: ignore[arg-type]

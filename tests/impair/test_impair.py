@@ -645,7 +645,7 @@ def test_bad_requests_change_nothing(pair: Pair) -> None:
         link.impair()
     with pytest.raises(TopologyError, match=r"<Link red.*: loss='150%' is out of range"):
         link.impair(loss="150%")
-    with pytest.raises(TopologyError, match="toward='green' is none of its ends; they are 'red' and 'blue'"):
+    with pytest.raises(TopologyError, match="toward='green' is not one of its ends; they are 'red' and 'blue'"):
         link.impair(delay="1ms", toward=red.lab.host("green"))
     with pytest.raises(TopologyError, match="they are 'red' and 'blue'; give the node, not its name"):
         link.impair(delay="1ms", toward="blue")  # type: ignore[arg-type]

@@ -255,7 +255,12 @@ def test_a_name_that_is_somebody_elses_now_is_kept() -> None:
         status, said = command("reap")
         print(json.dumps({"said": said, "names": names(), "records": records(),
                           "works": ip("netns", "exec", "name", "echo", "works")}))
-    """) == {"said": "name: is somebody else's now, left alone\n", "names": ["name"], "records": [], "works": "works\n"}
+    """) == {
+        "said": "name: is in use by others now, left alone\n",
+        "names": ["name"],
+        "records": [],
+        "works": "works\n",
+    }
 
 
 @pytest.mark.netns_requires("program:ip")
@@ -271,7 +276,12 @@ def test_a_name_is_kept_though_its_namespace_has_the_inode_of_the_dead_one() -> 
         status, said = command("reap")
         print(json.dumps({"said": said, "names": names(), "records": records(),
                           "works": ip("netns", "exec", "name", "echo", "works")}))
-    """) == {"said": "name: is somebody else's now, left alone\n", "names": ["name"], "records": [], "works": "works\n"}
+    """) == {
+        "said": "name: is in use by others now, left alone\n",
+        "names": ["name"],
+        "records": [],
+        "works": "works\n",
+    }
 
 
 @pytest.mark.netns_requires("program:ip")

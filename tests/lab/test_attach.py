@@ -227,7 +227,7 @@ def test_mistakes_of_adopting_leave_the_lab_as_it_was(lab: Lab, pid: int) -> Non
     attached, closed = Namespace.attach(pid), Namespace.attach(pid)
     closed.close()
     for words, namespace, name in (
-        ("has a node 'red' already", attached, "red"),
+        ("already has a node 'red'", attached, "red"),
         ("'two words' cannot be a node's name", attached, "two words"),
         ("it is closed", closed, "box"),
         (r"expected a Namespace that is no node.*host\(shares=", red, "box"),

@@ -56,10 +56,10 @@ def town(lab_factory: object) -> Iterator[Town]:
 
 MISTAKES: list[tuple[str, Callable[[Town], object]]] = [
     # names
-    (r"has a node 'red' already", lambda t: t.lab.host("red")),
-    (r"has a node 'red' already", lambda t: t.lab.bridge("red")),
-    (r"has a node 'br0' already", lambda t: t.lab.host("br0")),
-    (r"has a node 'red' already", lambda t: t.bridge.host("red")),
+    (r"already has a node 'red'", lambda t: t.lab.host("red")),
+    (r"already has a node 'red'", lambda t: t.lab.bridge("red")),
+    (r"already has a node 'br0'", lambda t: t.lab.host("br0")),
+    (r"already has a node 'red'", lambda t: t.bridge.host("red")),
     (r"this one is empty", lambda t: t.lab.host("")),
     (r"this one is empty", lambda t: t.lab.bridge("")),
     (r"has 300 characters; at most 63", lambda t: t.lab.host("x" * 300)),

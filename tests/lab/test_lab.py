@@ -208,7 +208,7 @@ def test_the_error_of_the_block_is_not_hidden_by_those_of_closing(lab_factory: C
     with pytest.raises(LookupError, match="the block's") as caught:
         block()
     assert "while closing lab 'lab'" in caught.value.__notes__[0]
-    assert "ended unasked" in caught.value.__notes__[0]
+    assert "exited unexpectedly" in caught.value.__notes__[0]
 
 
 def test_a_lab_can_be_built_by_several_threads(lab: Lab) -> None:

@@ -370,7 +370,7 @@ MISTAKES: list[tuple[type[Exception], str, Callable[[Site], object]]] = [
     (TopologyError, r"on the side of 'eth1'", lambda s: s.router.forward_port(80, s.far, on="eth1")),
     (
         TopologyError,
-        r"<forward udp port 53 to .*> is there already",
+        r"<forward udp port 53 to .*> exists already",
         lambda s: s.router.forward_port(53, s.red, protocol="udp"),
     ),
     (ValueError, r"port is 0; it can be 1 to 65535", lambda s: s.router.forward_port(0, s.blue)),

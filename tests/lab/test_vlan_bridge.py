@@ -126,7 +126,7 @@ def test_bad_values_are_refused(lab: Lab) -> None:
 def test_without_filtering_there_are_no_vlans(lab: Lab) -> None:
     bridge = lab.bridge("br0")
     red = bridge.host("red")
-    with pytest.raises(TopologyError, match="bridge 'br0' knows no VLANs: make it with vlan_filtering=True"):
+    with pytest.raises(TopologyError, match="bridge 'br0' has no VLAN filtering: create it with vlan_filtering=True"):
         bridge.access(red, 10)
 
 

@@ -113,7 +113,7 @@ def test_failures_before_and_after_the_test_itself(project: Project, phase: str)
     if phase == "teardown":
         (log,) = (folder / "processes").iterdir()
         assert log.read_text() == "I am gone\n"
-        assert "ended unasked" in (folder / "why.txt").read_text()
+        assert "exited unexpectedly" in (folder / "why.txt").read_text()
 
 
 def test_a_second_run_overwrites_nothing(project: Project) -> None:

@@ -87,7 +87,7 @@ def test_a_process_that_died_unasked_is_an_error_with_its_output(project: Projec
     result = project.run(user=user)
     result.assert_outcomes(passed=2, errors=1)
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*ERROR at teardown of test_one*", "*ended unasked (exit status 3)*"])
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_one*", "*exited unexpectedly (exit status 3)*"])
     result.stdout.fnmatch_lines(["*port 53 is taken*"])
 
 
@@ -115,7 +115,7 @@ def test_one(lab):
     result.assert_outcomes(failed=1, errors=1)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*AssertionError: assert 'mine' == 'yours'*"])
-    result.stdout.fnmatch_lines(["*ended unasked (killed by SIGSEGV)*", "*the last word is lemon*"])
+    result.stdout.fnmatch_lines(["*exited unexpectedly (killed by SIGSEGV)*", "*the last word is lemon*"])
     result.stdout.fnmatch_lines_random(["FAILED test_inside.py::test_one*", "ERROR test_inside.py::test_one*"])
 
 

@@ -36,7 +36,7 @@ def test_nobody_answers_for_a_free_address(veth_pair: tuple[Host, Host]) -> None
         result = left.arp(address, timeout=0.1)
         assert not result
         assert (result.mac, result.rtt, result.reply, result.error) == (None, None, None, None)
-        assert "nobody answers" in repr(result)
+        assert "no answer" in repr(result)
 
 
 @pytest.mark.netns_requires("program:ip")
@@ -70,7 +70,7 @@ def test_an_address_on_no_link_is_refused_and_the_links_are_listed(lab: Lab) -> 
     red = lab.host("red")
     lab.connect(red, lab.host("blue"))
     lab.connect(red, lab.host("green"))
-    with pytest.raises(TopologyError, match=r"'red' is on no link with .*; its interfaces: eth0: 10.* eth1: "):
+    with pytest.raises(TopologyError, match=r"'red' has no interface on the .*; its interfaces: eth0: 10.* eth1: "):
         red.arp("198.51.100.1")
 
 

@@ -474,7 +474,7 @@ def test_with_raises_if_the_process_died_in_the_block(netns: Namespace) -> None:
         with netns.spawn(["sh", "-c", "echo oops; exit 1"]) as process:
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
-    with pytest.raises(ProcessDied, match=r"ended unasked \(exit status 1\)(?s:.*)oops"):
+    with pytest.raises(ProcessDied, match=r"exited unexpectedly \(exit status 1\)(?s:.*)oops"):
         block()
 
 
@@ -497,7 +497,7 @@ def test_a_process_that_dies_unasked_is_an_error_at_the_end() -> None:
         ns.close()
     (error,) = caught.value.exceptions
     assert isinstance(error, ProcessDied)
-    for words in ("'watched'", "ended unasked", "exit status 9", "I give up"):
+    for words in ("'watched'", "exited unexpectedly", "exit status 9", "I give up"):
         assert words in str(error)
     assert ns.closed
 
@@ -606,5 +606,5 @@ def test_closing_a_host_tells_of_a_process_that_had_ended_unasked(lab: Lab) -> N
     eventually(lambda: short.returncode is not None)
     with pytest.raises(ExceptionGroup) as caught:
         red.close()
-    assert "'true' in namespace 'red' ended unasked (exit status 0)" in str(caught.value.exceptions[0])
+    assert "'true' in namespace 'red' exited unexpectedly (exit status 0)" in str(caught.value.exceptions[0])
     lab.close()  # and does not tell of it again

@@ -140,7 +140,7 @@ def test_a_function_that_raises_is_the_authors_own_mistake() -> None:
 
 @pytest.mark.parametrize("wrong", [b"bytes", 80, None, "tcp port 80", int, object()])
 def test_what_is_no_pattern_is_a_type_error_that_says_what_is(wrong: Pattern) -> None:
-    with pytest.raises(TypeError, match=r"is no pattern; it can be a scapy packet such as .*, a scapy layer"):
+    with pytest.raises(TypeError, match=r"is not a pattern; it can be a scapy packet such as .*, a scapy layer"):
         matcher(wrong)
 
 

@@ -159,7 +159,7 @@ def _vlan_fault(
         if vid not in members:
             what = f"a frame of VLAN {vid}" if vid else "a frame without a tag"
             return Diagnosis(
-                f"port {port.name!r} of bridge {name!r} is no member of the VLAN of {what} (it has "
+                f"port {port.name!r} of bridge {name!r} is not a member of the VLAN of {what} (it has "
                 f"{members or 'none'})",
                 name,
                 [f"{name}: bridge vlan show dev {port.name}: {members}"],

@@ -204,7 +204,7 @@ def _words(kind: str, options: Mapping[str, Value]) -> str:
 
 
 class LinkSpec(NamedTuple):
-    """What a device is born as.
+    """What a device is created with.
 
     Attributes:
         kind: as IFLA_INFO_KIND has it.

@@ -121,7 +121,7 @@ class VethEnd(NamedTuple):
 
 
 def veth(near: VethEnd, far: VethEnd, far_fd: int, mtu: int | None, *, up: bool = True) -> Request:
-    """A veth whose near end is here, and whose far end is born in namespace ``far_fd``, down.
+    """A veth whose near end is here, and whose far end is created in namespace ``far_fd``, down.
 
     The far end cannot be made up at once: its partner is not linked yet (veth_open() answers ENOTCONN). Nor should the
     near end be if it is to become a bridge's port: what is up already takes longer to join.

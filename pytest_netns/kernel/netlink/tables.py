@@ -88,7 +88,7 @@ class LinkState:
         operstate: ``UP``, ``DOWN``, ``LOWERLAYERDOWN``, ``UNKNOWN``, ... (RFC 2863).
         master: index of the bridge that it is a port of; 0 if of none.
         kind: ``veth``, ``bridge``, ...; empty for hardware and loopback.
-        carrier: whether the device sees somebody at the far end.
+        carrier: whether the device has a carrier.
         port_state: of a bridge port: ``forwarding``, ``disabled``, ...; else empty.
 
     Example:
@@ -114,7 +114,7 @@ class LinkState:
 
     @property
     def is_set_up(self) -> bool:
-        """Whether somebody has set it up, with or without a carrier."""
+        """Whether it is administratively up, with or without a carrier."""
         return bool(self.flags & IFF_UP)
 
 

@@ -312,7 +312,7 @@ def _reap(stream: BinaryIO, file: str) -> list[str]:
             _unlink(f"{RECORDS}/{file}")
     except PermissionError as error:
         raise PrivilegeError(f"cannot remove {record.name!r}: {error.strerror}; run as root") from None
-    what = f"removed, its owner {record.pid} is dead" if ours else "is somebody else's now, left alone"
+    what = f"removed, its owner {record.pid} is dead" if ours else "is in use by others now, left alone"
     return [f"{record.name}: {what}"]
 
 
