@@ -45,9 +45,14 @@ def with_nft(work: Setup) -> list[Setup]:
     return [work] if feature("nft").present else []
 
 
+#: Namespaces of no lab that were made in a round. Whose closing was interrupted is closed again, as a lab is.
+ALONE: list[Namespace] = []
+
+
 def standing_alone(lab: Lab, red: Host, blue: Host) -> None:
     del lab, red, blue
     with Namespace("alone") as alone:
+        ALONE.append(alone)
         alone.run(["true"])
     alone.close()
 
@@ -215,10 +220,11 @@ class Watch:
             for node in lab:
                 if not (node.closed or (isinstance(node, Host) and node.crashed)):
                     node.addresses()
-            lab.close()
-            lab.close()
+            for each in (lab, lab, *ALONE):
+                each.close()
         except BaseException:
             self.note("not closed", f"{name}: {traceback.format_exc()}")
+        ALONE.clear()
         if os.stat(HERE).st_ino != self.home:
             self.note("not at home", name)
             os._exit(1)
