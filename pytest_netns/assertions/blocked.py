@@ -46,7 +46,7 @@ def assert_blocked(
     network is broken.
 
     Args:
-        node: who sends.
+        node: the sending node.
         destination: a node, an interface or an address.
         by: the node whose rule it must be.
         port: 1 to 65535, for TCP and UDP.

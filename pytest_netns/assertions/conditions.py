@@ -40,8 +40,8 @@ def assert_rate(
     """Assert the rate of a path, counted on the wire as tc(8) does, headers included; returns the result.
 
     Args:
-        source: who sends.
-        destination: who receives.
+        source: the sending node.
+        destination: the receiving node, or an interface of one.
         rate: in bit/s, or in tc's words: ``"10mbit"``.
         tolerance: share of the rate by which the measured one may differ, 0 to 1, or text: ``"5%"``.
         seconds: how long to measure; the shorter, the more a single burst counts.
@@ -92,13 +92,13 @@ def assert_rtt(
     """Assert the median round-trip time; returns the result.
 
     Args:
-        source: who asks.
-        destination: who answers.
+        source: the node that sends the probe.
+        destination: a node, an interface or an address.
         rtt: in seconds, or in tc's words: ``"40ms"``. It is there and back: twice a link's ``delay``. A request that is
             not counted goes ahead, for ARP or neighbour discovery take a round trip of their own.
         tolerance: by how much the median may differ, in seconds or tc's words; a tenth of ``rtt`` if None.
         count: how many echo requests.
-        interval: seconds between them; 0 sends the next one when the reply is there.
+        interval: seconds between requests; 0 sends the next one when the reply has arrived.
         timeout: seconds to wait for each reply.
 
     Raises:
@@ -142,8 +142,8 @@ def assert_loss(
     the narrower it is.
 
     Args:
-        source: who sends.
-        destination: who receives.
+        source: the sending node.
+        destination: the receiving node, or an interface of one.
         loss: 0 to 1, or text: ``"5%"``. 0: none may be lost; 1: none may come.
         count: how many datagrams.
         confidence: more than 0 and less than 1.

@@ -14,7 +14,7 @@ class PingOptions(TypedDict, total=False):
 
     Attributes:
         count: how many requests; 1.
-        interval: seconds between them; 0 sends the next one when the reply is there.
+        interval: seconds between requests; 0 sends the next one when the reply has arrived.
         timeout: seconds to wait for each reply; 1.0.
         size: bytes of payload; 56.
         ttl: time to live, or hop limit; 64.

@@ -1,4 +1,4 @@
-"""Assertions about ping and ARP: who answers."""
+"""Assertions about ping and ARP."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Device(Interface):
 
     Attributes:
         lower: the interface that it lies upon, for a VLAN, macvlan or ipvlan; else None.
-        remote: the far end of a tunnel that has one; else None.
+        remote: the remote endpoint of a tunnel that has one; else None.
         port: the UDP port that it sends to; None if it sends no UDP.
 
     Example:

@@ -113,7 +113,7 @@ def add_geneve(
     Args:
         name: of the device: 1 to 15 bytes.
         vni: network identifier, 0 to 16777215.
-        remote: the far end: a node, an interface or an address.
+        remote: the remote endpoint: a node, an interface or an address.
         port: UDP port of both ends.
         ttl: of the outer packets, 0 to 255; None: the kernel's default.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
@@ -148,11 +148,11 @@ def add_gre(
     mtu: int | None = None,
     up: bool = True,
 ) -> Device:
-    """``ip link add NAME type gre``, or ``ip6gre`` if the far end is an IPv6 address: IP in GRE (RFC 2784).
+    """``ip link add NAME type gre``, or ``ip6gre`` if ``remote`` is an IPv6 address: IP in GRE (RFC 2784).
 
     Args:
         name: of the device: 1 to 15 bytes.
-        remote: the far end: a node, an interface or an address.
+        remote: the remote endpoint: a node, an interface or an address.
         local: source address of the outer packets; None: chosen by the routes.
         link: the underlying interface; None: chosen by the routes.
         key: tells tunnels between the same ends apart (RFC 2890), 0 to 4294967295.
@@ -188,13 +188,13 @@ def add_gretap(
     up: bool = True,
     mac: str | None = None,
 ) -> Device:
-    """``ip link add NAME type gretap``, or ``ip6gretap`` if the far end is an IPv6 address.
+    """``ip link add NAME type gretap``, or ``ip6gretap`` if ``remote`` is an IPv6 address.
 
     Ethernet in GRE (RFC 2784).
 
     Args:
         name: of the device: 1 to 15 bytes.
-        remote: the far end: a node, an interface or an address.
+        remote: the remote endpoint: a node, an interface or an address.
         local: source address of the outer packets; None: chosen by the routes.
         link: the underlying interface; None: chosen by the routes.
         key: tells tunnels between the same ends apart (RFC 2890), 0 to 4294967295.
@@ -229,13 +229,13 @@ def add_ipip(
     mtu: int | None = None,
     up: bool = True,
 ) -> Device:
-    """``ip link add NAME type ipip``, or ``ip6tnl`` if the far end is an IPv6 address.
+    """``ip link add NAME type ipip``, or ``ip6tnl`` if ``remote`` is an IPv6 address.
 
     IPv4 in IPv4 (RFC 2003), or IPv4 and IPv6 in IPv6 (RFC 2473).
 
     Args:
         name: of the device: 1 to 15 bytes.
-        remote: the far end: a node, an interface or an address.
+        remote: the remote endpoint: a node, an interface or an address.
         local: source address of the outer packets; None: chosen by the routes.
         link: the underlying interface; None: chosen by the routes.
         ttl: of the outer packets, 0 to 255; None: inherited from the inner packet.
@@ -271,7 +271,7 @@ def add_sit(
 
     Args:
         name: of the device: 1 to 15 bytes.
-        remote: the far end: a node, an interface or an address.
+        remote: the remote endpoint: a node, an interface or an address.
         local: source address of the outer packets; None: chosen by the routes.
         link: the underlying interface; None: chosen by the routes.
         ttl: of the outer packets, 0 to 255; None: inherited from the inner packet.

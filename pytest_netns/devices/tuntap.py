@@ -257,7 +257,7 @@ class Tap(Tun):
     Created by ``Host.add_tap``. The test plays the peer at the other end of the cable, and must answer ARP itself.
 
     Attributes:
-        peer_mac: the MAC address of who sends, unless the frame says otherwise.
+        peer_mac: the default source MAC address of injected frames.
 
     Example:
         >>> tap = red.add_tap("tap0", address="10.42.0.1/24")

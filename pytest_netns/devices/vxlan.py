@@ -49,7 +49,7 @@ class Vxlan(Device):
     """
 
     def add_remote(self, destination: Destination, mac: str = "00:00:00:00:00:00") -> None:
-        """``bridge fdb append``: a further far end, to which what has no known place is copied.
+        """``bridge fdb append``: another remote VTEP; frames to unknown MAC addresses are flooded to it.
 
         Args:
             destination: a node, an interface or an address.
@@ -66,7 +66,7 @@ class Vxlan(Device):
         self._remote(_RTM_NEWNEIGH, NLM_F_CREATE | _NLM_F_APPEND, "append", destination, mac)
 
     def remove_remote(self, destination: Destination, mac: str = "00:00:00:00:00:00") -> None:
-        """``bridge fdb delete``: take a far end away.
+        """``bridge fdb delete``: remove a remote VTEP.
 
         Args:
             destination: a node, an interface or an address.
@@ -118,13 +118,13 @@ def add_vxlan(
     Args:
         name: of the device: 1 to 15 bytes.
         vni: network identifier, 0 to 16777215.
-        remote: the far end: a node, an interface, an address, or a multicast group, which needs ``link``; None for
-            what ``Vxlan.add_remote`` adds.
+        remote: the remote endpoint: a node, an interface, an address, or a multicast group, which needs ``link``;
+            None: those of ``Vxlan.add_remote``.
         local: source address of the outer packets; None: chosen by the routes.
         link: the underlying interface; None: chosen by the routes.
         port: UDP port of both ends.
         ttl: of the outer packets, 0 to 255; None: the kernel's default.
-        learning: whether it learns behind which far end a MAC address is.
+        learning: whether it learns MAC addresses from received packets.
         address: one or several, with prefix: ``"10.42.0.1/24"``.
         mtu: None for what fits into one packet on the way to ``remote``.
         up: whether to set it up.

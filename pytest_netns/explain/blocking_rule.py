@@ -61,7 +61,7 @@ def arp_blocked(source: Node, destination: Destination, address: Address, by: No
     """Ask for an address again by ARP or neighbour discovery.
 
     Args:
-        source: who asks.
+        source: the node that sends the probe.
         destination: for whom.
         address: its address.
         by: the node that should stop the question.

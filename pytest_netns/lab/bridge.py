@@ -157,12 +157,12 @@ class Bridge(Switch):
         """Attach a node and return its interface, once the port forwards.
 
         A node that was detached here gets its old interface back, with its address. One that was detached from another
-        bridge roams: the same interface is plugged in here, as when a cable is put into another switch. It keeps the
+        bridge roams: the same interface is attached here, as when a cable is moved to another switch. It keeps the
         addresses that are of a subnet of this bridge, and gets new ones for the others. Routes over gateways of the
-        subnets that it has left are gone; new ones are up to you, or to ``Lab.autoroute``. Nobody waits where no frame
+        subnets that it has left are removed; add new ones, or call ``Lab.autoroute``. It does not wait if no frame
         can pass: the link is down, or the host has crashed and gets its addresses when it is restarted.
 
-        One that is plugged in again announces all its addresses there by gratuitous ARP (RFC 5227 section 3) and
+        A node that is attached again announces all its addresses there by gratuitous ARP (RFC 5227 section 3) and
         unsolicited neighbour advertisements (RFC 4861 section 7.2.6), as a system does when its cable is put in:
         switches and neighbours that knew it elsewhere learn where it is. Without that they send there until their
         entries age.
@@ -172,7 +172,7 @@ class Bridge(Switch):
             address: which address of the subnet it gets, instead of the next one; ``"keep"``: the one that it has,
                 whether it is of this subnet or not; ``"renew"``: the next one in any case; False: none, and what it has
                 it keeps.
-            announce: whether one that is plugged in again announces itself.
+            announce: whether a node that is attached again announces its addresses.
 
         Raises:
             TopologyError: this bridge itself or another lab's node, or the address is outside the subnet or taken.
@@ -314,7 +314,7 @@ class Bridge(Switch):
             host: a node that is attached here.
 
         Returns:
-            The fault: undone, or at the end of its block, the node is plugged in here again, with the address that it
+            The fault: undone, or at the end of its block, the node is attached here again, with the address that it
             has. It is over when the node is attached, here or elsewhere.
 
         Raises:

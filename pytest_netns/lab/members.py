@@ -31,7 +31,7 @@ class Members(Mapping[str, Node]):
 
     Args:
         lab: whose.
-        isolate: what every host and router has of its own unless it is told otherwise.
+        isolate: the default namespaces of every host and router besides its network.
     """
 
     def __init__(self, lab: Network, isolate: Iterable[Kind]) -> None:

@@ -39,7 +39,7 @@ def wait_converged(bridge: Switch, timeout: float | None = None) -> None:
     """Wait until the spanning tree is settled, on this bridge and on all that trunks join with it.
 
     Then they agree on the root, and each port that has a carrier either forwards or is blocked. After a failure
-    that no bridge sees at its own port, the tree of before stands for up to ``max_age`` seconds: await what you
+    that no bridge detects at its own port, the old tree remains for up to ``max_age`` seconds: await what you
     expect, e.g. by ``assert_ping(..., within=60)``. After any change, what bridges have learned on the old way is
     forgotten only ``forward_delay`` seconds later.
 

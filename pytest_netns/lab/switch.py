@@ -101,7 +101,7 @@ class Switch(Node):
 
     @property
     def ports(self) -> dict[str, Interface]:
-        """The plugged-in ports by name.
+        """The attached ports by name.
 
         A port is called like the node behind it; where an interface cannot have that name, because it is too long for
         one, it is found by it all the same: ``bridge.ports["supervisor-of-rack-1"]``.

@@ -42,15 +42,15 @@ class ArpResult:
     """The answer to an ARP request or neighbour solicitation. Truthy if there was one.
 
     Attributes:
-        source: name of the node that asked.
-        destination: name and address of whom it asked for.
+        source: name of the node that sent the probe.
+        destination: name and address of the destination.
         address: that address.
         interface: name of the interface on which it asked.
         mac: MAC address in the first answer; None without one.
         macs: MAC addresses in all answers; more than one means a duplicate address.
         rtt: seconds until that answer; None without one.
         error: the kernel's error when sending; else None.
-        in_flight: where the question, or its answer, may still have been when the time was over; else None.
+        in_flight: where the request or its answer may still have been at the timeout; else None.
 
     Example:
         >>> assert red.arp(blue).mac == blue.mac
@@ -95,7 +95,7 @@ def arp(
 
     Args:
         destination: a node, an interface or an address on the same link.
-        timeout: seconds to wait for an answer.
+        timeout: seconds to wait for an answer, 0 to 3600.
         dad: probe for duplicates: without a source address, as a host does before it configures one (RFC 5227
             2.1.1, RFC 4862 5.4), and wait for the whole timeout, so that ``macs`` lists every owner.
         source: an address or an interface of this node, by object or name, that asks; None: on the interface whose

@@ -1,4 +1,4 @@
-"""Packets made by hand: what is missing in them is filled in from the namespace, not from the machine."""
+"""Scapy packets: missing fields are filled in from the namespace, not from the machine."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ class DnsResult:
     """The answer of a DNS server. Truthy if it has answer records.
 
     Attributes:
-        name: what was asked for.
-        qtype: which kind of record.
+        name: the queried name.
+        qtype: the record type.
         rcode: ``NOERROR``, ``NXDOMAIN``, ... (RFC 1035 4.1.1); None if there was no answer, or none that is DNS.
         answers: the data of the answer records as text, in order.
         udp: the result of the datagram.
@@ -74,9 +74,9 @@ def dns(
 
     Args:
         server: a node, an interface or an address.
-        name: what to ask for.
+        name: the name to query.
         qtype: ``"A"``, ``"AAAA"``, ``"MX"``, ...
-        port: of the server.
+        port: UDP port of the server, 1 to 65535.
         timeout: seconds to wait for the answer.
         source: an address or an interface of this node, by object or name, to send from; None: chosen by
             the routes.

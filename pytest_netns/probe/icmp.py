@@ -52,13 +52,13 @@ class ProbeError:
     """Why there was no answer: an ICMP error, or an error of the sending kernel.
 
     Attributes:
-        text: in the words of ping(8), or the kernel's own for an error of the sending node; or what was wrong with the
-            answer that came.
-        sender: who sent the ICMP error, or the answer; None for an error of the sending node's own kernel.
+        text: as ping(8) puts it; the kernel's message for an error of the sending node; or what was wrong with the
+            answer.
+        sender: sender of the ICMP error or of the answer; None for an error of the sending node's kernel.
         type: ICMP type; None if it is no ICMP error.
         code: ICMP code; None likewise.
-        errno: of the sending node's own kernel; else None.
-        mtu: bytes that would have fitted, where that was the problem; else None.
+        errno: errno of the sending node's kernel; else None.
+        mtu: next-hop MTU in bytes, if the packet was too big; else None.
 
     Example:
         >>> error = red.ping("10.99.0.1").error

@@ -82,8 +82,8 @@ def loss(
     """Measure one-way loss with numbered UDP datagrams. Truthy if all arrive.
 
     Args:
-        source: who sends.
-        destination: who receives: a node, or an interface of one.
+        source: the sending node.
+        destination: the receiving node, or an interface of one.
         count: how many, 1 to 1,000,000.
         size: bytes of each, 16 to 65507.
         per_second: how many a second; more than the way can carry is lost too.

@@ -1,4 +1,4 @@
-"""Everybody pings everybody at once."""
+"""Ping between all pairs of nodes at once."""
 
 from __future__ import annotations
 

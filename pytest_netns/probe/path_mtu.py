@@ -26,12 +26,12 @@ class PathMtuResult:
     """The path MTU. Truthy if it was found.
 
     Attributes:
-        source: name of the node that asked.
-        destination: name and address of whom it asked for.
+        source: name of the node that sent the probe.
+        destination: name and address of the destination.
         address: that address.
         mtu: bytes of the largest IP packet that gets through; None if not even the smallest does.
         limited_by: sender of the ICMP error; None if the limit is the node's own interface, or without an error.
-        black_hole: whether larger packets vanish without an ICMP error.
+        black_hole: whether larger packets are dropped without an ICMP error.
         in_flight: where a packet may still have been when the time was over, which leaves all of this open; else None.
         bound_to: the source address or interface given; None: chosen by the routes.
 

@@ -47,12 +47,12 @@ def ping(
 
     Args:
         destination: a node, an interface or an address.
-        count: how many requests.
-        interval: seconds between them; 0 sends the next one when the reply is there.
-        timeout: seconds to wait for each reply.
-        size: bytes of payload, as ``ping -s``.
-        ttl: time to live, or hop limit.
-        df: forbid fragments, as ``ping -M do``.
+        count: number of requests, 1 to 65535.
+        interval: seconds between requests, 0 to 3600; 0 sends the next one when the reply has arrived.
+        timeout: seconds to wait for each reply, 0 to 3600.
+        size: payload in bytes, as ``ping -s``.
+        ttl: time to live (hop limit), 1 to 255.
+        df: forbid fragmentation, as ``ping -M do``.
         source: an address or an interface of this node, by object or name, to send from; None: chosen by
             the routes.
 

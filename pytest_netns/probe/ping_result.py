@@ -57,8 +57,8 @@ class PingResult:
     """The result of a ping. Truthy if every request was answered.
 
     Attributes:
-        source: name of the node that asked.
-        destination: name and address of whom it asked.
+        source: name of the node that sent the probe.
+        destination: name and address of the destination.
         address: that address.
         sent: requests sent.
         received: requests answered.
@@ -67,9 +67,9 @@ class PingResult:
         ttl: time to live (hop limit) left in the first reply; None without one.
         error: the first ICMP error that came back, or what the node's own kernel said; else what was wrong with a reply
             that does not count: it came from another address, or its checksum is wrong; None if there was none of it.
-        responders: who has answered, each once; of a broadcast address or a multicast group everybody who did in time,
-            the asking node itself left out.
-        in_flight: where a request, or its reply, may still have been when the time was over; else None.
+        responders: the addresses that answered, each once; for a broadcast or multicast destination all that did in
+            time, except the sending node itself.
+        in_flight: where a request or reply may still have been at the timeout; else None.
         bound_to: the source address or interface given; None: chosen by the routes.
 
     Example:

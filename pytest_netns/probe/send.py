@@ -1,4 +1,4 @@
-"""Packets made by hand with scapy, sent from a node: what ``send``, ``sr`` and ``sr1`` of scapy do for the machine."""
+"""Send scapy packets from a node: ``send``, ``sr`` and ``sr1`` as scapy has them for the machine."""
 
 from __future__ import annotations
 

@@ -38,18 +38,18 @@ class TcpResult:
     """The state of a TCP port. Truthy if it is open.
 
     Attributes:
-        source: name of the node that asked.
-        destination: name and address of whom it asked.
+        source: name of the node that sent the probe.
+        destination: name and address of the destination.
         address: that address.
         port: the port.
         state: what connect(2) said: ``open``; ``closed`` (refused: a RST, or the ICMP error port unreachable);
             ``unreachable`` (another ICMP error, or no route); ``filtered`` (no answer at all). No answer that a
             connection would take, but one that tells more: ``answered-elsewhere`` (from another address or port),
             ``bad-checksum``. ``inconclusive``: the time was over while something was still on its way.
-        sender: who sent the deciding packet; None without one.
+        sender: sender of the deciding packet; None without one.
         rtt: seconds until the answer; None without one.
         error: the ICMP error, what the node's own kernel said, or what was wrong with the answer; else None.
-        in_flight: where the request, or its answer, may still be, if that is ``inconclusive``; else None.
+        in_flight: where the request or its answer may still be, if ``inconclusive``; else None.
         bound_to: the source address or interface given; None: chosen by the routes.
 
     Example:
@@ -102,7 +102,7 @@ def tcp(
     Args:
         destination: a node, an interface or an address.
         port: 1 to 65535.
-        timeout: seconds to wait for an answer; the kernel repeats a SYN that was lost after 1 s.
+        timeout: seconds to wait for an answer, 0 to 3600; the kernel retransmits a lost SYN after 1 s.
         source: an address or an interface of this node, by object or name, to send from; None: chosen by
             the routes.
 

@@ -90,8 +90,8 @@ def throughput(
     """Measure the throughput from one node to another, by a process in each. Truthy if any data arrives.
 
     Args:
-        source: who sends.
-        destination: who receives: a node, or an interface of one, whose address is used then.
+        source: the sending node.
+        destination: the receiving node, or an interface of one, whose address is used then.
         seconds: how long to measure, 0.1 to 3600, from the first byte on, by the receiver's clock.
         protocol: ``"tcp"``: one connection; ``"udp"``: datagrams that fill frames of 1500 bytes.
         rate: how fast to send ``udp`` on the wire, in bit/s or tc's words (``"10mbit"``); None: as fast as it goes.

@@ -56,8 +56,8 @@ class TraceResult:
     """The path to a destination. Truthy if it was reached.
 
     Attributes:
-        source: name of the node that asked.
-        destination: name and address of whom it asked for.
+        source: name of the node that sent the probe.
+        destination: name and address of the destination.
         address: that address.
         hops: the hops, the destination last if it was reached.
         reached: whether the destination answered.
@@ -129,7 +129,7 @@ def trace(
         method: ``"icmp"`` echo requests, ``"udp"`` datagrams or ``"tcp"`` SYNs.
         port: for ``udp`` (33434 if None) and ``tcp`` (80 if None); a closed one answers too.
         max_hops: the largest time to live to try, 1 to 255.
-        timeout: seconds to wait for each hop.
+        timeout: seconds to wait for each hop, 0 to 3600.
         source: an address or an interface of this node, by object or name, to send from; None: chosen by
             the routes.
 

@@ -40,8 +40,8 @@ class UdpResult:
     """The result of a UDP probe. Truthy if it was answered.
 
     Attributes:
-        source: name of the node that asked.
-        destination: name and address of whom it asked.
+        source: name of the node that sent the probe.
+        destination: name and address of the destination.
         address: that address.
         port: the port.
         state: what a connected socket was told: ``answered``; ``closed`` (ICMP port unreachable); ``unreachable``
@@ -50,10 +50,10 @@ class UdpResult:
             ``answered-elsewhere`` (from another address or port), ``bad-checksum``. ``inconclusive``: the time was
             over while something was still on its way.
         reply: the payload of the answer; empty without one.
-        sender: who sent the deciding packet; None without one.
+        sender: sender of the deciding packet; None without one.
         rtt: seconds until the answer; None without one.
         error: the ICMP error, what the node's own kernel said, or what was wrong with the answer; else None.
-        in_flight: where the datagram, or its answer, may still be, if that is ``inconclusive``; else None.
+        in_flight: where the datagram or its answer may still be, if ``inconclusive``; else None.
         bound_to: the source address or interface given; None: chosen by the routes.
 
     Example:
@@ -106,7 +106,7 @@ def udp(
         destination: a node, an interface or an address.
         port: 1 to 65535.
         payload: bytes to send.
-        timeout: seconds to wait for an answer.
+        timeout: seconds to wait for an answer, 0 to 3600.
         ttl: time to live, or hop limit; None for the kernel's default.
         source: an address or an interface of this node, by object or name, to send from; None: chosen by
             the routes.

@@ -39,7 +39,7 @@ def resolve(source: Namespace, destination: Destination, origin: Origin | None =
     """One address for a destination: on a subnet of the source if there is one, IPv4 before IPv6.
 
     Args:
-        source: who asks.
+        source: the node that sends the probe.
         destination: a node, an interface or an address.
         origin: what the probe is bound to; None: to nothing.
 
@@ -126,7 +126,7 @@ def choose(
     """One of several addresses, seen from a source that has the addresses ``own``.
 
     Args:
-        source: who asks.
+        source: the node that sends the probe.
         label: of the destination, for messages.
         addresses: of the destination.
         own: of the source.

@@ -196,7 +196,7 @@ class Interface:
 
         Args:
             impairment: a preset or another ``Impairment``; the other arguments override its attributes.
-            delay: seconds, or text such as ``"20ms"``: one way. The meaning of this and the following is told by
+            delay: seconds, or text such as ``"20ms"``: one-way. For this and the following see
                 ``Impairment``.
             jitter: seconds, or text.
             loss: a fraction, or text such as ``"1%"``.
