@@ -37,6 +37,7 @@ from pytest_netns import (
     NamespaceFactory,
     Node,
     UnsupportedError,
+    WaitTimeout,
     ready,
 )
 from pytest_netns.assertions import probe_options as options
@@ -299,7 +300,7 @@ def _failure(stage: _Stage, name: str, code: str) -> str | None:
             stage.run(name, code)
         except UnsupportedError:  # by this kernel, or without some program
             return None
-        except AssertionError as error:
+        except (AssertionError, WaitTimeout) as error:
             failure = f"{name}: {error!r}, try {tries + 1}\n{code}"
         except Exception as error:
             return f"{name}: {error!r}\n{code}"
