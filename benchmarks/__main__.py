@@ -8,19 +8,43 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 from benchmarks import floor, impair, iproute2, isolate, ours, probes, rivals, routed, scaling, stage, table
+from benchmarks.lacking import lacking
 from benchmarks.stopwatch import Contender, Experiment, Row, laps, measure
-from benchmarks.suite import TESTS, Sessions, installed
+from benchmarks.suite import TESTS, Sessions
 from pytest_netns import PrivilegeError
 from pytest_netns.kernel.sysctl import BASELINE, path_of
 
 SYSCTLS = {path_of(name): value for name, value in BASELINE.items()}
 LEAST_ROUNDS = 30
 SESSIONS = 5
+#: Names for ``--only`` of what is no row of the table.
+OTHERS = ("capture", "impair", "isolate", "scaling", "start-up")
+#: Of what may be one; which of the last two there are depends on the kernel.
+EXPERIMENTS = (
+    "netns",
+    "pair",
+    "pair4",
+    "pair4-bare",
+    "bridge10",
+    "bridge100",
+    "routed",
+    "ping",
+    "run",
+    "first-ping",
+    "probes",
+    "ping-all",
+    "ping-all-300",
+    "suite",
+    "empty",
+    "impair-relay",
+    "impair-netem",
+)
 
 
 def _timed(steps: Callable[..., Iterator[str]], *arguments: object) -> Contender:
@@ -100,6 +124,13 @@ def experiments(sessions: Sessions, workers: list[rivals.Worker]) -> list[Experi
             weight=3,
         ),
         Experiment(
+            "ping-all-300",
+            {"first": "ping_all of 300 hosts (89,700 pings)"},
+            {"ours": _timed(probes.complete_matrix, 300)},
+            weight=30,
+            rounds=1,
+        ),
+        Experiment(
             "suite",
             {"test": f"a test of {TESTS}: pair + ping, all in"},
             {"ours": sessions.per_test("ours"), "floor": sessions.per_test("floor")},
@@ -114,19 +145,27 @@ def experiments(sessions: Sessions, workers: list[rivals.Worker]) -> list[Experi
     ]
 
 
-def _start_up(sessions: Sessions, rounds: int) -> list[str]:
-    if not installed():
-        return ["start-up: not measured: pytest-netns is not installed here (pip install -e .)"]
-    contenders = {"with": sessions.start_up(), "without": sessions.start_up("-p", "no:netns")}
-    rows = measure(Experiment("start-up", {"wall": "", "processor": ""}, contenders, weight=0), rounds)
-    text = []
-    for row in rows:
-        kind = row.name.rpartition("/")[2]
-        pairs = zip(row.samples["with"], row.samples["without"], strict=True)
-        difference = median(a - b for a, b in pairs) * 1000
-        each = ", ".join(f"{column} {median(found) * 1000:.0f} ms" for column, found in row.samples.items())
-        text.append(f"pytest start-up, installed and unused, {kind} time: {difference:+.1f} ms ({each}, n={rounds})")
-    return [*text, f"pytest start-up, installed and unused, {sessions.imported()}"]
+def start_up(sessions: Sessions, rounds: int) -> Iterator[str]:
+    """What a session that does not use the plugin pays for it, where bytecode can be kept and where it cannot."""
+    for kept in (True, False):
+        where = "bytecode kept" if kept else "without bytecode (PYTHONDONTWRITEBYTECODE=1)"
+        contenders = {
+            "installed": sessions.start_up(bytecode=kept),
+            "-p netns": sessions.start_up("-p", "netns", bytecode=kept),
+            "-p no:netns": sessions.start_up("-p", "no:netns", bytecode=kept),
+        }
+        for row in measure(Experiment("start-up", {"wall": "", "processor": ""}, contenders, weight=0), rounds):
+            kind = row.name.rpartition("/")[2]
+            base = row.samples["-p no:netns"]
+            more = " and ".join(
+                f"{median(a - b for a, b in zip(row.samples[who], base, strict=True)) * 1000:+.1f} ms {who}"
+                for who in ("installed", "-p netns")
+            )
+            yield (
+                f"pytest start-up, unused, {where}, {kind} time: {more}, beside {median(base) * 1000:.0f} ms "
+                f"-p no:netns (medians of {rounds})"
+            )
+    yield f"pytest start-up, installed and unused, {sessions.imported()}"
 
 
 def main() -> int:
@@ -139,44 +178,56 @@ def main() -> int:
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds: at least 1")
+    if unknown := next((name for name in options.only or () if name not in (*EXPERIMENTS, *OTHERS)), ""):
+        parser.error(f"--only {unknown}: there are {', '.join([*EXPERIMENTS, *OTHERS])}")
     try:
         mode = stage.enter()
     except (PrivilegeError, OSError) as error:
         print(f"nothing can be measured: {error}", file=sys.stderr)
         return 1
+    machine = f"Linux {platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}, {mode}"
+    print(machine, flush=True)
+    missing = lacking()
     found = [rivals.start(name) for name in ("munet", "mininet")]
     workers = [each for each in found if isinstance(each, rivals.Worker)]
-    notes = [each for each in found if isinstance(each, str)]
+    lines = [f"{name}: {why}" for name, why in missing.items()] + [each for each in found if isinstance(each, str)]
+    print(*(f"not measured: {line}" for line in lines), "", sep="\n", flush=True)
     rows: list[Row] = []
+    notes: list[str] = []
+    failed = 0
     with tempfile.TemporaryDirectory() as folder:
         sessions = Sessions(Path(folder), SYSCTLS)
         known = {each.name: each for each in experiments(sessions, workers)}
-        others = ("capture", "impair", "isolate", "scaling", "start-up")
-        wanted = options.only or [*known, *others]
+        wanted = [name for name in options.only or [*known, *OTHERS] if name not in missing]
+        output = table.Table(title for each in known.values() for title in each.rows.values())
+        others: dict[str, Callable[[], Iterable[str]]] = {
+            "capture": lambda: [probes.capture_rate()],
+            "impair": impair.figures,
+            "isolate": lambda: [isolate.cost(Path(folder), min(options.rounds, SESSIONS))],
+            "scaling": lambda: scaling.gains(Path(folder), min(options.rounds, SESSIONS)),
+            "start-up": lambda: start_up(sessions, options.rounds),
+        }
         for name in wanted:
-            if name not in known and name not in others:
-                parser.error(f"--only {name}: there are {', '.join([*known, *others])}")
-        for name in wanted:
-            if name in known:
-                rows += measure(known[name], options.rounds)
-        if "capture" in wanted:
-            notes.append(probes.capture_rate())
-        if "impair" in wanted:
-            notes += impair.figures()
-        if "isolate" in wanted:
-            notes.append(isolate.cost(Path(folder), min(options.rounds, SESSIONS)))
-        if "scaling" in wanted:
-            notes += scaling.gains(Path(folder), min(options.rounds, SESSIONS))
-        if "start-up" in wanted:
-            notes += _start_up(sessions, options.rounds)
+            try:
+                if name in known:
+                    experiment = known[name]
+                    contenders = {who: what for who, what in experiment.contenders.items() if who not in missing}
+                    for row in measure(replace(experiment, contenders=contenders), options.rounds):
+                        rows.append(row)
+                        output.add(row)
+                elif name in others:
+                    for note in others[name]():
+                        notes.append(note)
+                        print(note, flush=True)
+            except Exception as error:  # what was measured is printed, and the rest is measured all the same
+                failed += 1
+                print(f"{name}: not measured: {type(error).__name__}: {error}", flush=True)
     for worker in workers:
         worker.close()
-    machine = f"Linux {platform.release()}, {os.cpu_count()} processors, Python {platform.python_version()}, {mode}"
-    print(machine, "", *(table.lines(rows) if rows else []), "", *notes, sep="\n")
     if options.json:
         samples = {row.name: row.samples for row in rows}
         options.json.write_text(json.dumps({"machine": machine, "notes": notes, "seconds": samples}, indent=1) + "\n")
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

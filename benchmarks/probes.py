@@ -99,6 +99,17 @@ def matrix(size: int) -> Iterator[str]:
         yield "next"
 
 
+def complete_matrix(size: int) -> Iterator[str]:
+    """Every host to every other: many more neighbours than the kernel's table has room for, and none may fail."""
+    with Lab() as lab:
+        switch = lab.bridge("br0", "10.0.0.0/16")
+        for number in range(size):
+            switch.host(f"h{number}")
+        yield "set-up"
+        assert lab.ping_all(timeout=30)
+        yield "first"
+
+
 def capture_rate() -> str:
     """A sentence: how many of the frames of a sender in a process of its own were captured."""
     with Lab() as lab:

@@ -66,15 +66,13 @@ def start(name: str) -> Worker | str:
     if find_spec(name) is None:
         return f"{name}: not installed (pip install {name})"
     if name == "mininet" and not shutil.which("mnexec"):
-        return (
-            "mininet: not measured: its helper mnexec is not on PATH (pip does not build it; apt-get install mininet)"
-        )
+        return "mininet: its helper mnexec is not on PATH (pip does not build it; apt-get install mininet)"
     worker = Worker(name)
     try:
         worker("pair")
     except RuntimeError as error:
         worker.close()
-        return f"{name}: not measured: {error}"
+        return f"{name}: {error}"
     return worker
 
 

@@ -74,8 +74,10 @@ class Sessions:
             filled = text.replace("{tests}", str(TESTS)).replace("{sysctls!r}", repr(sysctls))
             (folder / f"test_{name}.py").write_text(filled)
 
-    def _run(self, argv: list[str], autoload: bool) -> str:
+    def _run(self, argv: list[str], autoload: bool, bytecode: bool = True) -> str:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONDONTWRITEBYTECODE": ""}
+        if not bytecode:  # as in an image of a container: none is found, and none is written
+            environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(self._folder / "no-bytecode")}
         environment.pop("PYTEST_ADDOPTS", None)
         environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "" if autoload else "1"
         done = subprocess.run(
@@ -98,8 +100,13 @@ class Sessions:
 
         return session
 
-    def start_up(self, *options: str) -> Contender:
-        """A session of one empty test, with us as the only installed plugin: wall clock, and processor time."""
+    def start_up(self, *options: str, bytecode: bool) -> Contender:
+        """A session of one empty test, with us as the only installed plugin: wall clock, and processor time.
+
+        Args:
+            options: of pytest.
+            bytecode: whether the interpreter may keep it.
+        """
         others = [f"no:{point.name}" for point in entry_points(group="pytest11") if point.name != "netns"]
         options = (*options, *(word for other in others for word in ("-p", other)))
         argv = ["-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "test_unused.py"]
@@ -107,7 +114,7 @@ class Sessions:
         def session() -> Laps:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             start = time.perf_counter()
-            self._run(argv, autoload=True)
+            self._run(argv, autoload=True, bytecode=bytecode)
             wall = time.perf_counter() - start
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
