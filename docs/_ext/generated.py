@@ -16,6 +16,7 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -292,6 +293,48 @@ class Api(SphinxDirective):
         return self.parse_text_to_nodes("```{eval-rst}\n" + "\n".join(lines) + "\n```")
 
 
+#: How a lab looks, for the classes that are parts of one: what makes it, and its drawing (``describe(lab)``).
+_MADE = """lan, wan = lab.bridge("lan", "10.1.0.0/24"), lab.bridge("wan", "10.2.0.0/24")
+red, blue, router = lan.host("red"), wan.host("blue"), lab.router("router", lan, wan)"""
+_DRAWN = """red     (router)  blue
+[eth0]==[eth0]    |       lan 10.1.0.0/24
+        [eth1]====[eth0]  wan 10.2.0.0/24"""
+_CABLE = 'link = lab.connect(red, blue, "192.168.15.0/24")'
+_CABLE_DRAWN = """red     blue
+[eth0]--[eth0]  192.168.15.0/24"""
+_LOOKS = {
+    **dict.fromkeys(("Lab", "Host", "Router", "Bridge", "Node"), (_MADE, _DRAWN)),
+    **dict.fromkeys(("Link", "Interface"), (_CABLE, _CABLE_DRAWN)),
+}
+#: The groups whose classes have a page each.
+_PAGES = ("networks", "devices", "conditions", "results")
+
+
+def page(path: str) -> str:
+    """The page of a class, in reStructuredText, which autodoc writes."""
+    name = path.rpartition(".")[2]
+    lines = [name, "=" * len(name), ""]
+    if name in _LOOKS:
+        made, drawn = _LOOKS[name]
+        lines += [".. code-block:: python", "", *(f"   {line}" for line in made.splitlines()), ""]
+        lines += [".. code-block:: text", "", *(f"   {line}" for line in drawn.splitlines()), ""]
+    kind = "autoclass" if inspect.isclass(getattr(pytest_netns, name)) else "automodule"
+    return "\n".join([*lines, f".. {kind}:: {path}", ""])
+
+
+def write_pages(app: Sphinx) -> None:
+    """A page a class, beside the page of the API, before Sphinx looks which files there are."""
+    for group in _PAGES:
+        folder = Path(app.srcdir, "reference", "api", group)
+        folder.mkdir(parents=True, exist_ok=True)
+        wanted = {f"{path.rpartition('.')[2]}.rst": page(path) for path in public(group)}
+        for old in set(os.listdir(folder)) - wanted.keys():
+            (folder / old).unlink()
+        for name, text in wanted.items():
+            if not (folder / name).exists() or (folder / name).read_text() != text:
+                (folder / name).write_text(text)
+
+
 #: What a base calls itself in its annotations, and whom users meet instead.
 _MET_AS = {"BaseNode": "Node", "BreakableCable": "Link", "Cable": "Link", "Network": "Lab", "Switch": "Bridge"}
 
@@ -342,6 +385,7 @@ def setup(app: Sphinx) -> dict[str, object]:
     app.add_directive("netns-kinds", Kinds)
     app.add_directive("netns-presets", Presets)
     app.add_directive("netns-api", Api)
+    app.connect("builder-inited", write_pages)
     app.connect("doctree-read", leave_builtins)
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-docstring", remember, priority=100)
