@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pytest_netns.capture.capture import Capture
-from pytest_netns.capture.pattern import Pattern
+from typing import TYPE_CHECKING
+
 from pytest_netns.errors import TopologyError
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
@@ -11,6 +11,12 @@ from pytest_netns.topology.cable import Cable
 from pytest_netns.topology.network import Network, network_of
 from pytest_netns.topology.network_events import CaptureOpened
 from pytest_netns.topology.node import BaseNode
+
+if TYPE_CHECKING:
+    from pytest_netns.capture.capture import Capture
+    from pytest_netns.capture.pattern import Pattern
+
+# ``Capture`` is imported on use: many tests capture nothing.
 
 
 def capture_node(
@@ -39,6 +45,8 @@ def capture_node(
         ...     red.ping(blue)
         >>> print(capture.ladder())
     """
+    from pytest_netns.capture.capture import Capture
+
     if isinstance(interface, Interface) and interface.node is not node:
         raise TopologyError(f"{interface!r} is not an interface of {node.name!r}")
     if not isinstance(interface, Interface | str | None):
@@ -75,6 +83,8 @@ def capture_link(
         ...     red.ping(blue)
         >>> capture.expect(ICMP(type="echo-reply"))
     """
+    from pytest_netns.capture.capture import Capture
+
     link._check()
     capture = Capture(
         f"{link.a}--{link.b}",
@@ -114,6 +124,7 @@ def capture_lab(
         ...     red.ping(green)
         >>> print(capture.ladder())
     """
+    from pytest_netns.capture.capture import Capture
 
     def places() -> list[tuple[Namespace, str | None]]:
         by_namespace = {node.inode: node for node in lab if not node.closed}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from typing import TYPE_CHECKING, cast
 
-from pytest_netns.capture.capture import Capture
 from pytest_netns.events import Event, Events
 from pytest_netns.topology.failure import Failure
 from pytest_netns.topology.network import Network
 from pytest_netns.topology.network_events import CaptureOpened, ProbeFailed
 from pytest_netns.weak_list import WeakList
+
+if TYPE_CHECKING:
+    from pytest_netns.capture.capture import Capture
 
 #: All that somebody has still: which of them a result is from is asked when it is to be explained.
 labs: WeakList[Network] = WeakList()
@@ -35,9 +38,10 @@ class History:
     def _remember(self, event: Event) -> None:
         if isinstance(event, ProbeFailed):
             self.failed.append(event.failure)
-        elif isinstance(event, CaptureOpened) and isinstance(event.capture, Capture):
-            self._captures.append(weakref.ref(event.capture))  # without keeping it
-            self._begun.add(event.capture)
+        elif isinstance(event, CaptureOpened):
+            capture = cast("Capture", event.capture)
+            self._captures.append(weakref.ref(capture))  # without keeping it
+            self._begun.add(capture)
 
     @property
     def captures(self) -> list[Capture]:

@@ -9,7 +9,6 @@ from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self, cast, get_args
 
-from pytest_netns.capture.capture import Capture
 from pytest_netns.checks import check_sysctls, check_text
 from pytest_netns.errors import NetnsError, TopologyError, WaitTimeout
 from pytest_netns.events import ResourceOpened, everywhere
@@ -44,6 +43,7 @@ from pytest_netns.topology.network_events import LabClosing, LabFailing, LinkAdd
 from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
+    from pytest_netns.capture.capture import Capture
     from pytest_netns.impair.impairment import Engine
 
 #: Whether the nodes of a lab find each other's MAC addresses themselves, or know them.

@@ -9,7 +9,6 @@ from ipaddress import IPv4Address
 from pytest_netns.addresses import Address
 from pytest_netns.checks import check_range
 from pytest_netns.errors import TopologyError
-from pytest_netns.probe.all_pairs import AllPairs
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.ping_result import PingResult
 from pytest_netns.stack.destination import Target, choose
@@ -122,6 +121,8 @@ def ask_all(
         timeout: seconds to wait for each reply.
         grouped: ask in groups, whose neighbour entries leave room for others on this machine.
     """
+    from pytest_netns.probe.all_pairs import AllPairs
+
     check_range("timeout", timeout, 0, 3600)
     results: dict[tuple[str, str], PingResult] = {}
     addresses = {node.name: node.addresses() for node in nodes}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, median, pstdev
 from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import Address
@@ -45,6 +44,8 @@ class RttStatistics:
         Example:
             >>> RttStatistics.of([0.010, 0.012, 0.011]).median
         """
+        from statistics import fmean, median, pstdev  # takes longer to import than many labs live
+
         return cls(len(rtts), min(rtts), fmean(rtts), max(rtts), pstdev(rtts), median(rtts))
 
     def __str__(self) -> str:
@@ -118,7 +119,7 @@ class PingResult:
         if self.sent != self.received and self.received:
             text += f", {100 * self.loss:.3g}% lost"
         if self.rtts:
-            text += f", rtt {fmean(self.rtts) * 1000:.3f} ms, ttl {self.ttl}"
+            text += f", rtt {sum(self.rtts) / len(self.rtts) * 1000:.3f} ms, ttl {self.ttl}"
         if self.error is not None:
             text += f": {self.error}"
         elif self.in_flight is not None:
