@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from pytest_netns.explain.checks import CHECKS
@@ -15,6 +16,8 @@ from pytest_netns.explain.questions import Question
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 
+#: What was found last, the newest at the end: an error holds the text of an explanation only.
+recent: deque[Explanation] = deque(maxlen=8)
 #: How often what works now is asked more; and where a node on the way has several next hops.
 _TRIES, _TRIES_OF_SEVERAL = 3, 7
 #: How the evidence that a check has raised begins.
@@ -23,6 +26,12 @@ CHECK_FAILED = "a check of ours failed, and was left out:"
 
 def explain(lab: Lab, question: Question) -> Explanation:
     """Send the probe again under observation and find out why it fails. Changes nothing in the lab."""
+    found = _explain(lab, question)
+    recent.append(found)
+    return found
+
+
+def _explain(lab: Lab, question: Question) -> Explanation:
     observation = observe(lab, question)
     found = conclude(observation)
     if found.cause is None:  # on a busy machine a packet may be under way still

@@ -20,7 +20,9 @@ from pytest_netns.plugin.settings import Pcap
 
 if TYPE_CHECKING:
     from pytest_netns.capture.frame import Frame
+    from pytest_netns.explain.diagnosis import Explanation
     from pytest_netns.lab.lab import Lab
+    from pytest_netns.plugin.attachments import Attachment
     from pytest_netns.report.artifacts import Subject
     from pytest_netns.report.snapshot import LabState
     from pytest_netns.stack.namespace import Namespace
@@ -68,6 +70,7 @@ def tell(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRepo
             else:
                 report.sections.append((section.name, section.whole if whole else section.short))
         sum_up(item, report, teller.why, error)
+        teller.attach(report, sections)
     elif report.when == "teardown" and watch.settings.pcap is Pcap.ALL:
         trouble = FailureReport(item, watch).write("", "")
         if trouble:
@@ -80,6 +83,7 @@ class FailureReport:
     """Tells of one failure."""
 
     why: Why | None = None
+    _error: BaseException | None = None
 
     def __init__(self, item: pytest.Item, watch: Monitor) -> None:
         self._item = item
@@ -89,6 +93,7 @@ class FailureReport:
     def sections(self, error: BaseException | None, report: pytest.TestReport) -> list[_Section]:
         """All sections, the answer to the next question first. Nothing is raised."""
         told: list[_Section] = []
+        self._error = error
         if report.when != "teardown":
             text = report.longreprtext
             told += self._guarded(self._look)
@@ -102,6 +107,41 @@ class FailureReport:
             words = self.write(report.when or "", "\n\n".join([report.longreprtext, *why]))
             told.append(_Section("netns: artifacts", words, words))
         return told
+
+    def attach(self, report: pytest.TestReport, sections: Iterable[_Section]) -> None:
+        """Give all of it to the reports of other plugins, if any is written. Nothing is raised."""
+        from pytest_netns.plugin import attachments
+
+        if not attachments.wanted(self._item.config):
+            return
+        try:
+            text = "\n\n".join(f"{section.name}\n{section.whole}" for section in sections)
+            several = [attachments.Attachment("netns", "text", text.encode())] if text else []
+            for subject in self._subjects():
+                several += self._pictures(subject)
+            attachments.attach(self._item.config, report, several)
+        except Exception as trouble:  # whatever it is, it must not take the place of the failure that is reported
+            report.sections.append(("netns", f"attaching to a report failed: {trouble!r}"))
+
+    def _pictures(self, subject: Subject) -> Iterable[Attachment]:
+        from pytest_netns.plugin import attachments
+        from pytest_netns.report.svg import svg
+
+        picture = svg(subject.state, way=subject.way, ended=subject.ended)
+        yield attachments.Attachment(f"{subject.name}.svg", "svg", picture.encode())
+        if subject.frames:
+            yield attachments.recording(subject.name, subject.frames)
+
+    def _found(self) -> Explanation | None:
+        """The explanation of what the test has failed of, where there is one."""
+        if self.why is not None:
+            return self.why.found
+        if not isinstance(self._error, AssertionError) or "pytest_netns.explain.explain" not in sys.modules:
+            return None
+        from pytest_netns.explain.explain import recent
+
+        text = str(self._error)
+        return next((each for each in reversed(recent) if str(each) in text), None)
 
     def _guarded(self, tell_: Callable[[], list[_Section]]) -> list[_Section]:
         try:
@@ -233,8 +273,10 @@ class FailureReport:
 
         known = [each.lab for each in self._case.seen]
         closed = [self._seen(each.lab, each.state) for each in self._case.remains if each.lab not in known]
+        found = self._found()
+        way, ended = (found.way, found.node) if found is not None else ([], None)
         for each in (*self._case.seen, *closed):
-            yield Subject(each.state["name"], each.state, each.frames, each.remark)
+            yield Subject(each.state["name"], each.state, each.frames, each.remark, way, ended)
         if self._watch.recorder is not None and None not in known:
             gone = self._seen(None, {"name": _LOOSE, "faults": [], "nodes": [], "cables": []})
             if gone.frames:

@@ -38,12 +38,16 @@ class Subject:
         state: of its nodes.
         frames: recorded ones, in the order of time.
         remark: what is missing in them.
+        way: the nodes that a packet of the failed probe was seen at, in order.
+        ended: where it ended; None if that is not known.
     """
 
     name: str
     state: LabState
     frames: list[Frame] = field(default_factory=list)
     remark: str = ""
+    way: Sequence[str] = ()
+    ended: str | None = None
 
 
 def folder_name(nodeid: str) -> str:
@@ -99,12 +103,12 @@ def write(folder: Path, test: str, phase: str, subjects: Sequence[Subject], why:
     for subject, name in zip(subjects, _unique(subject.name for subject in subjects), strict=True):
         place = folder / name if len(subjects) > 1 else folder
         place.mkdir(exist_ok=True)
+        (place / "lab.svg").write_text(svg(subject.state, way=subject.way, ended=subject.ended), encoding="utf-8")
         _write_state(place, test, phase, subject.state)
         _write_frames(place, subject)
 
 
 def _write_state(place: Path, test: str, phase: str, state: LabState) -> None:
-    (place / "lab.svg").write_text(svg(state), encoding="utf-8")
     nodes: list[dict[str, object]] = []
     for node in state["nodes"]:
         processes: list[dict[str, object]] = []

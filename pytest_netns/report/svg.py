@@ -6,6 +6,8 @@ What carries nothing is red and dashed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from xml.sax.saxutils import escape, quoteattr
 
 from pytest_netns.report.layout import Column, Layout, Plug, Row, layout
@@ -15,11 +17,17 @@ from pytest_netns.report.snapshot import LabState
 _CHARACTER, _LINE, _FONT = 7.3, 15, 12
 _MARGIN, _GAP, _BOX = 20, 26, 30
 _STEM = 14  # from the left of a column to its line
-_INK, _PALE, _BAD, _BRIDGE, _CABLE = "#1f2933", "#7b8794", "#c81e1e", "#2563a8", "#52606d"
+_INK, _PALE, _BAD, _BRIDGE, _CABLE, _WAY = "#1f2933", "#7b8794", "#c81e1e", "#2563a8", "#52606d", "#2f855a"
 
 
-def svg(state: LabState) -> str:
-    """A lab as an SVG document (https://www.w3.org/TR/SVG11/), of ``snapshot``."""
+def svg(state: LabState, *, way: Sequence[str] = (), ended: str | None = None) -> str:
+    """A lab as an SVG document (https://www.w3.org/TR/SVG11/).
+
+    Args:
+        state: of ``snapshot``.
+        way: the nodes that a packet of the failed probe was seen at, in order: a line above them.
+        ended: where it ended: that node is red, and so is a cross above it.
+    """
     plan = layout(state)
     widths = [_width(plan, at) for at in range(len(plan.columns))]
     lefts = [_MARGIN + sum(widths[:at]) for at in range(len(widths))]
@@ -33,8 +41,12 @@ def svg(state: LabState) -> str:
     parts += [_stem(plan, at, lefts[at] + _STEM, tops) for at in range(len(lefts))]
     for row, top in zip(plan.rows, tops, strict=True):
         parts += _segment(row, top, lefts, right)
-    parts += [_box(column, lefts[at], widths[at] - _GAP) for at, column in enumerate(plan.columns)]
-    width, height = round(right + labels + _MARGIN), round(max(bottom, _MARGIN + _LINE + _BOX) + _MARGIN)
+    parts += [
+        _box(column, lefts[at], widths[at] - _GAP, ended in column.names) for at, column in enumerate(plan.columns)
+    ]
+    parts += _way(plan, [left + (width - _GAP) / 2 for left, width in zip(lefts, widths, strict=True)], way, ended)
+    name = _MARGIN + len(state["name"]) * _CHARACTER
+    width, height = round(max(right + labels, name) + _MARGIN), round(max(bottom, _MARGIN + _LINE + _BOX) + _MARGIN)
     body = "\n".join(part for part in parts if part)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
@@ -42,6 +54,26 @@ def svg(state: LabState) -> str:
         f"<title>{_clean(state['name'])}</title>\n"
         f'<rect width="{width}" height="{height}" fill="white"/>\n{body}\n</svg>\n'
     )
+
+
+def _way(plan: Layout, centres: list[float], way: Sequence[str], ended: str | None) -> list[str]:
+    """A line above the boxes, from node to node, with a cross where it ended."""
+    column_of = {name: at for at, column in enumerate(plan.columns) for name in column.names}
+    passed = [column_of[name] for name in way if name in column_of]  # a bridge is a row
+    if not passed:
+        return []
+    y = _MARGIN + _LINE - 6
+    parts = ['<g class="way">', f"<title>{_clean(' -> '.join(way))}</title>"]
+    parts += [
+        _line(centres[one], y, centres[other], y, f'stroke="{_WAY}" stroke-width="3" opacity="0.7"')
+        for one, other in pairwise(passed)
+    ]
+    parts += [f'<circle cx="{centres[at]:g}" cy="{y}" r="4" fill="{_WAY}"/>' for at in dict.fromkeys(passed)]
+    if ended in column_of:
+        x = centres[column_of[ended]]
+        style = f'stroke="{_BAD}" stroke-width="2.5"'
+        parts += [_line(x - 6, y - 6, x + 6, y + 6, style), _line(x - 6, y + 6, x + 6, y - 6, style)]
+    return [*parts, "</g>"]
 
 
 def _width(plan: Layout, at: int) -> float:
@@ -106,14 +138,15 @@ def _segment(row: Row, top: float, lefts: list[float], right: float) -> list[str
     return [*parts, "</g>"]
 
 
-def _box(column: Column, x: float, width: float) -> str:
+def _box(column: Column, x: float, width: float, bad: bool) -> str:
     top = _MARGIN + _LINE
     shape = {"router": 'rx="15" fill="#fde8c8"', "host": 'rx="3" fill="#e3edf7"'}.get(
         column.kind, 'rx="3" fill="#f3f4f6" stroke-dasharray="4 3"'
     )
+    edge = f'stroke="{_BAD}" stroke-width="2.5"' if bad else f'stroke="{_INK}"'
     return (
         f'<g class="{_clean(column.kind)}"><title>{_clean(f"{column.title} ({column.kind})")}</title>'
-        f'<rect x="{x:g}" y="{top}" width="{width:g}" height="{_BOX}" stroke="{_INK}" {shape}/>'
+        f'<rect x="{x:g}" y="{top}" width="{width:g}" height="{_BOX}" {edge} {shape}/>'
         + _text(x + width / 2, top + 19, column.title, _INK, ' text-anchor="middle"')
         + "</g>"
     )

@@ -264,3 +264,15 @@ def test_what_is_behind_a_trunk_stands_beside_what_is_before_it(lab: Lab) -> Non
     for bridge, name in ((one, "red"), (other, "green"), (two, "blue")):
         bridge.host(name)
     assert lines(drawing(snapshot(lab)))[0].split() == ["red", "blue", "green"]
+
+
+def test_the_picture_marks_the_way_and_where_it_ended() -> None:
+    nodes = ["red", "blue"]
+    pair = state(*(node(name, "host", interface("eth0")) for name in nodes), cables=("red:eth0 -- blue:eth0",))
+    picture = ET.fromstring(svg(pair, way=nodes, ended=nodes[-1]))
+    (way,) = [g for g in picture.iter(f"{SVG}g") if g.get("class") == "way"]
+    assert len(list(way.iter(f"{SVG}circle"))) == len(nodes)
+    assert len(list(way.iter(f"{SVG}line"))) == len(nodes) - 1 + 2  # and the cross
+    red = [rect for rect in picture.iter(f"{SVG}rect") if rect.get("stroke-width") == "2.5"]
+    assert len(red) == 1
+    assert not [g for g in ET.fromstring(svg(pair)).iter(f"{SVG}g") if g.get("class") == "way"]
