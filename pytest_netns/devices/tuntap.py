@@ -24,6 +24,7 @@ from pytest_netns.kernel.features.features import feature
 from pytest_netns.kernel.features.socket_families import TUN
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
 from pytest_netns.kernel.netlink.socket import Request
+from pytest_netns.kernel.scapy_import import prepare_scapy
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.topology.network import network_of
 from pytest_netns.topology.node import BaseNode
@@ -136,6 +137,7 @@ class Tun(Device):
         if isinstance(packet, bytes | bytearray | memoryview):
             self._write(bytes(packet), f"{len(packet)} bytes")
             return 1
+        prepare_scapy()
         from scapy.packet import Packet
 
         if not isinstance(packet, Packet):
@@ -149,6 +151,7 @@ class Tun(Device):
 
     def _completed(self, packet: Packet) -> Packet:
         """Nothing is left for scapy to fill in: it would take it from the machine's own network."""
+        prepare_scapy()
         from scapy.layers.inet import IP
         from scapy.layers.inet6 import IPv6
 
@@ -269,6 +272,7 @@ class Tap(Tun):
     peer_mac = ""
 
     def _completed(self, packet: Packet) -> Packet:
+        prepare_scapy()
         from scapy.layers.l2 import ARP, Ether
 
         ether = packet.getlayer(Ether)

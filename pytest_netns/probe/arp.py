@@ -15,6 +15,7 @@ from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.packet_socket import ETH_P_ARP, ETH_P_IPV6
+from pytest_netns.kernel.scapy_import import prepare_scapy
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.in_flight import InFlight, nowhere
 from pytest_netns.probe.probe_sockets import Waiter, close_later, packet_socket
@@ -73,6 +74,7 @@ class ArpResult:
     @property
     def reply(self) -> Packet | None:
         """The answer as a scapy packet, dissected now; None without one."""
+        prepare_scapy()
         from scapy.layers.l2 import Ether
 
         return None if self._raw is None else Ether(self._raw)
@@ -224,6 +226,7 @@ def _question(interface: Interface, target: Address, dad: bool, source: Address 
 
 @lru_cache(maxsize=256)
 def _who_has(mac: str, sender: str | None, target: str) -> bytes:
+    prepare_scapy()
     from scapy.layers.l2 import ARP, Ether
 
     frame = Ether(src=mac, dst=_BROADCAST) / ARP(
@@ -234,6 +237,7 @@ def _who_has(mac: str, sender: str | None, target: str) -> bytes:
 
 @lru_cache(maxsize=256)
 def _solicitation(mac: str, sender: str | None, target: str) -> bytes:
+    prepare_scapy()
     from scapy.layers.inet6 import ICMPv6ND_NS, ICMPv6NDOptSrcLLAddr, IPv6
     from scapy.layers.l2 import Ether
     from scapy.utils6 import in6_getnsma, in6_getnsmac

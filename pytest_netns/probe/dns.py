@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_netns.checks import check_text
+from pytest_netns.kernel.scapy_import import prepare_scapy
 from pytest_netns.probe.in_flight import InFlight, nowhere
 from pytest_netns.probe.udp import UdpResult, ask_udp
 from pytest_netns.stack.destination import Destination
@@ -108,6 +109,7 @@ def ask_dns(
     in_flight: InFlight = nowhere,
 ) -> DnsResult:
     """``dns`` without events: a failure is not recorded."""
+    prepare_scapy()
     from scapy.layers.dns import DNS, DNSQR, dnsqtypes
 
     known = {kind: number for number, kind in dnsqtypes.items()}

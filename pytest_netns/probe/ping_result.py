@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import Address
+from pytest_netns.kernel.scapy_import import prepare_scapy
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.stack.source import Source
 
@@ -130,6 +131,7 @@ class PingResult:
 
 
 def _dissect(version: int, raw: bytes) -> Packet:
+    prepare_scapy()
     from scapy.layers.inet import IP
     from scapy.layers.inet6 import ICMPv6EchoReply
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_netns.kernel.scapy_import import prepare_scapy
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 
@@ -33,6 +34,7 @@ def send(node: Namespace, packet: Packet, interface: str | Interface | None = No
     Example:
         >>> red.send(IP(dst=blue.ip4) / UDP(dport=5000) / b"hello")
     """
+    prepare_scapy()
     from pytest_netns.probe.crafted import send_packet
 
     return send_packet(node, packet, interface)
@@ -60,6 +62,7 @@ def sr(
     Example:
         >>> answered, unanswered = red.sr(IP(dst=blue.ip4) / TCP(dport=[80, 81], flags="S"))
     """
+    prepare_scapy()
     from pytest_netns.probe.crafted import send_and_receive
 
     return send_and_receive(node, packet, interface, timeout=timeout)
@@ -84,6 +87,7 @@ def sr1(
     Example:
         >>> answer = red.sr1(IP(dst=blue.ip4) / ICMP())
     """
+    prepare_scapy()
     from pytest_netns.probe.crafted import send_and_receive
 
     answered, _ = send_and_receive(node, packet, interface, timeout=timeout, first=True)

@@ -13,6 +13,7 @@ from pytest_netns.addresses import Address
 from pytest_netns.checks import check_port, check_range
 from pytest_netns.clock import monotonic
 from pytest_netns.kernel.interrupts import uninterrupted
+from pytest_netns.kernel.scapy_import import prepare_scapy
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.in_flight import InFlight, nowhere
 from pytest_netns.probe.probe_sockets import Waiter, open_sockets, set_ttl, tell_errors, told_error
@@ -75,6 +76,7 @@ class TcpResult:
     @property
     def reply(self) -> Packet | None:
         """The answer as a scapy packet from the TCP header on, dissected now; None without one."""
+        prepare_scapy()
         from scapy.layers.inet import TCP
 
         return None if self._raw is None else TCP(self._raw)
