@@ -129,11 +129,6 @@ def _is_ours() -> bool:
     return sys._getframe(3).f_code.co_filename.startswith(_PACKAGE)
 
 
-def is_of_network(error: BaseException | None) -> bool:
-    """Whether an exception, or one that it comes from, is what a socket raises if the network is at fault."""
-    return any(True for _ in _errors(error))
-
-
 def _errors(error: BaseException | None) -> Iterator[OSError]:
     from pytest_netns.errors import NetnsError
 

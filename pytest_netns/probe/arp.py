@@ -14,11 +14,10 @@ from pytest_netns.checks import check_range
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.interrupts import uninterrupted
-from pytest_netns.kernel.packet_socket import ETH_P_ARP, ETH_P_IPV6
 from pytest_netns.kernel.scapy_import import prepare_scapy
 from pytest_netns.probe.icmp import ProbeError, local_error
 from pytest_netns.probe.in_flight import InFlight, nowhere
-from pytest_netns.probe.probe_sockets import Waiter, close_later, packet_socket
+from pytest_netns.probe.probe_sockets import ETH_P_ARP, ETH_P_IPV6, Waiter, close_later, packet_socket
 from pytest_netns.stack.destination import Destination, Target, resolve
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace

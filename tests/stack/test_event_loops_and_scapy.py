@@ -131,8 +131,8 @@ def test_a_block_across_an_await_is_refused_under_trio(netns: Namespace) -> None
             seen.append(here())
 
     async def main() -> None:
-        async with trio.open_nursery() as prefetcher:
-            prefetcher.start_soon(elsewhere)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(elsewhere)
             with netns:
                 seen.append("inside" if here() == f"net:[{netns.inode}]" else "?")
             with pytest.raises(NetnsError, match="an await stood in the block"), netns:

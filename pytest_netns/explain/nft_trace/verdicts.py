@@ -57,11 +57,6 @@ class Drop:
     packet: Headers | None = None
     verdict: int = parts.NF_DROP
 
-    @property
-    def is_drop(self) -> bool:
-        """Whether it ends the packet for good; others take it elsewhere."""
-        return self.verdict == parts.NF_DROP
-
     def cause(self, what: str) -> str:
         """One sentence with the node's name, ``what`` being the packet's role."""
         does = _DOES.get(self.verdict, f"ends (verdict {self.verdict})")

@@ -152,10 +152,6 @@ class Observation:
             return None if place is None else (role, node, place)  # type: ignore[return-value]
         return None
 
-    def was_traced(self, node: Node) -> bool:
-        """Whether rules of a node were watched, so that a stage that was not reached means something."""
-        return any(stage.node.inode == node.inode for stage in self.trace.stages)
-
     def stages(self, node: Node, role: Role) -> list[Stage]:
         """The steps of a node's netfilter hooks that a request, or a reply, has passed."""
         found = []
