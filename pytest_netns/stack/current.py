@@ -110,6 +110,8 @@ def leave(namespace: Handle, error: BaseException | None = None) -> None:
             if closed is namespace:
                 _inside.forget_closed(depth)
                 return
+        if error is not None:
+            _leave_inner(namespace, error)
         within = [closed for closed, depth in _inside.closed if depth >= len(_inside.stack)]
         innermost = _inside.stack[-1].namespace if _inside.stack else None
         if innermost is not namespace or (within and error is None):
@@ -131,6 +133,17 @@ def leave(namespace: Handle, error: BaseException | None = None) -> None:
     if error is None or ended_by_us:
         raise NetnsError(trouble)
     error.add_note(trouble)
+
+
+def _leave_inner(namespace: Handle, error: BaseException) -> None:
+    """Leave the namespaces that were entered inside of a block which an error ends, and say so in a note of the error.
+
+    A signal's handler can raise at the entry into ``__exit__``, before that has done anything: nobody calls it again.
+    """
+    if any(block.namespace is namespace for block in _inside.stack):
+        while (innermost := _inside.stack[-1].namespace) is not namespace:
+            _go_back()
+            error.add_note(f"namespace {innermost.name!r} had not been left when the block of {namespace.name!r} ended")
 
 
 def leave_closed() -> None:

@@ -258,6 +258,23 @@ def test_a_namespace_that_was_not_left_is_left_when_it_is_closed() -> None:
     assert os.stat("/proc/thread-self/ns/net").st_ino == home
 
 
+def test_a_namespace_that_was_not_left_is_left_with_the_one_around_it(lab: Lab) -> None:
+    # As if the inner block was interrupted at the entry into its __exit__.
+    red, blue = lab.host("red"), lab.host("blue")
+    home = os.stat("/proc/thread-self/ns/net").st_ino
+    stop = Stop()
+
+    def interrupted() -> None:
+        blue.__enter__()
+        raise stop
+
+    with pytest.raises(Stop), red:
+        interrupted()
+    assert os.stat("/proc/thread-self/ns/net").st_ino == home
+    assert stop.__context__ is None
+    assert stop.__notes__ == ["namespace 'blue' had not been left when the block of 'red' ended"]
+
+
 def test_whatever_is_interrupted_says_so_and_can_be_closed(netns: Namespace) -> None:
     # The namespace is there so that this is skipped where there can be none.
     command = [sys.executable, str(PROGRAM), "--seconds", "4", "--seed", str(random.randrange(1 << 32))]
