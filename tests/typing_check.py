@@ -168,6 +168,8 @@ def test_processes(netns: Namespace) -> None:
     netns.spawn(["x"], ready=ready.output(re.compile("up")))
     netns.spawn(["x"], ready=ready.path("/run/x"))
     netns.spawn(["x"], ready=lambda: True)
+    netns.spawn(["x"], may_end=True, expect_exit=0)
+    netns.spawn(["x"], expect_exit="0")  # type: ignore[arg-type]
     netns.spawn(["x"], ready="8080")  # type: ignore[arg-type]
     ready.listening(53, "sctp")  # type: ignore[arg-type]
     with process as running:

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from pytest_netns import ready as _ready
-from pytest_netns.checks import A_DAY, check_range, check_wait
-from pytest_netns.clock import monotonic
+from pytest_netns.checks import A_DAY, check_range, check_wait, is_whole
+from pytest_netns.clock import monotonic, sleep
 from pytest_netns.errors import ProcessDied, WaitTimeout, tail
 from pytest_netns.kernel import procfs
 from pytest_netns.process.child import DEATH, Child
@@ -37,6 +37,16 @@ def exit_words(returncode: int | None) -> str:
         return f"killed by signal {-returncode}"
 
 
+def check_ending(may_end: bool, expect_exit: int | None) -> None:
+    """Raise TypeError or ValueError unless ``spawn`` can be asked for such an end."""
+    if not isinstance(may_end, bool):
+        raise TypeError(f"may_end is {may_end!r}; expected True or False")
+    if expect_exit is not None and not is_whole(expect_exit, -signal.NSIG, 255):
+        raise ValueError(
+            f"expect_exit is {expect_exit!r}; expected an exit status, 0 to 255, or -N for the end by signal N"
+        )
+
+
 def memory_file(name: str) -> int:
     """An anonymous file for output: nothing to clean up, no thread to drain it, and a daemon may keep it open."""
     return os.memfd_create(name, os.MFD_CLOEXEC)
@@ -53,8 +63,8 @@ class Process:
     """A supervised background process, made by ``Namespace.spawn``.
 
     It runs until it is terminated or its namespace is closed, whichever is first. If it exits by itself and nobody
-    called ``wait()``, closing the namespace raises ProcessDied with its output. As a context manager it is terminated
-    at the end of the block.
+    called ``wait()``, closing the namespace raises ProcessDied with its output, unless it was spawned with
+    ``may_end`` or ``expect_exit``. As a context manager it is terminated at the end of the block.
 
     Attributes:
         argv: the program and its arguments.
@@ -65,7 +75,16 @@ class Process:
         ...     print(process.pid, process.output)
     """
 
-    def __init__(self, argv: list[str], node: str, netns: int, popen: Child, output: int) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        node: str,
+        netns: int,
+        popen: Child,
+        output: int,
+        may_end: bool = False,
+        expect_exit: int | None = None,
+    ) -> None:
         self.argv = argv
         self._init = popen.init
         began = procfs.stat(popen.pid)
@@ -77,6 +96,8 @@ class Process:
         self._output = output
         self._closed_output: str | None = None
         self._expected_to_end = False
+        self._may_end = may_end
+        self._expect_exit = expect_exit
 
     def __repr__(self) -> str:
         return f"<Process {shlex.join(self.argv)!r} in {self.node!r}, pid {self.pid}, {exit_words(self.returncode)}>"
@@ -128,6 +149,7 @@ class Process:
             timeout: seconds to wait; None: no limit.
 
         Raises:
+            ProcessDied: it was spawned with ``expect_exit``, and ended otherwise.
             WaitTimeout: it still runs after ``timeout`` seconds.
 
         Example:
@@ -139,7 +161,10 @@ class Process:
         if not self._popen.await_end(timeout):
             self._expected_to_end = False
             raise WaitTimeout(f"{self!r} did not end within {timeout:g} s{tail('output', self.output)}")
-        return self._popen.wait()
+        status = self._popen.wait()
+        if self._expect_exit not in (None, status):
+            raise self._other_end("ended")
+        return status
 
     def terminate(self, timeout: float = 5.0) -> int:
         """Send SIGTERM, and SIGKILL after ``timeout`` seconds; returns its exit status.
@@ -193,7 +218,8 @@ class Process:
             timeout: seconds to wait for that.
 
         Raises:
-            ProcessDied: it ended before.
+            ProcessDied: it ended before. (One that may end, and has ended well, has perhaps left a daemon: that is
+                waited for, as long as anything runs that it has started.)
             WaitTimeout: the condition did not hold within ``timeout`` seconds.
 
         Example:
@@ -209,36 +235,73 @@ class Process:
                 return
             now = monotonic()
             # What takes long to look at is not looked at all the time.
-            if self._popen.await_end(min(max(_LOOK, now - began), max(0.0, deadline - now))):
+            pause = min(max(_LOOK, now - began), max(0.0, deadline - now))
+            if self._popen.await_end(pause):
+                going_on = self._has_left_a_daemon()
                 if condition.check(self):  # it may have written the awaited words as its last ones
                     return
-                self._expected_to_end = True  # said here; not once more at teardown
-                obstacle = condition.obstacle(self)
-                raise ProcessDied(
-                    f"{shlex.join(self.argv)!r} in namespace {self.node!r} ended ({exit_words(self.returncode)}) "
-                    f"before {condition.description}{obstacle and '; ' + obstacle}"
-                    f"{tail('output', self.output) or '; it wrote nothing'}"
-                )
+                if not going_on:
+                    raise self._ended_before(condition)
+                sleep(pause)
             if monotonic() >= deadline:
                 obstacle = condition.obstacle(self)
                 ports = sorted(_ready.listening_ports(self._netns, "tcp"))
+                state = "it still runs" if self.returncode is None else "what it has started still runs"
                 raise WaitTimeout(
                     f"{shlex.join(self.argv)!r} in namespace {self.node!r}: waited {timeout:g} s until "
-                    f"{condition.description}; it still runs{obstacle and ', but ' + obstacle}, TCP ports listening "
+                    f"{condition.description}; {state}{obstacle and ', but ' + obstacle}, TCP ports listening "
                     f"there: {ports or 'none'}{tail('output', self.output) or '; it wrote nothing'}"
                 )
 
+    def _has_left_a_daemon(self) -> bool:
+        """Whether it was meant to end, did so well, and something runs that it has started."""
+        if not self._may_end and self._expect_exit is None:
+            return False
+        if self.returncode != (self._expect_exit or 0):
+            return False
+        _, *others = procfs.tree(self.pid, self._began, self._init)
+        return any((seen := procfs.stat(pid)) is not None and not seen.ending for pid in others)
+
+    def _ended_before(self, condition: _ready.Condition) -> ProcessDied:
+        self._expected_to_end = True  # said here; not once more at teardown
+        obstacle = condition.obstacle(self)
+        return ProcessDied(
+            f"{shlex.join(self.argv)!r} in namespace {self.node!r} ended ({exit_words(self.returncode)}) "
+            f"before {condition.description}{obstacle and '; ' + obstacle}"
+            f"{tail('output', self.output) or '; it wrote nothing'}"
+        )
+
     def unexpected_end(self) -> ProcessDied | None:
-        """The error to raise if it exited unexpectedly."""
+        """The error to raise if it exited unexpectedly, or was to end by itself and has not."""
         if self._owner != os.getpid():  # in a fork of the process that started it, it is not ours
             return None
-        if self._expected_to_end or self.returncode is None:
+        status = self.returncode
+        if self._expected_to_end or self._is_as_meant(status):
             return None
         self._expected_to_end = True
+        if self._expect_exit is not None:
+            if status is not None:
+                return self._other_end("ended")
+            return self._other_end(
+                "was to end by itself", "; call wait(timeout=...) in the test, or allow it by may_end"
+            )
         return ProcessDied(
-            f"{shlex.join(self.argv)!r} in namespace {self.node!r} exited unexpectedly ({exit_words(self.returncode)}) "
-            "before the test did; call wait() if that is right, and keep a daemon in the foreground"
-            f"{tail('output', self.output) or '; it wrote nothing'}"
+            f"{shlex.join(self.argv)!r} in namespace {self.node!r} exited unexpectedly ({exit_words(status)}) "
+            "before the test did; call wait() or spawn it with may_end=True if that is right, and keep a daemon in the "
+            f"foreground{tail('output', self.output) or '; it wrote nothing'}"
+        )
+
+    def _is_as_meant(self, status: int | None) -> bool:
+        """Whether this state is no error when its test ends."""
+        if status is None:
+            return self._expect_exit is None or self._may_end
+        return self._may_end if self._expect_exit is None else status == self._expect_exit
+
+    def _other_end(self, what: str, hint: str = "") -> ProcessDied:
+        self._expected_to_end = True
+        return ProcessDied(
+            f"{shlex.join(self.argv)!r} in namespace {self.node!r} {what} ({exit_words(self.returncode)}), and "
+            f"expected was {exit_words(self._expect_exit)}{hint}{tail('output', self.output) or '; it wrote nothing'}"
         )
 
     def expect_end(self) -> None:

@@ -25,7 +25,7 @@ from pytest_netns.kernel.syscalls import Holder
 from pytest_netns.process import terminal
 from pytest_netns.process.child import DEATH, Child
 from pytest_netns.process.isolation import Isolation
-from pytest_netns.process.process import Argv, Process, exit_words, memory_file, text_of
+from pytest_netns.process.process import Argv, Process, check_ending, exit_words, memory_file, text_of
 from pytest_netns.process.spawner import InitDied, Spawner
 
 _UNCHECKED = "(if it may end so: run(..., check=False), and look at returncode)"
@@ -200,16 +200,21 @@ class Supervisor:
         timeout: float,
         env: Mapping[str, str] | None,
         cwd: str | os.PathLike[str] | None,
+        may_end: bool,
+        expect_exit: int | None,
     ) -> Process:
         """See ``Namespace.spawn``."""
         check_range("timeout", timeout, 0, A_DAY)
+        check_ending(may_end, expect_exit)
         if cwd is not None:
             check_path("cwd", cwd)
         condition = None if ready is None else _ready.condition_of(ready)
         process: Process | None = None
         try:
             with uninterrupted:
-                process = self._background(argv, node, netns, stdin=subprocess.DEVNULL, env=env, cwd=cwd)
+                process = self._background(
+                    argv, node, netns, may_end, expect_exit, stdin=subprocess.DEVNULL, env=env, cwd=cwd
+                )
                 everywhere.publish(ResourceOpened, process)
             if condition is not None:
                 process.wait_until(condition, timeout)
@@ -219,7 +224,15 @@ class Supervisor:
             raise
         return process
 
-    def _background(self, argv: Argv, node: str, netns: Holder | int, **options: object) -> Process:
+    def _background(
+        self,
+        argv: Argv,
+        node: str,
+        netns: Holder | int,
+        may_end: bool = False,
+        expect_exit: int | None = None,
+        **options: object,
+    ) -> Process:
         fd = netns if isinstance(netns, int) else netns.fd
         words = _words(argv)
         try:
@@ -231,7 +244,7 @@ class Supervisor:
         except BaseException:
             os.close(output)
             raise
-        process = Process(words, node, fd, child, output)
+        process = Process(words, node, fd, child, output, may_end, expect_exit)
         with self._lock:
             if not self._closed:
                 self._processes.append(process)

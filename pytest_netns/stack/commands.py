@@ -67,6 +67,8 @@ def spawn(
     timeout: float = 10,
     env: Mapping[str, str] | None = None,
     cwd: str | os.PathLike[str] | None = None,
+    may_end: bool = False,
+    expect_exit: int | None = None,
 ) -> Process:
     """Start a background process inside and return when it is ready.
 
@@ -78,10 +80,15 @@ def spawn(
         timeout: seconds to wait for that.
         env: its whole environment, instead of ``environment()``.
         cwd: its working directory.
+        may_end: its end, however it ends, is no error: it is left open whether it outlives the test.
+        expect_exit: it is meant to end by itself with this exit status, 0 to 255, or by a signal, -N. Another end is an
+            error when its namespace is closed, or ``wait()`` is called; so is that it still runs at the close, unless
+            ``may_end`` is given too.
 
     Raises:
         CommandError: it does not exist or cannot be executed.
-        ProcessDied: it ended before it was ready.
+        ProcessDied: it ended before it was ready. (With ``may_end`` or ``expect_exit`` a program that makes a daemon of
+            itself may be awaited, too.)
         WaitTimeout: it was not ready in time, and was killed.
 
     Example:
@@ -99,6 +106,8 @@ def spawn(
         timeout=timeout,
         env=namespace.environment() if env is None else env,
         cwd=cwd,
+        may_end=may_end,
+        expect_exit=expect_exit,
     )
 
 

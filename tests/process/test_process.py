@@ -502,6 +502,109 @@ def test_a_process_that_dies_unasked_is_an_error_at_the_end() -> None:
     assert ns.closed
 
 
+@pytest.mark.parametrize("how", ["exit 9", "kill -KILL $$"])
+def test_what_may_end_is_no_error_however_it_ends(how: str) -> None:
+    ns = Namespace("allowed")
+    process = ns.spawn(["sh", "-c", how], may_end=True)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    ns.spawn(["sleep", "1000"], may_end=True)
+    ns.close()
+
+
+@pytest.mark.parametrize(("how", "code"), [("exit 0", 0), ("exit 9", 9), ("kill -KILL $$", -signal.SIGKILL)])
+def test_an_end_with_the_expected_status_is_no_error(how: str, code: int) -> None:
+    ns = Namespace("as-told")
+    process = ns.spawn(["sh", "-c", how], expect_exit=code)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert ns.spawn(["sh", "-c", how], expect_exit=code).wait(10) == code
+    ns.close()
+
+
+def test_an_end_with_another_status_than_the_expected_one_is_told_with_both() -> None:
+    ns = Namespace("otherwise")
+    process = ns.spawn(["sh", "-c", "echo I give up; exit 9"], expect_exit=3)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(ExceptionGroup) as caught:
+        ns.close()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, ProcessDied)
+    assert "ended (exit status 9), and expected was exit status 3" in str(error)
+    assert "I give up" in str(error)
+
+
+def test_waiting_for_what_ends_with_another_status_than_the_expected_one_raises_and_tells_it_once() -> None:
+    ns = Namespace("otherwise")
+    process = ns.spawn(["false"], expect_exit=0)
+    with pytest.raises(ProcessDied, match=r"ended \(exit status 1\), and expected was exit status 0; it wrote nothing"):
+        process.wait(10)
+    ns.close()
+
+
+def test_what_was_to_end_and_still_runs_at_the_close_is_an_error_with_the_cure() -> None:
+    ns = Namespace("late")
+    ns.spawn(["sleep", "1000"], expect_exit=0)
+    with pytest.raises(ExceptionGroup) as caught:
+        ns.close()
+    (error,) = caught.value.exceptions
+    assert "still running" in str(error)
+    assert "wait(timeout=...)" in str(error)
+    assert ns.closed
+
+
+def test_what_may_end_with_one_status_only_may_still_run_at_the_close() -> None:
+    ns = Namespace("either")
+    ns.spawn(["sleep", "1000"], may_end=True, expect_exit=0)
+    ns.close()
+    ns = Namespace("or")
+    process = ns.spawn(["false"], may_end=True, expect_exit=0)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(ExceptionGroup):
+        ns.close()
+
+
+def test_what_was_to_end_and_is_ended_by_the_test_is_no_error() -> None:
+    ns = Namespace("told")
+    ns.spawn(["sleep", "1000"], expect_exit=0).kill()
+    ns.spawn(["sleep", "1000"], expect_exit=0).terminate()
+    ns.close()
+
+
+DAEMON_LATER = """
+import os, signal, socket, sys, time
+if os.fork():
+    os._exit({status})
+os.setsid()
+while os.getppid() != 1:
+    os.sched_yield()
+server = socket.create_server(("127.0.0.1", 8080))
+signal.pause()
+"""
+
+
+def test_a_daemon_that_is_left_by_what_may_end_can_be_awaited(netns: Namespace) -> None:
+    process = netns.spawn(python(DAEMON_LATER.format(status=0)), ready=8080, timeout=patient(10), may_end=True)
+    assert process.wait(10) == 0
+    with netns:
+        socket.create_connection(("127.0.0.1", 8080)).close()
+
+
+def test_a_daemon_whose_starter_fails_is_not_awaited(netns: Namespace) -> None:
+    with pytest.raises(ProcessDied, match="exit status 7"):
+        netns.spawn(python(DAEMON_LATER.format(status=7)), ready=ready.output("never"), may_end=True)
+
+
+def test_what_may_end_and_has_left_nothing_is_not_awaited(netns: Namespace) -> None:
+    with pytest.raises(ProcessDied, match=r"ended \(exit status 0\) before something listens on tcp port 8080"):
+        netns.spawn(["true"], ready=8080, may_end=True)
+
+
+@pytest.mark.parametrize("bad", [{"may_end": 1}, {"expect_exit": 256}, {"expect_exit": True}, {"expect_exit": "0"}])
+def test_an_expectation_of_an_end_that_is_none_starts_nothing(netns: Namespace, bad: dict[str, object]) -> None:
+    with pytest.raises((TypeError, ValueError), match=next(iter(bad))):
+        netns.spawn(["sleep", "1000"], **bad)  # type: ignore[arg-type]
+    assert netns._supervisor.processes == ()
+
+
 def test_every_unasked_death_is_reported() -> None:
     lab = Lab()
     for name in ("red", "blue"):
