@@ -37,8 +37,8 @@ class Impairment:
             wait for that, some ten thousand at most; more are dropped, and counted.
         reorder: part of the frames that is sent at once, and so overtakes those that are delayed; needs a delay.
         duplicate: part of the frames that is sent twice.
-        corrupt: part of the frames in which one random bit is flipped; in most cases a checksum fails, and the receiver
-            drops it.
+        corrupt: part of the frames in which one random bit is flipped; a checksum fails, and the receiver drops it.
+            (Some bits no checksum covers: those of IPv6's header, and with netem those of MAC addresses.)
 
     Raises:
         TopologyError: a value out of range or without its unit, jitter above the delay, ``reorder`` without a delay.

@@ -28,6 +28,8 @@ from typing import Any
 
 #: Bytes of the header before each frame (struct virtio_net_hdr): what of checksum and segmentation is still to do.
 HEADER = 10
+#: Bytes of the two MAC addresses that a frame begins with.
+_MAC_ADDRESSES = 12
 _LARGEST = (1 << 16) + 64
 _BATCH = 64
 #: Bytes of frames under way, of all directions together, above which further ones are dropped.
@@ -277,9 +279,11 @@ class Relay:
 
 
 def _with_one_bit_flipped(frame: bytes, chance: float) -> bytes:
-    bit = int(chance * (len(frame) - HEADER) * 8)
+    # Not in the MAC addresses: no checksum that we have covers them, so a receiver would take the frame for sound.
+    first = HEADER + _MAC_ADDRESSES
+    bit = int(chance * (len(frame) - first) * 8)
     damaged = bytearray(frame)
-    damaged[HEADER + bit // 8] ^= 1 << bit % 8
+    damaged[first + bit // 8] ^= 1 << bit % 8
     return bytes(damaged)
 
 

@@ -424,6 +424,26 @@ def test_it_counts_what_it_does(pair: tuple[Host, Host, Link]) -> None:
     assert (counted.overflowed, counted.refused) == (0, 0)
 
 
+def test_what_is_corrupted_is_never_taken_for_sound(pair: tuple[Host, Host, Link]) -> None:
+    red, blue, link = pair
+    with red.socket(type=socket.SOCK_DGRAM) as sender, blue.socket(type=socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("", 5000))
+        receiver.settimeout(5)
+        sender.connect((str(blue.ip4), 5000))
+        link.impair(corrupt="100%", toward=blue)
+        for _ in range(300):
+            sender.send(b"corrupted")
+
+        def has_passed_all() -> bool:
+            assert link.a.impairment is not None
+            return link.a.impairment.counters.passed >= 300
+
+        eventually(has_passed_all)
+        link.heal()
+        sender.send(b"sound")
+        assert receiver.recv(100) == b"sound"
+
+
 def test_a_full_queue_drops_and_counts(pair: tuple[Host, Host, Link]) -> None:
     red, blue, link = pair
     link.impair(rate="1kbit", toward=blue)
