@@ -75,11 +75,14 @@ class Access:
         mode: ``root``: as things are; ``rootless``: in a user namespace; ``unavailable``: not at all.
         entered: whether this process (or the one that started it) is in a sandbox already.
         reason: for ``unavailable``, the cause and the command that cures it.
+        late: for ``unavailable``, whether the machine allows it, and this process would have had to ask before it had
+            threads.
     """
 
     mode: Mode
     entered: bool = False
     reason: str = ""
+    late: bool = False
 
     @property
     def available(self) -> bool:
@@ -292,23 +295,24 @@ def probe() -> Access:
         if refused is None:
             inside = in_user_namespace()
             return Access("rootless" if inside and os.geteuid() != 0 else "root", entered=inside)
+    failed = _try_in_child(_sandbox_and_network)  # which has one thread
+    if failed is not None:
+        return Access("unavailable", reason=diagnose(*(refused or failed)))
     threads = thread_count()
-    if threads > 1:
-        others = ", ".join(repr(each.name) for each in threading.enumerate() if each is not threading.main_thread())
-        named = f" ({others})" if others else ""
-        lacking = "no privilege to create network namespaces"
-        if refused is not None and refused[0] == _RETURN:  # "unshare --user" without --net, or such a container
-            lacking = "the network of this process belongs to another user namespace, so it could not return to it"
-        return Access(
-            "unavailable",
-            reason=f"{lacking}, and this process has {threads} threads already{named}, "
-            "while a user namespace can be entered only with one; cure: start the sandbox before they start, with "
-            "--netns-sandbox=always (or the same as netns_sandbox in the ini file), or run as root",
-        )
-    failed = _try_in_child(_sandbox_and_network)
-    if failed is None:
+    if threads == 1:
         return Access("rootless")
-    return Access("unavailable", reason=diagnose(*(refused or failed)))
+    others = ", ".join(repr(each.name) for each in threading.enumerate() if each is not threading.main_thread())
+    named = f" ({others})" if others else ""
+    lacking = "no privilege to create network namespaces"
+    if refused is not None and refused[0] == _RETURN:  # "unshare --user" without --net, or such a container
+        lacking = "the network of this process belongs to another user namespace, so it could not return to it"
+    return Access(
+        "unavailable",
+        reason=f"{lacking}, and this process has {threads} threads already{named}, "
+        "while a user namespace can be entered only with one; cure: start the sandbox before they start, with "
+        "--netns-sandbox=always (or the same as netns_sandbox in the ini file), or run as root",
+        late=True,
+    )
 
 
 def enter() -> Access:

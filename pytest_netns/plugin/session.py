@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import pytest
@@ -115,9 +115,9 @@ def access(config: pytest.Config) -> Access:
                 )
             else:
                 found = _entered(found)
-        elif found.mode == "unavailable" and _is_worker(config):
-            found = sandbox.Access(
-                "unavailable",
+        elif found.late and _is_worker(config):
+            found = replace(
+                found,
                 reason="no privilege to create network namespaces, and a worker of pytest-xdist cannot enter a user "
                 "namespace itself; cure: let the controller do it, by -p netns on the command line or "
                 "netns_sandbox = auto in the ini file, or run as root",
@@ -142,12 +142,23 @@ def enter_for(session: pytest.Session) -> None:
 
 
 def require_access(config: pytest.Config) -> None:
-    """Skip the running test if networks cannot be created, or fail it under ``--netns-require``."""
+    """Skip the running test if networks cannot be created, or fail it under ``--netns-require``.
+
+    Beside pytest-rerunfailures and pytest-xdist it fails too: whoever installs the two would see all of their tests
+    skipped, in every run that does not name us, and a green end.
+    """
     found = access(config)
     if found.available:
         return
     if of(config).settings.require:
         pytest.fail(f"netns is required (--netns-require) and unavailable: {found.reason}", pytrace=False)
+    if found.late and not of(config).settings.asked and _starts_a_thread(config):
+        pytest.fail(
+            "netns unavailable, though this machine allows it: pytest-rerunfailures starts a thread wherever "
+            f"pytest-xdist is installed too, and the run did not name pytest-netns before ({found.reason}; "
+            "-p no:rerunfailures is another cure)",
+            pytrace=False,
+        )
     pytest.skip(f"netns unavailable: {found.reason}")
 
 

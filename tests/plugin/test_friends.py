@@ -221,9 +221,24 @@ def test_rerunfailures_beside_xdist_starts_a_thread_and_the_sandbox_is_entered_b
     both = ("-p", "xdist", "-p", "rerunfailures")
     project.run(*both, "-p", "netns", "--netns-require", user="ordinary").assert_outcomes(passed=6)
     project.run(*both, "-p", "netns", "--netns-require", "-n", "2", user="ordinary").assert_outcomes(passed=6)
-    result = project.run(*both, "-rs", user="ordinary")  # nobody said that the run needs us
-    result.assert_outcomes(skipped=6)
-    result.stdout.fnmatch_lines(["*has 2 threads already (*run_server*cure: *--netns-sandbox=always*"])
+
+
+@pytest.mark.parametrize(
+    ("workers", "why"), [((), "*has 2 threads already (*run_server*"), (("-n", "2"), "*a worker of*")]
+)
+def test_a_run_beside_rerunfailures_and_xdist_that_does_not_name_us_fails_and_is_not_green(
+    project: Project, workers: tuple[str, ...], why: str
+) -> None:
+    project.write("test_inside.py", NETWORKS)
+    both = ("-p", "xdist", "-p", "rerunfailures", *workers)
+    result = project.run(*both, user="ordinary")
+    assert result.ret == 1
+    assert result.parseoutcomes().get("skipped") is None
+    result.stdout.fnmatch_lines(["*though this machine allows it: pytest-rerunfailures starts a thread*"])
+    result.stdout.fnmatch_lines([why])
+    result.stdout.fnmatch_lines(["*-p no:rerunfailures*"])
+    forbidden = project.run(*both, "--netns-sandbox=never", user="ordinary")
+    forbidden.assert_outcomes(skipped=6)  # it was named, and told not to
 
 
 SUBTESTS = """
