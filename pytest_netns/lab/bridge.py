@@ -13,7 +13,7 @@ from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.addresses import Network as Subnet
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
+from pytest_netns.kernel.netlink.route_options import RouteOptions
 from pytest_netns.kernel.netlink.tables import ForwardingEntry, decode_forwarding
 from pytest_netns.lab import spanning_tree, vlan
 from pytest_netns.lab.host import Host

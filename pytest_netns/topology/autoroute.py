@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pytest_netns.addresses import Address, Network
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
+from pytest_netns.kernel.netlink.route_options import RTPROT_STATIC, RouteOptions
 from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.node import BaseNode
@@ -73,7 +73,7 @@ def shortest_paths(nodes: Sequence[BaseNode], routers: Iterable[BaseNode]) -> di
             hop = _nearest(node, target.version, subnets, places, distance)
             if hop is not None:
                 gateway, interface = hop
-                options = RouteOptions(metric=AUTOROUTE_METRIC, protocol=rtnetlink.RTPROT_STATIC)
+                options = RouteOptions(metric=AUTOROUTE_METRIC, protocol=RTPROT_STATIC)
                 routes[node].append(rtnetlink.route_replace(target, gateway, interface.index, options))
     return routes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -16,14 +16,15 @@ from ipaddress import (
 )
 
 from pytest_netns.addresses import Address, AddressWithPrefix, Network
-from pytest_netns.checks import check_choice, is_whole
+from pytest_netns.checks import check_choice, check_several, is_whole
 from pytest_netns.errors import TopologyError
-from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.rtnetlink import RouteOptions
+from pytest_netns.kernel.netlink.nexthop import Nexthop
+from pytest_netns.kernel.netlink.route_options import ROUTE_KINDS, ROUTE_METRICS, Hop, RouteOptions
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.node import BaseNode
 
-Via = BaseNode | Interface | str | IPv4Address | IPv6Address
+NextHop = BaseNode | Interface | str | IPv4Address | IPv6Address
+Via = NextHop | Nexthop | Sequence[NextHop] | Mapping[NextHop, int]
 RouteTarget = (
     BaseNode | Interface | str | IPv4Network | IPv6Network | IPv4Address | IPv6Address | IPv4Interface | IPv6Interface
 )
@@ -55,32 +56,34 @@ def _shown(node: BaseNode) -> str:
     return ", ".join(f"{a.interface.name} {a.address}" for a in attachments(node)) or "no address"
 
 
-def next_hops(node: BaseNode, via: Via) -> dict[int, tuple[Address, Interface]]:
-    """The next hop for each family: a neighbour's address, and the interface towards it.
+def next_hops(
+    node: BaseNode, via: NextHop, towards: Interface | None = None, onlink: bool = False
+) -> dict[int, tuple[Address, Interface]]:
+    """The next hop for each family of destinations: a neighbour's address, and the interface towards it.
+
+    Args:
+        node: whose route it is.
+        via: a node, an interface or an address; a link-local one names its interface (``"fe80::1%eth0"``), and an IPv6
+            one for IPv4 destinations has the word of ip(8) before it: ``"inet6 fd00::1"`` (RFC 8950).
+        towards: the outgoing interface, if that is said.
+        onlink: whether the next hop is taken to be on the link of ``towards``.
 
     Raises:
         TopologyError: ``via`` and the node share no subnet, or it is none of the things allowed.
     """
-    own = attachments(node)
-    if isinstance(via, BaseNode | Interface):
-        label = via.name if isinstance(via, BaseNode) else str(via)
-        # A host that has crashed says what it will have again.
-        theirs = (
-            ([a.address for a in attachments(via)] or via.addresses()) if isinstance(via, BaseNode) else via.addresses
-        )
-        candidates = [address.ip for address in theirs if not address.is_link_local]
-    else:
-        label = str(via)
-        try:
-            candidates = [ip_address(via)]
-        except ValueError:
-            raise TopologyError(
-                f"next hop {via!r} of {node.name!r} is not an address; it can be a node, an interface or an address"
-            ) from None
-        if not any(a.address.version == candidates[0].version for a in own):
-            raise TopologyError(
-                f"next hop {via} is IPv{candidates[0].version} and {node.name!r} has no such address: {_shown(node)}"
-            )
+    if not isinstance(via, BaseNode | Interface):
+        return _addressed(node, via, towards, onlink)
+    # A host that has crashed says what it will have again.
+    theirs = ([a.address for a in attachments(via)] or via.addresses()) if isinstance(via, BaseNode) else via.addresses
+    candidates = [address.ip for address in theirs if not address.is_link_local]
+    label = via.name if isinstance(via, BaseNode) else str(via)
+    return _on_common_subnet(node, label, candidates, towards)
+
+
+def _on_common_subnet(
+    node: BaseNode, label: str, candidates: Sequence[Address], towards: Interface | None
+) -> dict[int, tuple[Address, Interface]]:
+    own = [a for a in attachments(node) if towards is None or a.interface == towards]
     found: dict[int, tuple[Address, Interface]] = {}
     for attachment in own:
         for candidate in candidates:
@@ -88,11 +91,50 @@ def next_hops(node: BaseNode, via: Via) -> dict[int, tuple[Address, Interface]]:
                 found.setdefault(candidate.version, (candidate, attachment.interface))
     if not found:
         theirs_shown = ", ".join(map(str, candidates)) or "no address"
+        by = f" by {towards.name!r}" if towards is not None else ""
         raise TopologyError(
-            f"{node.name!r} cannot use {label!r} as next hop: they are on no common subnet "
+            f"{node.name!r} cannot use {label!r} as next hop{by}: they are on no common subnet "
             f"({node.name}: {_shown(node)}; {label}: {theirs_shown})"
         )
     return found
+
+
+def _addressed(
+    node: BaseNode, via: str | IPv4Address | IPv6Address, towards: Interface | None, onlink: bool
+) -> dict[int, tuple[Address, Interface]]:
+    """A next hop that is given as an address."""
+    text = str(via)
+    of_ipv4 = text.startswith("inet6 ")
+    try:
+        if not isinstance(via, str | IPv4Address | IPv6Address):
+            raise ValueError  # 5 would be 0.0.0.5
+        address = ip_address(text.removeprefix("inet6 ") if of_ipv4 else via)
+    except ValueError:
+        raise TopologyError(
+            f"next hop {via!r} of {node.name!r} is not an address; it can be a node, an interface or an address"
+        ) from None
+    if of_ipv4 and address.version == 4:
+        raise TopologyError(f"next hop {via!r} of {node.name!r}: {address} is not an IPv6 address")
+    version = 4 if of_ipv4 else address.version
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        named = node.interface(address.scope_id)
+        if towards is not None and named != towards:
+            raise TopologyError(f"next hop {via} of {node.name!r} is by another interface than {towards.name!r}")
+        address, towards = IPv6Address(address.packed), named
+    if towards is not None and (onlink or (address.version == 6 and address.is_link_local)):
+        return {version: (address, towards)}
+    if onlink:
+        raise TopologyError(f"next hop {via} of {node.name!r}: onlink=True needs interface=")
+    if address.version == 6 and address.is_link_local:
+        raise TopologyError(
+            f"next hop {via} of {node.name!r} is link-local: name its interface, as '{via}%eth0' or by interface="
+        )
+    if not any(a.address.version == address.version for a in attachments(node)):
+        raise TopologyError(
+            f"next hop {via} is IPv{address.version} and {node.name!r} has no such address: {_shown(node)}"
+        )
+    [found] = _on_common_subnet(node, text, [address], towards).values()
+    return {version: found}
 
 
 def networks_of(node: BaseNode, destination: RouteTarget) -> list[Network]:
@@ -126,37 +168,91 @@ def networks_of(node: BaseNode, destination: RouteTarget) -> list[Network]:
 def check_options(node: BaseNode, options: RouteOptions) -> None:
     """Raise TopologyError unless the kernel can have them."""
     where = f"route of {node.name!r}"
-    check_choice(f"{where}: kind", options.kind, rtnetlink.ROUTE_KINDS)
-    metric = options.metric
-    if not is_whole(metric, 0, 0xFFFFFFFF):
-        raise TopologyError(f"{where}: metric is {metric!r}; it can be a whole number from 0 to {0xFFFFFFFF}")
+    check_choice(f"{where}: kind", options.kind, ROUTE_KINDS)
+    for name, value, low, high in (
+        ("metric", options.metric, 0, 0xFFFFFFFF),
+        ("table", options.table, 1, 0xFFFFFFFF),
+        ("mtu", options.mtu, 0, 0xFFFFFFFF),
+        ("advmss", options.advmss, 0, 65535),
+    ):
+        if not is_whole(value, low, high):
+            raise TopologyError(f"{where}: {name} is {value!r}; it can be a whole number from {low} to {high}")
+    check_several(f"{where}: locked", options.locked, "metrics")
+    for name in options.locked:
+        check_choice(f"{where}: locked metric", name, ROUTE_METRICS)
+        if not getattr(options, name):
+            raise TopologyError(f"{where}: {name} is locked, and no {name} is given")
+
+
+def _weighted(node: BaseNode, via: NextHop | Sequence[NextHop] | Mapping[NextHop, int]) -> list[tuple[NextHop, int]]:
+    """The next hops that are meant, each with its weight."""
+    if isinstance(via, BaseNode | Interface | str | IPv4Address | IPv6Address):
+        return [(via, 1)]
+    if isinstance(via, Mapping):
+        hops = list(via.items())
+    elif isinstance(via, Sequence) and not isinstance(via, bytes):
+        hops = [(each, 1) for each in via]
+    else:
+        return [(via, 1)]
+    if not hops:
+        raise TopologyError(f"route of {node.name!r}: via has no next hop")
+    for hop, weight in hops:
+        if not is_whole(weight, 1, 256):
+            shown = getattr(hop, "name", hop)
+            raise TopologyError(f"route of {node.name!r}: the weight of {shown} is {weight!r}; it can be 1 to 256")
+    return hops
 
 
 def requests_for(
     node: BaseNode, destination: RouteTarget, via: Via | None, interface: Interface | None, options: RouteOptions
-) -> list[tuple[Network, Address | None, int]]:
-    """What to ask the kernel for: networks with next hop and interface index. Raises TopologyError."""
+) -> list[tuple[Network, Address | None, int, RouteOptions]]:
+    """What to ask the kernel for: networks with next hop, interface index and the rest. Raises TopologyError."""
     networks = networks_of(node, destination)
     check_options(node, options)
+    if options.source is not None:
+        networks = _of_source(node, networks, options.source)
     if options.kind != "unicast":
         if via is not None or interface is not None:
             raise TopologyError(
                 f"route of {node.name!r} to {destination}: a {options.kind} route leads nowhere, so "
                 "it takes neither via nor interface"
             )
-        return [(network, None, 0) for network in networks]
+        return [(network, None, 0, options) for network in networks]
     if via is None:
         if interface is None:
             raise TopologyError(
                 f"route of {node.name!r} to {destination}: it needs via=, interface=, or a kind such as 'blackhole'"
             )
-        return [(network, None, interface.index) for network in networks]
-    hops = next_hops(node, via)
-    usable = [(network, *hops[network.version]) for network in networks if network.version in hops]
-    if not usable:
+        return [(network, None, interface.index, options) for network in networks]
+    if isinstance(via, Nexthop):
+        fit = [network for network in networks if via.gateway is None or network.version <= via.gateway.version]
+        return [(network, None, 0, options._replace(nexthop=via.id)) for network in fit or networks]
+    weighted = _weighted(node, via)
+    hops = [(next_hops(node, hop, interface, options.onlink), weight) for hop, weight in weighted]
+    found: list[tuple[Network, Address | None, int, RouteOptions]] = []
+    for network in networks:
+        usable = [Hop(hop[0], hop[1].index, w) for by, w in hops if (hop := by.get(network.version)) is not None]
+        if len(usable) == 1:
+            found.append((network, usable[0].gateway, usable[0].ifindex, options))
+        elif usable:
+            found.append((network, None, 0, options._replace(hops=tuple(usable))))
+    if not found:
         families = " and ".join(f"IPv{version}" for version in sorted({n.version for n in networks}))
+        labels = " and ".join(repr(getattr(hop, "name", hop)) for hop, _ in weighted)
+        for_ipv4 = networks[0].version == 4
         raise TopologyError(
             f"route of {node.name!r} to {', '.join(map(str, networks))}: that is {families}, and "
-            f"{getattr(via, 'name', via)!r} is a next hop for IPv{next(iter(hops))} only"
+            f"{labels} is a next hop for IPv{next(iter(hops[0][0]))} only"
+            + ("; an IPv6 one for IPv4 (RFC 8950) is written 'inet6 ADDRESS'" if for_ipv4 else "")
         )
-    return [(network, hop, towards.index) for network, hop, towards in usable]
+    return found
+
+
+def _of_source(node: BaseNode, networks: list[Network], source: Address) -> list[Network]:
+    """Those of the family of a source address."""
+    found = [network for network in networks if network.version == source.version]
+    if not found:
+        raise TopologyError(
+            f"route of {node.name!r} to {', '.join(map(str, networks))}: its source {source} is of the other family"
+        )
+    return found

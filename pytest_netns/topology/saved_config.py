@@ -11,15 +11,17 @@ from pytest_netns.addresses import IPV6_MIN_MTU, AddressWithPrefix, Network
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.route_options import RTA_GATEWAY, RTA_MULTIPATH, RTA_NH_ID, RTA_OIF, RTA_VIA
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
 from pytest_netns.kernel.netlink.tables import LinkState, decode_link, is_cached
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.saved_addresses import ConfiguredAddress, configured_addresses
+from pytest_netns.topology.saved_nexthops import SavedNexthops, configured_nexthops
 
 # From <linux/rtnetlink.h>. The kernel makes its own routes again, and routers advertise theirs again (RFC 4861).
 _AUTOMATIC_PROTOCOLS = _RTPROT_KERNEL, _RTPROT_RA = 2, 9
-_RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH = 4, 5, 9
+_OF_NEXTHOP = RTA_OIF, RTA_GATEWAY, RTA_VIA, RTA_MULTIPATH
 _RTMSG = 12  # bytes of struct rtmsg
 _ONLINK = 4  # RTNH_F_ONLINK, the one flag that somebody has set
 _TABLE_MAIN = 254
@@ -42,16 +44,20 @@ class SavedConfig:
         self._held = False
         self._addresses: list[ConfiguredAddress] = []
         self._routes: list[bytes] = []
+        self._nexthops = SavedNexthops()
 
     @contextmanager
     def saving(self) -> Iterator[None]:
         """Save what the kernel drops in the block: with an interface its VLANs go down, and bridges have its mtu."""
         with self._lock:
             addresses, routes = configured_addresses(self._node.rtnl), self._configured_routes()
+            nexthops = configured_nexthops(self._node)
             yield
             still, passable = configured_addresses(self._node.rtnl), self._configured_routes()
             self._remember([each for each in addresses if each not in still])
             self._routes += [each for each in routes if each not in passable and each not in self._routes]
+            if nexthops:
+                self._nexthops.remember(nexthops, configured_nexthops(self._node))
 
     def hold(self, interfaces: Iterable[Interface]) -> None:
         """Remember the addresses of these, and all routes of the main table. Nothing comes back before ``release``."""
@@ -59,6 +65,7 @@ class SavedConfig:
             self._held = True
             for interface in interfaces:
                 self._remember(configured_addresses(self._node.rtnl, interface.index))
+            self._nexthops.remember(configured_nexthops(self._node), {})
             routes = [each for each in self._configured_routes() if each[4] == _TABLE_MAIN]
             self._routes += [each for each in routes if each not in self._routes]
 
@@ -113,7 +120,7 @@ class SavedConfig:
         packed = [(network.network_address.packed, network.prefixlen) for network in networks]
 
         def is_left(body: bytes) -> bool:
-            gateway = attributes(body, _RTMSG).get(_RTA_GATEWAY, b"")
+            gateway = attributes(body, _RTMSG).get(RTA_GATEWAY, b"")
             return _through(body) == {interface.index} and any(_is_in(gateway, *each) for each in packed)
 
         with self._lock:
@@ -124,6 +131,12 @@ class SavedConfig:
         with self._lock:
             self._addresses = [each for each in self._addresses if each.index != interface.index]
             self._routes = [body for body in self._routes if interface.index not in _through(body)]
+            self._nexthops.forget_interface(interface.index)
+
+    def forget_nexthop(self, number: int) -> None:
+        """Called when a nexthop object has been removed, or made."""
+        with self._lock:
+            self._nexthops.forget(number)
 
     # -------------------------------------------------------------- give back
 
@@ -139,7 +152,7 @@ class SavedConfig:
             KernelError: the kernel refused one; the others are there.
         """
         with self._lock:
-            if self._held or self._node.closed or not (self._addresses or self._routes):
+            if self._held or self._node.closed or not (self._addresses or self._routes or self._nexthops):
                 return
             states = {
                 state.index: state
@@ -148,6 +161,7 @@ class SavedConfig:
             }
             refused = self._restore_addresses(states)
             if routes:
+                refused += self._restore_nexthops(states)
                 refused += self._restore_routes(states)
         if refused:
             raise refused[0]
@@ -171,10 +185,19 @@ class SavedConfig:
             self._node._interface_changed(index)
         return refused
 
+    def _restore_nexthops(self, states: dict[int, LinkState]) -> list[KernelError]:
+        if not self._nexthops:
+            return []
+        requests = self._nexthops.restorable(states, configured_nexthops(self._node))
+        return [error for request in requests for error in self._tried(request)]
+
     def _restore_routes(self, states: dict[int, LinkState]) -> list[KernelError]:
         ready: list[bytes] = []
         later: list[bytes] = []
         for body in self._routes:
+            if self._nexthops.waits(_nexthop_of(body)):
+                later.append(body)
+                continue
             through = [states.get(index) for index in _through(body)]
             if None in through:
                 continue  # it was removed
@@ -210,9 +233,15 @@ def _carries(body: bytes, state: LinkState) -> bool:
 def _through(body: bytes) -> set[int]:
     """The indexes of the interfaces that a route leads through."""
     found = attributes(body, _RTMSG)
-    indexes = {struct.unpack("=I", found[_RTA_OIF])[0]} if _RTA_OIF in found else set()
-    hops = found.get(_RTA_MULTIPATH, b"")
+    indexes = {struct.unpack("=I", found[RTA_OIF])[0]} if RTA_OIF in found else set()
+    hops = found.get(RTA_MULTIPATH, b"")
     return indexes | {struct.unpack_from("=i", hops, position + 4)[0] for position in _hops(hops)}
+
+
+def _nexthop_of(body: bytes) -> int:
+    """The number of the nexthop object that a route uses; 0 if none."""
+    found = attributes(body, _RTMSG).get(RTA_NH_ID)
+    return struct.unpack("=I", found)[0] if found else 0
 
 
 def _hops(hops: bytes) -> Iterator[int]:
@@ -227,8 +256,11 @@ def _revived(body: bytes) -> bytes:
     """A route without the marks of a missing carrier, which the kernel writes and does not read."""
     flags = struct.unpack_from("=I", body, 8)[0] & _ONLINK
     parts = [body[:8] + struct.pack("=I", flags)]
-    for kind, value in attributes(body, _RTMSG).items():
-        parts.append(attribute(kind, _revived_hops(value) if kind == _RTA_MULTIPATH else value))
+    found = attributes(body, _RTMSG)
+    if RTA_NH_ID in found:  # what else the kernel writes of next hops is that object's
+        found = {kind: value for kind, value in found.items() if kind not in _OF_NEXTHOP}
+    for kind, value in found.items():
+        parts.append(attribute(kind, _revived_hops(value) if kind == RTA_MULTIPATH else value))
     return b"".join(parts)
 
 

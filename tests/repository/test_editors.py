@@ -46,11 +46,13 @@ from pytest_netns.faults.schedule import Done
 from pytest_netns.impair.impairment import Counters
 from pytest_netns.impair.options import ImpairOptions
 from pytest_netns.kernel.netlink.bridge_vlan import Vlan
+from pytest_netns.kernel.netlink.nexthop import Nexthop
 from pytest_netns.kernel.netlink.tables import ForwardingEntry, LinkState, Neighbour, Route
 from pytest_netns.kernel.netlink.wireguard_genl import Peer
 from pytest_netns.lab.link_impairment import LinkImpairOptions
 from pytest_netns.lab.name_resolution import Names
 from pytest_netns.lab.nat import Counter, ForwardRule, MasqueradeRule
+from pytest_netns.lab.nexthops import Nexthops
 from pytest_netns.plugin import hooks
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.trace import Hop
@@ -109,6 +111,8 @@ RETURNED = (
     Done,
     Master,
     Peer,
+    Nexthop,
+    Nexthops,
 )
 
 

@@ -9,6 +9,17 @@ import struct
 from typing import NamedTuple
 
 from pytest_netns.addresses import IPV6_MIN_MTU, Address, AddressWithPrefix, Network
+from pytest_netns.kernel.netlink.route_options import (
+    PLAIN_ROUTE,
+    ROUTE_KINDS,
+    RTA_OIF,
+    RTNH_F_ONLINK,
+    RouteOptions,
+    gateway_attribute,
+    gateway_words,
+    options_attributes,
+    options_words,
+)
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request, attribute
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
@@ -214,49 +225,39 @@ def address_dump(index: int = 0) -> Request:
 
 
 _ROUTE = struct.Struct("=BBBBBBBBI")
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
-_RT_TABLE_MAIN = 254
-_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
-RTPROT_BOOT, RTPROT_STATIC = 3, 4
-#: Route types of ip-route(8) that a lab can ask for.
-ROUTE_KINDS = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8}
-
-
-class RouteOptions(NamedTuple):
-    """The rarer parts of a route: its type, its metric (0: the kernel's default) and who made it."""
-
-    kind: str = "unicast"
-    metric: int = 0
-    protocol: int = RTPROT_BOOT
-
-
-PLAIN_ROUTE = RouteOptions()
+_RTA_DST, _RTA_PRIORITY = 1, 6
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_NOWHERE = 0, 253, 255
 
 
 def _route(
     kind: int, flags: int, verb: str, destination: Network, gateway: Address | None, index: int, options: RouteOptions
 ) -> Request:
     scope = _RT_SCOPE_UNIVERSE
-    if options.kind == "unicast" and gateway is None and destination.version == 4 and kind == RTM_NEWROUTE:
+    version = destination.version
+    onward = gateway is not None or options.nexthop or any(hop.gateway is not None for hop in options.hops)
+    if options.kind == "unicast" and not onward and version == 4 and kind == RTM_NEWROUTE:
         scope = _RT_SCOPE_LINK
+    elif kind == RTM_DELROUTE and version == 4:
+        scope = _RT_SCOPE_NOWHERE  # any
     body = _ROUTE.pack(
         family_of(destination),
         destination.prefixlen,
         0,
         0,
-        _RT_TABLE_MAIN,
+        options.table if options.table < 256 else 0,
         options.protocol,
         scope,
         ROUTE_KINDS[options.kind],
-        0,
+        RTNH_F_ONLINK if options.onlink and not options.hops else 0,
     )
     body += attribute(_RTA_DST, destination.network_address.packed) if destination.prefixlen else b""
-    body += attribute(_RTA_GATEWAY, gateway.packed) if gateway is not None else b""
-    body += attribute(_RTA_OIF, _U32.pack(index)) if index else b""
+    body += gateway_attribute(gateway, version) if gateway is not None else b""
+    body += attribute(RTA_OIF, _U32.pack(index)) if index else b""
     body += attribute(_RTA_PRIORITY, _U32.pack(options.metric)) if options.metric else b""
+    body += options_attributes(options, version)
     words = ["ip route", verb, *([options.kind] if options.kind != "unicast" else []), str(destination)]
-    words += ["via", str(gateway)] if gateway is not None else []
-    words += ["metric", str(options.metric)] if options.metric else []
+    words += gateway_words(gateway, version) if gateway is not None else []
+    words += options_words(options, version)
     return Request(kind, flags, body, " ".join(words))
 
 

@@ -17,6 +17,16 @@ from ipaddress import (
 from typing import Literal
 
 from pytest_netns.addresses import Address, AddressWithPrefix, Network
+from pytest_netns.kernel.netlink.route_options import (
+    ROUTE_METRICS,
+    RT_TABLE_MAIN,
+    RTA_METRICS,
+    RTA_MULTIPATH,
+    RTA_NH_ID,
+    RTAX_LOCK,
+    RTNH_F_ONLINK,
+    gateway_words,
+)
 from pytest_netns.kernel.netlink.rtnetlink import (
     AF_INET,
     AF_INET6,
@@ -61,7 +71,6 @@ _NEIGHBOUR_STATES = {
     0x80: "PERMANENT",
 }
 _PROTOCOLS = {0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 9: "ra", 186: "bgp", 188: "ospf"}
-_RT_TABLE_MAIN = 254
 _RTM_F_CLONED = 0x200
 _IFLA_CARRIER = 33
 
@@ -140,6 +149,12 @@ class Route:
         kind: ``unicast``, ``local``, ``blackhole``, ``unreachable``, ``prohibit``, ...
         table: routing table number; 254 is main.
         protocol: who made it: ``kernel``, ``boot``, ``static``, a number, ...
+        weight: of this next hop, where the route has several: each of them is a line here.
+        mtu: of packets on this route, in bytes; 0: that of the interface.
+        advmss: the largest segment that TCP announces, in bytes; 0: by the mtu.
+        locked: which of ``mtu`` and ``advmss`` the kernel keeps whatever it learns.
+        onlink: whether the next hop is taken to be on the link.
+        nexthop: number of the nexthop object that it uses (ip-nexthop(8)); 0: none.
 
     Example:
         >>> [route.destination for route in red.routes()]
@@ -153,15 +168,26 @@ class Route:
     kind: str
     table: int
     protocol: str
+    weight: int = 1
+    mtu: int = 0
+    advmss: int = 0
+    locked: tuple[str, ...] = ()
+    onlink: bool = False
+    nexthop: int = 0
 
     def __str__(self) -> str:
         words = [] if self.kind == "unicast" else [self.kind]
         words.append("default" if self.destination.prefixlen == 0 else str(self.destination))
-        words += ["via", str(self.gateway)] if self.gateway else []
+        words += gateway_words(self.gateway, self.destination.version) if self.gateway else []
         words += ["dev", self.interface] if self.interface else []
         words += ["src", str(self.source)] if self.source else []
         words += ["metric", str(self.metric)] if self.metric else []
-        words += ["table", str(self.table)] if self.table != _RT_TABLE_MAIN else []
+        words += ["table", str(self.table)] if self.table != RT_TABLE_MAIN else []
+        words += ["weight", str(self.weight)] if self.weight != 1 else []
+        for name, value in (("mtu", self.mtu), ("advmss", self.advmss)):
+            words += [name, *(["lock"] if name in self.locked else []), str(value)] if value else []
+        words += ["nhid", str(self.nexthop)] if self.nexthop else []
+        words += ["onlink"] if self.onlink else []
         return " ".join(words)
 
 
@@ -288,20 +314,22 @@ def is_cached(body: bytes) -> bool:
 
 def decode_route(body: bytes, names: dict[int, str]) -> list[Route]:
     """Decode an RTM_NEWROUTE message: one route for each next hop."""
-    family, prefix, _, _, table, protocol, _, kind, _ = struct.unpack_from("=BBBBBBBBI", body)
+    family, prefix, _, _, table, protocol, _, kind, flags = struct.unpack_from("=BBBBBBBBI", body)
     found = attributes(body, 12)
     raw = found.get(1) or bytes(4 if family == AF_INET else 16)
-    hops: list[tuple[bytes | None, int]] = []
-    multipath = found.get(9, b"")
+    hops: list[tuple[bytes | None, int, int, int]] = []
+    multipath = found.get(RTA_MULTIPATH, b"")
     offset = 0
     while offset + 8 <= len(multipath):
-        size, _, _, index = struct.unpack_from("=HBBi", multipath, offset)
+        size, hop_flags, weight, index = struct.unpack_from("=HBBi", multipath, offset)
         if size < 8:
             break
-        hops.append((_gateway(attributes(multipath[offset + 8 : offset + size])), index))
+        hops.append((_gateway(attributes(multipath[offset + 8 : offset + size])), index, weight + 1, hop_flags))
         offset += (size + 3) & ~3
     if not hops:
-        hops = [(_gateway(found), _u32(found.get(4)))]
+        hops = [(_gateway(found), _u32(found.get(4)), 1, flags)]
+    metrics = attributes(found.get(RTA_METRICS, b""))
+    lock = _u32(metrics.get(RTAX_LOCK))
     return [
         Route(
             destination=ip_network((raw, prefix)),
@@ -312,8 +340,14 @@ def decode_route(body: bytes, names: dict[int, str]) -> list[Route]:
             kind=_ROUTE_TYPES.get(kind, str(kind)),
             table=_u32(found.get(15)) or table,
             protocol=_PROTOCOLS.get(protocol, str(protocol)),
+            weight=weight,
+            mtu=_u32(metrics.get(ROUTE_METRICS["mtu"])),
+            advmss=_u32(metrics.get(ROUTE_METRICS["advmss"])),
+            locked=tuple(name for name, number in ROUTE_METRICS.items() if lock & 1 << number),
+            onlink=bool(hop_flags & RTNH_F_ONLINK),
+            nexthop=_u32(found.get(RTA_NH_ID)),
         )
-        for gateway, index in hops
+        for gateway, index, weight, hop_flags in hops
     ]
 
 
