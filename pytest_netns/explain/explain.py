@@ -10,9 +10,11 @@ from pytest_netns.explain.checks.multipath import has_alternatives
 from pytest_netns.explain.checks.works_now import WORKS_NOW
 from pytest_netns.explain.diagnosis import Explanation
 from pytest_netns.explain.look import iptables
+from pytest_netns.explain.look.drop_reasons import open_log
 from pytest_netns.explain.observation.observation import Observation
 from pytest_netns.explain.observation.observe import observe
 from pytest_netns.explain.questions import Question
+from pytest_netns.kernel.perf.packet_log import PacketLog
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 
@@ -32,21 +34,26 @@ def explain(lab: Lab, question: Question) -> Explanation:
 
 
 def _explain(lab: Lab, question: Question) -> Explanation:
-    observation = observe(lab, question)
-    found = conclude(observation)
-    if found.cause is None:  # on a busy machine a packet may be under way still
-        observation = observe(lab, question)
+    log = open_log()
+    try:
+        observation = observe(lab, question, log)
         found = conclude(observation)
-    if observation.answered and (found.cause or "").startswith(WORKS_NOW):
-        return _at_times(lab, question, observation) or found
-    return found
+        if found.cause is None:  # on a busy machine a packet may be under way still
+            observation = observe(lab, question, log)
+            found = conclude(observation)
+        if observation.answered and (found.cause or "").startswith(WORKS_NOW):
+            return _at_times(lab, question, observation, log) or found
+        return found
+    finally:
+        if log is not None:
+            log.close()
 
 
-def _at_times(lab: Lab, question: Question, observation: Observation) -> Explanation | None:
+def _at_times(lab: Lab, question: Question, observation: Observation, log: PacketLog | None) -> Explanation | None:
     """It works now; perhaps it does not each time, as with several next hops or with rules that draw lots."""
     tries = _TRIES_OF_SEVERAL if has_alternatives(observation) else _TRIES
     for more in range(1, tries + 1):
-        again = observe(lab, question)
+        again = observe(lab, question, log)
         if again.answered:
             continue
         found = conclude(again)
@@ -87,6 +94,8 @@ def conclude(observation: Observation) -> Explanation:
         f"in force: {each}" for each in observation.lab.faults if f"in force: {each}" not in (found.cause or "")
     ]
     found.evidence += [f"impaired: {each}" for each in observation.impaired]
+    if not observation.answered:
+        found.evidence += map(str, observation.reasons)
     found.ruled_out = _ruled_out(observation)
     return found
 

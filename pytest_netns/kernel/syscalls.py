@@ -81,6 +81,16 @@ def unmount(target: str, flags: int = 0) -> None:
     _checked(_libc().umount2(os.fsencode(target), flags), f"umount {target}")
 
 
+def system_call(number: int, *arguments: object) -> int:
+    """A system call that the C library may lack, by number. See syscall(2); raises OSError."""
+    words = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
+    result = int(_libc().syscall(ctypes.c_long(number), *words))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
 def prctl(option: int, *arguments: int) -> None:
     """See prctl(2); raises OSError."""
     padded = [ctypes.c_ulong(a) for a in (*arguments, 0, 0, 0, 0)[:4]]

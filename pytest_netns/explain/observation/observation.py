@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import ip_address
@@ -12,6 +12,7 @@ from pytest_netns.addresses import Address
 from pytest_netns.capture.frame import Frame
 from pytest_netns.errors import NetnsError
 from pytest_netns.explain.look.counters import Growth
+from pytest_netns.explain.look.drop_reasons import DropReason
 from pytest_netns.explain.look.encapsulation import carrier_of
 from pytest_netns.explain.look.route_lookup import alternatives
 from pytest_netns.explain.nft_trace.rule_trace import RuleTrace
@@ -54,6 +55,7 @@ class Observation:
         names: what captures call the namespaces, by inode: nodes that share one have one name.
         table: how full the kernel's neighbour table was then; None if it could not be asked.
         refusals: how many entries it had no room for meanwhile, those of others on this machine included.
+        reasons: the kernel's own for dropping packets of the probe; empty where they cannot be had.
     """
 
     lab: Lab
@@ -68,6 +70,7 @@ class Observation:
     names: Mapping[int, str] = field(default_factory=dict)
     table: NeighbourTable | None = None
     refusals: int = 0
+    reasons: Sequence[DropReason] = ()
 
     # ---------------------------------------------------------- on the wire
 

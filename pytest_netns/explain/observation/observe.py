@@ -8,6 +8,7 @@ import warnings
 from pytest_netns.capture.frame import Frame, is_search
 from pytest_netns.errors import KernelError, NetnsError, NetnsWarning
 from pytest_netns.explain.look.counters import counters, grown
+from pytest_netns.explain.look.drop_reasons import drop_reasons
 from pytest_netns.explain.look.encapsulation import carriers, protocols
 from pytest_netns.explain.nft_trace.rule_trace import RuleTrace
 from pytest_netns.explain.observation.observation import Observation, number_of
@@ -15,6 +16,7 @@ from pytest_netns.explain.observation.observed_packets import ObservedPacket, ob
 from pytest_netns.explain.questions import Question
 from pytest_netns.explain.way.impairments import extra_patience
 from pytest_netns.kernel.netlink.neighbour_table import neighbour_tables
+from pytest_netns.kernel.perf.packet_log import DroppedPacket, PacketLog
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.icmp import ProbeError
@@ -26,14 +28,21 @@ PATIENCE = 0.15
 _ROWS = 16
 
 
-def observe(lab: Lab, question: Question) -> Observation:
-    """Send a probe again and watch every interface, rule and counter of its lab. Changes nothing there."""
+def observe(lab: Lab, question: Question, log: PacketLog | None = None) -> Observation:
+    """Send a probe again and watch every interface, rule and counter of its lab. Changes nothing there.
+
+    Args:
+        lab: of the probe.
+        question: the probe.
+        log: what tells the kernel's reasons for drops, if that can be had.
+    """
     by_namespace: dict[int, Node] = {question.node.inode: question.node}
     for node in lab:
         if not node.closed:
             by_namespace.setdefault(node.inode, node)
     result: object = None
     error: ProbeError | None = None
+    dropped: list[DroppedPacket] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NetnsWarning)  # a capture that lost frames shows less, which is not news here
         capture = lab.capture(chatter=True)
@@ -43,12 +52,17 @@ def observe(lab: Lab, question: Question) -> Observation:
         version = question.address.version
         table_before = neighbour_tables(question.node.rtnl).get(version)
         with trace, capture:
+            if log is not None:
+                log.start()
             try:
                 result = question.again(PATIENCE + extra_patience(lab))
             except KernelError as refused:
                 error = ProbeError(os.strerror(refused.errno), errno=refused.errno)
             except NetnsError:
                 pass
+            finally:
+                if log is not None:
+                    dropped = log.stop()
             table = neighbour_tables(question.node.rtnl).get(version)
             trace.read()
         grown_by = {node.name: grown(node, before[inode], counters(node)) for inode, node in by_namespace.items()}
@@ -75,6 +89,7 @@ def observe(lab: Lab, question: Question) -> Observation:
         names,
         table,
         table.refusals - table_before.refusals if table is not None and table_before is not None else 0,
+        drop_reasons(dropped, frames, seen, names[question.node.inode], version),
     )
 
 

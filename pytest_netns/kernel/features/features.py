@@ -25,6 +25,7 @@ from pytest_netns.kernel.netlink.rtnetlink import IFLA_IFNAME, IFLA_INFO_KIND, I
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, NetlinkSocket, Request, attribute
 from pytest_netns.kernel.netns.throwaway import errno_of
 from pytest_netns.kernel.nftables import engine
+from pytest_netns.kernel.perf.packet_log import why_no_reasons
 from pytest_netns.kernel.search_path import find_program
 
 #: Device kinds by name, with the module that brings each.
@@ -125,6 +126,9 @@ def _why_no_filtering(_: str) -> str:
     return "the bridges of this kernel have no VLAN filtering" if errno_of(ask) else ""
 
 
+#: Whether the kernel says why it drops packets: evidence of explanations.
+DROP_REASONS = "drop-reasons"
+
 #: Tables of what a program opens, with what tells why it cannot be opened.
 _OPENED: tuple[tuple[Mapping[str, str], Callable[[str], str]], ...] = (
     (SOCKETS, why_no_socket),
@@ -143,6 +147,7 @@ def sections() -> dict[str, list[str]]:
         "nftables": ["nft", *NFT],
         "socket": sorted(SOCKETS),
         "library": ["libpcap"],
+        "tracing": [DROP_REASONS],
     }
 
 
@@ -169,7 +174,8 @@ def feature(name: str) -> Feature:
     Args:
         name: one of ``known()``: a device kind (``wireguard``), a queueing discipline (``netem``), a classifier or
             action of tc(8) (``tc:bpf``, ``tc:mirred``), ``nft`` or a feature of it (``nft:queue``), a kind of socket
-            (``ipv6``, ``sctp``), ``tun`` or ``tap``, ``libpcap``; or ``program:NAME``, or ``program:/PATH``.
+            (``ipv6``, ``sctp``), ``tun`` or ``tap``, ``libpcap``, ``drop-reasons``; or ``program:NAME``, or
+            ``program:/PATH``.
 
     Raises:
         ValueError: nothing of that name is known.
@@ -191,6 +197,11 @@ def feature(name: str) -> Feature:
             if why is why_no_tunnel and os.path.exists(TUN) and not os.access(TUN, os.R_OK | os.W_OK):
                 cure = f"sudo chmod 0666 {TUN}"  # as udev has it (50-udev-default.rules)
             return Feature(name, not said, f"{said}; to get it: {cure}" if said else "")
+    if name == DROP_REASONS:
+        said = why_no_reasons()
+        return Feature(
+            name, not said, f"explanations go without the kernel's reasons for drops: {said}" if said else ""
+        )
     try:
         if name == "libpcap":
             libpcap()
