@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pytest_netns.clock import monotonic_ns, wall_ns
 from pytest_netns.errors import UnsupportedError
-from pytest_netns.kernel.perf.events import ThreadTrace, TraceRecord
+from pytest_netns.kernel.perf.thread_trace import ThreadTrace, TraceRecord
 from pytest_netns.kernel.perf.tracefs import Tracepoint, tracepoints
 
 #: Where a packet is freed because it is not taken, where because it has served, and where it passes a device.

@@ -1,4 +1,4 @@
-"""Events: what the tracepoints of the kernel tell of the calling thread, by one ring in memory."""
+"""Thread trace: what the tracepoints of the kernel tell of the calling thread, by one ring in memory."""
 
 from __future__ import annotations
 
