@@ -6,7 +6,7 @@ import errno
 import itertools
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Unpack
 
@@ -18,6 +18,7 @@ from pytest_netns.kernel.interface_names import is_hidden
 from pytest_netns.kernel.interrupts import checkpoint
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.tables import LinkState, decode_address, decode_link, in_order, is_tentative
+from pytest_netns.stack.kernel_counters import CounterChange, KernelCounters, counted, interface_counters
 
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
@@ -114,6 +115,24 @@ class Interface:
     def ip6(self) -> IPv6Address | None:
         """Its first IPv6 address, link-local only if it has no other; or None."""
         return next((a.ip for a in self.addresses if a.version == 6), None)
+
+    @property
+    def counters(self) -> KernelCounters:
+        """What it has counted so far: ``rx_packets``, ``tx_bytes``, ``rx_dropped``, ... (``ip -s -s link``).
+
+        Raises KernelError if it was removed.
+        """
+        return interface_counters(self.node.rtnl, self.index, self.name)
+
+    def counting(self) -> AbstractContextManager[CounterChange]:
+        """Count during a ``with`` block: gives by how much each counter has changed since its beginning.
+
+        Example:
+            >>> with red.interfaces["eth0"].counting() as change:
+            ...     red.ping(blue)
+            >>> assert change["tx_packets"] >= 1
+        """
+        return counted(lambda: self.counters)
 
     def add_address(self, address: str | AddressWithPrefix) -> None:
         """``ip address add``; usable when this returns.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, ParamSpec, Self, TypeVar
 
@@ -18,6 +19,7 @@ from pytest_netns.stack import calls, commands, current, iproute, node_socket, s
 from pytest_netns.stack import nft as nftables
 from pytest_netns.stack.handle import Handle
 from pytest_netns.stack.interface import Interface, Interfaces
+from pytest_netns.stack.kernel_counters import CounterChange, KernelCounters, counted, namespace_counters
 
 if TYPE_CHECKING:
     from pyroute2 import IPRoute
@@ -82,6 +84,25 @@ class Namespace(Handle):
     def interfaces(self) -> Interfaces:
         """Its interfaces by name, in the order of their creation."""
         return Interfaces(self)
+
+    @property
+    def counters(self) -> KernelCounters:
+        """What its kernel has counted so far, by the names of nstat(8), e.g. ``"TcpExtListenDrops"``.
+
+        Example:
+            >>> red.counters["IpInReceives"]
+        """
+        return namespace_counters(self.fd, self.name)
+
+    def counting(self) -> AbstractContextManager[CounterChange]:
+        """Count during a ``with`` block: gives by how much each counter has changed since its beginning.
+
+        Example:
+            >>> with blue.counting() as change:
+            ...     red.tcp(blue, 80)
+            >>> assert change["TcpExtListenDrops"] == 0
+        """
+        return counted(lambda: self.counters)
 
     @property
     def iproute(self) -> IPRoute:

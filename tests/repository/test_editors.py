@@ -56,6 +56,7 @@ from pytest_netns.lab.nexthops import Nexthops
 from pytest_netns.plugin import hooks
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.trace import Hop
+from pytest_netns.stack.kernel_counters import CounterChange, KernelCounters
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,8 @@ RETURNED = (
     Peer,
     Nexthop,
     Nexthops,
+    KernelCounters,
+    CounterChange,
 )
 
 

@@ -1,0 +1,175 @@
+"""Counters: what a kernel has counted of a namespace or of an interface, and what it counts during a block."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request, attributes
+from pytest_netns.kernel.syscalls import entered
+
+#: Of struct rtnl_link_stats64, in its order (<linux/if_link.h>).
+_OF_INTERFACE = (
+    "rx_packets",
+    "tx_packets",
+    "rx_bytes",
+    "tx_bytes",
+    "rx_errors",
+    "tx_errors",
+    "rx_dropped",
+    "tx_dropped",
+    "multicast",
+    "collisions",
+    "rx_length_errors",
+    "rx_over_errors",
+    "rx_crc_errors",
+    "rx_frame_errors",
+    "rx_fifo_errors",
+    "rx_missed_errors",
+    "tx_aborted_errors",
+    "tx_carrier_errors",
+    "tx_fifo_errors",
+    "tx_heartbeat_errors",
+    "tx_window_errors",
+    "rx_compressed",
+    "tx_compressed",
+    "rx_nohandler",
+    "rx_otherhost_dropped",
+)
+_IFLA_STATS64 = 23
+_IFINFO = 16  # bytes of struct ifinfomsg
+#: The kernel lists these from the first packet on.
+_LISTED_LATER = re.compile(r"Icmp(Msg|6)(In|Out)Type\d+")
+
+
+class KernelCounters(Mapping[str, int]):
+    """Counters by name, as the kernel told them at one time. Read them again for newer ones.
+
+    Of a namespace by the names of nstat(8): ``IpInReceives``, ``TcpExtListenDrops``, ``Ip6InNoRoutes``, ...; they are
+    those of /proc/net/snmp, netstat and snmp6. Of an interface by those of ``ip -s -s link``: ``rx_packets``,
+    ``tx_dropped``, ...
+
+    Example:
+        >>> red.counters["TcpActiveOpens"], red.interfaces["eth0"].counters["rx_packets"]
+    """
+
+    def __init__(self, whose: str, values: Mapping[str, int]) -> None:
+        self._whose = whose
+        self._values = values
+
+    def __getitem__(self, name: str) -> int:
+        if name in self._values:
+            return self._values[name]
+        if isinstance(name, str) and _LISTED_LATER.fullmatch(name) and "IpInReceives" in self._values:
+            return 0
+        raise KeyError(_unknown(self._whose, name, self._values))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"<counters of {self._whose}: {_listed(self._values)}>"
+
+
+class CounterChange(Mapping[str, int]):
+    """By how much counters have changed since the beginning of a block; after it, until its end.
+
+    What is not there has not changed, so that comparisons with 0 are possible for each name that there is.
+    Only what has changed is listed and printed.
+
+    Example:
+        >>> with red.counting() as change:
+        ...     assert red.ping(blue)
+        >>> assert change["IcmpInEchoReps"] == 1
+        >>> assert change["IpOutNoRoutes"] == 0
+    """
+
+    def __init__(self, read: Callable[[], KernelCounters]) -> None:
+        self._read = read
+        self._before = read()
+        self._after: KernelCounters | None = None
+
+    def _end(self) -> None:
+        self._after = self._read()
+
+    def _changed(self, after: KernelCounters) -> dict[str, int]:
+        found = {name: value - self._before._values.get(name, 0) for name, value in after.items()}
+        return {name: by for name, by in found.items() if by}
+
+    def __getitem__(self, name: str) -> int:
+        after = self._after or self._read()
+        return after[name] - self._before._values.get(name, 0)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._changed(self._after or self._read()))
+
+    def __len__(self) -> int:
+        return len(self._changed(self._after or self._read()))
+
+    def __repr__(self) -> str:
+        after = self._after or self._read()
+        grown = {name: by for name, by in self._changed(after).items() if by > 0}
+        return f"<counted by {after._whose}: {', '.join(f'{k} +{v}' for k, v in grown.items()) or 'nothing'}>"
+
+
+def namespace_counters(fd: int, name: str) -> KernelCounters:
+    """Those of a namespace, by its descriptor and its name."""
+    values: dict[str, int] = {}
+    with entered(fd):
+        texts = {file: _read(file) for file in ("snmp", "netstat", "snmp6")}
+    for file in ("snmp", "netstat"):
+        lines = texts[file].splitlines()
+        for names, numbers in zip(lines[::2], lines[1::2], strict=False):
+            group, *keys = names.split()
+            values.update(zip((group.rstrip(":") + key for key in keys), map(int, numbers.split()[1:]), strict=False))
+    for line in texts["snmp6"].splitlines():
+        key, number = line.split()
+        values[key] = int(number)
+    return KernelCounters(repr(name), values)
+
+
+def interface_counters(rtnl: NetlinkSocket, index: int, name: str) -> KernelCounters:
+    """Those of an interface."""
+    body = struct.pack("=BxHiII", 0, 0, index, 0, 0)
+    found = rtnl.get(Request(rtnetlink.RTM_GETLINK, 0, body, f"ip -statistics link show {name}"))
+    raw = attributes(found, _IFINFO).get(_IFLA_STATS64, b"")
+    numbers = struct.unpack(f"={len(raw) // 8}Q", raw[: len(raw) // 8 * 8])
+    return KernelCounters(repr(f"{rtnl.node}:{name}"), dict(zip(_OF_INTERFACE, numbers, strict=False)))
+
+
+@contextmanager
+def counted(read: Callable[[], KernelCounters]) -> Iterator[CounterChange]:
+    """What changes during the block."""
+    change = CounterChange(read)
+    try:
+        yield change
+    finally:
+        change._end()
+
+
+def _read(name: str) -> str:
+    try:
+        with open(f"/proc/thread-self/net/{name}", encoding="ascii") as file:
+            return file.read()
+    except FileNotFoundError:  # snmp6 without IPv6
+        return ""
+
+
+def _listed(values: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value) or "all 0"
+
+
+def _unknown(whose: str, name: object, values: Mapping[str, int]) -> str:
+    close = (
+        difflib.get_close_matches(str(name), values, n=3)
+        or [each for each in values if str(name).rpartition(".")[2].lower() in each.lower()][:3]
+    )
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"{whose} has no counter {name!r}{hint}"
