@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from pytest_netns.assertions.blocked import check_arp_by, check_by
-from pytest_netns.assertions.retry import Silence, asked, check_by_node, check_node, check_waited, until, way, why
+from pytest_netns.assertions.retry import (
+    Silence,
+    arp_way,
+    asked,
+    check_by_node,
+    check_node,
+    check_waited,
+    until,
+    way,
+    why,
+)
 from pytest_netns.errors import ProbeFailure
 from pytest_netns.lab.nodes import Node
 
@@ -126,7 +136,7 @@ def assert_no_arp(
         **probe: timeout (seconds), dad, source: keywords of ``Node.arp``.
 
     Raises:
-        ProbeFailure: there was an answer; or nothing was sent.
+        ProbeFailure: there was an answer, and which way it came; or nothing was sent.
 
     Example:
         >>> assert_no_arp(red, "192.168.15.99", timeout=0.2)
@@ -137,7 +147,7 @@ def assert_no_arp(
     with Silence(source) as silence:
         result, tries = until(silence.asking(lambda: source.arp(destination, **probe)), _is_unanswered, within)
     if result:
-        raise ProbeFailure(f"expected no answer, but got one{tries}: {asked(result)}")
+        raise ProbeFailure(f"expected no answer, but got one{tries}: {asked(result)}\n{arp_way(source, result)}")
     check_waited(result)
     silence.prove(result.error, "question", lambda f, d: d.has_asked(f, result.address))
     check_arp_by(source, destination, result.address, by)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_netns.addresses import Address
     from pytest_netns.capture.frame import Frame
     from pytest_netns.explain.questions import Question
+    from pytest_netns.probe.arp import ArpResult
 
 
 _T = TypeVar("_T")
@@ -156,6 +157,16 @@ def way(source: Node, result: _Result) -> str:
         if question is not None:
             return passage(question)
         return f"the way: {' -> '.join([source.name, *source.trace(result.address, timeout=0.2).path])}"
+    except NetnsError as error:
+        return f"the way could not be traced: {error}"
+
+
+def arp_way(source: Node, result: ArpResult) -> str:
+    """The way of a question and an answer of ARP or neighbour discovery that was not to come."""
+    from pytest_netns.explain.passage import arp_passage
+
+    try:
+        return arp_passage(source, result.interface, result.address)
     except NetnsError as error:
         return f"the way could not be traced: {error}"
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from ipaddress import ip_address
 from socket import IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 
+from pytest_netns.addresses import Address
 from pytest_netns.capture.frame import Frame
 from pytest_netns.explain.explain import once
+from pytest_netns.explain.link_layer.search import search
 from pytest_netns.explain.nft_trace.verdicts import Drop
 from pytest_netns.explain.observation.observation import Observation
 from pytest_netns.explain.observation.observe import observe
 from pytest_netns.explain.observation.observed_packets import parsed
 from pytest_netns.explain.questions import Question
 from pytest_netns.explain.way.on_link import has_address
+from pytest_netns.kernel.netlink.tables import mac_text
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.lab import Lab, lab_of
+from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.icmp import ECHO_REQUEST, ECHO_REQUEST6
 from pytest_netns.probe.ping import ping
 from pytest_netns.probe.tcp import tcp
@@ -35,6 +39,43 @@ def passage(question: Question) -> str:
     if len(lines) == 1 and not skipped:
         lines.append("  no rule of nftables was asked on the way")
     return "\n".join([*lines, *skipped])
+
+
+def arp_passage(node: Node, interface: str, address: Address) -> str:
+    """Ask who has an address and tell, in lines: the interfaces that question and answer passed, and what let them by.
+
+    Args:
+        node: who asks, by ARP or neighbour discovery.
+        interface: the name of the interface where.
+        address: that is asked for.
+    """
+    seen = search(lab_of(node), node, node.interface(interface), address)
+    if not seen.answers:
+        return "the way: it was not seen again"
+    answerer = seen.answers[0].data[6:12]  # copies of a broadcast go to others too: the answer is for one only
+    answer = [frame for frame in seen.answers if frame.data[6:12] == answerer]
+    passed = {(frame.node, frame.interface, not frame.outgoing) for frame in answer}
+    question = [each for each in seen.questions if (each.node, each.interface, each.outgoing) in passed]
+    lines = [
+        f"the way of the {seen.protocol} request: {_places(question)}",
+        f"the way of the answer of {mac_text(answerer)}: {_places(answer)}",
+    ]
+    if others := {frame.data[6:12] for frame in seen.answers} - {answerer}:
+        lines.append(f"  {' and '.join(sorted(map(mac_text, others)))} answered too")
+    on_the_way = {frame.node for frame in answer}
+    rules = [
+        f"  {seen.names[each.node.inode]}: {each.family} {each.table} {each.chain}: {each.rule}"
+        for each in seen.trace.accepts
+        if each.packet is not None and each.packet.neighbour and seen.names.get(each.node.inode) in on_the_way
+    ]
+    skipped = [f"  {line}" for line in once(seen.trace.skipped)]
+    if not rules and not skipped:
+        rules = [f"  no rule of nftables was asked about {seen.protocol} on the way"]
+    return "\n".join([*lines, *dict.fromkeys(rules), *skipped])
+
+
+def _places(frames: list[Frame]) -> str:
+    return " -> ".join(dict.fromkeys(frame.place for frame in sorted(frames, key=lambda frame: frame.time)))
 
 
 def question_about(lab: Lab, frame: Frame) -> Question | None:

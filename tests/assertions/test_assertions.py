@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from conversation import listen
+from conversation import address_of, listen
 from explaining import Chain, chain_in
 from slowness import patient
 
@@ -260,6 +260,26 @@ def test_no_arp_fails_where_somebody_answers(pair: tuple[Host, Host]) -> None:
     text = failure(lambda: assert_no_arp(red, blue, timeout=SHORT))
     assert text.startswith("expected no answer, but got one: ArpResult")
     assert blue.mac in text
+    lines = text.splitlines()
+    assert "the way of the ARP request: red:eth0 -> blue:eth0" in lines
+    assert f"the way of the answer of {blue.mac}: blue:eth0 -> red:eth0" in lines
+    assert "  no rule of nftables was asked about ARP on the way" in lines
+
+
+@pytest.mark.netns_requires("nft")
+@pytest.mark.parametrize("version", [4, 6])
+def test_no_arp_says_which_rule_of_a_bridge_let_it_by_and_leaves_out_copies_for_others(lab: Lab, version: int) -> None:
+    switch = lab.bridge("sw")
+    red, blue, _ = (switch.host(name) for name in ("red", "blue", "other"))
+    accepted = "ether type arp accept" if version == 4 else "icmpv6 type nd-neighbor-solicit accept"
+    switch.nft(f"table bridge f {{ chain c {{ type filter hook forward priority 0; {accepted}; }}; }}")
+    target = address_of(blue, version)
+    lines = failure(lambda: assert_no_arp(red, target, timeout=SHORT)).splitlines()
+    port, far = switch.ports["red"].name, switch.ports["blue"].name
+    protocol = "ARP" if version == 4 else "neighbour discovery"
+    assert f"the way of the {protocol} request: red:eth0 -> sw:{port} -> sw:{far} -> blue:eth0" in lines
+    assert f"the way of the answer of {blue.mac}: blue:eth0 -> sw:{far} -> sw:{port} -> red:eth0" in lines
+    assert f"  sw: bridge f c: {accepted}" in lines
 
 
 # ------------------------------------------------------------------------- tcp
