@@ -89,6 +89,18 @@ def ensure(name: str, value: str) -> None:
         os.close(fd)
 
 
+@cache
+def _has_ipv6() -> bool:
+    return os.path.isdir(f"{_ROOT}/net/ipv6/conf")
+
+
+def existing_ones(wanted: Mapping[str, str]) -> Mapping[str, str]:
+    """Those of them that this kernel has: without IPv6 (ipv6.disable=1) it has none of its sysctls."""
+    if _has_ipv6():
+        return wanted
+    return {name: value for name, value in wanted.items() if not name.startswith("net.ipv6.")}
+
+
 def _unknown(node: str, name: str) -> str:
     """What is said of a sysctl that is not there."""
     found = _OF_INTERFACE.fullmatch(name)

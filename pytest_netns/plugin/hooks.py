@@ -8,8 +8,8 @@ option, a public name.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -198,10 +198,24 @@ def netns(pytestconfig: pytest.Config) -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="session")
-def lab_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabFactory]:
+def netns_lab_options(pytestconfig: pytest.Config) -> dict[str, object]:
+    """Keywords for every ``Lab`` that the fixtures make: override it, in a conftest.py, to set a policy for a suite.
+
+    Scope: session. Builds on no other fixture; gives ``{"ipv6": None}`` where the kernel has no IPv6, and else ``{}``.
+    """
+    _needed(pytestconfig)
+    from pytest_netns.plugin.lab_options import defaults
+
+    return defaults()
+
+
+@pytest.fixture(scope="session")
+def lab_factory(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, netns_lab_options: Mapping[str, object]
+) -> Iterator[LabFactory]:
     """Factory of labs that live until the end of the session: ``lab_factory("backbone")``; arguments as for ``Lab``.
 
-    Scope: session. Builds on ``tmp_path_factory`` of pytest; returns a ``LabFactory``.
+    Scope: session. Builds on ``netns_lab_options``, and on ``tmp_path_factory`` of pytest; returns a ``LabFactory``.
     """
     _needed(pytestconfig)
     from pytest_netns.kernel.interrupts import uninterrupted
@@ -210,17 +224,25 @@ def lab_factory(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFa
     with uninterrupted:
         from pytest_netns.lab.lab import Lab
 
+    from pytest_netns.plugin.lab_options import checked
+
+    options = {"visible": lambda: [tmp_path_factory.getbasetemp()], **checked(netns_lab_options)}
     with closing_all() as made:
-        yield lambda *args, **kwargs: made(
-            Lab(*args, **{"visible": lambda: [tmp_path_factory.getbasetemp()], **kwargs})
-        )
+
+        def new(name: str | None = None, **kwargs: Any) -> Lab:
+            named = {} if name is None else {"name": name}
+            return made(Lab(**{**options, **named, **kwargs}))
+
+        yield new
 
 
 @pytest.fixture
-def lab(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def lab(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory, netns_lab_options: Mapping[str, object]
+) -> Iterator[Lab]:
     """An empty ``Lab``: add hosts, routers and bridges, and connect them. Closed after the test.
 
-    Scope: function. Builds on ``tmp_path_factory`` of pytest.
+    Scope: function. Builds on ``netns_lab_options``, and on ``tmp_path_factory`` of pytest.
     """
     _needed(pytestconfig)
     from pytest_netns.kernel.interrupts import uninterrupted
@@ -228,7 +250,10 @@ def lab(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -
     with uninterrupted:
         from pytest_netns.lab.lab import Lab
 
-    lab = Lab(visible=lambda: [tmp_path_factory.getbasetemp()])
+    from pytest_netns.plugin.lab_options import checked
+
+    options: dict[str, Any] = checked(netns_lab_options)
+    lab = Lab(**{"visible": lambda: [tmp_path_factory.getbasetemp()], **options})
     yield lab
     lab.close()
 
@@ -237,7 +262,7 @@ def lab(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -
 def veth_pair(lab: Lab) -> tuple[Host, Host]:
     """Two hosts, ``left`` and ``right``, joined by a veth pair, with IPv4 and IPv6 addresses.
 
-    Scope: function. Builds on ``lab``: both are nodes of the same lab.
+    Of the families that ``netns_lab_options`` leaves. Scope: function. Builds on ``lab``: both are its nodes.
     """
     left, right = lab.host("left"), lab.host("right")
     lab.connect(left, right)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pytest
 
 #: Tests that use one of these, directly or through a fixture of their own, need networks.
-FIXTURES = frozenset({"netns", "netns_factory", "veth_pair", "bridge", "lab", "lab_factory"})
+FIXTURES = frozenset({"netns", "netns_factory", "veth_pair", "bridge", "lab", "lab_factory", "netns_lab_options"})
 
 #: The markers.
 ISOLATE = "netns"

@@ -12,6 +12,7 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.netns import registry
+from pytest_netns.kernel.sysctl import existing_ones
 from pytest_netns.process.environment import Environment, ours
 from pytest_netns.process.isolation import Isolation, Kind
 from pytest_netns.process.supervisor import Supervisor
@@ -169,7 +170,7 @@ class BaseNode(Namespace):
         existing: int | None = None,
         allocator: InterfaceAllocator | None = None,
     ) -> None:
-        self.initial_sysctls: dict[str, str | int] = {**self._initial_sysctls, **sysctls}
+        self.initial_sysctls: dict[str, str | int] = {**existing_ones(self._initial_sysctls), **sysctls}
         self.lab: Surroundings = lab  # first: what goes wrong below is told by methods that ask for it
         super().__init__(
             name, sysctls=self.initial_sysctls, supervisor=lab.supervisor, existing=existing, lab_name=lab.name

@@ -14,7 +14,7 @@ import pytest_netns
 
 from .inner import Project
 
-FIXTURES = ("netns", "netns_factory", "veth_pair", "bridge", "lab", "lab_factory")
+FIXTURES = ("netns", "netns_factory", "veth_pair", "bridge", "lab", "lab_factory", "netns_lab_options")
 
 ONE_TEST_OF_OURS = """
 def test_one(veth_pair):

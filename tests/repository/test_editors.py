@@ -338,7 +338,7 @@ def test_fixtures_say_their_scope_and_what_they_build_on() -> None:
         for node in source.body
         if isinstance(node, ast.FunctionDef) and any("fixture" in ast.unparse(each) for each in node.decorator_list)
     }
-    assert set(fixtures) == {"netns", "netns_factory", "lab", "lab_factory", "veth_pair", "bridge"}
+    assert set(fixtures) == {"netns", "netns_factory", "lab", "lab_factory", "veth_pair", "bridge", "netns_lab_options"}
     missing = []
     for name, node in fixtures.items():
         text = ast.get_docstring(node) or ""
