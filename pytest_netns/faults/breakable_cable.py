@@ -28,3 +28,9 @@ class BreakableCable(Cable):
         self._segmentation = Segmentation(self)
         self._lock = Lock("cutting a link")  # a schedule cuts and mends in its thread
         self._cuts: list[Fault] = []
+
+    def _forget_cuts(self) -> None:
+        """End those in force without a change: the link is up, or has gone."""
+        for cut in self._cuts:
+            cut._forget()
+        self._cuts.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pytest_netns.errors import NetnsError
 from pytest_netns.topology.network import Network
 
 
@@ -31,15 +30,3 @@ def heal(lab: Network) -> None:
         errors += error.exceptions
     if errors:
         raise ExceptionGroup(f"healing lab {lab.name!r}", errors)
-
-
-def undo_in_adopted(lab: Network) -> list[Exception]:
-    """Undo what would outlive the lab: faults in namespaces that were adopted. Returns what went wrong."""
-    errors: list[Exception] = []
-    for fault in reversed(list(lab.faults)):
-        if any(lab._is_adopted(node) for node in fault.nodes):
-            try:
-                fault.undo()
-            except NetnsError as error:  # raised by close(), with all others
-                errors.append(error)
-    return errors

@@ -50,7 +50,7 @@ def up(link: BreakableCable) -> None:
     """
     link._check_ends()
     with link._lock:
-        forget_cuts(link)
+        link._forget_cuts()
         with link.lab.faults.mending():
             for end, node in zip(link.interfaces, link.nodes, strict=True):
                 if not node._defer_up(end):
@@ -101,10 +101,3 @@ def _mend(link: BreakableCable, ended: Fault) -> None:
         link._cuts = [cut for cut in link._cuts if cut is not ended and cut.in_force]
         if not link._cuts and not link._is_gone:
             up(link)
-
-
-def forget_cuts(link: BreakableCable) -> None:
-    """End those in force without a change: the link is up, or has gone."""
-    for cut in link._cuts:
-        cut._forget()
-    link._cuts.clear()

@@ -15,19 +15,22 @@ from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.route_options import RouteOptions
 from pytest_netns.kernel.netlink.tables import ForwardingEntry, decode_forwarding
-from pytest_netns.lab import spanning_tree, vlan
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.nodes import Node
 from pytest_netns.lab.switch import Switch, SwitchSettings
 from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.lazy_verbs import verb_modules
 from pytest_netns.stack.views import link_names
 from pytest_netns.topology.addressing import HostAddress, Segment
 from pytest_netns.topology.fault import Fault
 from pytest_netns.topology.naming import interface_name
 
 if TYPE_CHECKING:
+    from pytest_netns.lab import spanning_tree, vlan
     from pytest_netns.lab.link import Link
     from pytest_netns.topology.network import Network
+else:
+    spanning_tree, vlan = verb_modules("pytest_netns.lab", "spanning_tree", "vlan")
 
 
 #: For ``Bridge.attach`` instead of an address.
@@ -115,12 +118,16 @@ class Bridge(Switch):
     @property
     def port_states(self) -> dict[str, str]:
         """By port: ``forwarding``, ``blocking``, ``listening``, ``learning`` or ``disabled`` (IEEE 802.1D 8.4)."""
-        return spanning_tree.port_states_of(self)
+        from pytest_netns.lab.spanning_tree import port_states_of
+
+        return port_states_of(self)
 
     @property
     def root(self) -> Bridge | None:
         """The root of the spanning tree as this bridge sees it; None if that is no bridge of the lab."""
-        return spanning_tree.root_of(self)
+        from pytest_netns.lab.spanning_tree import root_of
+
+        return root_of(self)
 
     def _new_port_name(self, behind: str) -> str:
         """A free name for the port behind which a node is."""

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Final, cast
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
-from pytest_netns.devices import add_wireguard, masters, plain, tunnels, tuntap, uppers, vxlan
-from pytest_netns.devices.builder import Device
-from pytest_netns.faults import block as blocking
-from pytest_netns.faults import crash as crashing
-from pytest_netns.faults import freeze as freezing
-from pytest_netns.faults.crash import Crash, crash_of
-from pytest_netns.lab import routes
-from pytest_netns.lab.connections import Connections
-from pytest_netns.lab.nexthops import Nexthops
 from pytest_netns.lab.nodes import Node
+from pytest_netns.stack.lazy_verbs import verb_modules
+
+if TYPE_CHECKING:
+    from pytest_netns.devices import add_wireguard, masters, plain, tunnels, tuntap, uppers, vxlan
+    from pytest_netns.devices.builder import Device
+    from pytest_netns.faults import block as blocking
+    from pytest_netns.faults import crash as crashing
+    from pytest_netns.faults import freeze as freezing
+    from pytest_netns.faults.crash import Crash
+    from pytest_netns.lab import routes
+    from pytest_netns.lab.connections import Connections
+    from pytest_netns.lab.nexthops import Nexthops
+else:
+    add_wireguard, masters, plain, tunnels, tuntap, uppers, vxlan = verb_modules(
+        "pytest_netns.devices", "add_wireguard", "masters", "plain", "tunnels", "tuntap", "uppers", "vxlan"
+    )
+    blocking, crashing, freezing = verb_modules("pytest_netns.faults", "block", "crash", "freeze")
+    (routes,) = verb_modules("pytest_netns.lab", "routes")
 
 #: The kernel sends each peer one ICMP error a second, and all together a thousand. A test that asks a hundred closed
 #: ports, or traces a path twice, must get its answers. See https://docs.kernel.org/networking/ip-sysctl.html
@@ -73,6 +82,8 @@ class Host(Node):
             >>> first, second = red.nexthops.add(blue), red.nexthops.add(router)
             >>> red.add_route("10.77.0.0/16", via=red.nexthops.add_group({first: 2, second: 1}))
         """
+        from pytest_netns.lab.nexthops import Nexthops
+
         return Nexthops(self)
 
     @property
@@ -83,6 +94,10 @@ class Host(Node):
     @property
     def crashed(self) -> Crash | None:
         """The crash that has not been followed by a ``restart()``; None if it runs."""
+        if not self._has_crashed:
+            return None
+        from pytest_netns.faults.crash import crash_of
+
         return crash_of(self)
 
     @property
@@ -94,4 +109,6 @@ class Host(Node):
             >>> [each.reply.source for each in router.connections.filter(protocol="tcp", port=80)]
             >>> router.connections.flush(source=red)
         """
+        from pytest_netns.lab.connections import Connections
+
         return Connections(self)

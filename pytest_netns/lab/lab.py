@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Literal, Self, cast, get_args
@@ -12,11 +13,8 @@ from typing import TYPE_CHECKING, Final, Literal, Self, cast, get_args
 from pytest_netns.checks import check_sysctls, check_text
 from pytest_netns.errors import NetnsError, TopologyError, WaitTimeout
 from pytest_netns.events import ResourceOpened, everywhere
-from pytest_netns.faults import heal, partition
-from pytest_netns.faults.heal import undo_in_adopted
-from pytest_netns.faults.schedule import Event, Schedule, Schedules
+from pytest_netns.faults.schedule import Schedules
 from pytest_netns.impair.engine import Impairments
-from pytest_netns.lab import captures
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.history import History, labs
 from pytest_netns.lab.host import Host
@@ -27,24 +25,31 @@ from pytest_netns.lab.nodes import Node
 from pytest_netns.lab.router import Router
 from pytest_netns.lab.switch import SwitchSettings
 from pytest_netns.lab.wiring import EndAddresses, Wiring, check_offload
-from pytest_netns.probe import loss as losing
-from pytest_netns.probe import matrix
-from pytest_netns.probe import throughput as measuring
 from pytest_netns.process.isolation import Kind
 from pytest_netns.process.supervisor import Supervisor
+from pytest_netns.stack.lazy_verbs import verb_modules
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.addressing import AddressPlan, HostAddress, SubnetSpec
-from pytest_netns.topology.autoroute import Autoroutes
 from pytest_netns.topology.cable import Cable
 from pytest_netns.topology.failure import Failure
-from pytest_netns.topology.known_neighbours import KnownNeighbours
 from pytest_netns.topology.network import Network
 from pytest_netns.topology.network_events import LabClosing, LabFailing, LinkAdded, LinkRemoved
 from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
     from pytest_netns.capture.capture import Capture
+    from pytest_netns.faults import heal, partition
+    from pytest_netns.faults.schedule import Event, Schedule
     from pytest_netns.impair.impairment import Engine
+    from pytest_netns.lab import captures
+    from pytest_netns.probe import loss as losing
+    from pytest_netns.probe import matrix
+    from pytest_netns.probe import throughput as measuring
+    from pytest_netns.topology.autoroute import Autoroutes
+else:
+    heal, partition = verb_modules("pytest_netns.faults", "heal", "partition")
+    (captures,) = verb_modules("pytest_netns.lab", "captures")
+    losing, matrix, measuring = verb_modules("pytest_netns.probe", "loss", "matrix", "throughput")
 
 #: Whether the nodes of a lab find each other's MAC addresses themselves, or know them.
 Neighbours = Literal["learned", "known"]
@@ -118,7 +123,9 @@ class Lab(Network):
         if neighbours not in get_args(Neighbours):
             raise TopologyError(f"lab {name!r}: neighbours={neighbours!r}: expected 'learned' or 'known'")
         if neighbours == "known":
-            self.known_neighbours: KnownNeighbours | None = KnownNeighbours(self)
+            from pytest_netns.topology.known_neighbours import KnownNeighbours
+
+            self.known_neighbours = KnownNeighbours(self)
         self.plan: AddressPlan = AddressPlan(name, ipv4, ipv6)
         self.supervisor: Supervisor = Supervisor(f"lab {name!r}")
         self.impairments: Impairments = Impairments(self.supervisor, impairments)
@@ -128,7 +135,6 @@ class Lab(Network):
         self._sysctls = check_sysctls(sysctls)
         self._members = Members(self, isolate)
         self._wiring = Wiring(self)
-        self._autoroutes = Autoroutes()
         self._let_go = False
         everywhere.publish(ResourceOpened, self)
 
@@ -220,7 +226,7 @@ class Lab(Network):
                 return
             if not self._closed:
                 self.events.publish(LabClosing, self)
-                errors += self._schedules.untold() + undo_in_adopted(self)
+                errors += self._schedules.untold() + self.faults.undo_all(self._members.adopted)
                 errors += self._history.stop_captures()
                 for link in self.links:
                     if not any(end.node in self._members.adopted for end in link.interfaces):
@@ -378,6 +384,12 @@ class Lab(Network):
         with self._lock:
             self._check_open()
             return self._members.adopt(namespace, name)
+
+    @cached_property
+    def _autoroutes(self) -> Autoroutes:
+        from pytest_netns.topology.autoroute import Autoroutes
+
+        return Autoroutes()
 
     def autoroute(self) -> None:
         """Give every node static shortest-path routes to every subnet, for IPv4 and IPv6.

@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import KernelError
-from pytest_netns.faults import black_hole, link_down, link_mtu
 from pytest_netns.faults.breakable_cable import BreakableCable
-from pytest_netns.faults.link_down import forget_cuts
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.lab import captures, link_impairment
-from pytest_netns.lab.link_impairment import impaired_words
 from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.lazy_verbs import verb_modules
 
 if TYPE_CHECKING:
+    from pytest_netns.faults import black_hole, link_down, link_mtu
     from pytest_netns.impair.impairment import ActiveImpairment
+    from pytest_netns.lab import captures, link_impairment
     from pytest_netns.topology.addressing import Segment
     from pytest_netns.topology.network import Network
+else:
+    black_hole, link_down, link_mtu = verb_modules("pytest_netns.faults", "black_hole", "link_down", "link_mtu")
+    captures, link_impairment = verb_modules("pytest_netns.lab", "captures", "link_impairment")
 
 
 class Link(BreakableCable):
@@ -68,12 +70,14 @@ class Link(BreakableCable):
             TopologyError: the directions differ: ask the end that sends, ``link.a.impairment`` or
                 ``link.b.impairment``.
         """
-        return link_impairment.impairment_of(self)
+        from pytest_netns.lab.link_impairment import impairment_of
+
+        return impairment_of(self)
 
     def __repr__(self) -> str:
         if self._removed:
             return f"<Link {self.a} -- {self.b} removed>"
-        return f"<Link {self.a} -- {self.b}{impaired_words(self)}>"
+        return f"<Link {self.a} -- {self.b}{_impaired_words(self)}>"
 
     def _replace_end(self, before: Interface, after: Interface) -> None:
         """Called when the end ``before`` has come into another node, where it is ``after``."""
@@ -108,10 +112,19 @@ class Link(BreakableCable):
                 if error.errno != errno.ENODEV:  # deleted by hand, or with the other end: what is left to do is ours
                     raise
         self._removed = True
-        forget_cuts(self)
+        self._forget_cuts()
         for end, node in zip(self.interfaces, self.nodes, strict=True):
             node._forget_end(end)
         self._segment.release(addresses)
         if self._owns_segment:
             self.lab.plan.free(self._segment.networks)
         self.lab._forget(self)
+
+
+def _impaired_words(link: Link) -> str:
+    """For its repr: what was set last, for both directions or for each. Does not query the kernel."""
+    there, back = (end.node._impairment_words(end) for end in link.interfaces)
+    if there == back:
+        return f", impaired: {there}" if there else ""
+    ways = ((link.b.node.name, there), (link.a.node.name, back))
+    return "".join(f", impaired toward {far}: {words}" for far, words in ways if words)

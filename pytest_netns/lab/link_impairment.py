@@ -155,15 +155,6 @@ def impairment_of(link: Cable) -> ActiveImpairment | None:
     return of_both(there, back)
 
 
-def impaired_words(link: Cable) -> str:
-    """For its repr: what was set last, for both directions or for each. Does not query the kernel."""
-    there, back = (end.node._impairment_words(end) for end in link.interfaces)
-    if there == back:
-        return f", impaired: {there}" if there else ""
-    ways = ((link.b.node.name, there), (link.a.node.name, back))
-    return "".join(f", impaired toward {far}: {words}" for far, words in ways if words)
-
-
 def _senders(link: Cable, toward: BaseNode | Interface | None) -> list[Interface]:
     """The ends whose frames go that way."""
     if toward is None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from pytest_netns.lab import captures
 from pytest_netns.lab.link import Link
-from pytest_netns.probe import arp, dns, path_mtu, ping, silent_port, tcp, trace, udp
-from pytest_netns.probe import send as crafting
 from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.lazy_verbs import verb_modules
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology import graph
 from pytest_netns.topology.network import Network
 from pytest_netns.topology.node import BaseNode
+
+if TYPE_CHECKING:
+    from pytest_netns.lab import captures
+    from pytest_netns.probe import arp, dns, path_mtu, ping, silent_port, tcp, trace, udp
+    from pytest_netns.probe import send as crafting
+else:
+    (captures,) = verb_modules("pytest_netns.lab", "captures")
+    arp, dns, path_mtu, ping, silent_port, tcp, trace, udp, crafting = verb_modules(
+        "pytest_netns.probe", "arp", "dns", "path_mtu", "ping", "silent_port", "tcp", "trace", "udp", "send"
+    )
 
 
 class Node(BaseNode):

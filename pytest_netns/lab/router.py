@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pytest_netns.addresses import Address
 from pytest_netns.lab.host import Host
-from pytest_netns.lab.nat import ForwardRule, MasqueradeRule, Nat, Transport
-from pytest_netns.lab.nodes import Node
-from pytest_netns.stack.interface import Interface
+
+if TYPE_CHECKING:
+    from pytest_netns.addresses import Address
+    from pytest_netns.lab.nat import ForwardRule, MasqueradeRule, Nat, Transport
+    from pytest_netns.lab.nodes import Node
+    from pytest_netns.stack.interface import Interface
 
 #: A router of ours sends no redirects (RFC 1812 5.2.7.2): they would teach hosts to bypass it, and the kernel counts
 #: them against the ICMP errors that it owes the same host.
@@ -36,6 +38,8 @@ class Router(Host):
     @cached_property
     def nat(self) -> Nat:
         """Its address translation rules."""
+        from pytest_netns.lab.nat import Nat
+
         return Nat(self)
 
     def _on_restart(self) -> None:

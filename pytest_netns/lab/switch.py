@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from pytest_netns.checks import is_number, is_whole
 from pytest_netns.errors import KernelError, TopologyError, UnsupportedError
-from pytest_netns.kernel.features.features import feature
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
 from pytest_netns.kernel.netlink.linkinfo import BRIDGE_VLAN_FILTERING, Value
 from pytest_netns.lab.nodes import Node
@@ -168,6 +167,8 @@ class Switch(Node):
             lacking = True
         # Some kernels refuse what they were built without, others ignore it.
         if lacking or (self.settings.vlan_filtering and BRIDGE_VLAN_FILTERING not in self._shown()):
+            from pytest_netns.kernel.features.features import feature
+
             raise UnsupportedError(f"bridge {self.name!r} with vlan_filtering: {feature('vlan_filtering').reason}")
 
     def _shown(self) -> dict[int, bytes]:

@@ -7,14 +7,16 @@ import shlex
 import signal
 from collections.abc import Sequence, Set
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from pytest_netns import ready as _ready
 from pytest_netns.checks import A_DAY, check_range, check_wait, is_whole
 from pytest_netns.clock import monotonic, sleep
 from pytest_netns.errors import ProcessDied, WaitTimeout, tail
 from pytest_netns.kernel import procfs
 from pytest_netns.process.child import DEATH, Child
+
+if TYPE_CHECKING:
+    from pytest_netns.ready import Condition, Ready
 
 #: Seconds between two looks at a state that cannot announce itself. The death of the process is noticed at once.
 _LOOK = 0.002
@@ -210,7 +212,7 @@ class Process:
                 )
         return self._popen.wait()
 
-    def wait_until(self, ready: _ready.Ready, timeout: float = 10.0) -> None:
+    def wait_until(self, ready: Ready, timeout: float = 10.0) -> None:
         """Wait for a condition, e.g. ``ready.output("converged")``.
 
         Args:
@@ -226,7 +228,9 @@ class Process:
             >>> process = blue.spawn(["sh", "-c", "echo ready; sleep 60"])
             >>> process.wait_until(ready.output("ready"))
         """
-        condition = _ready.condition_of(ready)
+        from pytest_netns.ready import condition_of, listening_ports
+
+        condition = condition_of(ready)
         check_range("timeout", timeout, 0, A_DAY)
         deadline = monotonic() + timeout
         while True:
@@ -245,7 +249,7 @@ class Process:
                 sleep(pause)
             if monotonic() >= deadline:
                 obstacle = condition.obstacle(self)
-                ports = sorted(_ready.listening_ports(self._netns, "tcp"))
+                ports = sorted(listening_ports(self._netns, "tcp"))
                 state = "it still runs" if self.returncode is None else "what it has started still runs"
                 raise WaitTimeout(
                     f"{shlex.join(self.argv)!r} in namespace {self.node!r}: waited {timeout:g} s until "
@@ -264,7 +268,7 @@ class Process:
         # Process 1 is a shell whose own child may be younger; the two have a session to themselves.
         return any(not each.ending and each.session != self._init for each in found)
 
-    def _ended_before(self, condition: _ready.Condition) -> ProcessDied:
+    def _ended_before(self, condition: Condition) -> ProcessDied:
         self._expected_to_end = True  # said here; not once more at teardown
         obstacle = condition.obstacle(self)
         return ProcessDied(

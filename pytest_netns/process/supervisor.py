@@ -9,8 +9,8 @@ import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
-from pytest_netns import ready as _ready
 from pytest_netns.checks import A_DAY, check_path, check_range, check_text, check_wait
 from pytest_netns.clock import monotonic
 from pytest_netns.errors import CommandError, KernelError, NetnsError, ProcessDied, WaitTimeout, limit_hint, tail
@@ -27,6 +27,9 @@ from pytest_netns.process.child import DEATH, Child
 from pytest_netns.process.isolation import Isolation
 from pytest_netns.process.process import Argv, Process, check_ending, exit_words, memory_file, text_of
 from pytest_netns.process.spawner import InitDied, Spawner
+
+if TYPE_CHECKING:
+    from pytest_netns.ready import Ready
 
 _UNCHECKED = "(if it may end so: run(..., check=False), and look at returncode)"
 
@@ -196,7 +199,7 @@ class Supervisor:
         node: str,
         netns: Holder | int,
         *,
-        ready: _ready.Ready | None,
+        ready: Ready | None,
         timeout: float,
         env: Mapping[str, str] | None,
         cwd: str | os.PathLike[str] | None,
@@ -208,7 +211,11 @@ class Supervisor:
         check_ending(may_end, expect_exit)
         if cwd is not None:
             check_path("cwd", cwd)
-        condition = None if ready is None else _ready.condition_of(ready)
+        condition = None
+        if ready is not None:
+            from pytest_netns.ready import condition_of
+
+            condition = condition_of(ready)
         process: Process | None = None
         try:
             with uninterrupted:

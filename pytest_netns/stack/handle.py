@@ -17,7 +17,6 @@ from pytest_netns.events import ResourceOpened, everywhere
 from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request
-from pytest_netns.kernel.netns import publish as published
 from pytest_netns.kernel.netns import registry
 from pytest_netns.kernel.netns.create import create_namespace
 from pytest_netns.kernel.real_threads import check_threads
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from pytest_netns.impair.engine import Impairments
     from pytest_netns.impair.target import Target
+    from pytest_netns.kernel.netns.publish import Publication
     from pytest_netns.kernel.nftables import Nftables
     from pytest_netns.process.process import Process
     from pytest_netns.stack.threaded_iproute import ThreadedIPRoute
@@ -141,7 +141,7 @@ class Handle:
         self._nftables: Nftables | None = None
         self._lab_name = lab_name
         self._sockets: list[_socket.socket] = []
-        self._published: published.Publication | None = None
+        self._published: Publication | None = None
         self._impairments: Impairments | None = None
         self._owns_impairments = True
         self._foreign = existing is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 from contextlib import AbstractContextManager
@@ -11,18 +10,23 @@ from typing import TYPE_CHECKING, Final, ParamSpec, Self, TypeVar
 
 from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import KernelError, PrivilegeError, TopologyError
-from pytest_netns.kernel import sysctl
 from pytest_netns.kernel.interrupts import uninterrupted
-from pytest_netns.kernel.netns import attach as foreign
-from pytest_netns.kernel.netns import publish as published
-from pytest_netns.stack import calls, commands, current, iproute, node_socket, streams, views
-from pytest_netns.stack import nft as nftables
+from pytest_netns.stack import calls, commands, current, views
 from pytest_netns.stack.handle import Handle
 from pytest_netns.stack.interface import Interface, Interfaces
 from pytest_netns.stack.kernel_counters import CounterChange, KernelCounters, counted, namespace_counters
+from pytest_netns.stack.lazy_verbs import verb_modules
 
 if TYPE_CHECKING:
+    import asyncio
+
     from pyroute2 import IPRoute
+
+    from pytest_netns.kernel import sysctl
+    from pytest_netns.stack import nft as nftables
+    from pytest_netns.stack import node_socket, streams
+else:
+    nftables, node_socket = verb_modules("pytest_netns.stack", "nft", "node_socket")
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -110,7 +114,9 @@ class Namespace(Handle):
 
         Inside a running event loop its calls are made by a thread, and the loop waits: pyroute2 has a loop of its own.
         """
-        return iproute.iproute_of(self)
+        from pytest_netns.stack.iproute import iproute_of
+
+        return iproute_of(self)
 
     @property
     def sysctl(self) -> sysctl.Sysctls:
@@ -119,7 +125,9 @@ class Namespace(Handle):
         Raises KeyError for one that does not exist, or that is set and not a namespace's own; KernelError for a value
         that the kernel refuses.
         """
-        return sysctl.Sysctls(self)
+        from pytest_netns.kernel.sysctl import Sysctls
+
+        return Sysctls(self)
 
     @classmethod
     def attach(cls, target: int | str | os.PathLike[str], name: str | None = None) -> Namespace:
@@ -139,7 +147,9 @@ class Namespace(Handle):
             >>> box = Namespace.attach(container_pid)
             >>> box.close()
         """
-        fd, shown = foreign.open_namespace_of(target)
+        from pytest_netns.kernel.netns.attach import open_namespace_of
+
+        fd, shown = open_namespace_of(target)
         try:
             return Namespace(name or shown, existing=fd)
         except OSError as error:
@@ -208,10 +218,12 @@ class Namespace(Handle):
         Example:
             >>> path = red.publish("red")
         """
+        from pytest_netns.kernel.netns.publish import publish
+
         if self._published is not None:
             raise TopologyError(f"namespace {self.name!r} is published already, as {self._published.name!r}")
         with uninterrupted:  # the file, and who removes it
-            self._published = published.publish(self.fd, name)
+            self._published = publish(self.fd, name)
         return self._published.path
 
     async def open_connection(
@@ -229,8 +241,10 @@ class Namespace(Handle):
         Example:
             >>> reader, writer = await red.open_connection(blue, 80)
         """
+        from pytest_netns.stack.streams import open_connection
+
         self._check_peer(host, "reach")
-        return await streams.open_connection(self, host, port)
+        return await open_connection(self, host, port)
 
     async def start_server(
         self, client_connected_cb: streams.ClientConnected, host: streams.StreamHost, port: int
@@ -248,8 +262,10 @@ class Namespace(Handle):
         Example:
             >>> server = await blue.start_server(serve, "0.0.0.0", 8080)
         """
+        from pytest_netns.stack.streams import start_server
+
         self._check_peer(host, "listen on")
-        return await streams.start_server(self, client_connected_cb, host, port)
+        return await start_server(self, client_connected_cb, host, port)
 
     def _check_peer(self, peer: object, verb: str) -> None:
         """Raise TopologyError if ``peer`` is a node that cannot be meant from here: cannot ``verb`` it, and why."""

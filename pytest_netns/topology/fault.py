@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import ClassVar, Self
@@ -163,10 +163,16 @@ class Faults:
             if is_last:
                 self._forget()
 
-    def undo_all(self) -> list[Exception]:
-        """Mend everything, the last fault first, and return what went wrong."""
+    def undo_all(self, nodes: Collection[BaseNode] | None = None) -> list[Exception]:
+        """Mend everything, the last fault first, and return what went wrong.
+
+        Args:
+            nodes: only the faults that are about one of these.
+        """
         errors: list[Exception] = []
         for fault in reversed(list(self)):
+            if nodes is not None and not any(node in nodes for node in fault.nodes):
+                continue
             try:
                 fault.undo()
             except Exception as error:  # the others are mended all the same; the caller raises it

@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pytest_netns.addresses import Address
 from pytest_netns.errors import NetnsError, TopologyError
@@ -19,10 +19,12 @@ from pytest_netns.topology.addressing import AddressPlan, HostAddress
 from pytest_netns.topology.cable import Cable
 from pytest_netns.topology.failure import Failure
 from pytest_netns.topology.fault import Faults
-from pytest_netns.topology.known_neighbours import KnownNeighbours
 from pytest_netns.topology.naming import mac_address
 from pytest_netns.topology.node import BaseNode, Names
 from pytest_netns.topology.stale_caches import flush_stale
+
+if TYPE_CHECKING:
+    from pytest_netns.topology.known_neighbours import KnownNeighbours
 
 
 class Network(ABC):

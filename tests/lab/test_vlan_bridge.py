@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_netns import Bridge, Host, Lab, TopologyError, UnsupportedError
+from pytest_netns.kernel.features import features
 from pytest_netns.kernel.features.features import Feature, feature
 from pytest_netns.kernel.netlink.bridge_vlan import Vlan, bridge_vlan, decode_vlans
 from pytest_netns.kernel.netlink.socket import attribute, attributes
@@ -142,7 +143,7 @@ def test_a_kernel_without_it_says_so(lab: Lab) -> None:
 def test_a_kernel_that_ignores_the_request_is_found_out(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(switch_module.linkinfo, "encode_options", lambda _kind, _options: b"")
     monkeypatch.setattr(switch_module, "BRIDGE_VLAN_FILTERING", 9999)
-    monkeypatch.setattr(switch_module, "feature", lambda name: Feature(name, False, "not here"))
+    monkeypatch.setattr(features, "feature", lambda name: Feature(name, False, "not here"))
     with pytest.raises(UnsupportedError, match="bridge 'sw' with vlan_filtering: not here"):
         lab.bridge("sw", vlan_filtering=True)
     assert len(lab) == 0

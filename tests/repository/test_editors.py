@@ -57,6 +57,7 @@ from pytest_netns.plugin import hooks
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.trace import Hop
 from pytest_netns.stack.kernel_counters import CounterChange, KernelCounters
+from pytest_netns.stack.lazy_verbs import LazyVerb
 
 
 @pytest.mark.parametrize(
@@ -134,8 +135,10 @@ def public() -> Iterator[tuple[str, object]]:
             seen.add(value)
             yield name, value
             waiting += [(base.__name__, base) for base in value.__mro__[1:]]
-            for key, member in vars(value).items():
-                if not key.startswith("_"):
+            for key, member in list(vars(value).items()):
+                if isinstance(member, LazyVerb):
+                    yield f"{name}.{key}", getattr(value, key)
+                elif not key.startswith("_"):
                     yield f"{name}.{key}", getattr(member, "__func__", member)
         elif isinstance(value, FunctionType):
             yield name, value

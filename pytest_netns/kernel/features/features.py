@@ -12,7 +12,6 @@ import os
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 
 from pytest_netns.errors import KernelError, UnsupportedError
@@ -162,6 +161,8 @@ def check_name(name: str) -> None:
     names = known()
     if name in names or (kind == "program" and program.strip() and ("/" not in program or os.path.isabs(program))):
         return
+    from difflib import get_close_matches
+
     close = get_close_matches(name.casefold(), names, 1) or [each for each in names if each.endswith(f":{name}")][:1]
     guess = f"did you mean {close[0]!r}? " if close else ""
     raise ValueError(f"{name!r} is not known; {guess}known are {', '.join(names)}, and program:NAME")
