@@ -18,12 +18,12 @@ from pytest_netns.kernel.interface_names import is_hidden
 from pytest_netns.kernel.interrupts import checkpoint
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.tables import LinkState, decode_address, decode_link, in_order, is_tentative
-from pytest_netns.stack.kernel_counters import CounterChange, KernelCounters, counted, interface_counters
 
 if TYPE_CHECKING:
     from pytest_netns.impair.impairment import ActiveImpairment, Engine, Impairment
     from pytest_netns.impair.options import ImpairOptions
     from pytest_netns.stack.handle import Handle
+    from pytest_netns.stack.kernel_counters import CounterChange, KernelCounters
     from pytest_netns.units import Quantity
 
 #: Seconds to wait for a carrier. It takes microseconds; this is for a machine that is stuck.
@@ -122,6 +122,8 @@ class Interface:
 
         Raises KernelError if it was removed.
         """
+        from pytest_netns.stack.kernel_counters import interface_counters
+
         return interface_counters(self.node.rtnl, self.index, self.name)
 
     def counting(self) -> AbstractContextManager[CounterChange]:
@@ -132,6 +134,8 @@ class Interface:
             ...     red.ping(blue)
             >>> assert change["tx_packets"] >= 1
         """
+        from pytest_netns.stack.kernel_counters import counted
+
         return counted(lambda: self.counters)
 
     def add_address(self, address: str | AddressWithPrefix) -> None:

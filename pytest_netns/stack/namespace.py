@@ -14,7 +14,6 @@ from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.stack import calls, commands, current, views
 from pytest_netns.stack.handle import Handle
 from pytest_netns.stack.interface import Interface, Interfaces
-from pytest_netns.stack.kernel_counters import CounterChange, KernelCounters, counted, namespace_counters
 from pytest_netns.stack.lazy_verbs import verb_modules
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_netns.kernel import sysctl
     from pytest_netns.stack import nft as nftables
     from pytest_netns.stack import node_socket, streams
+    from pytest_netns.stack.kernel_counters import CounterChange, KernelCounters
 else:
     nftables, node_socket = verb_modules("pytest_netns.stack", "nft", "node_socket")
 
@@ -96,6 +96,8 @@ class Namespace(Handle):
         Example:
             >>> red.counters["IpInReceives"]
         """
+        from pytest_netns.stack.kernel_counters import namespace_counters
+
         return namespace_counters(self.fd, self.name)
 
     def counting(self) -> AbstractContextManager[CounterChange]:
@@ -106,6 +108,8 @@ class Namespace(Handle):
             ...     red.tcp(blue, 80)
             >>> assert change["TcpExtListenDrops"] == 0
         """
+        from pytest_netns.stack.kernel_counters import counted
+
         return counted(lambda: self.counters)
 
     @property
