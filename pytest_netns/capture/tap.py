@@ -20,6 +20,7 @@ from pytest_netns.capture.frame import ETH_CANARY, Frame
 from pytest_netns.capture.offload import HEADER, PACKET_VNET_HDR, decode
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel import reaper
+from pytest_netns.kernel.hidden_thread import HiddenThread
 from pytest_netns.kernel.interface_names import is_redirect
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.open_socket import open_socket
@@ -246,18 +247,15 @@ class _Pump:
         """Also in a forked child: threads do not survive, the parent's taps are not ours, and locks may be held."""
         self._lock = Lock("beginning or ending a capture")
         self._taps: set[Tap] = set()
-        self._wake = threading.Event()
         self._never = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread: HiddenThread | None = None
 
     def add(self, taps: list[Tap]) -> None:
         """Begin to read these."""
         with self._lock:
             self._taps.update(taps)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, daemon=True, name="netns-pump")
-                self._thread.start()
-            self._wake.set()
+            if self._thread is None:
+                self._thread = HiddenThread(self._run)
 
     def remove(self, taps: list[Tap]) -> None:
         """Read these no more."""
@@ -269,10 +267,8 @@ class _Pump:
             with self._lock:
                 taps = list(self._taps)
                 if not taps:
-                    self._wake.clear()
-            if not taps:
-                self._wake.wait()
-                continue
+                    self._thread = None
+                    return
             poll = select.poll()
             for tap in taps:
                 if (fd := tap.fileno()) >= 0:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 
 from pytest_netns.errors import WaitTimeout
+from pytest_netns.kernel.hidden_thread import HiddenThread
 from pytest_netns.kernel.locks import Lock
 
 #: Descriptors are few: 1,024 is a usual limit.
@@ -21,14 +22,26 @@ _MANY = 100
 _DEADLINE = 30.0
 
 _doomed: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
-_thread: threading.Thread | None = None
+_thread: HiddenThread | None = None
 _owner = 0
 _lock = Lock("closing sockets in a thread")
 
 
 def _reap() -> None:
+    """Close what there is. Nothing waits for more: a thread that idles would be seen by whoever forks."""
+    global _thread
     while True:
-        _doomed.get()()
+        with _lock:
+            if _doomed.empty():
+                _thread = None
+                return
+            close = _doomed.get_nowait()
+        close()
+        del close
+
+
+def _is_at_work() -> bool:
+    return _thread is not None and _owner == os.getpid()  # threads do not survive a fork
 
 
 def waiting() -> int:
@@ -38,9 +51,9 @@ def waiting() -> int:
 
 def settle() -> None:
     """Return when all that was handed over before is closed. Raises WaitTimeout."""
-    if _thread is not None and _thread.is_alive() and _owner == os.getpid():
+    if _is_at_work():
         closed = threading.Event()
-        _doomed.put(closed.set)
+        later(closed.set)
         if not closed.wait(_DEADLINE):
             raise WaitTimeout(f"sockets that were left to a thread to close are still open after {_DEADLINE:g} s")
 
@@ -48,14 +61,14 @@ def settle() -> None:
 def later(close: Callable[[], object]) -> None:
     """Call ``close`` soon, in another thread. It must not raise. Where many wait, this waits for them."""
     global _thread, _owner
-    if sys.is_finalizing():  # a thread cannot start any more, and Thread.start() would hang
+    if sys.is_finalizing():  # a thread cannot start any more
         close()
         return
     with _lock:
-        if _thread is None or not _thread.is_alive() or _owner != os.getpid():  # threads do not survive a fork
-            _thread = threading.Thread(target=_reap, daemon=True, name="netns-reaper")
+        _doomed.put(close)
+        if not _is_at_work():
             _owner = os.getpid()
-            _thread.start()
-    _doomed.put(close)
-    if waiting() > _MANY and threading.current_thread() is not _thread:
+            _thread = HiddenThread(_reap)
+        by_itself = _thread is not None and threading.get_ident() == _thread.ident
+    if waiting() > _MANY and not by_itself:
         settle()

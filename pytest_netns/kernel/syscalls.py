@@ -7,6 +7,7 @@ Importable everywhere: on another system than Linux nothing happens until a call
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -14,7 +15,7 @@ import sys
 from functools import cache
 from typing import Protocol
 
-from pytest_netns.errors import UnsupportedError
+from pytest_netns.errors import NetnsError, UnsupportedError
 from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.locks import Lock
 
@@ -172,7 +173,15 @@ _gate = Lock("entering a namespace, or closing one")
 def enter(holder: Holder) -> None:
     """Move the calling thread into the namespace of ``holder``; raises NetnsError if another thread has closed it."""
     with _gate:
-        setns(holder.fd)
+        fd = holder.fd
+        try:
+            setns(fd)
+        except OSError as error:
+            if error.errno in (errno.EBADF, errno.EINVAL):  # nothing, or something else, is under that number
+                raise NetnsError(
+                    f"descriptor {fd}, which holds a network namespace, was closed by somebody else ({error.strerror})"
+                ) from None
+            raise
 
 
 def let_go(fd: int) -> None:

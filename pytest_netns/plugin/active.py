@@ -9,7 +9,7 @@ from collections.abc import Generator
 import pytest
 
 from pytest_netns.plugin import failure_report as _failed
-from pytest_netns.plugin import isolate as _per_test
+from pytest_netns.plugin import isolate as _isolate
 from pytest_netns.plugin import lab_monitor as _labs
 from pytest_netns.plugin import leaks as _leaks
 from pytest_netns.plugin import markers as _markers
@@ -31,9 +31,8 @@ def start(config: pytest.Config, running: pytest.Item | None) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Let go of what watches the labs, and of what is kept for tests to come."""
+    """Let go of what watches the labs."""
     _labs.stop(config)
-    _per_test.finish()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -44,8 +43,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _markers.check([item])
         _session.require_access(item.config)
         _markers.skip_unless_there(item)
-        if _per_test.wanted(item):
-            _per_test.enter(item)
+        if _isolate.wanted(item):
+            _isolate.enter(item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -53,7 +52,7 @@ def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
     """Fixtures of wider scope than one test do not share its namespace."""
-    return (yield from _per_test.around_fixture(fixturedef, request))
+    return (yield from _isolate.around_fixture(fixturedef, request))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -64,7 +63,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object
     finally:
         if _session.needs_networks(item):
             try:
-                _per_test.leave(item)
+                _isolate.leave(item)
             finally:
                 _labs.sweep(item.config)
                 _session.restore_namespaces()

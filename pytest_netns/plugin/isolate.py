@@ -8,7 +8,6 @@ for work that goes to threads of a pool, which may be older than the test, see `
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -34,20 +33,21 @@ def wanted(item: pytest.Item) -> bool:
 def enter(item: pytest.Item) -> None:
     """Put the test's thread into a fresh namespace."""
     from pytest_netns.kernel.interrupts import uninterrupted
-    from pytest_netns.kernel.netns.prefetch import prefetcher
-    from pytest_netns.plugin.thread_pools import patch_executors
+    from pytest_netns.plugin.thread_pools import arrive, patch_executors
+    from pytest_netns.stack import current
     from pytest_netns.stack.namespace import Namespace
 
     patch_executors()
+    arrive()
     for each in item.listchain()[:-1]:
         if isinstance(each, pytest.Package) and _WRAPPED not in each.stash:
             each.stash[_WRAPPED] = True
             each.setup = functools.partial(_at_home, each.setup)  # type: ignore[method-assign]
     with uninterrupted:  # from the entry on somebody must know that the test has to be taken out
-        namespace = Namespace(item.name[:60], prefetched=True)
-        prefetcher.prefetch()  # for the next test, while this one runs
-        namespace.__enter__()
+        namespace = Namespace(item.name[:60], apart=True)
+        current.enter(namespace, apart=True)
         item.stash[_KEY] = namespace
+        arrive()
         _leave_before_wider_teardown(item)
     _labs.met(item.config, namespace)
 
@@ -71,6 +71,7 @@ def leave(item: pytest.Item) -> None:
     if namespace is None:
         return
     from pytest_netns.kernel.interrupts import uninterrupted
+    from pytest_netns.plugin.thread_pools import depart
     from pytest_netns.stack.current import leave_down_to
 
     with uninterrupted:
@@ -79,6 +80,7 @@ def leave(item: pytest.Item) -> None:
         try:
             left = leave_down_to(namespace)
         finally:
+            depart(namespace.inode)
             namespace.close()
     if left:
         _session.did_not_leave(left)
@@ -90,13 +92,6 @@ def _at_home(setup: Callable[[], None]) -> None:
 
     with in_original_namespace():
         setup()
-
-
-def finish() -> None:
-    """The session ends: nobody needs the namespace that was made in advance."""
-    module = sys.modules.get("pytest_netns.kernel.netns.prefetch")
-    if module is not None:
-        module.prefetcher.close()
 
 
 def around_fixture(

@@ -21,6 +21,7 @@ import pytest
 from pytest_netns import open_resources
 from pytest_netns.events import Location
 from pytest_netns.plugin import session as _session
+from pytest_netns.plugin.descriptor_owner import owner_of
 from pytest_netns.plugin.plain_processes import PlainProcesses
 from pytest_netns.plugin.settings import Leaks
 
@@ -28,23 +29,28 @@ if TYPE_CHECKING:
     from pytest_netns.process.spawner import Spawner
 
 #: Threads that serve all tests, and that live as long as what they belong to, which is looked at itself.
-_SERVANTS = frozenset({"netns-prefetch", "netns-reaper", "netns-pump", "netns-clock", "netns-spawner"})
+_SERVANTS = frozenset({"netns-clock"})
 #: Seconds that what is about to end by itself is given. A test that leaves nothing waits for nothing.
 _GRACE = 0.2
 _ADVICE = (
     "close it, best by a with statement; what is meant to outlive a test is made in a fixture of wider scope, or by "
-    "lab_factory or netns_factory. All of it is closed now. (--netns-leaks=off leaves this check out.)"
+    "lab_factory or netns_factory. What is ours of it is closed now. "
+    "(--netns-leaks=warn makes it a warning, off leaves this check out.)"
 )
 
 
 def register(config: pytest.Config) -> None:
     """Check every test of the session, unless told not to."""
-    if _session.of(config).settings.leaks is Leaks.ERROR and sys.platform.startswith("linux"):
+    if _session.of(config).settings.leaks is not Leaks.OFF and sys.platform.startswith("linux"):
         config.pluginmanager.register(Checker(config), "netns-leaks")
 
 
 def _used() -> bool:
     return "pytest_netns.stack.namespace" in sys.modules
+
+
+class LeakWarning(pytest.PytestWarning):
+    """A test left something alive, and ``--netns-leaks=warn``."""
 
 
 @dataclass(slots=True)
@@ -62,6 +68,7 @@ class Checker:
 
     def __init__(self, config: pytest.Config) -> None:
         self._root = str(config.rootpath)
+        self._warns = _session.of(config).settings.leaks is Leaks.WARN
         self._before: _Before | None = None
         self._failed = False
         self._plain = PlainProcesses()
@@ -97,17 +104,24 @@ class Checker:
         """Look, after everything else; an error of the teardown itself comes first."""
         try:
             result = yield
-        except pytest.fail.Exception as error:
-            if text := self._found(item):
-                pytest.fail(f"{error.msg}\n{text}", pytrace=False)
-            raise
         except BaseException as error:
+            if self._warns:
+                self._warn(item)
+                raise
             if text := self._found(item):
+                if isinstance(error, pytest.fail.Exception):
+                    pytest.fail(f"{error.msg}\n{text}", pytrace=False)
                 error.add_note(text)
             raise
-        if text := self._found(item):
+        if self._warns:
+            self._warn(item)
+        elif text := self._found(item):
             pytest.fail(text, pytrace=False)
         return result
+
+    def _warn(self, item: pytest.Item) -> None:
+        if text := self._found(item):
+            item.warn(LeakWarning(text))
 
     def _found(self, item: pytest.Item) -> str:
         """What is left of the test, which is closed; empty if nothing is."""
@@ -206,19 +220,16 @@ class Checker:
         found = self._holders()
         self._tolerate()
         return [
-            f"descriptor {fd} ({shown}), which keeps namespace net:[{inode}] alive though it was closed"
+            f"descriptor {fd} ({shown}), which keeps namespace net:[{inode}] alive though it was closed: {owner_of(fd)}"
             for fd, (inode, shown) in found.items()
         ]
 
     def _holders(self) -> dict[int, tuple[int, str]]:
         from pytest_netns.kernel.netns import holders as descriptors
-        from pytest_netns.kernel.netns.prefetch import prefetcher
         from pytest_netns.stack.handle import open_namespaces
 
         known = {each.inode for each in open_namespaces()} | (self._tolerated or set())
         found = descriptors.holders(known)
-        # asked afterwards: it may have been born while the descriptors were looked through
-        found = {fd: (inode, shown) for fd, (inode, shown) in found.items() if not prefetcher.holds(inode)}
         clock = sys.modules.get("pytest_netns.capture.timestamps")
         if clock is not None:
             found.pop(clock.descriptor(), None)

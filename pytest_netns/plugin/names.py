@@ -72,8 +72,8 @@ OPTIONS = (
     Option(
         "leaks",
         "What becomes of a test that leaves labs, namespaces, processes, captures, descriptors or threads of ours "
-        "alive: error, off.",
-        "error|off",
+        "alive: error, warn (a warning in the summary), off.",
+        "error|warn|off",
     ),
 )
 

@@ -36,6 +36,7 @@ class Leaks(Enum):
     """What becomes of a test that left something alive."""
 
     ERROR = "error"
+    WARN = "warn"
     OFF = "off"
 
 

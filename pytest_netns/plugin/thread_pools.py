@@ -14,6 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from pytest_netns.kernel.high_descriptors import lift
+from pytest_netns.kernel.netns.lost import shows
 from pytest_netns.kernel.syscalls import THREAD_NETNS, open_namespace, visiting
 
 _P = ParamSpec("_P")
@@ -26,16 +28,33 @@ class _Place:
     """A network namespace, for as long as some work is to be done in it."""
 
     def __init__(self) -> None:
-        self.fd = open_namespace()
+        self.fd = lift(open_namespace())
         self.inode = os.fstat(self.fd).st_ino
 
     def __del__(self) -> None:
-        os.close(self.fd)
+        if shows(self.fd, self.inode):
+            os.close(self.fd)
+
+
+#: Those that tests run in, by inode, so that no descriptor appears while one does.
+_known: dict[int, _Place] = {}
+
+
+def arrive() -> None:
+    """A test begins, in the calling thread's namespace; before that call it again at home."""
+    inode = os.stat(THREAD_NETNS).st_ino
+    if inode not in _known:
+        _known[inode] = _Place()
+
+
+def depart(inode: int) -> None:
+    """No test runs in that namespace any more. Work that waits keeps it."""
+    _known.pop(inode, None)
 
 
 def carried(work: Callable[_P, _R]) -> Callable[_P, _R]:
     """The same function, which runs in the network namespace that this call is made in, whoever calls it later."""
-    place = _Place()
+    place = _known.get(os.stat(THREAD_NETNS).st_ino) or _Place()
 
     def inside(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         if os.stat(THREAD_NETNS).st_ino == place.inode:

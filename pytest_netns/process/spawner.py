@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from pytest_netns.errors import NetnsError, UnsupportedError, WaitTimeout
 from pytest_netns.kernel import procfs
+from pytest_netns.kernel.hidden_thread import HiddenThread
 from pytest_netns.kernel.interrupts import readable, uninterrupted
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.syscalls import CLONE_NEWPID, Holder, enter, setns, unshare
@@ -81,10 +82,8 @@ class Spawner:
         self._owner = os.getpid()
         self._lock = Lock("starting a process")
         self._given_up = False
-        thread = threading.Thread(target=self._serve, daemon=True, name="netns-spawner")
-        self._thread: threading.Thread | None = thread
         with uninterrupted:
-            thread.start()
+            self._thread = HiddenThread(self._serve)
             try:
                 failure = self._ready.get(timeout=DEADLINE)
             except queue.Empty:
@@ -167,14 +166,8 @@ class Spawner:
                 self._jobs.put(None)
         # Jobs that were waiting fail now, for nothing can be started where process 1 is dead. After them there are no
         # further children.
-        thread = self._thread  # another thread may be here as well
-        if thread is not None:
-            thread.join(DEADLINE)
-            if thread.is_alive():
-                raise WaitTimeout(f"the thread that starts processes did not end within {DEADLINE:g} s")
-            with uninterrupted:  # threading's WeakSet runs code when a thread goes, which loses what a handler raises
-                self._thread = None
-                del thread
+        if not self._thread.await_gone(DEADLINE):
+            raise WaitTimeout(f"the thread that starts processes did not end within {DEADLINE:g} s")
         # Process 1 is reaped only after all others are, and our own children are ours to reap: they come first.
         for child in [*self._children, self._init]:
             if not child.await_end(DEATH):

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.kernel import syscalls
+from pytest_netns.kernel.high_descriptors import lift
 from pytest_netns.kernel.interrupts import uninterrupted
+from pytest_netns.kernel.netns.lost import lost, return_without, shows
 from pytest_netns.kernel.real_threads import check_threads
 from pytest_netns.kernel.syscalls import THREAD_NETNS, open_namespace, return_to, setns, visiting
 from pytest_netns.stack import scapy_state
@@ -26,6 +28,7 @@ class _Block:
 
     namespace: Handle
     previous: int
+    inode: int
     watch: AwaitWatch | None
 
 
@@ -45,25 +48,31 @@ class _Inside(threading.local):
 _inside = _Inside()
 
 
-def enter(namespace: Handle) -> None:
-    """Move the calling thread inside, until ``leave``. Raises NetnsError if it is closed, or has crashed."""
+def enter(namespace: Handle, *, apart: bool = False) -> None:
+    """Move the calling thread inside, until ``leave``. Raises NetnsError if it is closed, or has crashed.
+
+    Args:
+        namespace: where to.
+        apart: have the descriptor of the way back far above those that a test opens.
+    """
     check_threads()
     depth = len(_inside.stack)
     try:
         with uninterrupted:
             try:
-                previous = open_namespace()
+                previous = lift(open_namespace()) if apart else open_namespace()
             except OSError as error:
                 raise KernelError.of(error, f"open {THREAD_NETNS}", namespace.name) from error
             try:
+                inode = os.fstat(previous).st_ino
                 namespace._before_entry()
                 syscalls.enter(namespace)
             except BaseException:
                 return_to(previous)
                 raise
             _inside.forget_closed(depth)
-            _inside.stack.append(_Block(namespace, previous, watch_awaits(_await_met)))
-            scapy_state.entered(os.fstat(previous).st_ino, namespace.inode)
+            _inside.stack.append(_Block(namespace, previous, inode, watch_awaits(_await_met)))
+            scapy_state.entered(inode, namespace.inode)
     except BaseException as error:  # of the block, or what has waited for its end
         if len(_inside.stack) > depth:
             watch = _go_back().watch
@@ -87,10 +96,19 @@ def _go_back() -> _Block:
     """Leave the innermost namespace."""
     with uninterrupted:
         block = _inside.stack.pop()
-        return_to(block.previous)
+        here = True
+        is_lost = not shows(block.previous, block.inode)
+        if is_lost:
+            here = return_without(block.inode)
+        else:
+            return_to(block.previous)
         scapy_state.left(block.namespace.inode)
         if block.watch is not None:
             block.watch.stop()
+        if is_lost:
+            where = "" if here else ", and no other way back is known: this thread stays inside"
+            way = f"the way back out of namespace {block.namespace.name!r}{where}"
+            raise NetnsError(lost(block.previous, way))
         return block
 
 

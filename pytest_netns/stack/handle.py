@@ -19,6 +19,7 @@ from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request
 from pytest_netns.kernel.netns import registry
 from pytest_netns.kernel.netns.create import create_namespace
+from pytest_netns.kernel.netns.lost import lost, shows
 from pytest_netns.kernel.real_threads import check_threads
 from pytest_netns.kernel.syscalls import THREAD_NETNS, enter, entered, let_go
 from pytest_netns.process.environment import Environment, ours
@@ -66,26 +67,30 @@ class _Unclosed:
     ours then: what a signal handler raises in a destructor is lost.
     """
 
-    __slots__ = ("fd", "number", "owner", "rtnl", "shown", "sockets")
+    __slots__ = ("fd", "inode", "number", "owner", "rtnl", "shown", "sockets")
 
     def __init__(self, namespace: Handle) -> None:
         self.owner = os.getpid()
         self.shown = repr(namespace)
         self.rtnl, self.sockets = namespace.rtnl, namespace._sockets
         self.number = next(_births)
-        self.fd = namespace.fd
+        self.fd, self.inode = namespace.fd, namespace.inode
         _open[self.number] = weakref.ref(namespace)
 
-    def let_go(self) -> None:
-        """Close what keeps the namespace alive."""
+    def let_go(self) -> list[str]:
+        """Close what keeps the namespace alive. Returns, in words, which descriptor somebody else has closed."""
         with uninterrupted:
             fd, self.fd = self.fd, -1
             _open.pop(self.number, None)
             for sock in self.sockets:
                 sock.close()
-            self.rtnl.close()
+            trouble = self.rtnl.close()
             registry.unregister(fd)
-            let_go(fd)
+            if shows(fd, self.inode):
+                let_go(fd)
+            else:
+                trouble.append(lost(fd, f"which held network namespace net:[{self.inode}]"))
+            return trouble
 
     def __del__(self) -> None:
         if self.fd >= 0 and not sys.is_finalizing():
@@ -104,7 +109,7 @@ class Handle:
         supervisor: of its processes: for a lab, which has one for all its nodes.
         existing: descriptor of a namespace to share instead of making one: for ``attach`` and the lab.
         lab_name: of the lab that it is part of, as ``pytest-netns shell`` lists it; "" if it stands alone.
-        prefetched: take the namespace that was made in advance, if there is one.
+        apart: its descriptors lie far above those that a test opens.
 
     Attributes:
         name: its name in messages.
@@ -125,7 +130,7 @@ class Handle:
         supervisor: Supervisor | None = None,
         existing: int | None = None,
         lab_name: str = "",
-        prefetched: bool = False,
+        apart: bool = False,
     ) -> None:
         check_threads()
         if name is None:
@@ -158,7 +163,7 @@ class Handle:
                         self.rtnl.close()
                         raise
                 else:
-                    self._fd, self.rtnl = create_namespace(name, check_sysctls(sysctls), prefetched=prefetched)
+                    self._fd, self.rtnl = create_namespace(name, check_sysctls(sysctls), apart=apart)
                 self._inode = os.fstat(self._fd).st_ino
                 self._unclosed = _Unclosed(self)
                 registry.register(self._fd, self._inode, lab_name, name)
@@ -209,7 +214,8 @@ class Handle:
         process that created it, only the child's copies are closed: the namespace belongs to the parent.
 
         Raises:
-            ExceptionGroup: of ProcessDied, for background processes that had exited unexpectedly.
+            ExceptionGroup: of ProcessDied, for background processes that had exited unexpectedly; of NetnsError, for
+                descriptors of it that somebody else has closed.
         """
         with uninterrupted:
             if self._fd < 0:
@@ -223,16 +229,18 @@ class Handle:
                 if self._published is not None:
                     self._published.withdraw()
             self._close_views()
-            self._let_go()
+            errors += map(NetnsError, self._let_go())
         if errors:
             raise ExceptionGroup(f"closing namespace {self.name!r}", errors)
 
-    def _let_go(self) -> None:
-        """Close what keeps the namespace alive; nothing happens if that was done, or if there was none yet."""
+    def _let_go(self) -> list[str]:
+        """Close what keeps the namespace alive; nothing happens if that was done, or if there was none yet.
+
+        Returns, in words, which descriptors somebody else has closed.
+        """
         self._fd = -1
         unclosed, self._unclosed = self._unclosed, None
-        if unclosed is not None:
-            unclosed.let_go()
+        return [] if unclosed is None else unclosed.let_go()
 
     def _replace(self, fd: int, rtnl: NetlinkSocket, taken: Sequence[Request] = ()) -> None:
         """Become another network namespace. What is open in the one before is closed.
@@ -257,6 +265,8 @@ class Handle:
         os.dup2(fd, self._fd, inheritable=False)
         os.close(fd)
         self._inode = os.fstat(self._fd).st_ino
+        if self._unclosed is not None:
+            self._unclosed.inode = self._inode
         _made[self._inode] = self.name
         registry.register(self._fd, self._inode, self._lab_name, self.name)
         for sock in self._sockets:

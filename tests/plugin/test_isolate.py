@@ -328,6 +328,73 @@ def test_it(number, worker_id):
         running.result().assert_outcomes(passed=2)
 
 
+# ----------------------------------------------------------------------------------- what a test sees of the isolation
+
+
+def test_an_isolated_test_sees_no_thread_and_no_descriptor_of_ours_come_or_go(project: Project, user: User) -> None:
+    project.write(
+        "test_inside.py",
+        WHERE
+        + """
+def descriptors():
+    return set(os.listdir("/proc/self/fd"))
+
+def wait_until_alone():
+    # The kernel takes a thread away some microseconds after Python has joined it.
+    while len(os.listdir("/proc/self/task")) > 1:
+        time.sleep(0)
+
+@pytest.mark.parametrize("number", range(6))
+def test_it(number):
+    assert threading.enumerate() == [threading.main_thread()]
+    with ThreadPoolExecutor(1) as pool:
+        known = descriptors()
+        inside = pool.submit(lambda: (here(), descriptors())).result()
+    assert inside == (mine(), known)
+    wait_until_alone()
+    assert os.listdir("/proc/self/task") == [str(os.getpid())]  # as os.fork() counts them
+    before = descriptors()
+    reader, writer = os.pipe()
+    assert max(reader, writer) < 100  # ours are far above
+    serve().close()
+    os.close(reader)
+    os.close(writer)
+    for fd in reader, writer:
+        with pytest.raises(OSError):
+            os.close(fd)
+    assert descriptors() == before
+""",
+    )
+    project.run("--netns-isolate", user=user).assert_outcomes(passed=6)
+
+
+@pytest.mark.parametrize("kept", ["none", "some"])
+def test_a_descriptor_of_ours_that_a_test_has_closed_is_told_of_that_test_alone(
+    project: Project, user: User, kept: str
+) -> None:
+    project.write(
+        "test_inside.py",
+        WHERE
+        + f"""
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_it(number):
+    fresh()
+    if number == 2:
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) > 700 and not ("{kept}" == "some" and HOME in os.readlink("/proc/self/fd/" + name)):
+                os.close(int(name))
+
+def test_at_the_end():
+    fresh()
+""",
+    )
+    result = project.run("-p", "no:randomly", "--netns-isolate", user=user)
+    result.assert_outcomes(passed=4, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*ERROR at teardown of test_it?2?*", "*which held network namespace * was closed by somebody else; look for*"]
+    )
+
+
 # ------------------------------------------------------------------------------------------------ what is around tests
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from .inner import Project, User
@@ -113,7 +115,7 @@ LEAKS = {
         def test_one(netns):
             keep.append(os.dup(netns.fd))  # here
         """,
-        "descriptor * (net:[[]*]), which keeps namespace net:[[]*] alive though it was closed",
+        "descriptor * (net:[[]*]), which keeps namespace net:[[]*] alive though it was closed: of no socket object *",
     ),
     "socket": (
         """
@@ -122,7 +124,8 @@ LEAKS = {
             with netns:
                 keep.append(socket.socket())  # here
         """,
-        "descriptor * (socket:[[]*]), which keeps namespace net:[[]*] alive though it was closed",
+        "descriptor * (socket:[[]*]), which keeps namespace net:[[]*] alive though it was closed: the test's "
+        "<socket.socket fd=*>, made somewhere (python -X tracemalloc=10 *",
     ),
 }
 
@@ -360,6 +363,51 @@ def test_it_can_be_left_out(project: Project, way: str) -> None:
     )
     assert result.parseoutcomes().get("errors", 0) == 0
     result.stdout.no_fnmatch_line("*left alive*")
+
+
+@pytest.mark.parametrize("way", ["option", "environment", "ini"])
+def test_it_can_warn_instead(project: Project, way: str) -> None:
+    text, _ = LEAKS["namespace"]
+    write(project, text)
+    project.ini(*(["netns_leaks = warn"] if way == "ini" else []))
+    result = project.run(
+        "-W",
+        "default",
+        *(["--netns-leaks=warn"] if way == "option" else []),
+        env={"PYTEST_NETNS_LEAKS": "warn"} if way == "environment" else {},
+    )
+    result.assert_outcomes(passed=3, warnings=1)
+    result.stdout.fnmatch_lines(["*LeakWarning: test_inside.py::test_one left alive:", "*namespace 'alone', made at *"])
+
+
+def test_where_a_socket_that_is_left_was_made_is_told_where_allocations_are_traced(project: Project) -> None:
+    text, _ = LEAKS["socket"]
+    line = write(project, text)
+    result = project.run(python=(sys.executable, "-X", "tracemalloc=10"))
+    result.assert_outcomes(passed=3, errors=1)
+    result.stdout.fnmatch_lines(
+        [f"  descriptor * closed: the test's <socket.socket fd=*>, made at */test_inside.py:{line}"]
+    )
+
+
+def test_a_forgotten_socket_of_an_isolated_test_is_an_error_or_a_warning(project: Project, user: User) -> None:
+    project.write(
+        "test_inside.py",
+        """
+        import socket
+        keep = []
+
+        def test_one():
+            keep.append(socket.create_server(("127.0.0.1", 8080)))
+
+        def test_two():
+            socket.create_server(("127.0.0.1", 8080)).close()
+        """,
+    )
+    # the forgotten one is collected at the end, when nobody turns its ResourceWarning into an error any more
+    warns = project.run("-W", "default", "--netns-isolate", "--netns-leaks=warn", user=user)
+    warns.assert_outcomes(passed=2, warnings=1)
+    project.run("-W", "default", "--netns-isolate", user=user).assert_outcomes(passed=2, errors=1)
 
 
 def test_workers_check_too(project: Project, user: User) -> None:

@@ -83,7 +83,7 @@ def test_who_passes_keywords_on_takes_those_of_the_method(probe: FunctionType, k
     ("factory", "product", "hidden"),
     [
         (LabFactory, Lab, set()),
-        (NamespaceFactory, Namespace, {"sysctls", "supervisor", "existing", "lab_name", "prefetched"}),
+        (NamespaceFactory, Namespace, {"sysctls", "supervisor", "existing", "lab_name", "apart"}),
     ],
     ids=["lab", "namespace"],
 )

@@ -22,12 +22,8 @@ _ENDED = "it has ended: this reaps it"
 _ASKED = "as long as the test has asked for"
 
 ALLOWED = {
-    ("kernel/reaper.py", "_reap", "get"): _SERVES,
-    ("kernel/netns/prefetch.py", "_serve", "get"): _SERVES,
-    ("kernel/netns/prefetch.py", "close", "acquire"): "it has a deadline of its own",
-    ("kernel/netns/create.py", "create_namespace", "acquire"): "it has a deadline of its own",
+    ("kernel/hidden_thread.py", "__init__", "acquire"): "a lock that was made a moment ago, and that nobody else knows",
     ("process/spawner.py", "_serve", "get"): _SERVES,
-    ("capture/tap.py", "_run", "wait"): _SERVES,
     ("process/child.py", "__init__", "wait"): "it was killed a moment ago, and has done nothing yet",
     ("process/child.py", "await_end", "wait"): _ENDED,
     ("process/process.py", "wait", "wait"): _ENDED,

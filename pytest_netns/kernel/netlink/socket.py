@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pytest_netns.errors import KernelError, NetnsError, WaitTimeout
+from pytest_netns.kernel.high_descriptors import lift
 from pytest_netns.kernel.locks import Lock
+from pytest_netns.kernel.netns.lost import lost, shows
 from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.kernel.syscalls import entered
 
@@ -96,7 +98,7 @@ def rows(data: bytes | memoryview, offset: int = 0) -> Iterator[tuple[int, bytes
 class NetlinkSocket:
     """A netlink socket, usable from any thread. It stays in the namespace in which it was made."""
 
-    def __init__(self, node: str, protocol: int = NETLINK_ROUTE) -> None:
+    def __init__(self, node: str, protocol: int = NETLINK_ROUTE, *, apart: bool = False) -> None:
         self.node = node
         self._lock = Lock(f"talking to the kernel of namespace {node!r}")
         self._sequence = 0
@@ -105,15 +107,27 @@ class NetlinkSocket:
         self._owner = os.getpid()
         try:
             self._socket = _opened(protocol)
+            if apart:
+                self._socket = _lifted(self._socket)
+            self._inode = os.fstat(self._socket.fileno()).st_ino
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise KernelError(error.errno, "netlink socket", node) from error
             raise
 
-    def close(self) -> None:
-        """Close the socket, when another thread that uses it has its answer; allowed more than once."""
+    def close(self) -> list[str]:
+        """Close the socket, when another thread that uses it has its answer; allowed more than once.
+
+        Returns:
+            In words, what was wrong: that somebody else has closed it.
+        """
         with self._lock:
+            fd = self._socket.fileno()
+            if fd >= 0 and not shows(fd, self._inode):
+                self._socket.detach()
+                return [lost(fd, f"of the netlink socket of namespace {self.node!r}")]
             self._socket.close()
+            return []
 
     def become(self, other: NetlinkSocket, last: Sequence[Request] = ()) -> None:
         """Talk to the namespace of ``other`` from now on, whose socket this is then, and close the one so far.
@@ -129,6 +143,7 @@ class NetlinkSocket:
             if last:
                 self.batch(last)
             before, self._socket = self._socket, other._socket
+            self._inode = other._inode
             before.close()
 
     def batch(self, requests: Sequence[Request]) -> None:
@@ -238,6 +253,7 @@ class NetlinkSocket:
             os.close(namespace)
         before, self._socket = self._socket, fresh
         before.close()
+        self._inode = os.fstat(fresh.fileno()).st_ino
         self._owner, self._asked = os.getpid(), False
 
     def _drain(self) -> None:
@@ -270,6 +286,12 @@ class NetlinkSocket:
             messages.append((kind, flags, sequence, data[offset + 16 : offset + size]))
             offset += (size + 3) & ~3
         return messages
+
+
+def _lifted(sock: Socket) -> Socket:
+    """The same socket, whose descriptor lies far above those that a test opens."""
+    family, kind, protocol = sock.family, sock.type, sock.proto
+    return Socket(family, kind, protocol, fileno=lift(sock.detach()))
 
 
 def _opened(protocol: int) -> Socket:

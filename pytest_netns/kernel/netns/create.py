@@ -8,33 +8,29 @@ from collections.abc import Mapping
 
 from pytest_netns.errors import KernelError, PrivilegeError
 from pytest_netns.kernel import sysctl
+from pytest_netns.kernel.high_descriptors import lift
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
-from pytest_netns.kernel.netns.prefetch import prefetcher
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, returning, setns, unshare
 
 
-def create_namespace(
-    name: str, sysctls: Mapping[str, str | int], *, prefetched: bool = False
-) -> tuple[int, NetlinkSocket]:
+def create_namespace(name: str, sysctls: Mapping[str, str | int], *, apart: bool = False) -> tuple[int, NetlinkSocket]:
     """Make a namespace without moving the calling thread for longer than that takes.
 
     Args:
         name: for messages.
         sysctls: set on top of the baseline.
-        prefetched: take the one that was ordered from the prefetcher, if one was.
+        apart: have its descriptors far above those that a test opens.
     """
     try:
         _check_way_back()
         with returning():
-            fd = prefetcher.acquire() if prefetched else -1
-            if fd < 0:
-                unshare(CLONE_NEWNET)
-                fd = open_namespace()
-            else:
-                setns(fd)
+            unshare(CLONE_NEWNET)
+            fd = open_namespace()
             try:
+                if apart:
+                    fd = lift(fd)
                 _set_initial(name, sysctls)
-                return fd, NetlinkSocket(name)
+                return fd, NetlinkSocket(name, apart=apart)
             except BaseException:
                 os.close(fd)
                 raise

@@ -17,7 +17,9 @@ from typing import BinaryIO
 
 from pytest_netns.errors import PrivilegeError, TopologyError
 from pytest_netns.kernel import procfs as processes
+from pytest_netns.kernel.high_descriptors import lift
 from pytest_netns.kernel.locks import Lock
+from pytest_netns.kernel.netns.lost import shows
 
 _NAME = "pytest-netns:nodes"
 #: What /proc/PID/fd shows for it (memfd_create(2)).
@@ -29,6 +31,7 @@ _LARGEST, _LONGEST = 1 << 24, 200
 
 _lock = Lock("listing a namespace")
 _file = -1
+_inode = 0
 _end = 0
 _listed: set[int] = set()
 
@@ -43,11 +46,12 @@ def register(fd: int, inode: int, lab: str, node: str, init: int = 0) -> None:
         node: its name.
         init: of an isolated host, process 1 of its PID namespace, as seen from outside.
     """
-    global _file, _end
+    global _file, _end, _inode
     line = f"{fd}\t{inode}\t{init}\t{_plain(lab)}\t{_plain(node)}\n".encode()
     with _lock:
-        if _file < 0:
-            _file = os.memfd_create(_NAME, os.MFD_CLOEXEC)
+        if _file < 0 or not shows(_file, _inode):  # a test may have closed it
+            _file, _end = lift(os.memfd_create(_NAME, os.MFD_CLOEXEC)), 0
+            _inode = os.fstat(_file).st_ino
         _listed.add(fd)
         _end += os.pwrite(_file, line + _STOP, _end) - len(_STOP)
 
@@ -71,7 +75,8 @@ def _begin_in_child() -> None:
     # The child has copies of the descriptors, and the very same file: what it makes is not its parent's.
     global _file, _end
     if _file >= 0:
-        os.close(_file)
+        if shows(_file, _inode):
+            os.close(_file)
         _file = -1
     _end = 0
     _listed.clear()
