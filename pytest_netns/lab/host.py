@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_netns.lab import routes
     from pytest_netns.lab.connections import Connections
     from pytest_netns.lab.nexthops import Nexthops
+    from pytest_netns.lab.rules import Rules
 else:
     add_wireguard, masters, plain, tunnels, tuntap, uppers, vxlan = verb_modules(
         "pytest_netns.devices", "add_wireguard", "masters", "plain", "tunnels", "tuntap", "uppers", "vxlan"
@@ -73,6 +74,19 @@ class Host(Node):
     add_route: Final = routes.add_route
     replace_route: Final = routes.replace_route
     remove_route: Final = routes.remove_route
+
+    @property
+    def rules(self) -> Rules:
+        """Its ip rules (``ip rule``): which packets are looked up in which table, or refused.
+
+        Example:
+            >>> red.add_route("default", via=blue, table=100)
+            >>> red.rules.add(fwmark=1, table=100)
+            >>> print(red.rules)
+        """
+        from pytest_netns.lab.rules import Rules
+
+        return Rules(self)
 
     @property
     def nexthops(self) -> Nexthops:

@@ -11,13 +11,14 @@ from pytest_netns.addresses import IPV6_MIN_MTU, AddressWithPrefix, Network
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.route_options import RTA_GATEWAY, RTA_MULTIPATH, RTA_NH_ID, RTA_OIF, RTA_VIA
+from pytest_netns.kernel.netlink.route_options import RTA_GATEWAY, RTA_MULTIPATH, RTA_NH_ID, RTA_OIF, RTA_TABLE, RTA_VIA
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
 from pytest_netns.kernel.netlink.tables import LinkState, decode_link, is_cached
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.saved_addresses import ConfiguredAddress, configured_addresses
 from pytest_netns.topology.saved_nexthops import SavedNexthops, configured_nexthops
+from pytest_netns.topology.saved_rules import configured_rules, rule_restored, table_of
 
 # From <linux/rtnetlink.h>. The kernel makes its own routes again, and routers advertise theirs again (RFC 4861).
 _AUTOMATIC_PROTOCOLS = _RTPROT_KERNEL, _RTPROT_RA = 2, 9
@@ -45,6 +46,7 @@ class SavedConfig:
         self._addresses: list[ConfiguredAddress] = []
         self._routes: list[bytes] = []
         self._nexthops = SavedNexthops()
+        self._rules: list[bytes] = []
 
     @contextmanager
     def saving(self) -> Iterator[None]:
@@ -60,13 +62,19 @@ class SavedConfig:
                 self._nexthops.remember(nexthops, configured_nexthops(self._node))
 
     def hold(self, interfaces: Iterable[Interface]) -> None:
-        """Remember the addresses of these, and all routes of the main table. Nothing comes back before ``release``."""
+        """Remember what is configured: nothing comes back before ``release``.
+
+        That is the addresses of these interfaces, ip rules, nexthop objects, and the routes of the main table and of
+        those that rules lead to.
+        """
         with self._lock:
             self._held = True
             for interface in interfaces:
                 self._remember(configured_addresses(self._node.rtnl, interface.index))
             self._nexthops.remember(configured_nexthops(self._node), {})
-            routes = [each for each in self._configured_routes() if each[4] == _TABLE_MAIN]
+            self._rules = configured_rules(self._node.rtnl)
+            tables = {_TABLE_MAIN, *map(table_of, self._rules)}
+            routes = [each for each in self._configured_routes() if _table(each) in tables]
             self._routes += [each for each in routes if each not in self._routes]
 
     def release(self) -> None:
@@ -152,7 +160,11 @@ class SavedConfig:
             KernelError: the kernel refused one; the others are there.
         """
         with self._lock:
-            if self._held or self._node.closed or not (self._addresses or self._routes or self._nexthops):
+            if (
+                self._held
+                or self._node.closed
+                or not (self._addresses or self._routes or self._nexthops or self._rules)
+            ):
                 return
             states = {
                 state.index: state
@@ -161,6 +173,8 @@ class SavedConfig:
             }
             refused = self._restore_addresses(states)
             if routes:
+                rules, self._rules = self._rules, []
+                refused += [error for rule in rules for error in self._tried(rule_restored(rule))]
                 refused += self._restore_nexthops(states)
                 refused += self._restore_routes(states)
         if refused:
@@ -236,6 +250,12 @@ def _through(body: bytes) -> set[int]:
     indexes = {struct.unpack("=I", found[RTA_OIF])[0]} if RTA_OIF in found else set()
     hops = found.get(RTA_MULTIPATH, b"")
     return indexes | {struct.unpack_from("=i", hops, position + 4)[0] for position in _hops(hops)}
+
+
+def _table(body: bytes) -> int:
+    """The number of the table of a route."""
+    found = attributes(body, _RTMSG).get(RTA_TABLE)
+    return struct.unpack("=I", found)[0] if found else body[4]
 
 
 def _nexthop_of(body: bytes) -> int:

@@ -46,6 +46,7 @@ from pytest_netns.faults.schedule import Done
 from pytest_netns.impair.impairment import Counters
 from pytest_netns.impair.options import ImpairOptions
 from pytest_netns.kernel.netlink.bridge_vlan import Vlan
+from pytest_netns.kernel.netlink.ip_rule import IpRule
 from pytest_netns.kernel.netlink.nexthop import Nexthop
 from pytest_netns.kernel.netlink.tables import ForwardingEntry, LinkState, Neighbour, Route
 from pytest_netns.kernel.netlink.wireguard_genl import Peer
@@ -53,6 +54,7 @@ from pytest_netns.lab.link_impairment import LinkImpairOptions
 from pytest_netns.lab.name_resolution import Names
 from pytest_netns.lab.nat import Counter, ForwardRule, MasqueradeRule
 from pytest_netns.lab.nexthops import Nexthops
+from pytest_netns.lab.rules import Rules
 from pytest_netns.plugin import hooks
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.probe.trace import Hop
@@ -115,6 +117,8 @@ RETURNED = (
     Peer,
     Nexthop,
     Nexthops,
+    IpRule,
+    Rules,
     KernelCounters,
     CounterChange,
 )

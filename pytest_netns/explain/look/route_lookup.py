@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from pytest_netns.addresses import Address
 from pytest_netns.errors import KernelError, NetnsError
-from pytest_netns.explain.look.ip_rules import Rule, rules
+from pytest_netns.explain.look.ip_rules import matches, rules
 from pytest_netns.kernel.netlink import rtnetlink
+from pytest_netns.kernel.netlink.ip_rule import IpRule
 from pytest_netns.kernel.netlink.rtnetlink import Selector, route_verdict
 from pytest_netns.kernel.netlink.tables import Route, decode_link, decode_route
 from pytest_netns.lab.nodes import Node
@@ -32,10 +33,10 @@ def route_of(node: Node, destination: Address, packet: Selector) -> Route:
     return decode_route(body, names)[0]
 
 
-def deciding_rule(node: Node, destination: Address, packet: Selector, iif: str) -> Rule | None:
+def deciding_rule(node: Node, destination: Address, packet: Selector, iif: str) -> IpRule | None:
     """The ip rule beside the usual three that decides about a packet; None if it is one of those."""
     for rule in rules(node, destination.version):
-        if not rule.matches(destination, packet, iif) or rule.action in ("goto", "nop"):
+        if not matches(rule, destination, packet, iif) or rule.action in ("goto", "nop"):
             continue
         if rule.action != "lookup":
             return rule
