@@ -29,6 +29,7 @@ from pytest_netns.probe import icmp
 
 versions = pytest.mark.parametrize("version", [4, 6])
 ETH_P_ALL, PACKET_OUTGOING, UDP_SEGMENT = 3, 4, 103
+SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC = 263, 1, 1
 SIZE = 200_000
 
 
@@ -88,9 +89,10 @@ def forwarding(switch: Host) -> Iterator[None]:
     """A program on ``switch`` copies frames between ``eth0`` and ``eth1`` meanwhile."""
     ends = []
     for name in ("eth0", "eth1"):
-        switch.run(["ip", "link", "set", name, "promisc", "on"])
         end = switch.socket(socket.AF_PACKET, socket.SOCK_RAW)
         end.bind((name, ETH_P_ALL))
+        promiscuous = struct.pack("=iHH8s", switch.interfaces[name].index, PACKET_MR_PROMISC, 0, b"")
+        end.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, promiscuous)
         ends.append(end)
     woken, waker = socket.socketpair()
 
@@ -163,6 +165,7 @@ def test_the_explanation_names_the_program_and_the_cure(lab: Lab, version: int) 
     assert "offload=False" in found.cures[0]
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_router_finishes_what_it_sends_on(lab: Lab) -> None:
     red, router, blue = lab.host("red"), lab.router("router"), lab.host("blue")
     lab.connect(red, router)
@@ -254,7 +257,7 @@ def test_an_interface_that_is_not_there_is_a_kernel_error(lab: Lab) -> None:
 def test_captured_frames_look_as_on_a_wire(lab: Lab, version: int) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     lab.connect(red, blue)
-    with lab.capture(filter="tcp") as captured:
+    with lab.capture(filter=TCP) as captured:
         assert stream(red, blue, version) == SIZE
     packets = captured.packets
     assert max(map(len, packets)) == 1514
@@ -275,7 +278,7 @@ def test_captured_frames_look_as_on_a_wire(lab: Lab, version: int) -> None:
 def test_so_do_those_in_a_file(lab: Lab, tmp_path: Path) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     lab.connect(red, blue)
-    with red.capture(filter="tcp") as captured:
+    with red.capture(filter=TCP) as captured:
         stream(red, blue, 4)
     number = captured.save(tmp_path / "it.pcapng")
     with PcapNgReader(str(tmp_path / "it.pcapng")) as reader:
@@ -288,7 +291,7 @@ def test_so_do_those_in_a_file(lab: Lab, tmp_path: Path) -> None:
 def test_a_pattern_matches_one_segment_of_several(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     lab.connect(red, blue)
-    with blue.capture(filter="tcp") as captured:
+    with blue.capture(filter=TCP) as captured:
         stream(red, blue, 4, 30_000)
         packet = captured.expect(lambda each: TCP in each and len(each[TCP].payload) == 1448)
     assert packet[IP].len == 1500
@@ -297,7 +300,7 @@ def test_a_pattern_matches_one_segment_of_several(lab: Lab) -> None:
 def test_a_datagram_has_its_checksum(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     lab.connect(red, blue)
-    with blue.capture(filter="udp") as captured, red.socket(type=socket.SOCK_DGRAM) as sender:
+    with blue.capture(filter=UDP) as captured, red.socket(type=socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 700)
         sender.sendto(bytes(range(256)) * 8, (str(blue.ip4), 9))
         captured.expect(UDP(dport=9))

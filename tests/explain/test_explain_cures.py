@@ -90,6 +90,7 @@ def _mended(lab: Lab, red: Host, target: str, size: int = 56) -> None:
     assert red.ping(target, timeout=1, size=size), str(found)
 
 
+@pytest.mark.netns_requires("nft")
 def test_what_the_test_itself_has_broken_needs_no_cure(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     link = lab.connect(red, blue, "10.0.0.0/24")

@@ -487,6 +487,7 @@ def test_a_forwarded_port_and_the_router_itself(office: tuple[Host, Host, Node, 
     named(found, "router", "needs the same rule for output")
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_redirection_to_a_port_where_nothing_listens(chain: Chain) -> None:
     server = serve(chain.blue, 80)
     chain.blue.nft(

@@ -165,6 +165,7 @@ def test_labs_are_not_kept_alive_by_their_failures() -> None:
     assert "short-lived" not in [getattr(lab, "name", "") for lab in labs]
 
 
+@pytest.mark.netns_requires("nft")
 def test_what_got_through_against_expectation_says_by_which_rules(chain: Chain) -> None:
     rules = 'type filter hook forward priority 0; policy drop; iifname "eth0" accept; oifname "eth0" accept'
     chain.r1.nft(f"table inet fw {{ chain forward {{ {rules}; }}; }}")

@@ -64,8 +64,7 @@ def relay_of(lab: Lab) -> int:
 
 def devices(namespace: Namespace) -> set[str]:
     """All, hidden ones too, but for those that kernel modules put into every namespace."""
-    shown = namespace.run(["ip", "-o", "link"]).stdout
-    return {line.split(":")[1].strip().split("@")[0] for line in shown.splitlines()} - FALLBACK_DEVICES
+    return {name for _, name in namespace.call(socket.if_nameindex)} - FALLBACK_DEVICES
 
 
 def filters(namespace: Namespace, device: str = "eth0") -> str:
@@ -98,7 +97,6 @@ def test_a_lab_has_one_and_only_when_it_is_needed(lab: Lab, pair: tuple[Host, Ho
         os.kill(pid, 0)
 
 
-@pytest.mark.netns_requires("program:ip")
 def test_its_death_is_told_when_it_is_asked(lab: Lab, pair: tuple[Host, Host, Link]) -> None:
     red, blue, link = pair
     link.impair(delay="1ms")
@@ -309,7 +307,6 @@ def test_wiring_removed_by_hand_is_noticed(pair: tuple[Host, Host, Link]) -> Non
     assert link.impairment == Impairment(delay="7ms")
 
 
-@pytest.mark.netns_requires("program:ip")
 def test_a_kernel_without_a_part_is_told(pair: tuple[Host, Host, Link], monkeypatch: pytest.MonkeyPatch) -> None:
     red, blue, link = pair
     with monkeypatch.context() as patch:
@@ -341,7 +338,7 @@ def test_a_namespace_that_stands_alone(netns: Namespace) -> None:
     assert netns.interface("lo").impairment.counters.passed == 1  # type: ignore[union-attr]
 
 
-@pytest.mark.netns_requires("program:ip")
+@pytest.mark.netns_requires("program:ip", "program:tc")
 def test_somebody_elses_namespace_is_as_before_when_it_is_let_go(netns: Namespace) -> None:
     here = Namespace("here")
     netns.run(["ip", "link", "add", "out", "type", "veth", "peer", "name", "in", "netns", here.path])

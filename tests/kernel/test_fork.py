@@ -31,6 +31,7 @@ def in_child(work: Callable[[], object], meanwhile: Callable[[], object] = lambd
     assert status == 0
 
 
+@pytest.mark.netns_requires("nft")
 def test_closing_its_copy_of_a_lab_takes_nothing_away(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     link = lab.connect(red, blue)
@@ -52,7 +53,7 @@ def test_closing_its_copy_of_a_lab_takes_nothing_away(lab: Lab) -> None:
     red.thaw()
 
 
-@pytest.mark.netns_requires("tap", "tc:bpf")
+@pytest.mark.netns_requires("tap", "tc:bpf", "nft")
 def test_neither_do_the_blocks_that_it_leaves(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     link = lab.connect(red, blue)
@@ -71,6 +72,7 @@ def test_neither_do_the_blocks_that_it_leaves(lab: Lab) -> None:
     assert link.impairment is None
 
 
+@pytest.mark.netns_requires("nft")
 def test_closing_its_copy_of_a_namespace_takes_nothing_away(netns: Namespace) -> None:
     process = netns.spawn(["sleep", "1000"])
     netns.nft("add table inet t")

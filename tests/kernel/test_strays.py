@@ -119,6 +119,7 @@ def behind_one_router(lab: Lab) -> tuple[Host, Router, Host]:
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_without_hairpin_nat_the_server_is_named(behind_one_router: tuple[Host, Router, Host], version: int) -> None:
     red, router, blue = behind_one_router
     family = "ip" if version == 4 else "ip6"
@@ -140,6 +141,7 @@ def test_without_hairpin_nat_the_server_is_named(behind_one_router: tuple[Host, 
 
 @versions
 @pytest.mark.parametrize("state", ["open", "closed"])
+@pytest.mark.netns_requires("nft")
 def test_a_damaged_answer_to_a_syn_is_none(lab: Lab, version: int, state: str) -> None:
     red, _, blue = damaging(lab, "tcp", version)
     if state == "open":
@@ -152,6 +154,7 @@ def test_a_damaged_answer_to_a_syn_is_none(lab: Lab, version: int, state: str) -
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_a_damaged_datagram_is_no_answer(lab: Lab, version: int) -> None:
     red, _, blue = damaging(lab, "udp", version)
     there = address_of(blue, version)
@@ -163,6 +166,7 @@ def test_a_damaged_datagram_is_no_answer(lab: Lab, version: int) -> None:
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_a_damaged_echo_reply_is_none(lab: Lab, version: int) -> None:
     red, router, blue = damaging(lab, "ping", version)
     there = address_of(blue, version)
@@ -224,6 +228,7 @@ def test_an_echo_reply_of_somebody_else_is_none(lab: Lab, version: int) -> None:
 
 
 @versions
+@pytest.mark.netns_requires("nft")
 def test_others_traffic_is_no_stray(veth_pair: tuple[Host, Host], version: int) -> None:
     left, right = veth_pair
     there = address_of(right, version)

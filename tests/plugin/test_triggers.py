@@ -8,6 +8,8 @@ import pytest
 
 from .inner import Project
 
+pytestmark = pytest.mark.netns_requires("nft")
+
 LAB = """
 import asyncio, socket
 import pytest

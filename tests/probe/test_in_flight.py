@@ -77,6 +77,7 @@ def test_no_assertion_takes_that_for_silence(slow: tuple[Host, Host], name: str)
 
 
 @relayed
+@pytest.mark.netns_requires("nft")
 def test_time_enough_for_the_delay_is_a_verdict(slow: tuple[Host, Host]) -> None:
     red, blue = slow
     red.links[0].impair(delay="200ms")
@@ -88,6 +89,7 @@ def test_time_enough_for_the_delay_is_a_verdict(slow: tuple[Host, Host]) -> None
 
 
 @relayed
+@pytest.mark.netns_requires("nft")
 def test_delays_elsewhere_do_not_matter(lab: Lab) -> None:
     red, blue, green = lab.host("red"), lab.host("blue"), lab.host("green")
     lab.connect(red, blue, "192.168.15.0/24")
@@ -111,6 +113,7 @@ def test_what_waits_for_a_slow_link_is_told(lab: Lab) -> None:
     assert "frames are under way from red:eth0 (rate 100kbit)" in repr(result)
 
 
+@pytest.mark.netns_requires("nft")
 def test_a_datagram_that_its_server_has_not_read_yet_is_told(veth_pair: tuple[Host, Host]) -> None:
     left, right = veth_pair
     server = listen(right, 53, "udp")

@@ -349,6 +349,7 @@ def _difference(lab: Lab, place: Place, s: Setup, patience: float) -> object:
 
 
 @pytest.mark.parametrize("kind", ["tcp", "udp", "ping"])
+@pytest.mark.netns_requires("nft", "program:ip")
 def test_a_probe_says_what_a_plain_socket_is_told(kind: Kind) -> None:
     @settings(max_examples=EXAMPLES, derandomize=True)
     @given(setups(kind))
