@@ -409,6 +409,7 @@ def test_next():
 
 
 @pytest.mark.parametrize("option", ["--disable-socket", "--allow-hosts=203.0.113.1"])
+@pytest.mark.netns_requires("nft")
 def test_pytest_socket_does_not_forbid_networks_that_reach_nobody(project: Project, user: User, option: str) -> None:
     pytest.importorskip("pytest_socket")
     # the first test imports scapy, the second one pyroute2: neither was there before sockets were refused

@@ -277,12 +277,14 @@ def refused(project: Project, cause: str, *arguments: str) -> pytest.RunResult:
     return project.run(*arguments, user="ordinary", through=through)
 
 
+#: What cures it depends on who forbids it.
+IN_DOCKER = os.path.exists("/.dockerenv")
 EXPLANATIONS = {
     "threads": "*this process has 2 threads already*cure: *--netns-sandbox=always*",
     "never": "*--netns-sandbox=never forbids*cure: run as root, or allow it*",
     "user": "*user.max_user_namespaces is 0; cure: sudo sysctl -w user.max_user_namespaces=*",
     "net": "*user.max_net_namespaces is 0; cure: sudo sysctl -w user.max_net_namespaces=*",
-    "seccomp": "*seccomp filter refuses it*cure: docker run --privileged*",
+    "seccomp": f"*seccomp filter refuses it*cure: {'docker run --privileged' if IN_DOCKER else 'have whoever set it'}*",
 }
 
 
@@ -325,7 +327,8 @@ def test_sysctls_that_cannot_be_written_skip_and_say_why(project: Project) -> No
     read_only = ("unshare", "--mount", "sh", "-c", 'mount -n --bind -o ro /proc/sys /proc/sys && exec "$@"', "sh")
     result = project.run("-rs", user="root", through=read_only)
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED*/proc/sys is read-only*--security-opt systempaths=unconfined*"])
+    cure = "docker run --security-opt systempaths=unconfined" if IN_DOCKER else "mount it for writing"
+    result.stdout.fnmatch_lines([f"SKIPPED*/proc/sys is read-only*cure: {cure}*"])
 
 
 #: As toolbox and "podman run --network=host" make it: root in a user namespace, on a network that belongs to another.
@@ -382,8 +385,10 @@ Namespace("red").close()
 
 
 def diagnosis(step: str, number: int, **files: str) -> str:
-    """What is said if these files, named by their last part, are all there is under /proc."""
-    return sandbox.diagnose(step, number, lambda path: files.get(Path(path).name, ""))
+    """What is said if these files, named by their last part, are all there is."""
+    return sandbox.diagnose(
+        step, number, lambda path: files.get(Path(path).name, ""), lambda path: Path(path).name in files
+    )
 
 
 @pytest.mark.parametrize(
@@ -405,8 +410,10 @@ def diagnosis(step: str, number: int, **files: str) -> str:
             {"unprivileged_userns_clone": "0"},
             ["Debian", "sysctl -w kernel.unprivileged_userns_clone=1"],
         ),
-        ("unshare", errno.EPERM, {"status": "Name:\tpython\nSeccomp:\t2\n"}, ["seccomp", "docker run --privileged"]),
-        ("/proc/sys/x", errno.EROFS, {"status": "Seccomp:\t2"}, ["read-only", "systempaths=unconfined"]),
+        ("unshare", errno.EPERM, {"status": "Name:\tpython\nSeccomp:\t2\n"}, ["seccomp", "cure: have whoever set it"]),
+        ("unshare", errno.EPERM, {"status": "Seccomp:\t2\n", ".dockerenv": ""}, ["seccomp", "docker run --privileged"]),
+        ("/proc/sys/x", errno.EROFS, {"status": "Seccomp:\t2"}, ["read-only", "cure: mount it for writing"]),
+        ("/proc/sys/x", errno.EROFS, {".dockerenv": ""}, ["read-only", "systempaths=unconfined"]),
         (
             "unshare",
             errno.EPERM,
