@@ -64,6 +64,9 @@ _SYSCTL = "/proc/sys/net/ipv4/conf/lo/forwarding"
 #: Seconds in which a child has tried to make a network.
 _DEADLINE = 60.0
 
+#: The inode of the network namespace that is the sandbox, of this process or of the one that started it; 0: none is.
+network: int = 0
+
 Mode = Literal["root", "rootless", "unavailable"]
 
 
@@ -343,4 +346,6 @@ def enter_now() -> Access:
             f"cannot create network namespaces: {diagnose(str(error.filename or ''), error.errno or 0)}"
         ) from error
     _loopback_up()
+    global network
+    network = os.stat("/proc/self/ns/net").st_ino
     return Access("rootless", entered=True)

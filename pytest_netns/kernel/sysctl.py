@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from functools import cache
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pytest_netns.checks import check_text
 from pytest_netns.errors import KernelError
@@ -29,6 +29,8 @@ BASELINE: Mapping[str, str] = {
     "net.ipv6.conf.default.dad_transmits": "0",
     "net.ipv6.conf.all.keep_addr_on_down": "1",
 }
+
+_V = TypeVar("_V", bound=str | int)
 
 _ROOT = "/proc/sys"
 # That of an interface with a dot in its name, in which the dots were left as they are.
@@ -94,7 +96,7 @@ def _has_ipv6() -> bool:
     return os.path.isdir(f"{_ROOT}/net/ipv6/conf")
 
 
-def existing_ones(wanted: Mapping[str, str]) -> Mapping[str, str]:
+def existing_ones(wanted: Mapping[str, _V]) -> Mapping[str, _V]:
     """Those of them that this kernel has: without IPv6 (ipv6.disable=1) it has none of its sysctls."""
     if _has_ipv6():
         return wanted

@@ -385,6 +385,34 @@ class Lab(Network):
             self._check_open()
             return self._members.adopt(namespace, name)
 
+    def here(self, name: str = "here") -> Host:
+        """Make the namespace that the calling thread is in a node: code under test in the test process has a cable.
+
+        For an isolated test (``@pytest.mark.netns``, ``--netns-isolate``) or a session in the sandbox
+        (``--netns-sandbox=always``; without root that is so anyhow). Its sysctls become those of every node. Closing
+        the lab removes its links and leaves the namespace as it is.
+
+        Args:
+            name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``; unique in the lab.
+
+        Raises:
+            TopologyError: a bad name; the thread is in the machine's own network, in which nothing is ever made; or the
+                namespace is a node of this lab already.
+
+        Example:
+            >>> with Namespace("box"):
+            ...     here = lab.here()
+            ...     lab.connect(here, red)
+            ...     socket.create_server((str(here.ip4), 8080)).close()
+        """
+        with self._lock:
+            self._check_open()
+            current = Namespace.current(name)
+            try:
+                return self._members.take_over(current, name, self._sysctls)
+            finally:
+                current.close()
+
     @cached_property
     def _autoroutes(self) -> Autoroutes:
         from pytest_netns.topology.autoroute import Autoroutes

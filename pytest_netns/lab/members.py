@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink.neighbour_table import refusal_log
+from pytest_netns.kernel.sysctl import BASELINE, existing_ones
 from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.host import Host
 from pytest_netns.lab.nodes import Node
@@ -133,6 +134,14 @@ class Members(Mapping[str, Node]):
         host = self.add(Host(self._lab, name, {}, existing=namespace.fd, allocator=allocator))
         self.adopted.append(host)
         return host
+
+    def take_over(self, namespace: Namespace, name: str, sysctls: Mapping[str, str | int]) -> Host:
+        """See ``Lab.here``."""
+        self.check_name(name)
+        wanted: dict[str, str | int] = {**BASELINE, **Host._initial_sysctls}
+        for key, value in {**existing_ones(wanted), **sysctls}.items():
+            namespace.sysctl[key] = value
+        return self.adopt(namespace, name)
 
 
 def _each(address: HostAddresses, networks: int) -> list[HostAddress]:

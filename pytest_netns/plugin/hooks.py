@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
@@ -62,6 +62,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Validate the options and declare the markers."""
     _configs.append(config)
+    if getattr(config, "workerinput", {}).get(names.SANDBOX_NETWORK):
+        from pytest_netns.plugin import session
+
+        session.inherit(config)
     if names.is_asked_for(config, config.option):
         from pytest_netns.plugin import session, settings
 
@@ -119,6 +123,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from pytest_netns.plugin.session import enter_for
 
         enter_for(session)
+
+
+class _Node(Protocol):
+    """A worker that pytest-xdist is about to start."""
+
+    workerinput: dict[str, object]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: _Node) -> None:
+    """Tell a worker of pytest-xdist what it cannot see by itself."""
+    if "pytest_netns.plugin.session" in sys.modules:
+        from pytest_netns.plugin.session import tell_worker
+
+        tell_worker(node.workerinput)
 
 
 def pytest_runtest_logstart(nodeid: str) -> None:

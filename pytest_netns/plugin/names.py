@@ -18,6 +18,9 @@ FIXTURES = frozenset({"netns", "netns_factory", "veth_pair", "bridge", "lab", "l
 ISOLATE = "netns"
 REQUIRES = "netns_requires"
 
+#: What a controller of pytest-xdist tells its workers: the inode of the network that is the sandbox.
+SANDBOX_NETWORK = "netns_sandbox_network"
+
 #: Environment variables of options begin so.
 PREFIX = "PYTEST_NETNS_"
 

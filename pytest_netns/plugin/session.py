@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 import pytest
 
 from pytest_netns.plugin import markers as _markers
+from pytest_netns.plugin import names
 from pytest_netns.plugin import settings as _settings
 from pytest_netns.plugin.names import uses_networks
 from pytest_netns.plugin.settings import Sandbox, Settings
@@ -46,6 +47,20 @@ def needs_networks(item: pytest.Item) -> bool:
 
 def _is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
+
+
+def tell_worker(workerinput: dict[str, object]) -> None:
+    """A worker inherits the sandbox of its controller, and cannot see that it is one."""
+    from pytest_netns.kernel import sandbox
+
+    workerinput[names.SANDBOX_NETWORK] = sandbox.network
+
+
+def inherit(config: pytest.Config) -> None:
+    """In a worker: take what its controller has told."""
+    from pytest_netns.kernel import sandbox
+
+    sandbox.network = config.workerinput[names.SANDBOX_NETWORK]  # type: ignore[attr-defined]
 
 
 def starts_workers(namespace: object) -> bool:

@@ -6,9 +6,8 @@ import os
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from pytest_netns.errors import KernelError, NetnsError
+from pytest_netns.errors import KernelError, NetnsError, TopologyError
 from pytest_netns.kernel import syscalls
 from pytest_netns.kernel.high_descriptors import lift
 from pytest_netns.kernel.interrupts import uninterrupted
@@ -17,9 +16,7 @@ from pytest_netns.kernel.real_threads import check_threads
 from pytest_netns.kernel.syscalls import THREAD_NETNS, open_namespace, return_to, setns, visiting
 from pytest_netns.stack import scapy_state
 from pytest_netns.stack.await_watch import AwaitWatch, watch_awaits
-
-if TYPE_CHECKING:
-    from pytest_netns.stack.handle import Handle
+from pytest_netns.stack.handle import Handle, open_namespaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +169,30 @@ def leave_closed() -> None:
     while _inside.stack and _inside.stack[-1].namespace.closed:
         closed = _go_back().namespace
         _inside.closed.append((closed, len(_inside.stack)))
+
+
+def open_own() -> int:
+    """A descriptor of the namespace that the calling thread is in.
+
+    It must be one that was made for tests: of a ``with`` block, one that a thread was started in, or the sandbox.
+
+    Raises:
+        TopologyError: it is the machine's own, as far as can be known.
+    """
+    from pytest_netns.kernel import sandbox
+
+    fd = open_namespace()
+    inode = os.fstat(fd).st_ino
+    home = _inside.stack[0].inode if _inside.stack else inode
+    made = (each.inode for each in open_namespaces() if not each._is_foreign)
+    if inode != home or inode == sandbox.network or inode in made:
+        return fd
+    os.close(fd)
+    raise TopologyError(
+        f"this thread ({threading.current_thread().name}) is in the machine's own network, in which nothing is made or "
+        "changed, so it cannot be a node: run the test in a network of its own, by @pytest.mark.netns or "
+        "--netns-isolate, or the whole session, by --netns-sandbox=always"
+    )
 
 
 def in_original_namespace() -> AbstractContextManager[None]:

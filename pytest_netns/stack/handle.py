@@ -186,6 +186,11 @@ class Handle:
         return self._fd < 0
 
     @property
+    def _is_foreign(self) -> bool:
+        """Whether it was not made for this handle: attached to, or shared."""
+        return self._foreign
+
+    @property
     def fd(self) -> int:
         """The descriptor that keeps it alive. Raises NetnsError once closed."""
         if self._fd < 0:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, Self, TypeVar
 from pytest_netns.addresses import AddressWithPrefix
 from pytest_netns.errors import KernelError, PrivilegeError, TopologyError
 from pytest_netns.kernel.interrupts import uninterrupted
+from pytest_netns.kernel.real_threads import check_threads
 from pytest_netns.stack import calls, commands, current, views
 from pytest_netns.stack.handle import Handle
 from pytest_netns.stack.interface import Interface, Interfaces
@@ -160,6 +161,31 @@ class Namespace(Handle):
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 raise KernelError(error.errno, f"nsenter --net={target}", shown) from error
             raise PrivilegeError(f"cannot enter network namespace {shown!r}: {error.strerror}") from error
+        finally:
+            os.close(fd)
+
+    @classmethod
+    def current(cls, name: str = "here") -> Namespace:
+        """The namespace that the calling thread is in, if it was made for tests; closing it only lets go.
+
+        That is the one of an isolated test (``@pytest.mark.netns``, ``--netns-isolate``), of a ``with`` block, or the
+        sandbox of the session. ``Lab.here`` makes a node of it.
+
+        Args:
+            name: its name in messages.
+
+        Raises:
+            TopologyError: the thread is in the machine's own network, in which nothing is ever made.
+
+        Example:
+            >>> with Namespace("box") as box, Namespace.current() as here:
+            ...     assert here.inode == box.inode
+            ...     here.close()
+        """
+        check_threads()
+        fd = current.open_own()
+        try:
+            return Namespace(name, existing=fd)
         finally:
             os.close(fd)
 

@@ -539,3 +539,26 @@ def test_a_move_that_is_refused_after_all_makes_networks_unavailable(monkeypatch
     assert (found.mode, found.reason) == ("unavailable", "the cause; the cure")
     inside = Access("rootless", entered=True)
     assert session._entered(inside) is inside
+
+
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "1")])
+def test_the_sandbox_is_a_node_and_the_machines_own_network_is_none(project: Project, workers: tuple[str, ...]) -> None:
+    project.write(
+        "test_inside.py",
+        """
+        import socket
+
+        def test_here(lab):
+            here, red = lab.here(), lab.host("red")
+            lab.connect(here, red, "192.0.2.0/24")
+            with socket.create_server(("192.0.2.1", 8080)):
+                assert red.tcp(here, 8080)
+            assert red.ping(here.ip6)
+        """,
+    )
+    project.run("-p", "netns", *workers, user="ordinary").assert_outcomes(passed=1)
+    if os.geteuid() == 0:
+        project.run("--netns-sandbox=always", "test_inside.py", *workers).assert_outcomes(passed=1)
+        refused = project.run("-p", "netns", "test_inside.py", *workers)
+        refused.assert_outcomes(failed=1)
+        refused.stdout.fnmatch_lines(["*machine's own network*--netns-sandbox=always*"])
