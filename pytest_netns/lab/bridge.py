@@ -26,11 +26,11 @@ from pytest_netns.topology.fault import Fault
 from pytest_netns.topology.naming import interface_name
 
 if TYPE_CHECKING:
-    from pytest_netns.lab import spanning_tree, vlan
+    from pytest_netns.lab import port_settings, spanning_tree, vlan
     from pytest_netns.lab.link import Link
     from pytest_netns.topology.network import Network
 else:
-    spanning_tree, vlan = verb_modules("pytest_netns.lab", "spanning_tree", "vlan")
+    port_settings, spanning_tree, vlan = verb_modules("pytest_netns.lab", "port_settings", "spanning_tree", "vlan")
 
 
 #: For ``Bridge.attach`` instead of an address.
@@ -55,7 +55,8 @@ class _HostMaker(Protocol):
 class Bridge(Switch):
     """A switch that nodes are attached to. Created by ``Lab.bridge``.
 
-    Its ports are called like the nodes behind them. It has no address unless it is given one.
+    Its ports are called like the nodes behind them, and its bridge device like itself, as far as that can be the name
+    of an interface: ``bridge.device``. It has no address unless it is given one.
 
     Attributes:
         device: the bridge device itself.
@@ -74,6 +75,16 @@ class Bridge(Switch):
     trunk: Final = vlan.trunk
     vlans: Final = vlan.vlans
     wait_converged: Final = spanning_tree.wait_converged
+
+    # What it is told about ports, MAC addresses and multicast groups.
+    set_port: Final = port_settings.set_port
+    port_flags: Final = port_settings.port_flags
+    add_fdb: Final = port_settings.add_fdb
+    remove_fdb: Final = port_settings.remove_fdb
+    add_mdb: Final = port_settings.add_mdb
+    remove_mdb: Final = port_settings.remove_mdb
+    mdb: Final = port_settings.mdb
+    set_multicast: Final = port_settings.set_multicast
 
     def __init__(
         self,

@@ -45,6 +45,7 @@ from pytest_netns.devices.masters import Master
 from pytest_netns.faults.schedule import Done
 from pytest_netns.impair.impairment import Counters
 from pytest_netns.impair.options import ImpairOptions
+from pytest_netns.kernel.netlink.bridge_tables import MulticastEntry
 from pytest_netns.kernel.netlink.bridge_vlan import Vlan
 from pytest_netns.kernel.netlink.ip_rule import IpRule
 from pytest_netns.kernel.netlink.nexthop import Nexthop
@@ -119,6 +120,7 @@ RETURNED = (
     Nexthops,
     IpRule,
     Rules,
+    MulticastEntry,
     KernelCounters,
     CounterChange,
 )
