@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Literal
 
@@ -43,13 +44,18 @@ def explain_attempt(
             node, address, "tcp", lambda t: ask_tcp(node, host, port, timeout=t), port=port, closed=refused
         )
     else:
-        question = Question(
-            node, address, "udp", lambda t: ask_udp(node, host, port, b"", timeout=t), port=port, closed=refused
-        )
+        question = Question(node, address, "udp", _datagram(node, host, port), port=port, closed=refused)
     found = explain(lab_of(node), question)
     found.observed = f"{node.name} -> {host} {kind} port {port}: {found.observed}"
     works = found.cause is None or found.cause.startswith(WORKS_NOW)
     return None if works and not (refused and found.cause is not None) else found
+
+
+def _datagram(node: Node, host: str, port: int) -> Callable[[float], object]:
+    """An empty one, which says nothing to a name server: this is asked a question."""
+    if port == _DNS:
+        return lambda timeout: ask_dns(node, host, "localhost", timeout=timeout).udp
+    return lambda timeout: ask_udp(node, host, port, b"", timeout=timeout)
 
 
 def _name(node: Node, name: str) -> Explanation | None:

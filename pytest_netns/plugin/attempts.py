@@ -35,6 +35,8 @@ _ERRNOS = {
     errno.EACCES,
     errno.EPERM,
 }
+#: How libraries call what is no OSError: dnspython's Timeout and LifetimeTimeout, redis' TimeoutError, trio's.
+_TIMEOUTS = ("Timeout", "TimeoutError", "TooSlowError")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def _hook(event: str, arguments: tuple[object, ...]) -> None:
     try:
         if event == "subprocess.Popen":
             _note_program()
-        if event in ("socket.connect", "socket.sendto"):
+        if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
             _note(*arguments[:2])
         elif event == "socket.getaddrinfo":
             _note_name(*arguments[:2])
@@ -129,7 +131,8 @@ def _is_ours() -> bool:
     return sys._getframe(3).f_code.co_filename.startswith(_PACKAGE)
 
 
-def _errors(error: BaseException | None) -> Iterator[OSError]:
+def _errors(error: BaseException | None) -> Iterator[BaseException]:
+    """What of an error, its causes and its parts says that nobody could be reached."""
     from pytest_netns.errors import NetnsError
 
     seen: set[int] = set()
@@ -142,7 +145,9 @@ def _errors(error: BaseException | None) -> Iterator[OSError]:
         if isinstance(each, NetnsError):
             continue
         of_network = isinstance(each, TimeoutError | ConnectionError | socket.gaierror)
-        if isinstance(each, OSError) and (of_network or each.errno in _ERRNOS):
+        by_number = isinstance(each, OSError) and (of_network or each.errno in _ERRNOS)
+        by_name = isinstance(each, Exception) and type(each).__name__.endswith(_TIMEOUTS)
+        if by_number or by_name:
             yield each
         todo += [each.__cause__, each.__context__, getattr(each, "reason", None), *each.args]
         todo += list(getattr(each, "exceptions", ()))

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from pytest_netns.stack.handle import Handle
 from pytest_netns.stack.unanswered import ConnectionLog, Unanswered
 from pytest_netns.topology.failure import callers
+from pytest_netns.topology.network import names_of, network_of
 from pytest_netns.topology.node import BaseNode
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ def starting(namespace: object) -> None:
 
 
 def explained(labs: list[Lab], error: BaseException) -> Explanation | None:
-    """Why the newest connection of a program failed; None if none did, the failure is about something else, or it
-    works now."""
+    """Why the newest connection of a program failed, or its datagrams were not answered.
+
+    None if there is none, if the failure is about something else, or if it works now.
+    """
     from pytest_netns.explain.attempted import explain_attempt
     from pytest_netns.plugin import relevance
 
@@ -77,8 +80,12 @@ def explained(labs: list[Lab], error: BaseException) -> Explanation | None:
     for node in (node for lab in labs for node in lab if not node.closed and node.inode in inodes):
         if (log := _logs.get(node)) is None:
             continue
+        known = names_of(network_of(node))
         for each in _newest(log.read()):
-            found = explain_attempt(node, "tcp", str(each.address), each.port, refused=each.refused)
+            # Programs connect UDP sockets to somebody far away only to learn which address of theirs would be used.
+            if each.kind == "udp" and each.address not in known:
+                continue
+            found = explain_attempt(node, each.kind, str(each.address), each.port, refused=each.refused)
             if found is not None and found.cause is not None:
                 found.observed = f"a program in {found.observed}"
                 return found
@@ -86,4 +93,6 @@ def explained(labs: list[Lab], error: BaseException) -> Explanation | None:
 
 
 def _newest(several: list[Unanswered]) -> list[Unanswered]:
-    return list(dict.fromkeys(reversed(several)))[:_ASKED]
+    """The newest first; UDP sockets last, as getaddrinfo(3) connects some only to see which address would be used."""
+    newest = sorted(dict.fromkeys(reversed(several)), key=lambda each: each.kind == "udp")
+    return newest[:_ASKED]

@@ -55,6 +55,71 @@ def test_it_is_explained(project: Project, body: str) -> None:
     result.stdout.fnmatch_lines(["*- netns: why -*", CAUSE])
 
 
+UDP_RULE = ("tcp dport 80", "udp dport 80")
+DATAGRAM = """
+async def ask(address):
+    loop = asyncio.get_running_loop()
+    answered = loop.create_future()
+
+    class Client(asyncio.DatagramProtocol):
+        def datagram_received(self, data, source):
+            answered.set_result(data)
+
+    there = (address, 80)
+    target, how = ({'remote_addr': there}, ()) if CONNECTED else ({'local_addr': ('0.0.0.0', 0)}, (there,))
+    client, _ = await loop.create_datagram_endpoint(Client, **target)
+    try:
+        client.sendto(b'hello', *how)
+        await asyncio.wait_for(answered, 0.2)
+    finally:
+        client.close()
+
+class LifetimeTimeout(Exception):
+    "As dnspython's: no OSError."
+"""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "with red, socket.socket(type=socket.SOCK_DGRAM) as s:\n        s.settimeout(0.1)\n"
+        "        s.sendto(b'hello', (str(blue.ip4), 80))\n        s.recvfrom(100)",
+        "with red, socket.socket(type=socket.SOCK_DGRAM) as s:\n        s.settimeout(0.1)\n"
+        "        s.connect((str(blue.ip4), 80))\n        s.send(b'hello')\n        s.recv(100)",
+        "with red, socket.socket(type=socket.SOCK_DGRAM) as s:\n        s.settimeout(0.1)\n"
+        "        s.sendmsg([b'hello'], [], 0, (str(blue.ip4), 80))\n        s.recv(100)",
+        "with red:\n        asyncio.run(ask(str(blue.ip4)))",
+        "CONNECTED = True\n    with red:\n        asyncio.run(ask(str(blue.ip4)))",
+        "with red, socket.socket(type=socket.SOCK_DGRAM) as s:\n        s.sendto(b'hello', (str(blue.ip4), 80))\n"
+        "        raise LifetimeTimeout('no answer')",
+    ],
+    ids=["sendto", "connect", "sendmsg", "asyncio", "asyncio-connected", "dnspython"],
+)
+def test_a_datagram_that_is_not_answered_is_explained(project: Project, body: str) -> None:
+    head = LAB.replace(*UDP_RULE).replace("def test_inside", f"CONNECTED = False\n{DATAGRAM}\ndef test_inside")
+    head = head.replace("red, blue = pair", "global CONNECTED\n    red, blue = pair")
+    project.write("test_inside.py", f"{head}    {body}\n")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*- netns: why -*", CAUSE.replace(*UDP_RULE), "observed: red -> 192.168.15.2 udp port 80*"]
+    )
+
+
+def test_a_datagram_that_is_refused_is_explained(project: Project) -> None:
+    body = """
+    with red, socket.socket(type=socket.SOCK_DGRAM) as s:
+        s.settimeout(1)
+        s.connect((str(blue.ip4), 8080))
+        s.send(b'hello')
+        s.recv(100)
+"""
+    project.write("test_inside.py", LAB + body)
+    project.run().stdout.fnmatch_lines(
+        ["*ConnectionRefusedError*", "cause: nothing listens on udp port 8080 of 'blue'*"]
+    )
+
+
 PROGRAM = """
 import socket, sys
 socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=float(sys.argv[3]))
@@ -100,6 +165,81 @@ def test_a_program_that_reaches_nobody_is_explained(project: Project, body: str,
     result.stdout.fnmatch_lines(
         ["*- netns: why -*", cause, f"observed: a program in red -> 192.168.15.2 tcp port {port}*"]
     )
+
+
+ASKING = """
+import socket, sys
+address, port, how = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+client = socket.socket(type=socket.SOCK_DGRAM)
+client.connect((address, port))
+if how != "silent":
+    client.send(b"hello")
+client.settimeout(60 if how == "waits" else 0.1)
+if how == "waits":
+    print("asked", flush=True)
+client.recv(100)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "port"),
+    [
+        ("red.run([*ASK, '80', 'once'])", 80),
+        ("red.run([*ASK, '80', 'waits'], timeout=0.5)", 80),
+        ("red.run([*ASK, '8080', 'once'])", 8080),
+        ("client = red.spawn([*ASK, '80', 'waits'], ready=ready.output('asked'))\n    assert 'x' in client.output", 80),
+    ],
+    ids=["command", "deadline", "refused", "daemon"],
+)
+def test_a_program_whose_datagram_is_not_answered_is_explained(project: Project, body: str, port: int) -> None:
+    project.write("ask.py", ASKING)
+    head = LAB.replace(*UDP_RULE)
+    words = "import sys\nfrom pytest_netns import ready\nASK = [sys.executable, 'ask.py', '192.168.15.2']\n"
+    project.write("test_inside.py", f"{words}{head}    {body}\n")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    cause = CAUSE.replace(*UDP_RULE) if port == 80 else f"cause: nothing listens on udp port {port} of 'blue'*"
+    result.stdout.fnmatch_lines(
+        ["*- netns: why -*", cause, f"observed: a program in red -> 192.168.15.2 udp port {port}*"]
+    )
+
+
+def test_a_program_whose_name_server_does_not_answer_is_explained(project: Project) -> None:
+    body = """
+def test_inside(lab):
+    red, blue = lab.host("red", isolate={"mount"}), lab.host("blue")
+    lab.connect(red, blue, "192.168.15.0/24")
+    lab.dns.nameservers.append("192.168.15.2")
+    lab.dns["blue.example"] = blue
+    blue.nft("table inet f { chain c { type filter hook input priority 0; udp dport 53 drop; }; }")
+    red.run([sys.executable, "-c", "import socket; socket.getaddrinfo('www.example.com', 80)"], timeout=1)
+"""
+    project.write("test_inside.py", f"import sys\n{LAB.partition('def test_inside')[0]}{body}")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    cause = CAUSE.replace("tcp dport 80", "udp dport 53")
+    result.stdout.fnmatch_lines(["*- netns: why -*", cause, "observed: a program in red -> 192.168.15.2 udp port 53*"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "red.run([*ASK, '192.168.15.2', '80', 'silent'])",
+        "red.add_route('198.51.100.0/24', blue)\n    red.run([*ASK, '198.51.100.9', '80', 'once'])",
+        "red.run([*ASK, '192.168.15.2', '80', 'once'], check=False)\n"
+        "    taking, giving = (node.socket(socket.AF_INET, socket.SOCK_DGRAM) for node in pair)\n"
+        "    taking.bind(('192.168.15.1', 9))\n    giving.sendto(b'x', ('192.168.15.1', 9))\n    taking.recv(1)\n"
+        "    red.run([*ASK, '192.168.15.2', '80', 'once'])",
+    ],
+    ids=["nothing-sent", "nobody-of-the-lab", "another-answered"],
+)
+def test_a_program_of_which_it_is_not_sure_that_a_datagram_was_not_answered_is_not(project: Project, body: str) -> None:
+    project.write("ask.py", ASKING)
+    head = LAB.replace(*UDP_RULE)
+    project.write("test_inside.py", f"import sys\nASK = [sys.executable, 'ask.py']\n{head}    {body}\n")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    assert "netns: why" not in result.stdout.str()
 
 
 @pytest.mark.parametrize("kind", ["ping", "tcp", "udp"])

@@ -107,11 +107,20 @@ def grown(node: Node, before: Reading, after: Reading) -> list[Growth]:
     found: list[Growth] = []
     for name, parse in (("snmp", _pairs), ("netstat", _pairs), ("snmp6", _columns), ("dev", _interfaces)):
         if before.files[name] != after.files[name]:
-            found += _growth(node, dict(parse(before.files[name])), dict(parse(after.files[name])))
+            earlier, later = before.files[name], after.files[name]
+            if parse is _columns:
+                earlier, later = _changed(earlier, later)
+            found += _growth(node, dict(parse(earlier)), dict(parse(later)))
     if before.queues != after.queues:
         names = {interface.index: name for name, interface in node.interfaces.items()}
         found += _growth(node, dict(_queues(before.queues, names)), dict(_queues(after.queues, names)))
     return found + _growth(node, before.rules, after.rules)
+
+
+def _changed(before: str, after: str) -> tuple[str, str]:
+    """The lines of two readings of one file that differ: few do."""
+    several = [pair for pair in zip(before.splitlines(), after.splitlines(), strict=False) if pair[0] != pair[1]]
+    return "\n".join(one for one, _ in several), "\n".join(other for _, other in several)
 
 
 def _growth(node: Node, before: Mapping[str, int], after: Mapping[str, int]) -> list[Growth]:

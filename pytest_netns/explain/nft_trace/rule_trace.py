@@ -14,7 +14,7 @@ from pytest_netns.errors import NetnsError
 from pytest_netns.explain.nft_trace import parts
 from pytest_netns.explain.nft_trace.event_filter import TELLING
 from pytest_netns.explain.nft_trace.headers import Headers, headers_of
-from pytest_netns.explain.nft_trace.trace_tables import LAST, STAGES, TABLE, is_ours, matches, tables, translated_ports
+from pytest_netns.explain.nft_trace.trace_tables import LAST, STAGES, TABLE, matches, tables, translated_ports
 from pytest_netns.explain.nft_trace.verdicts import Drop, Stage, rule_text, verdict_of
 from pytest_netns.kernel.netlink.socket import NETLINK_NETFILTER, attributes
 from pytest_netns.kernel.open_socket import open_socket
@@ -45,7 +45,8 @@ class RuleTrace:
         self._lab = lab
         self._protocols = {*protocols, socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6}
         self._ports = set(ports)
-        self._traced: list[tuple[Node, socket.socket]] = []
+        #: Each with the families of our tables there.
+        self._traced: list[tuple[Node, socket.socket, list[str]]] = []
         self._listings: dict[int, str] = {}
         self._packets: dict[tuple[int, bytes], Headers] = {}
         self.drops: list[Drop] = []
@@ -87,27 +88,29 @@ class RuleTrace:
             self.skipped.append(f"{node.name}: cannot look at its rules: {str(error).splitlines()[0]}")
             return
         sock = open_socket(node, socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-        self._traced.append((node, sock))
+        families: list[str] = []
+        self._traced.append((node, sock, families))
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         attach_filter(sock, TELLING)
         sock.bind((0, 0))
         sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _NFNLGRP_NFTRACE)
         ports = self._ports | translated_ports(ruleset) if self._ports else self._ports
-        node.nft("\n".join(tables(ruleset, list(matches(self._protocols, ports)), list(node.interfaces))))
+        texts = list(tables(ruleset, list(matches(self._protocols, ports)), list(node.interfaces)))
+        families += [text.split()[1] for text in texts]
+        node.nft("\n".join(texts))
 
     def _stop(self) -> None:
-        for node, sock in self._traced:
+        for node, sock, families in self._traced:
             sock.close()
-            if node.closed:
-                continue
-            for family in (item["table"]["family"] for item in node.nft_ruleset() if is_ours(item)):  # type: ignore[index]
-                node.nft(f"delete table {family} {TABLE}")
+            if not node.closed and families:
+                # All at once: each change takes the kernel milliseconds. What is not there is added, to be deleted.
+                node.nft("\n".join(f"add table {name} {TABLE}; delete table {name} {TABLE}" for name in families))
         self._traced = []
 
     def read(self) -> None:
         """Take in what the kernels have told so far. Call it inside the block."""
-        for node, sock in self._traced:
+        for node, sock, _ in self._traced:
             while True:
                 try:
                     data = sock.recv(1 << 16)

@@ -85,9 +85,3 @@ def tables(ruleset: list[dict[str, object]], matches: list[str], devices: list[s
                 for number, device in enumerate(devices)
             ),
         )
-
-
-def is_ours(item: dict[str, object]) -> bool:
-    """Whether an item of a ruleset is a table of ours."""
-    table = item.get("table")
-    return isinstance(table, dict) and table.get("name") == TABLE
