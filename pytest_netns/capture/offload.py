@@ -10,8 +10,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-#: An option of packet sockets, at the level SOL_PACKET: this header is put before each frame.
-PACKET_VNET_HDR = 15
+#: What the option PACKET_VNET_HDR puts before each frame.
 HEADER = struct.Struct("=BBHHHH")
 _NEEDS_CSUM = 1
 _TCP_KINDS, _UDP_KIND, _ECN = {4: 1, 6: 4}, 5, 0x80  # VIRTIO_NET_HDR_GSO_...

@@ -17,24 +17,29 @@ from typing import TYPE_CHECKING
 
 from pytest_netns.capture import bpf, timestamps
 from pytest_netns.capture.frame import ETH_CANARY, Frame
-from pytest_netns.capture.offload import HEADER, PACKET_VNET_HDR, decode
+from pytest_netns.capture.offload import HEADER, decode
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.hidden_thread import HiddenThread
 from pytest_netns.kernel.interface_names import is_redirect
 from pytest_netns.kernel.locks import Lock
-from pytest_netns.kernel.open_socket import open_socket
+from pytest_netns.kernel.packet_socket import (
+    ETH_P_ALL,
+    PACKET_AUXDATA,
+    PACKET_STATISTICS,
+    PACKET_VNET_HDR,
+    SOL_PACKET,
+    open_packet_socket,
+    set_buffer,
+)
 from pytest_netns.kernel.syscalls import bind_packet_socket
 
 if TYPE_CHECKING:
     from pytest_netns.stack.interface import Interface
     from pytest_netns.stack.namespace import Namespace
 
-_SOL_PACKET, _PACKET_STATISTICS, _PACKET_AUXDATA = 263, 6, 8
 #: How the header of most frames begins: no flag, and no segments.
 _NOTHING_LEFT = bytes(2)
-_SO_RCVBUFFORCE = 33
-_ETH_P_ALL = 3
 _PACKET_OUTGOING = 4
 _ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
 _TP_STATUS_VLAN_VALID, _TP_STATUS_VLAN_TPID_VALID = 1 << 4, 1 << 6
@@ -84,23 +89,19 @@ class Tap:
         index = 0 if interface is None else node.interface(interface).index  # raises a clear error
 
         def configure(sock: socket.socket) -> None:
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER)
-            except PermissionError:  # rootless: as much as the machine allows anybody
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+            set_buffer(sock, socket.SO_RCVBUF, BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, timestamps.SO_TIMESTAMPNS, 1)
-            sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
-            sock.setsockopt(_SOL_PACKET, PACKET_VNET_HDR, 1)
+            sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+            sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
             sock.setblocking(False)
             granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
             self.pause = min(_PAUSE, granted / _FILL_RATE)
             if filter_code is not None:
                 bpf.attach(sock, filter_code)
-            bind_packet_socket(sock.fileno(), _ETH_P_ALL, index)
+            bind_packet_socket(sock.fileno(), ETH_P_ALL, index)
 
         try:
-            # Protocol 0 is deaf until bind(); see pytest_netns.probe.probe_sockets.
-            self._socket = open_socket(node, socket.AF_PACKET, socket.SOCK_RAW, 0, configure)
+            self._socket = open_packet_socket(node, configure)
         except OSError as error:
             raise KernelError.of(error, f"capture on {interface or 'all interfaces'}", node.name) from error
 
@@ -118,7 +119,7 @@ class Tap:
 
     def _count_drops(self) -> None:
         # reading resets the kernel's count
-        self._drops += struct.unpack("II", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1]
+        self._drops += struct.unpack("II", self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1]
 
     def drain(self) -> int:
         """Deliver what is queued now; returns how many frames that were."""
@@ -165,7 +166,7 @@ class Tap:
             for level, what, value in control:
                 if level == socket.SOL_SOCKET:
                     stamp = timestamps.stamp_of(value)
-                elif what == _PACKET_AUXDATA:
+                elif what == PACKET_AUXDATA:
                     untagged, data = data, _with_tag(data, value)
                     if offload is not None and data is not untagged:
                         offload = offload.behind_tag()
@@ -197,7 +198,7 @@ class Tap:
         if not self.node.interface(name).is_up:
             return f"{self._name}:{name}: the link is down"
         try:
-            sender = open_socket(self.node, socket.AF_PACKET, socket.SOCK_RAW)
+            sender = open_packet_socket(self.node)
             try:
                 mac = bytes.fromhex(self.node.interface(name).mac.replace(":", "") or "00" * 6)
                 # to itself: no host takes it, and a bridge does not learn from it what it does not know

@@ -6,10 +6,8 @@ They are not persistent: the kernel removes them when their descriptor is closed
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import select
-import struct
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -19,9 +17,8 @@ from pytest_netns.checks import A_DAY, check_range
 from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.devices.builder import Addresses, Device, DeviceBuilder, DeviceSpec
 from pytest_netns.errors import KernelError, NetnsError, ProbeFailure, TopologyError, UnsupportedError
-from pytest_netns.kernel import reaper
+from pytest_netns.kernel import reaper, tun_driver
 from pytest_netns.kernel.features.features import feature
-from pytest_netns.kernel.features.socket_families import TUN
 from pytest_netns.kernel.netlink import linkinfo, rtnetlink
 from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.kernel.scapy_import import prepare_scapy
@@ -34,8 +31,6 @@ if TYPE_CHECKING:
 
     from pytest_netns.capture.pattern import Pattern
 
-_TUNSETIFF, _TUNSETIFINDEX = 0x400454CA, 0x400454DA
-_IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x0001, 0x0002, 0x1000
 _LARGEST = 1 << 17
 #: Packets that a message shows at most.
 _SHOWN = 12
@@ -75,12 +70,11 @@ class Tun(Device):
         """
         self._chatter = chatter
         words = f"ip tuntap add {self.name} mode {self.kind}"
-        flags = (_IFF_TAP if self.ethernet else _IFF_TUN) | _IFF_NO_PI
+        flags = (tun_driver.IFF_TAP if self.ethernet else tun_driver.IFF_TUN) | tun_driver.IFF_NO_PI
         try:
             with entered(self.node):
-                self._fd = os.open(TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-                fcntl.ioctl(self._fd, _TUNSETIFINDEX, struct.pack("=I", self.index))
-                fcntl.ioctl(self._fd, _TUNSETIFF, struct.pack("=16sH22x", self.name.encode(), flags))
+                self._fd = tun_driver.open_driver()
+                tun_driver.create_device(self._fd, self.name, flags, self.index)
         except OSError as error:
             opened = self._fd >= 0
             self._release()

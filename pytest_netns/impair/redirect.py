@@ -18,25 +18,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_netns.errors import KernelError, NetnsError, TopologyError, UnsupportedError
-from pytest_netns.kernel import reaper
+from pytest_netns.kernel import reaper, tun_driver
 from pytest_netns.kernel.interface_names import DETOUR_PREFIX
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink import tc as traffic
 from pytest_netns.kernel.netlink.rtnetlink import RTM_GETLINK, RTM_NEWLINK
 from pytest_netns.kernel.netlink.socket import Request, attribute, attributes
-from pytest_netns.kernel.standard_sockets import Socket
+from pytest_netns.kernel.packet_socket import PACKET_VNET_HDR, SOL_PACKET, open_packet_socket, set_buffer
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
 
 if TYPE_CHECKING:
     from pytest_netns.impair.target import Target
 
-_TUN = "/dev/net/tun"
-_TUNSETIFF, _TUNSETIFINDEX = 0x400454CA, 0x400454DA
-_IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
-_SOL_PACKET, _PACKET_VNET_HDR = 263, 15
-_SO_MARK, _SO_SNDBUFFORCE = 36, 32
+_SO_MARK = 36
 _IFLA_TXQLEN, _IFLA_STATS64 = 13, 23
-_IFREQ = struct.Struct("=16sH22x")
 
 #: Frames that the tap holds until the relay reads them: the first that the kernel takes. The larger is a second's worth
 #: of what the relay can do at most; Linux 6.1 answers ERANGE.
@@ -197,7 +192,7 @@ def prepare(interface: Target) -> Redirect:
         if error.errno not in _FULL:
             raise
         hint = "close what is not needed, or raise the limit (ulimit -n)"
-        raise KernelError.of(error, f"open {_TUN}", interface.node.name, hint) from error
+        raise KernelError.of(error, f"open {tun_driver.PATH}", interface.node.name, hint) from error
 
 
 def _prepare(interface: Target) -> Redirect:
@@ -227,29 +222,24 @@ def _prepare(interface: Target) -> Redirect:
 
 
 def _open_tap(interface: Target) -> tuple[int, str]:
-    import fcntl  # not on Windows, where this module must still import
-
     node = interface.node
     try:
-        tap = os.open(_TUN, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        tap = tun_driver.open_driver()
     except OSError as error:
         if error.errno in _FULL:
             raise
-        cure = f"modprobe tun; for a container, start it with --device {_TUN}"
+        cure = f"modprobe tun; for a container, start it with --device {tun_driver.PATH}"
         if error.errno == errno.EACCES:
-            cure = f"chmod 0666 {_TUN}"  # as udev has it (50-udev-default.rules)
+            cure = f"chmod 0666 {tun_driver.PATH}"  # as udev has it (50-udev-default.rules)
         raise UnsupportedError(
-            f"the relay cannot impair {interface}: {_TUN}: {error.strerror}; try as root: {cure}"
+            f"the relay cannot impair {interface}: {tun_driver.PATH}: {error.strerror}; try as root: {cure}"
         ) from None
     try:
-        if wanted := node._next_index():
-            fcntl.ioctl(tap, _TUNSETIFINDEX, struct.pack("=I", wanted))
-        request = _IFREQ.pack(f"{DETOUR_PREFIX}%d".encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR)
-        answer = fcntl.ioctl(tap, _TUNSETIFF, request)
+        flags = tun_driver.IFF_TAP | tun_driver.IFF_NO_PI | tun_driver.IFF_VNET_HDR
+        return tap, tun_driver.create_device(tap, f"{DETOUR_PREFIX}%d", flags, node._next_index() or 0)
     except OSError as error:
         os.close(tap)
         raise KernelError.of(error, f"ip tuntap add dev {DETOUR_PREFIX}0 mode tap", node.name) from error
-    return tap, _IFREQ.unpack(answer)[0].rstrip(b"\0").decode()
 
 
 def _lengthen(interface: Target, index: int, name: str) -> None:
@@ -275,19 +265,17 @@ def _write(path: str) -> None:
 
 
 def _open_out(redirect: Redirect) -> int:
-    """A socket that sends by the interface, with the mark. Called inside the namespace."""
-    sock = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-    try:
+    """A socket that sends by the interface, with the mark."""
+    interface = redirect.interface
+
+    def configure(sock: socket.socket) -> None:
         sock.setsockopt(socket.SOL_SOCKET, _SO_MARK, redirect.mark)
-        sock.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER)
-        except PermissionError:  # rootless: as much as the machine allows anybody
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+        set_buffer(sock, socket.SO_SNDBUF, _SEND_BUFFER)
         sock.setblocking(False)
-        bind_packet_socket(sock.fileno(), 0, redirect.interface.index)
+        bind_packet_socket(sock.fileno(), 0, interface.index)
+
+    try:
+        return open_packet_socket(interface.node, configure).detach()
     except OSError as error:
-        sock.close()
-        where = redirect.interface
-        raise KernelError.of(error, f"packet socket on {where.name}", where.node.name) from error
-    return sock.detach()
+        raise KernelError.of(error, f"packet socket on {interface.name}", interface.node.name) from error

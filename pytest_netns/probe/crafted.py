@@ -13,20 +13,21 @@ from scapy.packet import Packet
 from scapy.plist import PacketList, QueryAnswer, SndRcvList
 
 from pytest_netns.capture.frame import dissect
-from pytest_netns.capture.offload import PACKET_VNET_HDR, received
+from pytest_netns.capture.offload import received
 from pytest_netns.checks import check_range
 from pytest_netns.clock import monotonic, wall_ns
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.interrupts import uninterrupted
+from pytest_netns.kernel.packet_socket import ETH_P_ALL, PACKET_VNET_HDR, SOL_PACKET, open_packet_socket
 from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.kernel.syscalls import bind_packet_socket, entered
-from pytest_netns.probe.probe_sockets import ETH_P_ALL, Waiter, close_later
+from pytest_netns.probe.probe_sockets import Waiter, close_later
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.stack.views import own_interface
 
 _IPV6_HDRINCL = 36
-_SOL_PACKET, _OUTGOING = 263, 4
+_OUTGOING = 4
 
 
 def plain(packet: Packet) -> Packet:
@@ -127,7 +128,7 @@ def _put_on_the_wire(node: Namespace, packet: Packet, interface: str | Interface
         out = _interface(node, interface, packet)
         data = _framed(packet, out)
         # Closed at once: it never listened, so nothing has to be waited for.
-        with entered(node), Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as sock:
+        with open_packet_socket(node) as sock:
             sock.sendto(data, (out.name, int.from_bytes(data[12:14], "big")))
         return
     version = 4 if isinstance(packet, IP) else 6
@@ -150,11 +151,10 @@ def send_and_receive(
     check_range("timeout", timeout, 0, 3600)
     questions = _expanded(node, packet)
     with uninterrupted:  # but in its waits, where it can close its sockets
-        with entered(node):
-            listener = Socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        listener = open_packet_socket(node)
         try:
             listener.setblocking(False)
-            listener.setsockopt(_SOL_PACKET, PACKET_VNET_HDR, 1)
+            listener.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
             bind_packet_socket(listener.fileno(), ETH_P_ALL, 0)
             waiter = Waiter(listener)
             for question in questions:

@@ -11,14 +11,13 @@ from pytest_netns.clock import monotonic
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel import reaper
 from pytest_netns.kernel.interrupts import checkpoint, uninterrupted
-from pytest_netns.kernel.open_socket import open_socket
+from pytest_netns.kernel.packet_socket import open_packet_socket
 from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.kernel.syscalls import entered
 from pytest_netns.probe import icmp
 from pytest_netns.probe.icmp import ProbeError
 from pytest_netns.stack.handle import Handle
 
-ETH_P_ALL = 0x0003
 ETH_P_ARP = 0x0806
 ETH_P_IPV6 = 0x86DD
 
@@ -133,9 +132,7 @@ def packet_socket(node: Handle, interface: str, ethertype: int) -> socket.socket
         sock.bind((interface, ethertype))
 
     try:
-        # Protocol 0 is deaf until bind(), which then costs microseconds; given here, bind() would have to wait for an
-        # RCU grace period, 8 ms.
-        return open_socket(node, socket.AF_PACKET, socket.SOCK_RAW, 0, configure)
+        return open_packet_socket(node, configure)
     except OSError as error:
         raise KernelError.of(error, f"packet socket on {interface}", node.name) from error
 

@@ -21,7 +21,7 @@ from pytest_netns import (
 )
 from pytest_netns.devices import kinds
 from pytest_netns.devices.builder import Device
-from pytest_netns.kernel.features import socket_families as protocols
+from pytest_netns.kernel import tun_driver
 from pytest_netns.kernel.features.features import DEVICES, Feature, feature
 from pytest_netns.kernel.netlink import linkinfo
 from pytest_netns.kernel.netlink.socket import attributes
@@ -637,6 +637,6 @@ def test_every_interface_tells_its_kind(netns: Namespace, pair: tuple[Host, Host
 
 def test_a_tun_is_there_exactly_if_its_device_can_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     feature.cache_clear()
-    monkeypatch.setattr(protocols, "TUN", "/nonexistent")
+    monkeypatch.setattr(tun_driver, "PATH", "/nonexistent")
     assert feature("tun").reason == "/nonexistent: No such file or directory; to get it: modprobe tun"
     feature.cache_clear()

@@ -15,9 +15,8 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
 from pytest_netns import Host, KernelError, Lab, NetnsError, ProbeFailure, TopologyError, UnsupportedError
-from pytest_netns.devices import tuntap
 from pytest_netns.devices.tuntap import Tap, Tun
-from pytest_netns.kernel.features import socket_families as protocols
+from pytest_netns.kernel import tun_driver
 from pytest_netns.kernel.features.features import feature
 
 pytestmark = pytest.mark.netns_requires("tun")
@@ -218,7 +217,7 @@ def test_what_the_kernel_refuses_leaves_nothing(red: Host) -> None:
 
 
 def test_what_tun_itself_refuses_is_told_in_the_words_of_ip(red: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuntap, "_TUNSETIFF", 0)
+    monkeypatch.setattr(tun_driver, "_TUNSETIFF", 0)
     with pytest.raises(KernelError, match=r"'ip tuntap add tun0 mode tun' in namespace 'red': "):
         red.add_tun("tun0")
     assert list(red.interfaces) == ["lo"]
@@ -226,8 +225,7 @@ def test_what_tun_itself_refuses_is_told_in_the_words_of_ip(red: Host, monkeypat
 
 def test_without_its_device_the_module_is_named(red: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     feature.cache_clear()
-    monkeypatch.setattr(tuntap, "TUN", "/nonexistent")
-    monkeypatch.setattr(protocols, "TUN", "/nonexistent")
+    monkeypatch.setattr(tun_driver, "PATH", "/nonexistent")
     with pytest.raises(UnsupportedError, match=r"'ip tuntap add tun0 mode tun' .* modprobe tun"):
         red.add_tun("tun0")
     feature.cache_clear()

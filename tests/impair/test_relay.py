@@ -310,7 +310,7 @@ def test_wiring_removed_by_hand_is_noticed(pair: tuple[Host, Host, Link]) -> Non
 def test_a_kernel_without_a_part_is_told(pair: tuple[Host, Host, Link], monkeypatch: pytest.MonkeyPatch) -> None:
     red, blue, link = pair
     with monkeypatch.context() as patch:
-        patch.setattr(redirect, "_TUN", "/dev/net/none")
+        patch.setattr("pytest_netns.kernel.tun_driver.PATH", "/dev/net/none")
         with pytest.raises(
             UnsupportedError, match=r"cannot impair red:eth0: /dev/net/none: No such file.*modprobe tun"
         ):

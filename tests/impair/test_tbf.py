@@ -172,7 +172,7 @@ def test_what_was_before_is_back_where_the_relay_cannot_take_over(
 ) -> None:
     left, _ = veth_pair
     link.impair(rate="100kbit", engine="tbf")
-    monkeypatch.setattr("pytest_netns.impair.redirect._TUN", "/dev/net/none")
+    monkeypatch.setattr("pytest_netns.kernel.tun_driver.PATH", "/dev/net/none")
     with pytest.raises(UnsupportedError):
         link.a.impair(delay="1ms", engine="relay")
     assert link.a.impairment == Impairment(rate="100kbit")

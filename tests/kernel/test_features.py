@@ -14,8 +14,8 @@ from unittest.mock import Mock
 import pytest
 
 from pytest_netns import Namespace
+from pytest_netns.kernel import tun_driver
 from pytest_netns.kernel.features import features
-from pytest_netns.kernel.features import socket_families as protocols
 from pytest_netns.kernel.features.features import DEVICES, QDISCS, Feature, feature
 from pytest_netns.kernel.features.nft_features import NFT
 from pytest_netns.kernel.features.qdiscs import ACTIONS, CLASSIFIERS
@@ -191,7 +191,7 @@ def test_tunnels_are_there_exactly_if_ip_can_make_one(netns: Namespace, name: st
 
 
 def test_a_tunnel_device_that_may_not_be_opened_is_a_lack_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocols, "TUN", "/dev/net/none")
+    monkeypatch.setattr(tun_driver, "PATH", "/dev/net/none")
     assert feature("tun").reason == "/dev/net/none: No such file or directory; to get it: modprobe tun"
 
 

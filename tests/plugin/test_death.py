@@ -17,8 +17,7 @@ import pytest
 from slowness import patient
 
 from pytest_netns import Namespace
-from pytest_netns.kernel import sandbox
-from pytest_netns.kernel.features.socket_families import TUN
+from pytest_netns.kernel import sandbox, tun_driver
 
 from .deaths import HOW, How, die, instants
 from .inner import Process, Project, Running, User, as_user, await_none
@@ -180,7 +179,7 @@ def is_relay(process: Process) -> bool:
 @cache
 def may_have_taps(user: User) -> bool:
     """Whether that user may open what taps and the relay need. Debian lets everybody; some machines only root."""
-    command = [*as_user(user), "sh", "-c", f"exec <> {TUN}"]
+    command = [*as_user(user), "sh", "-c", f"exec <> {tun_driver.PATH}"]
     return subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
@@ -274,7 +273,7 @@ def test_nothing_survives_a_kill_in_the_middle_of_building(project: Project, use
 @pytest.mark.netns_requires("tun")
 def test_nothing_survives_of_a_tap(project: Project, user: User) -> None:
     if not may_have_taps(user):
-        pytest.skip(f"{TUN} is not for this user")
+        pytest.skip(f"{tun_driver.PATH} is not for this user")
     with under_way(project, WITH_A_TAP, user=user) as running:
         running.popen.send_signal(signal.SIGKILL)
         assert running.wait() == -signal.SIGKILL

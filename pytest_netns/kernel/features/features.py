@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from pytest_netns.errors import KernelError, UnsupportedError
+from pytest_netns.kernel import tun_driver
 from pytest_netns.kernel.features.nft_features import NFT, why_not
 from pytest_netns.kernel.features.qdiscs import ACTIONS, CLASSIFIERS, has_action, has_classifier, qdisc_request
-from pytest_netns.kernel.features.socket_families import SOCKETS, TUN, TUN_TAP, why_no_socket, why_no_tunnel
+from pytest_netns.kernel.features.socket_families import SOCKETS, TUN_TAP, why_no_socket, why_no_tunnel
 from pytest_netns.kernel.libpcap import libpcap
 from pytest_netns.kernel.netlink import linkinfo
 from pytest_netns.kernel.netlink.rtnetlink import IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, RTM_NEWLINK, link_get
@@ -195,8 +196,12 @@ def feature(name: str) -> Feature:
         if name in opened:
             said = why(name)
             cure = opened[name]
-            if why is why_no_tunnel and os.path.exists(TUN) and not os.access(TUN, os.R_OK | os.W_OK):
-                cure = f"sudo chmod 0666 {TUN}"  # as udev has it (50-udev-default.rules)
+            if (
+                why is why_no_tunnel
+                and os.path.exists(tun_driver.PATH)
+                and not os.access(tun_driver.PATH, os.R_OK | os.W_OK)
+            ):
+                cure = f"sudo chmod 0666 {tun_driver.PATH}"  # as udev has it (50-udev-default.rules)
             return Feature(name, not said, f"{said}; to get it: {cure}" if said else "")
     if name == DROP_REASONS:
         said = why_no_reasons()

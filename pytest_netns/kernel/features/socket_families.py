@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
-import struct
 
+from pytest_netns.kernel import tun_driver
 from pytest_netns.kernel.netns.throwaway import throwaway
 from pytest_netns.kernel.standard_sockets import Socket
 
 _IPPROTO_MPTCP, _IPPROTO_SCTP = 262, 132
-TUN = "/dev/net/tun"
-# From <linux/if_tun.h>.
-_TUNSETIFF, _IFF_TUN, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 1, 2, 0x1000
 
 #: By name, with what brings each.
 SOCKETS = {
@@ -48,14 +44,14 @@ def why_no_socket(name: str) -> str:
 
 def why_no_tunnel(name: str) -> str:
     """What the kernel says; empty if a device of that kind can be made through /dev/net/tun."""
-    kind = _IFF_TUN if name == "tun" else _IFF_TAP
+    kind = tun_driver.IFF_TUN if name == "tun" else tun_driver.IFF_TAP
     with throwaway():
         try:
-            device = os.open(TUN, os.O_RDWR | os.O_CLOEXEC)
+            driver = tun_driver.open_driver()
             try:
-                fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22x", b"probe0", kind | _IFF_NO_PI))
+                tun_driver.create_device(driver, "probe0", kind | tun_driver.IFF_NO_PI)
             finally:
-                os.close(device)
+                os.close(driver)
         except OSError as error:
-            return f"{TUN}: {error.strerror}"
+            return f"{tun_driver.PATH}: {error.strerror}"
     return ""
