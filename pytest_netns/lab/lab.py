@@ -419,20 +419,26 @@ class Lab(Network):
 
         return Autoroutes()
 
-    def autoroute(self) -> None:
+    def autoroute(self, *, ecmp: bool = False) -> None:
         """Give every node static shortest-path routes to every subnet, for IPv4 and IPv6.
 
+        Likewise to every address that a node was given on loopback (``host.add_address("192.0.2.1/32", "lo")``).
         Among paths of equal length the router that was made first wins, so the result is the same at each run. Call
         it again after a change: what it set before is replaced. Routes that you set are not touched, and win where
         their metric is lower.
+
+        Args:
+            ecmp: use all paths of equal length: routes have several next hops, among which flows are shared out.
 
         Example:
             >>> lab.autoroute()
             >>> red.ping(green)
         """
+        if not isinstance(ecmp, bool):
+            raise TypeError(f"ecmp is {ecmp!r}; it can be True or False")
         with self._lock:
             self._check_open()
-            self._autoroutes.renew([node for node in self if isinstance(node, Host) and not node.closed])
+            self._autoroutes.renew([node for node in self if isinstance(node, Host) and not node.closed], ecmp=ecmp)
 
     def bridge(
         self,

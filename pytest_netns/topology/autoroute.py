@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from pytest_netns.addresses import Address, Network
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.netlink import rtnetlink
-from pytest_netns.kernel.netlink.route_options import RTPROT_STATIC, RouteOptions
+from pytest_netns.kernel.netlink.route_options import RTPROT_STATIC, Hop, RouteOptions
 from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.stack.interface import Interface
 from pytest_netns.topology.node import BaseNode
-from pytest_netns.topology.routing import Attachment, attachments
+from pytest_netns.topology.routing import Attachment, attachments, on_loopback
 
 #: Of the routes that a lab works out: higher than what a route set by hand has in either family (0 and 1024).
 AUTOROUTE_METRIC = 2048
@@ -25,9 +25,9 @@ class Autoroutes:
     def __init__(self) -> None:
         self._set: dict[str, dict[bytes, Request]] = {}
 
-    def renew(self, nodes: Sequence[BaseNode]) -> None:
+    def renew(self, nodes: Sequence[BaseNode], *, ecmp: bool = False) -> None:
         """Set the routes of today, and take away those of before that are none any more."""
-        routes = shortest_paths(nodes, [node for node in nodes if node.forwards])
+        routes = shortest_paths(nodes, [node for node in nodes if node.forwards], ecmp=ecmp)
         for node in nodes:
             wanted = {request.body: request for request in routes[node]}
             for body, delete in self._set.pop(node.name, {}).items():
@@ -49,14 +49,18 @@ def _forget(node: BaseNode, delete: Request) -> None:
             raise
 
 
-def shortest_paths(nodes: Sequence[BaseNode], routers: Iterable[BaseNode]) -> dict[BaseNode, list[Request]]:
+def shortest_paths(
+    nodes: Sequence[BaseNode], routers: Iterable[BaseNode], *, ecmp: bool = False
+) -> dict[BaseNode, list[Request]]:
     """Static routes by which every node reaches every subnet over the fewest routers, for both families.
 
-    Among paths of equal length the router that was made first wins, so the result is the same at each run.
+    Likewise every address on loopback, which leads to its node. Among paths of equal length the router that was made
+    first wins, so the result is the same at each run.
 
     Args:
         nodes: all nodes that may send.
         routers: those that forward.
+        ecmp: whether paths of equal length are all used: a route has several next hops then.
     """
     places = {node: attachments(node) for node in nodes}
     forwarders = [node for node in routers if node in places]
@@ -64,33 +68,48 @@ def shortest_paths(nodes: Sequence[BaseNode], routers: Iterable[BaseNode]) -> di
     for node in nodes:
         for place in places[node]:
             subnets.setdefault(place.address.network, []).append(place)
+    # Where the packets for a target end: by whom a subnet can be reached, or whose an address on loopback is.
+    ends = {subnet: [place.node for place in found if place.node in forwarders] for subnet, found in subnets.items()}
+    having = {subnet: {place.node for place in found} for subnet, found in subnets.items()}
+    for node in nodes:
+        for place in on_loopback(node):
+            ends.setdefault(place.address.network, []).append(node)
+            having.setdefault(place.address.network, set()).add(node)
     routes: dict[BaseNode, list[Request]] = {node: [] for node in nodes}
-    for target in subnets:
-        distance = _distances(target, subnets, places, forwarders)
+    for target, there in ends.items():
+        distance = _distances(target.version, there, subnets, places, forwarders)
         for node in nodes:
-            if any(place.address.network == target for place in places[node]):
+            if node in having[target]:
                 continue
-            hop = _nearest(node, target.version, subnets, places, distance)
-            if hop is not None:
-                gateway, interface = hop
-                options = RouteOptions(metric=AUTOROUTE_METRIC, protocol=RTPROT_STATIC)
-                routes[node].append(rtnetlink.route_replace(target, gateway, interface.index, options))
+            hops = _nearest(node, target.version, subnets, places, distance)
+            if hops:
+                routes[node].append(_request(target, hops if ecmp else hops[:1]))
     return routes
 
 
+def _request(target: Network, hops: list[tuple[Address, Interface]]) -> Request:
+    options = RouteOptions(metric=AUTOROUTE_METRIC, protocol=RTPROT_STATIC)
+    if len(hops) == 1:
+        [(gateway, interface)] = hops
+        return rtnetlink.route_replace(target, gateway, interface.index, options)
+    several = tuple(Hop(gateway, interface.index) for gateway, interface in hops)
+    return rtnetlink.route_replace(target, None, 0, options._replace(hops=several))
+
+
 def _distances(
-    target: Network,
+    version: int,
+    ends: Iterable[BaseNode],
     subnets: dict[Network, list[Attachment]],
     places: dict[BaseNode, list[Attachment]],
     routers: list[BaseNode],
 ) -> dict[BaseNode, int]:
-    """How many further routers a packet for ``target`` passes behind each router."""
-    distance = {place.node: 0 for place in subnets[target] if place.node in routers}
+    """How many further nodes a packet passes behind each router, until it is at one of the ``ends``."""
+    distance = dict.fromkeys(ends, 0)
     queue = deque(distance)
     while queue:
         router = queue.popleft()
         for place in places[router]:
-            if place.address.version != target.version:
+            if place.address.version != version:
                 continue
             for neighbour in subnets[place.address.network]:
                 if neighbour.node in routers and neighbour.node not in distance:
@@ -105,13 +124,18 @@ def _nearest(
     subnets: dict[Network, list[Attachment]],
     places: dict[BaseNode, list[Attachment]],
     distance: dict[BaseNode, int],
-) -> tuple[Address, Interface] | None:
-    best: tuple[int, Address, Interface] | None = None
+) -> list[tuple[Address, Interface]]:
+    """The next hops from which it is not far, those that were made first at first: each neighbour once a link."""
+    best: dict[tuple[BaseNode, Interface], tuple[Address, Interface]] = {}
+    least: int | None = None
     for place in places[node]:
         if place.address.version != version:
             continue
         for neighbour in subnets[place.address.network]:
             steps = distance.get(neighbour.node)
-            if neighbour.node is not node and steps is not None and (best is None or steps < best[0]):
-                best = (steps, neighbour.address.ip, place.interface)
-    return None if best is None else best[1:]
+            if neighbour.node is node or steps is None or (least is not None and steps > least):
+                continue
+            if least is None or steps < least:
+                best, least = {}, steps
+            best.setdefault((neighbour.node, place.interface), (neighbour.address.ip, place.interface))
+    return list(best.values())

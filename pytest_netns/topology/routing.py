@@ -52,6 +52,13 @@ def attachments(node: BaseNode) -> list[Attachment]:
     ]
 
 
+def on_loopback(node: BaseNode) -> list[Attachment]:
+    """The addresses that somebody has given its loopback interface."""
+    loopback = node.interfaces["lo"]
+    found = (address for address in loopback.addresses if not (address.is_loopback or address.is_link_local))
+    return [Attachment(node, loopback, address) for address in found]
+
+
 def _shown(node: BaseNode) -> str:
     return ", ".join(f"{a.interface.name} {a.address}" for a in attachments(node)) or "no address"
 

@@ -248,3 +248,67 @@ def test_an_empty_lab_has_nothing_to_route(lab: Lab) -> None:
     lab.bridge("br0")
     lab.autoroute()
     assert static_routes(lab) == {"br0": []}
+
+
+# ------------------------------------------------------------ addresses on loopback, and several ways
+
+LOOPBACKS = {4: "192.0.2.1/32", 6: "2001:db8::1/128"}
+
+
+def diamond(lab: Lab) -> tuple[Host, Host]:
+    """``red`` and ``blue`` behind two routers, each way as long as the other; blue has addresses on loopback."""
+    red, blue = lab.host("red"), lab.host("blue")
+    for name in ("left", "right"):
+        router = lab.router(name)
+        lab.connect(red, router)
+        lab.connect(router, blue)
+    for address in LOOPBACKS.values():
+        blue.add_address(address, interface="lo")
+    return red, blue
+
+
+def ways(host: Host, destination: str) -> list[str | None]:
+    return [route.interface for route in host.routes() if str(route.destination) == destination]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_addresses_on_loopback_are_reached(lab: Lab, version: int) -> None:
+    red, _ = diamond(lab)
+    lab.autoroute()
+    assert ways(red, LOOPBACKS[version]) == ["eth0"]
+    assert red.ping(LOOPBACKS[version].partition("/")[0])
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_with_ecmp_all_ways_of_equal_length_are_used(lab: Lab, version: int) -> None:
+    red, blue = diamond(lab)
+    lab.autoroute(ecmp=True)
+    assert ways(red, LOOPBACKS[version]) == ["eth0", "eth1"]
+    assert red.ping(LOOPBACKS[version].partition("/")[0])
+    own = next(a for a in red.interfaces["eth0"].addresses if a.version == version).network
+    assert ways(blue, str(own)) == ["eth0"]
+    lab.autoroute()
+    assert ways(red, LOOPBACKS[version]) == ["eth0"]
+    lab.autoroute(ecmp=True)
+    assert ways(red, LOOPBACKS[version]) == ["eth0", "eth1"]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_loopback_address_that_two_nodes_have_leads_to_the_nearer_one(lab: Lab, version: int) -> None:
+    red, blue = diamond(lab)
+    left = lab["left"]
+    left.add_address(LOOPBACKS[version], interface="lo")
+    lab.autoroute(ecmp=True)
+    assert ways(red, LOOPBACKS[version]) == ["eth0"]
+    with left.counting() as change:
+        assert red.ping(LOOPBACKS[version].partition("/")[0])
+    assert change["IcmpInEchos" if version == 4 else "Icmp6InEchos"] == 1
+    assert set(ways(blue, LOOPBACKS[version])) <= {"lo"}
+
+
+def test_an_address_on_loopback_that_is_taken_away_is_routed_no_more(lab: Lab) -> None:
+    red, blue = diamond(lab)
+    lab.autoroute(ecmp=True)
+    blue.interfaces["lo"].remove_address(LOOPBACKS[4])
+    lab.autoroute(ecmp=True)
+    assert ways(red, LOOPBACKS[4]) == []
