@@ -1,4 +1,4 @@
-"""Sessions of pytest that start at once: a process that has imported pytest and scapy forks for each of them.
+"""Sessions of pytest that start at once: a process that has imported pytest, scapy and us forks for each of them.
 
 Importing is most of what a short session costs. Each is a process of its own all the same, with the environment, the
 folder, the output and the exit of ``python -m pytest``. All that differs is what it has imported before it starts, so a
@@ -11,6 +11,7 @@ import gc
 import importlib
 import json
 import os
+import pkgutil
 import random
 import select
 import signal
@@ -34,7 +35,7 @@ class PytestServer:
 
     Args:
         words: in front of the interpreter: who it is run by.
-        home: a folder that this user can write.
+        home: a folder that this user can write. Bytecode is kept there: without, pytest rewrites our modules each time.
     """
 
     def __init__(self, words: Sequence[str], home: str) -> None:
@@ -45,7 +46,7 @@ class PytestServer:
             self._process = subprocess.Popen(
                 # as text: another user may not be allowed to read this file
                 [*words, sys.executable, "-c", Path(__file__).read_text(), str(theirs.fileno())],
-                env={**environment, "HOME": home, "TMPDIR": home, "PYTHONDONTWRITEBYTECODE": "1"},
+                env={**environment, "HOME": home, "TMPDIR": home, "PYTHONPYCACHEPREFIX": f"{home}/bytecode"},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -95,13 +96,18 @@ class PytestServer:
 
 
 def _import() -> None:
-    """What all sessions import, but nothing of pytest_netns, whose imports are tested."""
+    """What sessions import, but nothing of the plugin itself: pytest rewrites that, and would warn."""
     from _pytest.config import default_plugins
 
     for name in default_plugins:
         importlib.import_module(f"_pytest.{name}")
     for name in ("inet", "inet6", "l2"):
         importlib.import_module(f"scapy.layers.{name}")
+    import pytest_netns
+
+    for module in pkgutil.walk_packages(pytest_netns.__path__, "pytest_netns."):
+        if not module.name.startswith(("pytest_netns.plugin", "pytest_netns.cli", "pytest_netns.__main__")):
+            importlib.import_module(module.name)
 
 
 def _become(request: dict[str, Any], output: int) -> None:

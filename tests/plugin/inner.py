@@ -195,8 +195,11 @@ class Running:
 class Project:
     """A folder with tests in it that every user can read and write, and inner sessions of them."""
 
-    def __init__(self, folder: Path, server_for: Callable[[User], PytestServer]) -> None:
+    def __init__(
+        self, folder: Path, home_of: Callable[[User], str], server_for: Callable[[User], PytestServer]
+    ) -> None:
         self.folder = folder
+        self._home_of = home_of
         self._server_for = server_for
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
@@ -233,7 +236,7 @@ class Project:
             "TMPDIR": str(self.temporary),
             "NETNS_TEST_TOKEN": uuid.uuid4().hex,
             "PY_COLORS": "0",
-            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPYCACHEPREFIX": f"{self._home_of(user)}/bytecode",
         }
         if not autoload:
             environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -283,7 +286,7 @@ class Project:
 
         Args:
             fresh: in an interpreter that has not imported anything before; else it may be a fork of one that has
-                imported pytest and scapy, which saves half a second.
+                imported pytest, scapy and all of ours but the plugin, which saves most of a short session's time.
         """
         asked = {"user": user, "env": env, "autoload": autoload}
         plain = not through and tuple(python) == (sys.executable,) and not any(map(_is_pythons, env or {}))

@@ -77,7 +77,7 @@ def test_pytest_asyncio_is_inside_with_its_threads_and_commands(
         "test_inside.py", f"{WHERE}\npytestmark = [{mark}, pytest.mark.parametrize('number', [1, 2])]\n{ASYNC}"
     )
     project.ini("asyncio_default_fixture_loop_scope = function", f"asyncio_mode = {mode}")
-    project.run("-p", "asyncio", "--netns-isolate", user=user).assert_outcomes(passed=6)
+    project.run("-p", "asyncio", "--netns-isolate", user=user, fresh=True).assert_outcomes(passed=6)
 
 
 def test_async_fixtures_of_a_test_are_inside_and_those_of_wider_scope_are_not(project: Project) -> None:
@@ -106,7 +106,7 @@ async def test_it(wide, narrow, number):
 """,
     )
     project.ini("asyncio_default_fixture_loop_scope = function")
-    project.run("-p", "asyncio", "--netns-isolate").assert_outcomes(passed=2)
+    project.run("-p", "asyncio", "--netns-isolate", fresh=True).assert_outcomes(passed=2)
 
 
 ANYIO = """

@@ -429,7 +429,7 @@ def test_sessions_without_us_are_not_looked_at(project: Project) -> None:
         test_two = test_one
         """,
     )
-    project.run().assert_outcomes(passed=2)
+    project.run(fresh=True).assert_outcomes(passed=2)
 
 
 def test_an_event_loop_that_somebody_keeps_is_no_leak(project: Project, user: User) -> None:

@@ -331,7 +331,7 @@ def test_inside(lab):
         assert not packet_sockets()
 """
     project.write("test_inside.py", TOWN + body)
-    result = project.run("-s")
+    result = project.run("-s", fresh=True)
     result.assert_outcomes(passed=1)
     assert "LOADED: []" in result.outlines
 
