@@ -248,6 +248,7 @@ def test_a_refused_bond_leaves_its_members_up(lab: Lab) -> None:
 
 
 @needs("vrf")
+@pytest.mark.netns_requires("libpcap")
 def test_two_vrfs_route_the_same_addresses_apart(lab: Lab) -> None:
     """Two customers with one address plan, behind one router."""
     router = lab.router("router")

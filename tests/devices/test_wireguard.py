@@ -46,6 +46,7 @@ def pair(lab: Lab, userspace: bool) -> tuple[WireGuard, WireGuard]:
     )
 
 
+@pytest.mark.netns_requires("libpcap")
 def test_two_peers_shake_hands(pair: tuple[WireGuard, WireGuard]) -> None:
     one, two = pair
     one.add_peer(two)

@@ -49,7 +49,7 @@ def test_nothing_of_it_is_left_and_nobody_hears_good_bye(lab: Lab) -> None:
     assert not [packet for packet in capture.packets if packet["TCP"].sport == 80 and packet["TCP"].flags & "RF"]
 
 
-@pytest.mark.netns_requires("nft")
+@pytest.mark.netns_requires("nft", "libpcap")
 def test_it_comes_back_with_addresses_routes_sysctls_and_nat(lab: Lab) -> None:
     lan, wan = lab.bridge("lan", "192.168.15.0/24"), lab.bridge("wan", "203.0.113.0/24")
     red, outside = lan.host("red"), wan.host("outside")

@@ -45,7 +45,7 @@ def test_three_groups(bridge: Bridge) -> None:
         assert not c.ping(a, timeout=SHORT)
 
 
-@pytest.mark.netns_requires("libpcap")
+@pytest.mark.netns_requires("libpcap", "nft")
 def test_one_way_drops_only_what_the_first_sends(bridge: Bridge) -> None:
     a, b = bridge.host("a"), bridge.host("b")
     assert a.ping(b)  # the neighbours are known: a would not even be answered when it asks for b

@@ -8,6 +8,8 @@ import pytest
 from pytest_netns import CommandError, Host, Lab, Namespace, NetnsError, UnsupportedError
 from pytest_netns.kernel import nftables
 
+pytestmark = pytest.mark.netns_requires("nft")
+
 DROP_PINGS = """
 table inet t {
     chain in {
@@ -151,7 +153,6 @@ def test_a_long_ruleset_is_cut_short_in_the_message(engine: str, netns: Namespac
     assert str(refused.value).endswith("\n...")
 
 
-@pytest.mark.netns_requires("nft")
 def test_where_neither_is_installed_an_error_names_the_package(
     netns: Namespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -230,7 +230,7 @@ def test_routes_by_port_and_user_hold_for_probes(lab: Lab) -> None:
     assert red.tcp(blue, 80)
 
 
-@pytest.mark.netns_requires("program:ip")
+@pytest.mark.netns_requires("program:ip", "nft")
 def test_every_connection_chooses_among_equal_routes(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")
     routers = [lab.router(name) for name in ("good", "bad")]

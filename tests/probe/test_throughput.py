@@ -110,7 +110,7 @@ def test_what_came_twice_was_on_the_wire_twice(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
-@pytest.mark.netns_requires("program:tc")
+@pytest.mark.netns_requires("program:tc", "nft")
 def test_a_link_that_dies_meanwhile_is_told(veth_pair: Pair, protocol: Protocol) -> None:
     left, right = veth_pair
     left.run(TBF)

@@ -28,19 +28,42 @@ def _named(tree: ast.AST) -> Iterator[str]:
                 yield word
 
 
+#: Calls that need nftables.
+NFT = {"nft", "nft_ruleset", "block", "masquerade", "forward_port", "partition", "assert_blocked"}
+
+
+def _called(tree: ast.AST) -> Iterator[str]:
+    """The libraries that it needs for what it calls, unless it expects that to be refused before."""
+    refused = [node for node in ast.walk(tree) if isinstance(node, ast.With) and "pytest.raises" in ast.unparse(node)]
+    skipped = {id(node) for each in refused for node in ast.walk(each)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and id(node) not in skipped:
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            of_text = name == "partition" and all(isinstance(word, ast.Constant | ast.JoinedStr) for word in node.args)
+            if name in NFT and not of_text and not (name == "block" and isinstance(node.func, ast.Name)):
+                yield "nft"
+            words = [word.value for word in node.keywords if word.arg == "filter"] + node.args[1:2]
+            if name == "capture" and any(isinstance(word, ast.Constant | ast.JoinedStr) for word in words):
+                yield "libpcap"
+
+
 def _required(decorators: list[ast.expr]) -> set[str]:
     """What decorators of a test, or ``pytestmark``, say that it needs."""
     said = (word.value for each in decorators for word in ast.walk(each) if isinstance(word, ast.Constant))
-    return {word.partition(":")[2] for word in said if isinstance(word, str) and word.startswith("program:")}
+    return {word.removeprefix("program:").partition(":")[0] for word in said if isinstance(word, str)}
 
 
-def test_who_runs_a_program_that_may_be_lacking_says_so() -> None:
+def test_who_needs_what_may_be_lacking_says_so() -> None:
     unsaid = []
     for path in [*ROOT.glob("tests/**/test_*.py"), *ROOT.glob("examples/*.py")]:
         module = ast.parse(path.read_text(encoding="utf-8"))
         for_all = _required([node for node in module.body if "pytestmark" in ast.unparse(node)[:10]])
         for test in module.body:
             if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
-                lacking = set(_named(test)) - for_all - _required(test.decorator_list)
-                unsaid += [f"{path.relative_to(ROOT)}: {test.name}: program:{word}" for word in sorted(lacking)]
+                lacking = (
+                    {*_named(test), *(word for line in test.body for word in _called(line))}
+                    - for_all
+                    - _required(test.decorator_list)
+                )
+                unsaid += [f"{path.relative_to(ROOT)}: {test.name}: {word}" for word in sorted(lacking)]
     assert not unsaid, "\n".join(unsaid)
