@@ -78,6 +78,12 @@ def next_hops(
     Raises:
         TopologyError: ``via`` and the node share no subnet, or it is none of the things allowed.
     """
+    own = via.name if isinstance(via, Interface) and via.node is node else via
+    if isinstance(own, str) and own in node.interfaces:
+        raise TopologyError(
+            f"{own!r} cannot be the next hop of {node.name!r}, as it is an interface of its own; what is on the link "
+            f"of that is reached by add_route(destination, interface={own!r})"
+        )
     if not isinstance(via, BaseNode | Interface):
         return _addressed(node, via, towards, onlink)
     # A host that has crashed says what it will have again.

@@ -282,6 +282,8 @@ def test_a_refusal_of_default_is_for_both_families(town: Town) -> None:
 # ------------------------------------------------------------ mistakes
 
 MISTAKES: list[tuple[str, Callable[[Town], object]]] = [
+    (r"an interface of its own; .*add_route\(destination, interface='eth0'\)", lambda t: t.red.default_route("eth0")),
+    (r"'eth0' cannot be the next hop of 'red'", lambda t: t.red.add_route("224.0.0.0/4", t.red.interfaces["eth0"])),
     (r"'red' cannot use 'blue' as next hop: they are on no common subnet", lambda t: t.red.default_route(t.blue)),
     (r"on no common subnet", lambda t: t.red.default_route(t.blue.ip4)),
     (r"on no common subnet", lambda t: t.red.add_route(FAR_NETWORK[4], t.router.interfaces["eth1"])),
