@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable
 from ipaddress import ip_address
 
 import pytest
@@ -49,11 +51,28 @@ def test_what_is_dropped_before_any_device_is_told_of_the_node_that_asks(chain: 
     assert f"red: {WORDS} the request: NETFILTER_DROP" in told(chain.red, at(chain.blue, 4)).evidence
 
 
-def test_where_it_cannot_be_had_nothing_is_told_of_it(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused() -> None:
-        raise UnsupportedError("needs root")
+class Unreadable:
+    """A log of a kernel whose records are not understood."""
 
-    monkeypatch.setattr(drop_reasons, "PacketLog", refused)
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        raise struct.error("unpack_from requires a buffer of at least 12 bytes")
+
+    def close(self) -> None:
+        pass
+
+
+def refused() -> None:
+    raise UnsupportedError("needs root")
+
+
+@pytest.mark.parametrize("log", [refused, Unreadable])
+def test_where_it_cannot_be_had_nothing_is_told_of_it(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, log: Callable[[], object]
+) -> None:
+    monkeypatch.setattr(drop_reasons, "PacketLog", log)
     chain.r2.sysctl["net.ipv4.ip_forward"] = 0
     found = why(chain.red.ping(chain.blue, timeout=0.05))
     assert (found.cause or "").startswith("'r2' does not forward")

@@ -7,6 +7,7 @@ any device, only where nothing of the probe was seen to leave at all.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -42,11 +43,19 @@ class DropReason:
 
 
 def open_log() -> PacketLog | None:
-    """What tells them; None where it cannot be had, as without root."""
+    """What tells them, from now on until it is closed; None where it cannot be had, as without root."""
     try:
         return PacketLog()
-    except UnsupportedError:
+    except (UnsupportedError, OSError, LookupError, ValueError):  # whatever a kernel's tracefs looks like
         return None
+
+
+def told(log: PacketLog | None) -> list[DroppedPacket]:
+    """What was dropped since the log has started. It is evidence only: nothing fails of it."""
+    try:
+        return log.stop() if log is not None else []
+    except (OSError, LookupError, struct.error):
+        return []
 
 
 def drop_reasons(

@@ -8,7 +8,7 @@ import warnings
 from pytest_netns.capture.frame import Frame, is_search
 from pytest_netns.errors import KernelError, NetnsError, NetnsWarning
 from pytest_netns.explain.look.counters import counters, grown
-from pytest_netns.explain.look.drop_reasons import drop_reasons
+from pytest_netns.explain.look.drop_reasons import drop_reasons, told
 from pytest_netns.explain.look.encapsulation import carriers, protocols
 from pytest_netns.explain.nft_trace.rule_trace import RuleTrace
 from pytest_netns.explain.observation.observation import Observation, number_of
@@ -61,8 +61,7 @@ def observe(lab: Lab, question: Question, log: PacketLog | None = None) -> Obser
             except NetnsError:
                 pass
             finally:
-                if log is not None:
-                    dropped = log.stop()
+                dropped = told(log)
             table = neighbour_tables(question.node.rtnl).get(version)
             trace.read()
         grown_by = {node.name: grown(node, before[inode], counters(node)) for inode, node in by_namespace.items()}
