@@ -43,8 +43,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _markers.check([item])
         _session.require_access(item.config)
         _markers.skip_unless_there(item)
-        if _isolate.wanted(item):
-            _isolate.enter(item)
+        _isolate.enter(item)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -96,6 +96,7 @@ class FailureReport:
         self._error = error
         if report.when != "teardown":
             text = report.longreprtext
+            told += self._guarded(lambda: self._refused(error, text))
             told += self._guarded(self._look)
             packets = self._guarded(self._packets)
             told += self._guarded(lambda: self._explanation(error, text)) + packets
@@ -131,6 +132,14 @@ class FailureReport:
         yield attachments.Attachment(f"{subject.name}.svg", "svg", picture.encode())
         if subject.frames:
             yield attachments.recording(subject.name, subject.frames)
+
+    def _refused(self, error: BaseException | None, text: str) -> list[_Section]:
+        from pytest_netns.plugin import isolate, refused
+
+        if not isolate.is_inside(self._item):
+            return []
+        words = refused.explanation(self._item.config, error, text)
+        return [_Section("netns: refused", words, words)] if words else []
 
     def _found(self) -> Explanation | None:
         """The explanation of what the test has failed of, where there is one."""

@@ -70,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_netns.plugin import session, settings
 
         wanted = session.of(config).settings = settings.read(config, config.option)
-        if wanted.isolate or wanted.shell or wanted.keep or wanted.artifacts is not None:
+        if wanted.isolate is not None or wanted.shell or wanted.keep or wanted.artifacts is not None:
             activate(config)
         if wanted.shell or wanted.keep:
             from pytest_netns.plugin import pause
@@ -78,8 +78,10 @@ def pytest_configure(config: pytest.Config) -> None:
             pause.register(config)
     config.addinivalue_line(
         "markers",
-        "netns: run the test, and its fixtures of function scope, inside a fresh network namespace of its own "
-        "(pytest-netns), so that every test can bind port 8080.",
+        "netns(*, scope='test', interface=None): run the test, and its fixtures of function scope, inside a fresh "
+        "network namespace of its own, so that every test can bind port 8080. With scope='class', 'module' or "
+        "'session' that is shared by all such tests of it, and by their fixtures of that scope. With "
+        "interface='eth0' it has that interface, too, with addresses, a default route and a quiet peer (pytest-netns).",
     )
     config.addinivalue_line(
         "markers",

@@ -198,6 +198,11 @@ def met(config: pytest.Config, namespace: Namespace) -> None:
     config.stash[_KEY].met(namespace)
 
 
+def met_again(config: pytest.Config, namespace: Namespace) -> None:
+    """The running test shares a namespace with others, which is known."""
+    config.stash[_KEY].case.namespaces.add(namespace)
+
+
 def sweep(config: pytest.Config) -> None:
     """A test is torn down: the recorder lets go of its namespaces, before anybody looks for what keeps them."""
     config.stash[_KEY].sweep()

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import pytest
 
 from pytest_netns.plugin.names import ISOLATE, REQUIRES
+from pytest_netns.plugin.settings import Unit, check_interface
 
 #: How many mistakes are told at once.
 _TOLD = 10
@@ -37,7 +38,7 @@ def _mistake(mark: pytest.Mark) -> str:
     """What is wrong with a marker; empty if nothing is."""
     given = ", ".join([*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())])
     if mark.name == ISOLATE:
-        return f"@pytest.mark.{ISOLATE} takes no arguments, and got {given}" if given else ""
+        return _isolation_mistake(mark, given)
     if mark.kwargs or not mark.args or not all(isinstance(name, str) for name in mark.args):
         return f"@pytest.mark.{REQUIRES} takes names such as 'netem' or 'program:dnsmasq', and got {given or 'nothing'}"
     from pytest_netns.kernel.features.features import check_name
@@ -47,6 +48,22 @@ def _mistake(mark: pytest.Mark) -> str:
             check_name(name)
         except ValueError as error:
             return f"@pytest.mark.{REQUIRES}: {error}"
+    return ""
+
+
+def _isolation_mistake(mark: pytest.Mark, given: str) -> str:
+    wrong = f"@pytest.mark.{ISOLATE} takes scope= and interface=, and got {given}"
+    if mark.args or not mark.kwargs.keys() <= {"scope", "interface"}:
+        return wrong
+    try:
+        Unit(mark.kwargs.get("scope", "test"))
+    except ValueError:
+        return f"{wrong}; a scope is {', '.join(repr(unit.value) for unit in Unit)}"
+    try:
+        if mark.kwargs.get("interface") is not None:
+            check_interface(mark.kwargs["interface"])
+    except ValueError as error:
+        return f"{wrong}; an interface is {error}"
     return ""
 
 

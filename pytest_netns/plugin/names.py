@@ -28,17 +28,19 @@ PREFIX = "PYTEST_NETNS_"
 class Option:
     """An option: on the command line, in the ini file and in the environment."""
 
-    __slots__ = ("help", "metavar", "name")
+    __slots__ = ("bare", "help", "metavar", "name")
 
-    def __init__(self, name: str, text: str, metavar: str | None = None) -> None:
+    def __init__(self, name: str, text: str, metavar: str | None = None, *, bare: str | None = None) -> None:
         self.name: str = name
         self.help: str = text
         self.metavar: str | None = metavar
+        #: What the flag means without a value; the values that it may have then are those of ``metavar``.
+        self.bare: str | None = bare
 
     @property
     def flag(self) -> str:
         """On the command line."""
-        return f"--netns-{self.name}"
+        return f"--netns-{self.name.replace('_', '-')}"
 
     @property
     def ini(self) -> str:
@@ -58,7 +60,19 @@ OPTIONS = (
         "collected test needs it), always (at start-up), never. The host's network is out of reach inside.",
         "auto|always|never",
     ),
-    Option("isolate", "Run every test in a fresh network namespace, as if marked netns."),
+    Option(
+        "isolate",
+        "Run every test in a fresh network namespace, as if marked netns. A namespace is that of one test (without a "
+        "value, too), or of a whole class, module or session, with the fixtures of that scope.",
+        "test|class|module|session",
+        bare="test",
+    ),
+    Option(
+        "isolate_interface",
+        "The interface that isolated tests have beside loopback, e.g. eth0: with addresses of both families and a "
+        "default route to a quiet peer. Without it there is none.",
+        "NAME",
+    ),
     Option("require", "Fail tests that cannot create networks, instead of skipping them."),
     Option(
         "artifacts",
@@ -92,13 +106,22 @@ def add_options(parser: pytest.Parser) -> None:
     for option in OPTIONS:
         origin = f" Ini key {option.ini}, environment {option.variable}."
         # Values stay text until they are validated, together with where they came from; None: not given.
-        if option.metavar is None:
+        if option.bare is not None:
+            # A value only behind an equals sign: what follows the bare flag is a path, as a rule.
+            _add_flag(group, option, option.flag, option.bare, option.help + origin)
+            for value in (option.metavar or "").split("|"):
+                _add_flag(group, option, f"{option.flag}={value}", value, f"See {option.flag}.")
+        elif option.metavar is None:
             group.addoption(option.flag, action="store_const", const="true", default=None, help=option.help + origin)
         else:
             group.addoption(option.flag, metavar=option.metavar, default=None, help=option.help + origin)
         # As pytest's own switches: true without quotation marks where the file is TOML.
         kind: Literal["string", "bool"] = "string" if option.metavar else "bool"
         parser.addini(option.ini, option.help, type=kind, default=None)
+
+
+def _add_flag(group: pytest.OptionGroup, option: Option, flag: str, value: str, text: str) -> None:
+    group.addoption(flag, action="store_const", const=value, default=None, dest=option.ini, help=text)
 
 
 def is_named(namespace: object) -> bool:

@@ -42,7 +42,7 @@ def of(config: pytest.Config) -> Session:
 
 def needs_networks(item: pytest.Item) -> bool:
     """Whether a test uses one of our fixtures or markers, or all tests run isolated."""
-    return of(item.config).settings.isolate or uses_networks(item)
+    return of(item.config).settings.isolate is not None or uses_networks(item)
 
 
 def _is_worker(config: pytest.Config) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -32,6 +33,15 @@ class Pcap(Enum):
     ALL = "all"
 
 
+class Unit(Enum):
+    """What has a namespace of its own, with the fixtures of that scope and of narrower ones."""
+
+    TEST = "test"
+    CLASS = "class"
+    MODULE = "module"
+    SESSION = "session"
+
+
 class Leaks(Enum):
     """What becomes of a test that left something alive."""
 
@@ -46,7 +56,8 @@ class Settings:
 
     Attributes:
         sandbox: see ``Sandbox``.
-        isolate: every test runs in a fresh namespace of its own.
+        isolate: what runs in a fresh namespace of its own; None: nothing that is not marked.
+        isolate_interface: the name of an interface that isolated tests have beside loopback; "" for none.
         require: lack of privileges fails tests instead of skipping them.
         artifacts: the directory that gets a folder for each failed test; None: none is written.
         pcap: see ``Pcap``; the files are among the artifacts.
@@ -58,7 +69,8 @@ class Settings:
 
     sandbox: Sandbox = Sandbox.AUTO
     require: bool = False
-    isolate: bool = False
+    isolate: Unit | None = None
+    isolate_interface: str = ""
     artifacts: Path | None = None
     pcap: Pcap = Pcap.OFF
     shell: bool = False
@@ -88,6 +100,28 @@ def _one_of(choices: type[Enum]) -> Callable[[str], object]:
     return parse
 
 
+def _unit(text: str) -> Unit | None:
+    """As a switch it was there before it had values."""
+    try:
+        return Unit.TEST if _boolean(text) else None
+    except ValueError:
+        pass
+    try:
+        return Unit(text)
+    except ValueError:
+        raise ValueError("test, class, module, session; true means test, false none") from None
+
+
+def check_interface(text: object) -> str:
+    """The name of an interface for isolated tests. Raises ValueError, which says what one can be."""
+    if not isinstance(text, str) or not _INTERFACE.fullmatch(text) or text == "lo":
+        raise ValueError("a name of 15 characters at most, such as eth0, and not lo")
+    return text
+
+
+_INTERFACE = re.compile(r"[A-Za-z0-9_.@-]{1,15}(?<!^\.)(?<!^\.\.)")
+
+
 def _directory(text: str) -> Path:
     path = Path(text).absolute()
     try:
@@ -101,7 +135,8 @@ def _directory(text: str) -> Path:
 
 _PARSERS: dict[str, Callable[[str], object]] = {
     "sandbox": _one_of(Sandbox),
-    "isolate": _boolean,
+    "isolate": _unit,
+    "isolate_interface": check_interface,
     "require": _boolean,
     "artifacts": _directory,
     "pcap": _one_of(Pcap),
@@ -115,6 +150,10 @@ def _from_ini(config: pytest.Config, option: Option) -> object:
     try:
         return config.getini(option.ini)
     except (TypeError, ValueError, pytest.UsageError) as error:  # which one depends on the version of pytest
+        if option.bare is not None:  # in a TOML file it may be true, or a text
+            raw = getattr(config, "_inicfg", {}).get(option.ini)  # inicfg itself is deprecated
+            if isinstance(value := getattr(raw, "value", raw), bool):
+                return str(value).lower()
         allowed = f"a text, {option.metavar}" if option.metavar else "true or false"
         raise pytest.UsageError(f"ini key {option.ini}: {error}; allowed: {allowed}") from None
 

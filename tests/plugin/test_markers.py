@@ -133,8 +133,8 @@ def test_missing_at_its_path():
 
 
 MISTAKES = {
-    "netns('red', mtu=9)": "@pytest.mark.netns takes no arguments, and got 'red', mtu=9",
-    "netns(None)": "@pytest.mark.netns takes no arguments, and got None",
+    "netns('red', mtu=9)": "@pytest.mark.netns takes scope= and interface=, and got 'red', mtu=9",
+    "netns(None)": "@pytest.mark.netns takes scope= and interface=, and got None",
     "netns_requires": "@pytest.mark.netns_requires takes names such as 'netem' or 'program:dnsmasq', and got nothing",
     "netns_requires(['veth'])": "@pytest.mark.netns_requires takes names such as *, and got ?'veth'?",
     "netns_requires(feature='veth')": "@pytest.mark.netns_requires takes names such as *, and got feature='veth'",
@@ -186,7 +186,8 @@ class TestUnit(unittest.TestCase):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stdout.fnmatch_lines(
         [
-            "ERROR: test_inside.py::TestMany::test_it?0? and 2 more: @pytest.mark.netns takes no arguments, and got 1",
+            "ERROR: test_inside.py::TestMany::test_it?0? and 2 more: @pytest.mark.netns takes scope= and interface=, "
+            "and got 1",
             "test_inside.py::TestMany::test_it?0? and 3 more: @pytest.mark.netns_requires: 'veht' is not known; "
             "did you mean 'veth'? *",
         ]
@@ -201,7 +202,9 @@ def test_a_worker_fails_the_test_whose_marker_is_wrong(project: Project) -> None
     )
     result = project.run("-p", "xdist", "-n", "2")
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*test_inside.py::test_it: @pytest.mark.netns takes no arguments, and got 1*"])
+    result.stdout.fnmatch_lines(
+        ["*test_inside.py::test_it: @pytest.mark.netns takes scope= and interface=, and got 1*"]
+    )
 
 
 def test_a_namespace_that_a_test_does_not_leave_is_an_error_and_the_next_test_is_at_home(project: Project) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_netns.plugin import names, settings
 from pytest_netns.plugin.names import OPTIONS
-from pytest_netns.plugin.settings import Sandbox, Settings
+from pytest_netns.plugin.settings import Sandbox, Settings, Unit
 
 from .inner import Project
 
@@ -34,7 +34,7 @@ class Configuration:
         if "ini" in values:
             self._pytester.makefile(".ini", pytest=f"[pytest]\nnetns_{name} = {values['ini']}\n")
         environ = {f"PYTEST_NETNS_{name.upper()}": values["environment"]} if "environment" in values else {}
-        line = [f"--netns-{name}={values['command line']}"] if "command line" in values else []
+        line = [f"--netns-{name.replace('_', '-')}={values['command line']}"] if "command line" in values else []
         return self.read_as_it_is(*line, *arguments, environ=environ)
 
     def read_as_it_is(self, *arguments: str, environ: dict[str, str] | None = None) -> Settings:
@@ -155,9 +155,10 @@ def test_a_usage_error_is_all_that_a_session_says(project: Project, workers: tup
     [
         ("sandbox", "perhaps", "auto, always, never"),
         ("pcap", "some", "off, failed, all"),
-        ("leaks", "warn", "error, off"),
+        ("leaks", "perhaps", "error, warn, off"),
         ("artifacts", "pytest.ini", "a directory, which is made if it is not there"),
-        ("isolate", "perhaps", "true or false"),
+        ("isolate", "perhaps", "test, class, module, session; true means test, false none"),
+        ("isolate_interface", "lo", "a name of 15 characters at most, such as eth0, and not lo"),
         ("require", "perhaps", "true or false"),
         ("shell", "perhaps", "true or false"),
         ("keep", "perhaps", "true or false"),
@@ -170,10 +171,10 @@ def test_every_option_is_validated_in_every_place(
     invalid = f"invalid value '{bad}'; allowed: {allowed}"
     with pytest.raises(pytest.UsageError, match=f"^environment variable PYTEST_NETNS_{name.upper()}: {invalid}$"):
         configuration.read(name, {"environment": bad})
-    if allowed != "true or false":
+    if allowed != "true or false" and name != "isolate":  # a switch whose values are options of their own
         for value in (bad, ""):
             invalid = f"invalid value '{value}'; allowed: {allowed}"
-            with pytest.raises(pytest.UsageError, match=f"^option --netns-{name}: {invalid}$"):
+            with pytest.raises(pytest.UsageError, match=f"^option --netns-{name.replace('_', '-')}: {invalid}$"):
                 configuration.read(name, {"command line": value})
     with pytest.raises(pytest.UsageError, match=f"^ini key netns_{name}: invalid .*'{bad}'; allowed: {allowed}$"):
         configuration.read(name, {"ini": bad})
@@ -190,6 +191,7 @@ def test_every_option_is_among_those_that_are_validated_here() -> None:
     ("table", "line", "said"),
     [
         ("tool.pytest.ini_options", "netns_require = true", None),
+        ("tool.pytest", "netns_isolate = 7", "netns_isolate: .*expects a string.*7; allowed: .*test.class.*"),
         ("tool.pytest.ini_options", 'netns_require = "yes"', None),
         ("tool.pytest.ini_options", "netns_require = 7", "netns_require: invalid truth value '7'.*true or false"),
         ("tool.pytest.ini_options", "netns_require = [true]", "netns_require: .*true or false"),
@@ -216,6 +218,27 @@ def test_values_of_toml_are_validated_too(
             configuration.read_as_it_is()
 
 
+@pytest.mark.parametrize(
+    ("table", "value", "unit"),
+    [
+        ("tool.pytest.ini_options", "true", Unit.TEST),
+        ("tool.pytest.ini_options", "false", None),
+        ("tool.pytest.ini_options", '"module"', Unit.MODULE),
+        ("tool.pytest", "true", Unit.TEST),
+        ("tool.pytest", "false", None),
+        ("tool.pytest", '"module"', Unit.MODULE),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Passing a value that is not a string")
+def test_toml_may_say_true_or_a_unit(
+    configuration: Configuration, pytester: pytest.Pytester, table: str, value: str, unit: Unit | None
+) -> None:
+    if table == "tool.pytest" and pytest.version_tuple < (9,):
+        pytest.skip("pytest has this table from version 9 on")
+    pytester.makepyprojecttoml(f"[{table}]\nnetns_isolate = {value}\n")
+    assert configuration.read_as_it_is().isolate is unit
+
+
 def test_an_unknown_variable_is_a_usage_error_as_an_unknown_option_is(project: Project) -> None:
     project.write("test_inside.py", "def test_one():\n    pass\n")
     result = project.run(env={"PYTEST_NETNS_REQUIRED": "1"})
@@ -238,6 +261,6 @@ def test_the_help_names_every_way_to_set_an_option(project: Project) -> None:
     result = project.run("--help")
     words = " ".join(result.stdout.str().split())
     for name in ("sandbox", "require"):
-        assert f"--netns-{name}" in words
+        assert f"--netns-{name.replace('_', '-')}" in words
         assert f"Ini key netns_{name}, environment PYTEST_NETNS_{name.upper()}." in words
     assert "auto|always|never" in words
