@@ -49,7 +49,15 @@ class _Unplugged:
 class _HostMaker(Protocol):
     """What a bridge asks of its lab, which stands above it."""
 
-    def host(self, name: str, *networks: Bridge, address: HostAddress, offload: bool | None) -> Host: ...
+    def host(
+        self,
+        name: str,
+        *networks: Bridge,
+        address: HostAddress,
+        offload: bool | None,
+        mac: str | None,
+        index: int | None,
+    ) -> Host: ...
 
 
 class Bridge(Switch):
@@ -150,7 +158,15 @@ class Bridge(Switch):
         """Give a port's name back."""
         self._port_names.discard(name)
 
-    def host(self, name: str, address: HostAddress = None, *, offload: bool | None = None) -> Host:
+    def host(
+        self,
+        name: str,
+        address: HostAddress = None,
+        *,
+        offload: bool | None = None,
+        mac: str | None = None,
+        index: int | None = None,
+    ) -> Host:
         """A new host that is attached to this bridge by ``eth0`` and addressed.
 
         Args:
@@ -159,6 +175,8 @@ class Bridge(Switch):
                 has at first.
             offload: False: frames on its link have finished checksums and are no longer than the mtu, as a program
                 needs it that forwards them by itself; None: the lab's default.
+            mac: MAC address of ``eth0``; None: one that no other interface of the lab has.
+            index: number of ``eth0``, 2 to 2147483647; None: a free one.
 
         Raises:
             TopologyError: an invalid name, or the address is outside the subnet or taken. No host is created then.
@@ -166,7 +184,7 @@ class Bridge(Switch):
         Example:
             >>> lan.host("yellow", address="10.0.0.77")
         """
-        return cast("_HostMaker", self.lab).host(name, self, address=address, offload=offload)
+        return cast("_HostMaker", self.lab).host(name, self, address=address, offload=offload, mac=mac, index=index)
 
     # A class method of Namespace has this name too; both are the public names of what they do.
     def attach(  # type: ignore[override]

@@ -24,7 +24,7 @@ from pytest_netns.lab.name_resolution import Names
 from pytest_netns.lab.nodes import Node
 from pytest_netns.lab.router import Router
 from pytest_netns.lab.switch import SwitchSettings
-from pytest_netns.lab.wiring import EndAddresses, Wiring, check_offload
+from pytest_netns.lab.wiring import EndAddresses, Identity, Wiring, check_offload
 from pytest_netns.process.isolation import Kind
 from pytest_netns.process.supervisor import Supervisor
 from pytest_netns.stack.lazy_verbs import verb_modules
@@ -288,6 +288,8 @@ class Lab(Network):
         shares: Node | None = None,
         isolate: Iterable[Kind] | None = None,
         offload: bool | None = None,
+        mac: str | None = None,
+        index: int | None = None,
     ) -> Host:
         """A new host, attached to the given bridges in order (``eth0``, ``eth1``, ...).
 
@@ -304,6 +306,8 @@ class Lab(Network):
                 /etc/hosts and /etc/resolv.conf in which every node's name resolves (``Lab.dns``). ``"uts"``: its
                 name as host name. ``"pid"``: a /proc that shows its own processes only.
             offload: of its links to these bridges; see ``connect``.
+            mac: MAC address of its interface on the first of these bridges; None: one that no other of the lab has.
+            index: number of that interface, 2 to 2147483647; None: a free one.
 
         Raises:
             TopologyError: an invalid name, bridge or address. No host is created then.
@@ -313,7 +317,7 @@ class Lab(Network):
         """
         with self._lock:
             self._check_open()
-            kinds = self._members.check(name, networks, address, isolate)
+            kinds = self._members.check(name, networks, address, isolate, mac, index)
             check_offload(offload, repr(name))
             if shares is not None:
                 self._check_running(shares, "share the namespace of")
@@ -324,7 +328,7 @@ class Lab(Network):
                 host = Host(self, name, {}, existing=shares.fd, allocator=shares.allocator)
             else:
                 host = Host(self, name, {**self._sysctls, **check_sysctls(sysctls)})
-            return self._members.attached(host, networks, address, kinds, offload)
+            return self._members.attached(host, networks, address, kinds, offload, mac, index)
 
     def router(
         self,
@@ -532,6 +536,8 @@ class Lab(Network):
         mtu: int | None = None,
         names: tuple[str, str] | None = None,
         offload: bool | None = None,
+        mac: tuple[str | None, str | None] = (None, None),
+        index: tuple[int | None, int | None] = (None, None),
     ) -> Link:
         """Connect two nodes by a veth pair. Returns once packets can pass.
 
@@ -540,7 +546,7 @@ class Lab(Network):
 
         Args:
             a: a node of this lab.
-            b: another one.
+            b: another one; or the same, if it is no bridge: both ends are in its namespace then.
             subnet: where addresses come from, in order, ``.1`` for ``a`` and ``.2`` for ``b``: None for one of each of
                 the lab's pools; an IPv4 network, to which an IPv6 one of the pool is added; an IPv6 network; one of
                 each; False for no addresses.
@@ -550,10 +556,12 @@ class Lab(Network):
             names: what the interface is called in ``a`` and in ``b``, instead of ``eth0`` and so on.
             offload: False: frames on this link have finished checksums and are no longer than the mtu, as a program
                 needs it that forwards them by itself; None: the lab's default.
+            mac: MAC address of the interface in ``a`` and in ``b``; None for one that no other of the lab has.
+            index: number of the interface in ``a`` and in ``b``, 2 to 2147483647; None for a free one.
 
         Raises:
-            TopologyError: a node with itself, of another lab, closed or crashed; a bad subnet, address or name. Nothing
-                is made then.
+            TopologyError: a bridge with itself, a node of another lab, closed or crashed; a bad subnet, address, name,
+                MAC address or index. Nothing is made then.
             KernelError: the kernel refused, e.g. an ``mtu`` out of range. Nothing is left then.
 
         Example:
@@ -562,15 +570,24 @@ class Lab(Network):
         with self._lock:
             for node in (a, b):
                 self._check_running(node, "connect")
-            if a is b:
-                raise TopologyError(f"cannot connect {a.name!r} to itself; a link needs two nodes")
-            return self._wiring.connect(a, b, subnet, addresses, mtu, names, offload)
+            if a is b and isinstance(a, Bridge):
+                raise TopologyError(f"cannot connect {a.name!r} to itself: frames would go round for ever in a bridge")
+            return self._wiring.connect(a, b, subnet, addresses, mtu, names, offload, Identity(mac, index))
 
     def _is_adopted(self, node: BaseNode) -> bool:
         """Whether a node's namespace was adopted."""
         return node in self._members.adopted
 
-    def attach(self, bridge: BaseNode, node: BaseNode, address: HostAddress, *, offload: bool | None = None) -> Link:
+    def attach(
+        self,
+        bridge: BaseNode,
+        node: BaseNode,
+        address: HostAddress,
+        *,
+        offload: bool | None = None,
+        mac: str | None = None,
+        index: int | None = None,
+    ) -> Link:
         """Connect a node to a bridge, by the next free address of its subnet or by the one given.
 
         Args:
@@ -578,6 +595,8 @@ class Lab(Network):
             node: what is attached; a bridge gets no address.
             address: of the bridge's subnet; None for the next free one, False for none.
             offload: see ``connect``.
+            mac: MAC address of the node's interface; None: one that no other of the lab has.
+            index: number of the node's interface, 2 to 2147483647; None: a free one.
 
         Raises:
             TopologyError: a node of another lab, closed or crashed, or an address outside the subnet or taken.
@@ -593,9 +612,11 @@ class Lab(Network):
             if isinstance(node, Bridge):
                 if address:
                     raise TopologyError(f"bridge {node.name!r}: a trunk takes no address, and {address} was given")
-                return self.connect(node, bridge, offload=offload)
+                return self.connect(node, bridge, offload=offload, mac=(mac, None), index=(index, None))
+            identity = Identity((mac, None), (index, None))
+            identity.check(f"link {node.name}--{bridge.name}")
             taken = [] if address is False else bridge.segment.take(node.name, address)
-            return self._wiring.join(node, bridge, bridge.segment, False, (taken, []), None, None, offload)
+            return self._wiring.join(node, bridge, bridge.segment, False, (taken, []), None, None, offload, identity)
 
 
 def lab_of(node: BaseNode) -> Lab:

@@ -62,7 +62,13 @@ class Members(Mapping[str, Node]):
             raise TopologyError(f"lab {self._lab.name!r} already has a node {name!r}; names are unique")
 
     def check(
-        self, name: str, networks: Sequence[object], address: HostAddresses, isolate: Iterable[Kind] | None
+        self,
+        name: str,
+        networks: Sequence[object],
+        address: HostAddresses,
+        isolate: Iterable[Kind] | None,
+        mac: str | None = None,
+        index: int | None = None,
     ) -> frozenset[Kind]:
         """Raise TopologyError unless there can be such a host; returns what it has of its own."""
         self.check_name(name)
@@ -73,6 +79,10 @@ class Members(Mapping[str, Node]):
         if len(given := _each(address, len(networks))) > len(networks):
             shown = ", ".join(map(repr, given))
             raise TopologyError(f"{name!r}: each address ({shown}) needs a bridge whose subnet it is in")
+        if (mac is not None or index is not None) and not networks:
+            raise TopologyError(
+                f"{name!r}: mac and index are those of its interface on a bridge, and no bridge was given"
+            )
         return self._isolate if isolate is None else self._kinds(repr(name), isolate)
 
     def _kinds(self, who: str, kinds: Iterable[Kind]) -> frozenset[Kind]:
@@ -100,6 +110,8 @@ class Members(Mapping[str, Node]):
         address: HostAddresses,
         isolate: frozenset[Kind],
         offload: bool | None,
+        mac: str | None = None,
+        index: int | None = None,
     ) -> _N:
         """Take a host in, isolate it and attach it. On failure there is no such node."""
         self.add(node)
@@ -107,7 +119,8 @@ class Members(Mapping[str, Node]):
             if isolate:
                 node._isolate(isolate)
             for network, wanted in zip_longest(networks, _each(address, len(networks))):
-                self._lab.attach(network, node, wanted, offload=offload)
+                self._lab.attach(network, node, wanted, offload=offload, mac=mac, index=index)
+                mac = index = None  # they were those of the first one
         except BaseException:
             for link in node.links:
                 link.remove()

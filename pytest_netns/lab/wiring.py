@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import AddressWithPrefix, parse_address
@@ -13,11 +14,40 @@ from pytest_netns.lab.bridge import Bridge
 from pytest_netns.lab.link import Link
 from pytest_netns.lab.nodes import Node
 from pytest_netns.topology.addressing import AddressSpec, Segment, Subnet, SubnetSpec
-from pytest_netns.topology.naming import check_interface_name
+from pytest_netns.topology.naming import check_interface_name, parse_mac
 from pytest_netns.topology.veth import End, make_veth
 
 if TYPE_CHECKING:
     from pytest_netns.topology.network import Network
+
+_LAST_INDEX = (1 << 31) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What was asked for of the interfaces at both ends of a link; None: whatever is free."""
+
+    macs: tuple[str | None, str | None] = (None, None)
+    indexes: tuple[int | None, int | None] = (None, None)
+
+    def check(self, purpose: str) -> tuple[tuple[bytes | None, int | None], ...]:
+        """The MAC address and the index of each end. Raises TopologyError."""
+        for name, pair, example in (
+            ("mac", self.macs, "('02:00:00:00:00:01', None)"),
+            ("index", self.indexes, "(7, None)"),
+        ):
+            if isinstance(pair, str | bytes) or not isinstance(pair, Sequence) or len(pair) != 2:
+                raise TopologyError(f"{purpose}: {name}={pair!r} must be two: that of each end, e.g. {example}")
+        for index in self.indexes:
+            if index is not None and not is_whole(index, 2, _LAST_INDEX):
+                raise TopologyError(f"{purpose}: index is {index!r}; it can be 2 to {_LAST_INDEX}")
+        return tuple(
+            (None if mac is None else parse_mac(mac, purpose), index)
+            for mac, index in zip(self.macs, self.indexes, strict=True)
+        )
+
+
+_ANY = Identity()
 
 EndAddresses = AddressSpec | Sequence[AddressSpec]
 
@@ -37,9 +67,11 @@ class Wiring:
         mtu: int | None,
         names: tuple[str, str] | None,
         offload: bool | None,
+        identity: Identity = _ANY,
     ) -> Link:
         """See ``Lab.connect``."""
         purpose = f"link {a.name}--{b.name}"
+        identity.check(purpose)
         check_offload(offload, purpose)
         if mtu is not None and not is_whole(mtu, 1, (1 << 32) - 1):
             raise TopologyError(f"{purpose}: mtu is {mtu!r}; expected a number of bytes, e.g. 1500")
@@ -48,11 +80,11 @@ class Wiring:
         if isinstance(a, Bridge) and isinstance(b, Bridge):
             if subnet or addresses:
                 raise TopologyError(f"{purpose}: a trunk between bridges takes no subnet and no addresses")
-            return self.join(a, b, Segment(), False, ([], []), mtu, names, offload)
+            return self.join(a, b, Segment(), False, ([], []), mtu, names, offload, identity)
         if isinstance(a, Bridge) or isinstance(b, Bridge):
-            return self._connect_bridge(a, b, subnet, addresses, mtu, names, offload, purpose)
+            return self._connect_bridge(a, b, subnet, addresses, mtu, names, offload, identity, purpose)
         segment, taken = self._addresses_for(a, b, subnet, addresses, purpose)
-        return self.join(a, b, segment, True, taken, mtu, names, offload)
+        return self.join(a, b, segment, True, taken, mtu, names, offload, identity)
 
     def _connect_bridge(
         self,
@@ -63,6 +95,7 @@ class Wiring:
         mtu: int | None,
         names: tuple[str, str] | None,
         offload: bool | None,
+        identity: Identity,
         purpose: str,
     ) -> Link:
         bridge, node, side = (a, b, 1) if isinstance(a, Bridge) else (b, a, 0)
@@ -92,7 +125,7 @@ class Wiring:
                     segment.release(taken)
                     raise
         sides = ([], taken) if side else (taken, [])
-        return self.join(a, b, segment, False, sides, mtu, names, offload)
+        return self.join(a, b, segment, False, sides, mtu, names, offload, identity)
 
     def _addresses_for(
         self,
@@ -151,12 +184,14 @@ class Wiring:
         mtu: int | None,
         names: tuple[str, str] | None,
         offload: bool | None,
+        identity: Identity = _ANY,
     ) -> Link:
         """Make a link whose addresses are decided. On failure they are given back."""
         with ExitStack() as undo:
             undo.callback(segment.release, [*addresses[0], *addresses[1]])
             if owned:
                 undo.callback(self._lab.plan.free, segment.networks)
+            chosen = identity.check(f"link {a.name}--{b.name}")
             ends = []
             for position, (node, other) in enumerate(((a, b), (b, a))):
                 bridge = node if isinstance(node, Bridge) else None
@@ -170,7 +205,15 @@ class Wiring:
                 else:
                     name = node.allocator.next_ethernet()
                     undo.callback(node.allocator.release, name)
-                ends.append(End(node, name, addresses[position], bridge.device if bridge is not None else None))
+                ends.append(
+                    End(
+                        node,
+                        name,
+                        addresses[position],
+                        bridge.device if bridge is not None else None,
+                        *chosen[position],
+                    )
+                )
             made = make_veth(self._lab, ends[0], ends[1], mtu, self._lab.offload if offload is None else offload)
             link = Link(self._lab, made, segment, owned, [*addresses[0], *addresses[1]])
             for end in ends:

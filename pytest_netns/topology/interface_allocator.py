@@ -19,11 +19,19 @@ class InterfaceAllocator:
     def __init__(self, names: Iterable[str] = (), indexes: Iterable[int] = ()) -> None:
         self._names = set(names)
         self._last_index = max(_FIRST_INDEX - 1, *indexes, 0)
+        self._chosen: set[int] = set()
 
     def next_index(self) -> int:
         """An interface index that is free."""
         self._last_index += 1
+        while self._last_index in self._chosen:
+            self._last_index += 1
         return self._last_index
+
+    def reserve_index(self, index: int) -> int:
+        """Note that an index was chosen by hand; if it is taken already, the kernel will say so."""
+        self._chosen.add(index)
+        return index
 
     def next_ethernet(self) -> str:
         """``eth0``, ``eth1``, ...: the first that is free."""

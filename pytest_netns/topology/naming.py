@@ -17,6 +17,7 @@ LONGEST_NODE_NAME = 63
 _NODE_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", re.ASCII)
 # "all" and "default" are directories of sysctls, so the kernel refuses them as interface names.
 _RESERVED = frozenset({"all", "default", "lo"})
+_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _DIGEST = 5
 
 
@@ -75,6 +76,16 @@ def interface_name(wanted: str, taken: Container[str]) -> str:
         candidate = f"{wanted[: LONGEST_INTERFACE_NAME - _DIGEST - 1]}-{digest}"
         attempt += 1
     return candidate
+
+
+def parse_mac(text: object, where: str) -> bytes:
+    """A MAC address that an interface can have. Raises TopologyError."""
+    if not isinstance(text, str) or not _MAC.fullmatch(text):
+        raise TopologyError(f"{where}: mac is {text!r}; expected one such as '02:00:5e:10:00:01'")
+    mac = bytes.fromhex(text.replace(":", ""))
+    if mac[0] & 1 or not any(mac):
+        raise TopologyError(f"{where}: mac {text} is that of a group, or of nobody; an interface has one of its own")
+    return mac
 
 
 def mac_address(lab: str, node: str, interface: str, taken: Container[bytes]) -> bytes:

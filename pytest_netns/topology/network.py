@@ -168,7 +168,16 @@ class Network(ABC):
         """Whether the namespace of ``node`` was adopted."""
 
     @abstractmethod
-    def attach(self, bridge: BaseNode, node: BaseNode, address: HostAddress, *, offload: bool | None = None) -> Cable:
+    def attach(
+        self,
+        bridge: BaseNode,
+        node: BaseNode,
+        address: HostAddress,
+        *,
+        offload: bool | None = None,
+        mac: str | None = None,
+        index: int | None = None,
+    ) -> Cable:
         """Connect a node to a bridge.
 
         Args:
@@ -176,6 +185,8 @@ class Network(ABC):
             node: what is attached; a bridge gets no address.
             address: of the bridge's subnet; None for the next free one, False for none.
             offload: whether the ends of the link take frames that are not finished; None: the lab's default.
+            mac: of the node's interface; None: one that no other of the lab has.
+            index: likewise; None: a free one.
         """
 
     @abstractmethod

@@ -7,24 +7,40 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from pytest_netns.addresses import AddressWithPrefix
-from pytest_netns.errors import NetnsError
+from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.kernel.ethtool import disable_offload
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import VethEnd
 from pytest_netns.kernel.netlink.socket import Request
 from pytest_netns.stack.interface import Interface
+from pytest_netns.stack.views import link_names
 from pytest_netns.topology.network import Network
 from pytest_netns.topology.node import BaseNode
 
 
 @dataclass(slots=True)
 class End:
-    """One end of a link that is to be made; ``bridge`` is the device that it becomes a port of, if any."""
+    """One end of a link that is to be made; ``bridge`` is the device that it becomes a port of, if any.
+
+    Its MAC address and its index are chosen for it where none is given.
+    """
 
     node: BaseNode
     interface: str
     addresses: Sequence[AddressWithPrefix] = ()
     bridge: Interface | None = None
+    mac: bytes | None = None
+    index: int | None = None
+
+    def new_interface(self) -> Interface:
+        """It, under an index that is free unless one was asked for. Raises TopologyError if that is taken."""
+        allocator = self.node.allocator
+        if self.index is None:
+            return Interface(self.node, self.interface, allocator.next_index())
+        # Not left to the kernel: what is undone when it refuses would be that of somebody else.
+        if (owner := link_names(self.node).get(self.index)) is not None:
+            raise TopologyError(f"index {self.index} is that of {owner!r} in {self.node.name!r} already")
+        return Interface(self.node, self.interface, allocator.reserve_index(self.index))
 
 
 def make_veth(network: Network, a: End, b: End, mtu: int | None, offload: bool) -> tuple[Interface, Interface]:
@@ -41,8 +57,8 @@ def make_veth(network: Network, a: End, b: End, mtu: int | None, offload: bool) 
     """
     # Explicit indexes spare the look-ups. They start high: some kernel modules put devices of their own into every
     # new namespace, at 2 and above.
-    ends = [Interface(end.node, end.interface, end.node.allocator.next_index()) for end in (a, b)]
-    macs = [network._mac_for(end.node.name, end.interface) for end in (a, b)]
+    ends = [end.new_interface() for end in (a, b)]
+    macs = [end.mac or network._mac_for(end.node.name, end.interface) for end in (a, b)]
     near = [
         rtnetlink.veth(
             VethEnd(a.interface, ends[0].index, macs[0]),
