@@ -404,10 +404,12 @@ class Lab(Network):
                 namespace is a node of this lab already.
 
         Example:
-            >>> with Namespace("box"):
+            >>> box = Namespace("box")
+            >>> with box:
             ...     here = lab.here()
             ...     lab.connect(here, red)
             ...     socket.create_server((str(here.ip4), 8080)).close()
+            >>> box.close()
         """
         with self._lock:
             self._check_open()

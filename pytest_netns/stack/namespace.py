@@ -178,9 +178,12 @@ class Namespace(Handle):
             TopologyError: the thread is in the machine's own network, in which nothing is ever made.
 
         Example:
-            >>> with Namespace("box") as box, Namespace.current() as here:
-            ...     assert here.inode == box.inode
-            ...     here.close()
+            >>> box = Namespace("box")
+            >>> with box:
+            ...     here = Namespace.current()
+            >>> assert here.inode == box.inode
+            >>> here.close()
+            >>> box.close()
         """
         check_threads()
         fd = current.open_own()
