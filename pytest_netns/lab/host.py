@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_netns.faults import crash as crashing
     from pytest_netns.faults import freeze as freezing
     from pytest_netns.faults.crash import Crash
-    from pytest_netns.lab import routes
+    from pytest_netns.lab import multicast, routes
     from pytest_netns.lab.connections import Connections
     from pytest_netns.lab.nexthops import Nexthops
     from pytest_netns.lab.rules import Rules
@@ -24,7 +24,7 @@ else:
         "pytest_netns.devices", "add_wireguard", "masters", "plain", "tunnels", "tuntap", "uppers", "vxlan"
     )
     blocking, crashing, freezing = verb_modules("pytest_netns.faults", "block", "crash", "freeze")
-    (routes,) = verb_modules("pytest_netns.lab", "routes")
+    multicast, routes = verb_modules("pytest_netns.lab", "multicast", "routes")
 
 #: The kernel sends each peer one ICMP error a second, and all together a thousand. A test that asks a hundred closed
 #: ports, or traces a path twice, must get its answers. See https://docs.kernel.org/networking/ip-sysctl.html
@@ -74,6 +74,10 @@ class Host(Node):
     add_route: Final = routes.add_route
     replace_route: Final = routes.replace_route
     remove_route: Final = routes.remove_route
+
+    # Multicast groups, told in ``pytest_netns.lab.multicast``.
+    join: Final = multicast.join
+    groups: Final = multicast.groups
 
     @property
     def rules(self) -> Rules:

@@ -52,6 +52,7 @@ from pytest_netns.kernel.netlink.nexthop import Nexthop
 from pytest_netns.kernel.netlink.tables import ForwardingEntry, LinkState, Neighbour, Route
 from pytest_netns.kernel.netlink.wireguard_genl import Peer
 from pytest_netns.lab.link_impairment import LinkImpairOptions
+from pytest_netns.lab.multicast import Membership
 from pytest_netns.lab.name_resolution import Names
 from pytest_netns.lab.nat import Counter, ForwardRule, MasqueradeRule
 from pytest_netns.lab.nexthops import Nexthops
@@ -121,6 +122,7 @@ RETURNED = (
     IpRule,
     Rules,
     MulticastEntry,
+    Membership,
     KernelCounters,
     CounterChange,
 )
