@@ -9,7 +9,7 @@ from pytest_netns.lab.nodes import Node
 from pytest_netns.stack.lazy_verbs import verb_modules
 
 if TYPE_CHECKING:
-    from pytest_netns.devices import add_wireguard, masters, plain, tunnels, tuntap, uppers, vxlan
+    from pytest_netns.devices import add_tuntap, add_wireguard, masters, plain, tunnels, uppers, vxlan
     from pytest_netns.devices.builder import Device
     from pytest_netns.faults import block as blocking
     from pytest_netns.faults import crash as crashing
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pytest_netns.lab.nexthops import Nexthops
     from pytest_netns.lab.rules import Rules
 else:
-    add_wireguard, masters, plain, tunnels, tuntap, uppers, vxlan = verb_modules(
-        "pytest_netns.devices", "add_wireguard", "masters", "plain", "tunnels", "tuntap", "uppers", "vxlan"
+    add_tuntap, add_wireguard, masters, plain, tunnels, uppers, vxlan = verb_modules(
+        "pytest_netns.devices", "add_tuntap", "add_wireguard", "masters", "plain", "tunnels", "uppers", "vxlan"
     )
     blocking, crashing, freezing = verb_modules("pytest_netns.faults", "block", "crash", "freeze")
     multicast, routes = verb_modules("pytest_netns.lab", "multicast", "routes")
@@ -44,8 +44,8 @@ class Host(Node):
     # The devices that it can be given. Each is told in a module of ``pytest_netns.devices``.
     add_dummy: Final = plain.add_dummy
     add_ifb: Final = plain.add_ifb
-    add_tun: Final = tuntap.add_tun
-    add_tap: Final = tuntap.add_tap
+    add_tun: Final = add_tuntap.add_tun
+    add_tap: Final = add_tuntap.add_tap
     add_vlan: Final = uppers.add_vlan
     add_macvlan: Final = uppers.add_macvlan
     add_macvtap: Final = uppers.add_macvtap
