@@ -78,12 +78,8 @@ def next_hops(
     Raises:
         TopologyError: ``via`` and the node share no subnet, or it is none of the things allowed.
     """
-    own = via.name if isinstance(via, Interface) and via.node is node else via
-    if isinstance(own, str) and own in node.interfaces:
-        raise TopologyError(
-            f"{own!r} cannot be the next hop of {node.name!r}, as it is an interface of its own; what is on the link "
-            f"of that is reached by add_route(destination, interface={own!r})"
-        )
+    if isinstance(via, Interface) and via.node is node:
+        raise _own_interface(node, via.name)
     if not isinstance(via, BaseNode | Interface):
         return _addressed(node, via, towards, onlink)
     # A host that has crashed says what it will have again.
@@ -91,6 +87,13 @@ def next_hops(
     candidates = [address.ip for address in theirs if not address.is_link_local]
     label = via.name if isinstance(via, BaseNode) else str(via)
     return _on_common_subnet(node, label, candidates, towards)
+
+
+def _own_interface(node: BaseNode, name: str) -> TopologyError:
+    return TopologyError(
+        f"{name!r} cannot be the next hop of {node.name!r}, as it is an interface of its own; what is on the link "
+        f"of that is reached by add_route(destination, interface={name!r})"
+    )
 
 
 def _on_common_subnet(
@@ -123,6 +126,8 @@ def _addressed(
             raise ValueError  # 5 would be 0.0.0.5
         address = ip_address(text.removeprefix("inet6 ") if of_ipv4 else via)
     except ValueError:
+        if text in node.interfaces:
+            raise _own_interface(node, text) from None
         raise TopologyError(
             f"next hop {via!r} of {node.name!r} is not an address; it can be a node, an interface or an address"
         ) from None
