@@ -125,12 +125,21 @@ def keep_capabilities() -> None:
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
 
 
-def _enter_namespaces() -> None:
-    """Do it; raises OSError whose ``filename`` is the step that failed."""
+def _enter_namespaces(as_root: bool = False) -> None:
+    """Do it; raises OSError whose ``filename`` is the step that failed.
+
+    Args:
+        as_root: be user and group 0 inside, with all capabilities, as ``unshare --map-root-user`` does.
+    """
     uid, gid = os.geteuid(), os.getegid()
+    inside_uid, inside_gid = (0, 0) if as_root else (uid, gid)
     unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS)
     # Without privilege outside, groups can be mapped only once nobody inside can change them (user_namespaces(7)).
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{inside_uid} {uid} 1"),
+        ("gid_map", f"{inside_gid} {gid} 1"),
+    ):
         fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.write(fd, text.encode())
@@ -138,7 +147,8 @@ def _enter_namespaces() -> None:
             raise OSError(error.errno, error.strerror, f"write {name}") from None
         finally:
             os.close(fd)
-    keep_capabilities()
+    if not as_root:
+        keep_capabilities()
     # Mounts of the host still arrive here, and ours do not go there.
     mount("none", "/", None, MS_REC | MS_SLAVE)
 
@@ -337,10 +347,14 @@ def enter() -> Access:
     return enter_now()
 
 
-def enter_now() -> Access:
-    """Move this process into the sandbox, which ``probe()`` has found possible. Raises PrivilegeError."""
+def enter_now(as_root: bool = False) -> Access:
+    """Move this process into the sandbox, which ``probe()`` has found possible. Raises PrivilegeError.
+
+    Args:
+        as_root: be user 0 inside.
+    """
     try:
-        _enter_namespaces()
+        _enter_namespaces(as_root)
     except OSError as error:
         raise PrivilegeError(
             f"cannot create network namespaces: {diagnose(str(error.filename or ''), error.errno or 0)}"

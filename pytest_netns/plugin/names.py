@@ -73,6 +73,7 @@ OPTIONS = (
         "default route to a quiet peer. Without it there is none.",
         "NAME",
     ),
+    Option("root", "Without root: be user 0 inside of the user namespace, from start-up on, as unshare -r does."),
     Option("require", "Fail tests that cannot create networks, instead of skipping them."),
     Option(
         "artifacts",

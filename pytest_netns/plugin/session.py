@@ -85,7 +85,10 @@ def enter_early(config: pytest.Config) -> None:
     namespace = config.known_args_namespace
     settings = _settings.read(config, namespace)
     early = settings.sandbox is Sandbox.ALWAYS or (
-        settings.sandbox is Sandbox.AUTO and settings.asked and (starts_workers(namespace) or _starts_a_thread(config))
+        settings.sandbox is Sandbox.AUTO
+        and settings.asked
+        # Test modules ask for their user when they are imported.
+        and (settings.root or starts_workers(namespace) or _starts_a_thread(config))
     )
     if not early or _is_worker(config) or getattr(namespace, "help", False) or getattr(namespace, "version", 0):
         return
@@ -96,12 +99,12 @@ def enter_early(config: pytest.Config) -> None:
     found = sandbox.probe()
     # ALWAYS is meant for root too, e.g. to see what users without privileges will.
     if found.mode == "rootless" or (found.mode == "root" and settings.sandbox is Sandbox.ALWAYS):
-        found = _entered(found)
+        found = _entered(found, state.settings.root)
     state.access = found
     state.entered_early = found.entered
 
 
-def _entered(found: Access) -> Access:
+def _entered(found: Access, as_root: bool = False) -> Access:
     """What comes of moving into the sandbox, unless the process is in one already."""
     if found.entered:
         return found
@@ -109,7 +112,7 @@ def _entered(found: Access) -> Access:
     from pytest_netns.kernel import sandbox
 
     try:
-        return sandbox.enter_now()
+        return sandbox.enter_now(as_root=True) if as_root else sandbox.enter_now()
     except PrivilegeError as error:
         return sandbox.Access("unavailable", reason=str(error))
 
@@ -129,7 +132,7 @@ def access(config: pytest.Config) -> Access:
                     "namespace; cure: run as root, or allow it",
                 )
             else:
-                found = _entered(found)
+                found = _entered(found, state.settings.root)
         elif found.late and _is_worker(config):
             found = replace(
                 found,

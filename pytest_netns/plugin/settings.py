@@ -64,6 +64,7 @@ class Settings:
         shell: a shell in the lab when a test fails.
         keep: wait when a test fails, with its lab as it is.
         leaks: see ``Leaks``.
+        root: without privileges, be user 0 inside of the sandbox.
         asked: whether the run named this plugin in any way: ``-p netns``, an option, an ini key, a variable.
     """
 
@@ -76,6 +77,7 @@ class Settings:
     shell: bool = False
     keep: bool = False
     leaks: Leaks = Leaks.ERROR
+    root: bool = False
     asked: bool = False
 
 
@@ -138,6 +140,7 @@ _PARSERS: dict[str, Callable[[str], object]] = {
     "isolate": _unit,
     "isolate_interface": check_interface,
     "require": _boolean,
+    "root": _boolean,
     "artifacts": _directory,
     "pcap": _one_of(Pcap),
     "shell": _boolean,

@@ -562,3 +562,34 @@ def test_the_sandbox_is_a_node_and_the_machines_own_network_is_none(project: Pro
         refused = project.run("-p", "netns", "test_inside.py", *workers)
         refused.assert_outcomes(failed=1)
         refused.stdout.fnmatch_lines(["*machine's own network*--netns-sandbox=always*"])
+
+
+@pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "1")])
+@pytest.mark.parametrize("how", [("--netns-root",), ("-o", "netns_root=true")], ids=["option", "ini"])
+def test_a_suite_that_asks_for_root_has_it_when_it_is_imported(
+    project: Project, how: tuple[str, ...], workers: tuple[str, ...]
+) -> None:
+    project.write(
+        "test_inside.py",
+        """
+        import os
+        import pytest
+
+        pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+        def test_who(lab, tmp_path):
+            assert os.getuid() == os.getegid() == 0
+            red, blue = lab.host("red", isolate={"mount", "pid"}), lab.host("blue")
+            lab.connect(red, blue)
+            assert red.ping(blue)
+            assert red.run(["id", "-u"]).stdout == "0\\n"
+            (tmp_path / "mine").write_text("")
+            assert (tmp_path / "mine").stat().st_uid == 0
+            assert os.access("/proc/self/uid_map", os.R_OK)
+            red.run(["mount", "-t", "tmpfs", "none", "/mnt"])
+        """,
+    )
+    project.run(*how, *workers, user="ordinary").assert_outcomes(passed=1)
+    if os.geteuid() == 0 and not workers:
+        without = project.run("--netns-require", "test_inside.py", user="ordinary")
+        without.assert_outcomes(skipped=1)
