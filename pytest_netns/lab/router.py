@@ -10,6 +10,7 @@ from pytest_netns.lab.host import Host
 
 if TYPE_CHECKING:
     from pytest_netns.addresses import Address
+    from pytest_netns.lab.multicast_routes import MulticastRoutes
     from pytest_netns.lab.nat import ForwardRule, MasqueradeRule, Nat, Transport
     from pytest_netns.lab.nodes import Node
     from pytest_netns.stack.interface import Interface
@@ -42,10 +43,23 @@ class Router(Host):
 
         return Nat(self)
 
+    @cached_property
+    def multicast_routes(self) -> MulticastRoutes:
+        """Its static multicast routes: by which interfaces the packets of a group go on.
+
+        Example:
+            >>> router.multicast_routes.add("239.1.2.3", lan, [red])
+        """
+        from pytest_netns.lab.multicast_routes import MulticastRoutes
+
+        return MulticastRoutes(self)
+
     def _on_restart(self) -> None:
-        """Called after a restart: its address translation is configuration."""
+        """Called after a restart: its address translation and its multicast routes are configuration."""
         if "nat" in self.__dict__:
             self.nat.restore()
+        if "multicast_routes" in self.__dict__:
+            self.multicast_routes.restore()
 
     def masquerade(self, out: str | Interface | Node, *, flush: bool = False) -> MasqueradeRule:
         """Masquerade what leaves by an interface: source NAT to its address, for IPv4 and IPv6.

@@ -53,6 +53,7 @@ from pytest_netns.kernel.netlink.tables import ForwardingEntry, LinkState, Neigh
 from pytest_netns.kernel.netlink.wireguard_genl import Peer
 from pytest_netns.lab.link_impairment import LinkImpairOptions
 from pytest_netns.lab.multicast import Membership
+from pytest_netns.lab.multicast_routes import MulticastRoute, MulticastRoutes
 from pytest_netns.lab.name_resolution import Names
 from pytest_netns.lab.nat import Counter, ForwardRule, MasqueradeRule
 from pytest_netns.lab.nexthops import Nexthops
@@ -123,6 +124,8 @@ RETURNED = (
     Rules,
     MulticastEntry,
     Membership,
+    MulticastRoute,
+    MulticastRoutes,
     KernelCounters,
     CounterChange,
 )
@@ -205,7 +208,7 @@ WITHOUT_EXAMPLE = {
         "KernelError.of", "MasqueradeRule.lines", "MasqueradeRule.meant", "Names.follow", "Names.hosts_file",
         "Names.known", "Names.refresh", "Names.resolver_file", "Process.expect_end", "Process.release",
         "Process.unexpected_end", "Rule.lines", "Rule.meant", "Schedule.untold", "Tun.open",
-        "WireGuard.configure", "WireGuard.set_peer", "WireGuard.shown", "ready.Candidate",
+        "MulticastRoutes.restore", "WireGuard.configure", "WireGuard.set_peer", "WireGuard.shown", "ready.Candidate",
         "ready.Candidate.has_socket", "ready.condition_of", "ready.listening_ports",
     },
 }  # fmt: skip
