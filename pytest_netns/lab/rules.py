@@ -89,7 +89,8 @@ class Rules:
             protocol: of this protocol: ``"tcp"``, ``"udp"``, ``"icmp"``, ``"ipv6-icmp"``, or a number.
             sport: from this port, or a pair of the first and the last one.
             dport: to this port, or a pair.
-            uid: of sockets of this user, or of a pair of the first and the last one.
+            uid: of sockets of this user, or of a pair of the first and the last one; without root the kernel knows
+                oneself only.
             table: number of the routing table that it looks up; 254 is main.
             kind: ``"lookup"``, or a refusal: ``"blackhole"`` (silent), ``"unreachable"``, ``"prohibit"``.
             priority: the lower, the sooner; None: before all others but the one for the host's own addresses (0).

@@ -48,8 +48,10 @@ def test_isolated_ports_see_the_others_only_and_that_is_the_explanation(lan: Lan
     assert lan.red.ping(lan.green)
     result = lan.red.ping(lan.blue, timeout=0.2)
     assert not result
-    assert "isolated" in str(why(result))
-    lan.bridge.set_port(lan.blue, isolated=False)
+    cause = why(result)
+    assert "both isolated" in str(cause)
+    assert cause.cures == ["lan.set_port('blue', isolated=False)"]
+    lan.bridge.set_port("blue", isolated=False)
     assert lan.red.ping(lan.blue)
 
 
@@ -96,7 +98,11 @@ def test_an_entry_at_the_wrong_port_is_the_explanation(lan: Lan) -> None:
     lan.bridge.add_fdb(blue, lan.green, sticky=True)
     result = lan.red.ping(lan.blue, timeout=0.2)
     assert not result
-    assert "static entry" in str(why(result))
+    cause = why(result)
+    assert "static entry" in str(cause)
+    assert cause.cures == [f"lan.remove_fdb({blue!r}, 'green')"]
+    lan.bridge.remove_fdb(blue, "green")
+    assert lan.red.ping(lan.blue)
 
 
 def test_the_bridge_itself_can_have_a_further_mac_address(lan: Lan) -> None:

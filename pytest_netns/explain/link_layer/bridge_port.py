@@ -31,7 +31,7 @@ def through_bridge(lab: Lab, bridge: Bridge, entry: Interface, way_out: Interfac
             cause,
             name,
             [f"{name}: bridge -d link show dev {which}: {flag} {value}"],
-            cures=[f"{name}.run(['bridge', 'link', 'set', 'dev', '{which}', '{flag}', '{cure}'])"],
+            cures=[f"{name}.set_port({which!r}, {flag}={cure == 'on'})"],
         )
 
     if came.port.get("locked") and (source not in port_of or port_of[source].port != port_in):
@@ -116,7 +116,7 @@ def _wrong_port(lab: Lab, bridge: Bridge, mac: str, port: str, state: str, right
         f"{right.name!r}",
         name,
         evidence,
-        cures=[f"{name}.run(['bridge', 'fdb', 'del', '{mac}', 'dev', '{port}', 'master'])"],
+        cures=[f"{name}.remove_fdb({mac!r}, {port!r})"],
     )
 
 
