@@ -23,6 +23,14 @@ AddressWithPrefix = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
 
 
+def is_of_link(address: Address | AddressWithPrefix | IPv4Network | IPv6Network) -> bool:
+    """Whether it is an IPv6 link-local one (fe80::/10): every interface has one by itself, and it leads nowhere else.
+
+    169.254.0.0/16 is an ordinary network where somebody configures it: no kernel gives itself such an address.
+    """
+    return address.version == 6 and address.is_link_local
+
+
 def parse_plain(value: object, what: str) -> Address:
     """An address without a prefix, from text or an ipaddress object. Raises TopologyError."""
     try:

@@ -57,6 +57,7 @@ def examine() -> list[Finding]:
     found = [_privileges()]
     possible = found[0].state == "ok"
     found += _limits()
+    found += _baseline()
     found += _kernel_features(possible)
     found += _libraries()
     for program, package in PROGRAMS.items():
@@ -73,6 +74,18 @@ def _privileges() -> Finding:
         return Finding("privileges", "networks", "missing", str(error))
     detail = "as root" if access.mode == "root" else f"rootless, as user {os.geteuid()} in a user namespace"
     return Finding("privileges", "networks", "ok", detail)
+
+
+def _baseline() -> list[Finding]:
+    """What every namespace of ours has other than the kernel gives it, and what routers have beside that."""
+    from pytest_netns.kernel.sysctl import BASELINE
+    from pytest_netns.lab.router import FORWARDING
+
+    everywhere = {"net.ipv4.ping_group_range": "every group", **BASELINE}
+    found = [Finding("baseline", name, "ok", f"{value}, in every namespace") for name, value in everywhere.items()]
+    found += [Finding("baseline", name, "ok", f"{value}, in routers") for name, value in FORWARDING.items()]
+    other = "all others: the kernel's default, whatever the machine has"
+    return [*found, Finding("baseline", "net.*.conf.*", "ok", other)]
 
 
 def _limits() -> list[Finding]:

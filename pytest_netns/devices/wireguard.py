@@ -8,7 +8,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from pytest_netns.addresses import Address, Network
+from pytest_netns.addresses import Address, Network, is_of_link
 from pytest_netns.checks import is_whole
 from pytest_netns.devices.builder import Device, DeviceBuilder
 from pytest_netns.devices.tunnels import far_end
@@ -152,7 +152,7 @@ class WireGuard(Device):
         if allowed_ips is not None:
             allowed = _networks(allowed_ips, where)
         else:
-            allowed = [ip_network(a.ip) for a in device.addresses if not a.is_link_local] if device is not None else []
+            allowed = [ip_network(a.ip) for a in device.addresses if not is_of_link(a)] if device is not None else []
         if not is_whole(keepalive, 0, 65535):
             raise TopologyError(f"{where}: keepalive is {keepalive!r}; it can be 0 to 65535 seconds")
         self.set_peer(

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from itertools import combinations, permutations
 from typing import TYPE_CHECKING
 
+from pytest_netns.addresses import is_of_link
 from pytest_netns.errors import TopologyError
 from pytest_netns.faults.nft_filter import Chain, Filter, addresses, one_of, renew_those_of
 from pytest_netns.topology.fault import Fault, Faults
@@ -159,7 +160,7 @@ def _checked(lab: Network, group: Group) -> list[BaseNode]:
 def _check_effect(lab: Network, side: Sequence[BaseNode], other: Sequence[BaseNode]) -> None:
     """Bridges stand for themselves, and not for what is attached to them."""
     known = any(
-        not node.is_switch or any(not address.is_link_local for address in node.addresses()) for node in (*side, *other)
+        not node.is_switch or any(not is_of_link(address) for address in node.addresses()) for node in (*side, *other)
     )
     joined = any({a, b} == {link.a.node, link.b.node} for a in side for b in other for link in cables_of(a))
     if not known and not joined:

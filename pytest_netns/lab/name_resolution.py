@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequenc
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
-from pytest_netns.addresses import Address, parse_plain
+from pytest_netns.addresses import Address, is_of_link, parse_plain
 from pytest_netns.errors import NetnsError, TopologyError
 from pytest_netns.events import Event
 from pytest_netns.lab.nodes import Node
@@ -41,7 +41,7 @@ class Names(MutableMapping[str, list[Address]]):
 
     def _addresses(self, entry: list[Address] | BaseNode) -> list[Address]:
         if isinstance(entry, BaseNode):
-            return [] if entry.closed else [a.ip for a in entry.addresses() if not a.is_link_local]
+            return [] if entry.closed else [a.ip for a in entry.addresses() if not is_of_link(a)]
         return entry
 
     def __getitem__(self, name: str) -> list[Address]:

@@ -13,7 +13,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Literal
 
-from pytest_netns.addresses import Address, AddressWithPrefix
+from pytest_netns.addresses import Address, AddressWithPrefix, is_of_link
 from pytest_netns.checks import check_port
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.netlink.conntrack import Connection
@@ -230,7 +230,7 @@ class ForwardRule(Rule):
     def _own(self, version: int, family: str) -> str | None:
         if self.on is None:
             return f"meta nfproto {'ipv4' if version == 4 else 'ipv6'} fib daddr type local"
-        addresses = [str(a.ip) for a in self.on.addresses if a.version == version and not a.is_link_local]
+        addresses = [str(a.ip) for a in self.on.addresses if a.version == version and not is_of_link(a)]
         return f"{family} daddr {{ {', '.join(addresses)} }}" if addresses else None
 
 
@@ -267,7 +267,7 @@ class Nat:
         if isinstance(to, Node):
             if to is router:
                 raise TopologyError(f"router {router.name!r}: cannot forward a port to itself")
-            candidates: list[Address] = [a.ip for a in to.addresses() if not a.is_link_local]
+            candidates: list[Address] = [a.ip for a in to.addresses() if not is_of_link(a)]
         else:
             try:
                 candidates = [ip_address(to)]
@@ -281,7 +281,7 @@ class Nat:
             )
             found += list(reachable)[:1]
         if not found:
-            networks = ", ".join(str(n) for n in known if not n.is_link_local) or "none"
+            networks = ", ".join(str(n) for n in known if not is_of_link(n)) or "none"
             raise TopologyError(
                 f"router {router.name!r}: {label!r} ({', '.join(map(str, candidates)) or 'no address'}) is not behind "
                 f"it; networks it has routes to: {networks}"

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Literal, cast
 
 from pytest_netns import ready
-from pytest_netns.addresses import Address
+from pytest_netns.addresses import Address, is_of_link
 from pytest_netns.errors import WaitTimeout
 from pytest_netns.process.process import Process
 from pytest_netns.stack.destination import Destination, resolve
@@ -102,7 +102,7 @@ def _longest(wanted: Mapping[str, object]) -> float:
 
 def _scope_at(receiver: Namespace, address: Address) -> int:
     """Index of the interface that has a link-local address; 0 for another address, which needs none."""
-    if not address.is_link_local:
+    if not is_of_link(address):
         return 0
     return next(i.index for i in receiver.interfaces.values() if any(a.ip == address for a in i.addresses))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import ip_interface
 
+from pytest_netns.addresses import is_of_link
 from pytest_netns.report.snapshot import CableState, InterfaceState, LabState, NodeState
 
 
@@ -156,7 +157,7 @@ def _plugs(cable: CableState, a: NodeState, b: NodeState) -> tuple[Plug, Plug]:
     plugs: list[Plug] = []
     for end, other, node in zip(ends, ends[::-1], (b, a), strict=True):
         port = other if other is not None and _is_bridge(node) else None
-        addresses = [] if end is None else [each for each in end["addresses"] if not ip_interface(each).is_link_local]
+        addresses = [] if end is None else [each for each in end["addresses"] if not is_of_link(ip_interface(each))]
         plugs.append(Plug(cable["b" if plugs else "a"]["interface"], tuple(addresses), _fault(end, port)))
     return plugs[0], plugs[1]
 

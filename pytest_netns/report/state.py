@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import ip_interface
 
+from pytest_netns.addresses import is_of_link
 from pytest_netns.lab.lab import Lab
 from pytest_netns.report.drawing import drawing
 from pytest_netns.report.snapshot import InterfaceState, LabState, NodeState, snapshot
@@ -98,7 +99,7 @@ def _interfaces(node: NodeState, whole: bool) -> Iterable[str]:
     for each in node["interfaces"]:
         if each["name"] == "lo" and each["up"] and not whole:
             continue
-        addresses = [a for a in each["addresses"] if whole or not ip_interface(a).is_link_local]
+        addresses = [a for a in each["addresses"] if whole or not is_of_link(ip_interface(a))]
         if is_bridge and not whole and not addresses and not _remarkable(each):
             continue
         words = [each["name"], "up" if each["up"] else "DOWN" if not each["enabled"] else "NO-CARRIER", *addresses]

@@ -78,7 +78,7 @@ class Namespace(Handle):
     nft_ruleset: Final = nftables.nft_ruleset
 
     def addresses(self) -> list[AddressWithPrefix]:
-        """Its addresses, IPv4 first, link-local ones last; without 127.0.0.1 and ::1.
+        """Its addresses, IPv4 first, loopback's after others, IPv6 link-local ones last; not 127.0.0.1, ::1.
 
         Example:
             >>> red.addresses()

@@ -43,7 +43,7 @@ def own_interface(namespace: Handle, which: str | Interface) -> Interface:
 
 
 def addresses(namespace: Handle) -> list[AddressWithPrefix]:
-    """Its addresses, IPv4 first, link-local ones last; without 127.0.0.1 and ::1, which lead nowhere.
+    """Its addresses, IPv4 first, those of loopback after others, IPv6 link-local ones last; not 127.0.0.1, ::1.
 
     Example:
         >>> red.addresses()

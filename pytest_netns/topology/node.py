@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from pytest_netns.addresses import Address, AddressWithPrefix
+from pytest_netns.addresses import Address, AddressWithPrefix, is_of_link
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
@@ -355,7 +355,7 @@ class BaseNode(Namespace):
     def ip6(self) -> IPv6Address:
         """Its first IPv6 address that is not link-local. Raises TopologyError if it has none."""
         for address in self.addresses():
-            if isinstance(address.ip, IPv6Address) and not address.is_link_local:
+            if isinstance(address.ip, IPv6Address) and not is_of_link(address):
                 return address.ip
         raise TopologyError(f"{self.name!r} has no IPv6 address beyond link-local")
 
@@ -363,7 +363,7 @@ class BaseNode(Namespace):
     def ip(self) -> Address:
         """Its first address, IPv4 if it has one. Raises TopologyError if it has none."""
         for address in self.addresses():
-            if not address.is_link_local:
+            if not is_of_link(address):
                 return address.ip
         raise TopologyError(f"{self.name!r} has no address")
 

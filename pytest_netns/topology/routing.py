@@ -15,7 +15,7 @@ from ipaddress import (
     ip_network,
 )
 
-from pytest_netns.addresses import Address, AddressWithPrefix, Network
+from pytest_netns.addresses import Address, AddressWithPrefix, Network, is_of_link
 from pytest_netns.checks import check_choice, check_several, is_whole
 from pytest_netns.errors import TopologyError
 from pytest_netns.kernel.netlink.nexthop import Nexthop
@@ -48,14 +48,14 @@ def attachments(node: BaseNode) -> list[Attachment]:
         for name, interface in node.interfaces.items()
         if name != "lo"
         for address in interface.addresses
-        if not address.is_link_local
+        if not is_of_link(address)
     ]
 
 
 def on_loopback(node: BaseNode) -> list[Attachment]:
     """The addresses that somebody has given its loopback interface."""
     loopback = node.interfaces["lo"]
-    found = (address for address in loopback.addresses if not (address.is_loopback or address.is_link_local))
+    found = (address for address in loopback.addresses if not (address.is_loopback or is_of_link(address)))
     return [Attachment(node, loopback, address) for address in found]
 
 
@@ -84,7 +84,7 @@ def next_hops(
         return _addressed(node, via, towards, onlink)
     # A host that has crashed says what it will have again.
     theirs = ([a.address for a in attachments(via)] or via.addresses()) if isinstance(via, BaseNode) else via.addresses
-    candidates = [address.ip for address in theirs if not address.is_link_local]
+    candidates = [address.ip for address in theirs if not is_of_link(address)]
     label = via.name if isinstance(via, BaseNode) else str(via)
     return _on_common_subnet(node, label, candidates, towards)
 
@@ -170,7 +170,7 @@ def networks_of(node: BaseNode, destination: RouteTarget) -> list[Network]:
             raise TopologyError(f"route of {node.name!r} to {destination.name!r}: it has no address")
         return found
     if isinstance(destination, Interface):
-        return [ip_network(address.ip) for address in destination.addresses if not address.is_link_local]
+        return [ip_network(address.ip) for address in destination.addresses if not is_of_link(address)]
     if isinstance(destination, IPv4Interface | IPv6Interface):
         return [destination.network]
     try:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from pytest_netns.addresses import IPV6_MIN_MTU, AddressWithPrefix, Network
+from pytest_netns.addresses import IPV6_MIN_MTU, AddressWithPrefix, Network, is_of_link
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netlink import rtnetlink
@@ -99,15 +99,15 @@ class SavedConfig:
     def addresses(self) -> list[AddressWithPrefix]:
         """Those that it will have again, in the order of ``Namespace.addresses``, without the link-local ones."""
         with self._lock:
-            found = [each.address for each in self._addresses if not (each.of_host or each.address.is_link_local)]
+            found = [each.address for each in self._addresses if not (each.of_host or is_of_link(each.address))]
         return sorted(found, key=lambda address: address.version)
 
     def addresses_of(self, interface: Interface) -> list[AddressWithPrefix]:
         """Those that an interface has, and those that it will have again; without the link-local ones."""
         with self._lock:
-            present = [each for each in interface.addresses if not each.is_link_local]
+            present = [each for each in interface.addresses if not is_of_link(each)]
             owed = [each.address for each in self._addresses if each.index == interface.index]
-            return present + [each for each in owed if not each.is_link_local and each not in present]
+            return present + [each for each in owed if not is_of_link(each) and each not in present]
 
     def add_address(self, interface: Interface, address: AddressWithPrefix) -> None:
         """Give an interface an address, now or as soon as it can have one. Raises KernelError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pytest_netns.addresses import Address
+from pytest_netns.addresses import Address, is_of_link
 from pytest_netns.errors import NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.link_layer.frame_path import gap, l2_path
@@ -90,7 +90,7 @@ def _not_answered(seen: Search) -> Diagnosis | None:
         )
     if (fault := not_local(node, owner, hop)) is not None:
         return fault
-    asker = next((a.ip for a in seen.out.addresses if a.version == hop.version and not a.is_link_local), None)
+    asker = next((a.ip for a in seen.out.addresses if a.version == hop.version and not is_of_link(a)), None)
     if hop.version == 4 and asker is not None:
         if (fault := _arp_ignore(node, owner, hop)) is not None:
             return fault

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pytest_netns.addresses import IPV6_MIN_MTU
+from pytest_netns.addresses import IPV6_MIN_MTU, is_of_link
 from pytest_netns.errors import KernelError, NetnsError
 from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.look.route_lookup import sysctl, why_refused
@@ -49,7 +49,7 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Diagnosis
     if refusing:
         best = max(refusing, key=lambda r: r.destination.prefixlen)
         return Diagnosis(f"{node.name!r} has a {best.kind} route for {destination}: {best}", node.name, evidence)
-    own = [a for a in node.addresses() if not a.is_link_local]
+    own = [a for a in node.addresses() if not is_of_link(a)]
     evidence += [f"{node.name}: addresses {', '.join(map(str, own)) or 'none'}"]
     evidence += [f"{node.name}: {route}" for route in node.routes() if route.destination.version == destination.version]
     for interface in node.interfaces.values():

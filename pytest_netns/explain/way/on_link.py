@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pytest_netns.addresses import Address
+from pytest_netns.addresses import Address, is_of_link
 from pytest_netns.errors import NetnsError
 from pytest_netns.kernel.netlink.rtnetlink import IFF_UP
 from pytest_netns.kernel.netlink.tables import LinkState
@@ -155,7 +155,7 @@ def reach(lab: Lab, interface: Interface) -> Reach:
 
 def _same_subnet(lab: Lab, interface: Interface, found: Reach) -> None:
     """Behind a VLAN, a tunnel and the like is whoever shares a subnet with it. What it lies upon is not looked at."""
-    networks = {address.network for address in interface.addresses if not address.is_link_local}
+    networks = {address.network for address in interface.addresses if not is_of_link(address)}
     for node in lab:
         if node.closed or node.inode == interface.node.inode:
             continue

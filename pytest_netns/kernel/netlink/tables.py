@@ -286,12 +286,18 @@ def is_of_host(body: bytes) -> bool:
 
 
 def is_link_local(address: AddressWithPrefix) -> bool:
-    """As ``address.is_link_local``, which takes ten times as long (169.254.0.0/16, fe80::/10)."""
-    return int(address) >> (16 if address.version == 4 else 118) == (0xA9FE if address.version == 4 else 0x3FA)
+    """As ``addresses.is_of_link``, which takes ten times as long (fe80::/10; of IPv4 none is)."""
+    return address.version == 6 and int(address) >> 118 == 0x3FA
+
+
+#: Index of the loopback interface in every namespace; behind all others.
+_LOOPBACK, _LAST = 1, 1 << 32
 
 
 def in_order(entries: Iterable[AddressEntry]) -> list[AddressWithPrefix]:
-    """Addresses by family and interface in the order of their adding, IPv4 first, link-local ones last.
+    """Addresses by family and interface in the order of their adding, IPv4 first, IPv6 link-local ones last.
+
+    Those of loopback come after those of other interfaces: neighbours cannot reach them without a route.
 
     The kernel lists IPv4 addresses so, and IPv6 ones the last added first (ipv6_link_dev_addr()).
     """
@@ -299,7 +305,7 @@ def in_order(entries: Iterable[AddressEntry]) -> list[AddressWithPrefix]:
     rows = []
     for position, entry in enumerate(entries):
         address = entry.address
-        place = rank.setdefault(entry.index, len(rank))
+        place = rank.setdefault(entry.index, len(rank)) if entry.index != _LOOPBACK else _LAST
         rows.append((is_link_local(address), address.version, place, (5 - address.version) * position, address))
     return [row[-1] for row in sorted(rows, key=lambda row: row[:-1])]
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pytest_netns.errors import KernelError, PrivilegeError
 from pytest_netns.kernel import sysctl
 from pytest_netns.kernel.high_descriptors import lift
+from pytest_netns.kernel.inherited_sysctls import restore_defaults
 from pytest_netns.kernel.netlink.socket import NetlinkSocket
 from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, returning, setns, unshare
 
@@ -29,8 +30,14 @@ def create_namespace(name: str, sysctls: Mapping[str, str | int], *, apart: bool
             try:
                 if apart:
                     fd = lift(fd)
-                _set_initial(name, sysctls)
-                return fd, NetlinkSocket(name, apart=apart)
+                rtnl = NetlinkSocket(name, apart=apart)
+                try:
+                    _set_initial(name, sysctls, rtnl)
+                except BaseException:
+                    rtnl.close()
+                    raise
+                else:
+                    return fd, rtnl
             except BaseException:
                 os.close(fd)
                 raise
@@ -82,9 +89,19 @@ def _allow_ping_sockets(name: str) -> None:
         sysctl.write(_PING_GROUPS, _groups)
 
 
-def _set_initial(name: str, sysctls: Mapping[str, str | int]) -> None:
+#: Of the baseline, what the kernel itself gives, and was compared a moment ago.
+_RESTORED = "net.ipv4.conf.default.rp_filter"
+
+
+def _set_initial(name: str, sysctls: Mapping[str, str | int], rtnl: NetlinkSocket) -> None:
+    try:
+        restore_defaults(rtnl)
+    except OSError as error:
+        raise KernelError.of(error, "giving a new namespace the kernel's own net.ipv4.conf", name) from error
     _allow_ping_sockets(name)
     for key, value in sysctl.BASELINE.items():
+        if key == _RESTORED:
+            continue
         try:
             sysctl.ensure(key, value)
         except OSError as error:
