@@ -343,9 +343,9 @@ class Lab(Network):
 
         Other nodes use it once they have routes through it: ``Host.default_route``, ``Lab.autoroute``.
 
-        Its sysctls, besides the baseline of every namespace: ``net.ipv4.ip_forward`` and ``net.ipv6.conf.all.forwarding``
-        are 1; ``net.ipv4.conf.all.send_redirects`` and ``.default.send_redirects`` are 0, as redirects would teach hosts
-        to bypass it.
+        Its sysctls, besides the baseline of every namespace: ``net.ipv4.ip_forward`` and
+        ``net.ipv6.conf.all.forwarding`` are 1; ``net.ipv4.conf.all.send_redirects`` and ``.default.send_redirects`` are
+        0, as redirects would teach hosts to bypass it.
 
         Args:
             name: 1 to 63 letters, digits, ``.``, ``_`` and ``-``; unique in the lab.
