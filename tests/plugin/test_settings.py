@@ -160,6 +160,7 @@ def test_a_usage_error_is_all_that_a_session_says(project: Project, workers: tup
         ("isolate", "perhaps", "test, class, module, session; true means test, false none"),
         ("isolate_interface", "lo", "a name of 15 characters at most, such as eth0, and not lo"),
         ("require", "perhaps", "true or false"),
+        ("root", "perhaps", "true or false"),
         ("shell", "perhaps", "true or false"),
         ("keep", "perhaps", "true or false"),
     ],
