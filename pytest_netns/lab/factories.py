@@ -63,7 +63,8 @@ class LabFactory(Protocol):
             ipv4: pool of subnets for links and bridges that are not given one; None: no IPv4 unless asked for.
             ipv6: the same for IPv6.
             sysctls: initial sysctls of every node, in addition to the baseline.
-            isolate: which namespaces every host and router has besides its network: ``"mount"``, ``"uts"``, ``"pid"``.
+            isolate: which namespaces every host and router has besides its network: ``"mount"``, ``"uts"``, ``"pid"``,
+                ``"ipc"``.
             visible: gives directories under /run and /tmp that isolated hosts still see; pytest's own directory for
                 temporary files if left out.
             impairments: the default engine for impairments: ``"netem"`` (the kernel), ``"tbf"`` (the kernel, for a

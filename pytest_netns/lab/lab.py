@@ -304,7 +304,8 @@ class Lab(Network):
             isolate: which namespaces its processes, and functions run by ``call``, have besides the network; the
                 lab's default if None. ``"mount"``: an empty /run and /tmp, a /sys that shows its interfaces, and
                 /etc/hosts and /etc/resolv.conf in which every node's name resolves (``Lab.dns``). ``"uts"``: its
-                name as host name. ``"pid"``: a /proc that shows its own processes only.
+                name as host name. ``"pid"``: a /proc that shows its own processes only. ``"ipc"``: its own
+                queues, semaphores and shared memory of System V (sysvipc(7)) and queues of POSIX (mq_overview(7)).
             offload: of its links to these bridges; see ``connect``.
             mac: MAC address of its interface on the first of these bridges; None: one that no other of the lab has.
             index: number of that interface, 2 to 2147483647; None: a free one.
@@ -353,8 +354,8 @@ class Lab(Network):
             address: its address on the first of them, instead of the next free one; or a list, one for each of
                 them, None for the next free one, False for none; False alone: none on any, as a client of DHCP has.
             sysctls: its initial sysctls, in addition to the lab's.
-            isolate: which namespaces it has besides its network: ``"mount"``, ``"uts"``, ``"pid"``; the lab's default
-                if None.
+            isolate: which namespaces it has besides its network: ``"mount"``, ``"uts"``, ``"pid"``, ``"ipc"``; the
+                lab's default if None.
             offload: of its links to these bridges; see ``connect``.
 
         Raises:

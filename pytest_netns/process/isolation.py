@@ -16,6 +16,7 @@ from typing import Literal
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.syscalls import (
     CLONE_FS,
+    CLONE_NEWIPC,
     CLONE_NEWNS,
     CLONE_NEWUTS,
     MS_BIND,
@@ -30,8 +31,8 @@ from pytest_netns.kernel.syscalls import (
     unshare,
 )
 
-Kind = Literal["mount", "uts", "pid"]
-KINDS: tuple[Kind, ...] = ("mount", "uts", "pid")
+Kind = Literal["mount", "uts", "pid", "ipc"]
+KINDS: tuple[Kind, ...] = ("mount", "uts", "pid", "ipc")
 
 #: Directories that are empty and private for a host with its own mount namespace, with their modes.
 _PRIVATE = {"/run": "0755", "/tmp": "1777"}
@@ -44,7 +45,8 @@ class Isolation:
 
     Args:
         kinds: ``mount``: /run, /tmp, /sys, /etc/hosts and /etc/resolv.conf; ``uts``: the host name; ``pid``: a /proc
-            that shows its own processes.
+            that shows its own processes; ``ipc``: message queues, semaphores and shared memory of System V, and message
+            queues of POSIX.
         hostname: for ``uts``.
         netns: descriptor of its network namespace, whose interfaces /sys shows.
         visible: gives directories under /run and /tmp that stay visible, beside the interpreter's and the working
@@ -93,6 +95,9 @@ class Isolation:
             unshare(CLONE_NEWUTS)
             socket.sethostname(self._hostname)
             self._namespaces.append((open_namespace("/proc/thread-self/ns/uts"), CLONE_NEWUTS))
+        if "ipc" in self.kinds:
+            unshare(CLONE_NEWIPC)
+            self._namespaces.append((open_namespace("/proc/thread-self/ns/ipc"), CLONE_NEWIPC))
         if "mount" in self.kinds:
             self._mount_sys()
             self._mount_private()

@@ -185,7 +185,7 @@ class BaseNode(Namespace):
         """Give it more of its own than a network; called by its lab before anything runs in it.
 
         Args:
-            kinds: of ``"mount"``, ``"uts"`` and ``"pid"``.
+            kinds: of ``"mount"``, ``"uts"``, ``"pid"`` and ``"ipc"``.
         """
         self.isolation = Isolation(kinds, self.name, self.fd, self.lab.visible)
         self._supervisor = Supervisor(f"host {self.name!r}", self.isolation)

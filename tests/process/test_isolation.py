@@ -17,6 +17,7 @@ from awaiting import await_reaper
 from devices import made
 
 from pytest_netns import Host, Lab, NetnsError, TopologyError, eventually, ready
+from pytest_netns.process.isolation import Kind
 
 ALL = ("mount", "uts", "pid")
 
@@ -370,7 +371,7 @@ def test_what_python_refuses_without_an_errno_is_told_in_its_words() -> None:
 
 MISTAKES: list[tuple[str, Callable[[Lab], object]]] = [
     (r"'new' cannot isolate 'net'; known are mount, uts, pid", lambda lab: lab.host("new", isolate={"net"})),  # type: ignore[arg-type]
-    (r"'new' cannot isolate 'ipc', 'user'", lambda lab: lab.router("new", isolate={"user", "ipc", "pid"})),  # type: ignore[arg-type]
+    (r"'new' cannot isolate 'ipx', 'user'", lambda lab: lab.router("new", isolate={"user", "ipx", "pid"})),  # type: ignore[arg-type]
     (r"every host cannot isolate 'net'", lambda _: Lab("bad", isolate=["net"])),  # type: ignore[list-item]
 ]
 
@@ -454,3 +455,33 @@ def test_after_sigkill_everything_is_gone(netns: object, tmp_path: Path) -> None
     assert os.read(reading, 10) == b""  # the last process that held it, and its mount namespace, are gone
     os.close(reading)
     assert mounts() == before
+
+
+# ------------------------------------------------------------ interprocess communication
+
+QUEUE = """
+import ctypes
+assert ctypes.CDLL(None).msgget(0x5EED, 0o1600) >= 0
+"""
+
+
+def queues() -> list[str]:
+    """The keys of the System V message queues that this thread sees."""
+    return [line.split()[0] for line in Path("/proc/sysvipc/msg").read_text().splitlines()[1:]]
+
+
+@pytest.mark.parametrize("kinds", [{"ipc"}, {"ipc", "mount", "uts", "pid"}], ids=["alone", "with-all"])
+def test_queues_are_those_of_the_host_alone(lab: Lab, kinds: set[Kind]) -> None:
+    outside = queues()
+    red, blue = lab.host("red", isolate=kinds), lab.host("blue", isolate=kinds)
+    red.run([sys.executable, "-c", QUEUE])
+    assert red.call(queues) == [str(0x5EED)]
+    assert "24301" in red.run(["cat", "/proc/sysvipc/msg"]).stdout
+    blue.run([sys.executable, "-c", QUEUE])  # the key is free there
+    assert blue.call(queues) == [str(0x5EED)]
+    assert queues() == outside
+
+
+def test_a_shared_key_without_ipc_is_that_of_the_machine(lab: Lab) -> None:
+    red = lab.host("red", isolate={"uts"})
+    assert red.call(os.readlink, "/proc/thread-self/ns/ipc") == os.readlink("/proc/thread-self/ns/ipc")

@@ -15,6 +15,7 @@ from pytest_netns.kernel.netns.registry import Entry
 from pytest_netns.kernel.procfs import stat
 from pytest_netns.kernel.sandbox import keep_capabilities
 from pytest_netns.kernel.syscalls import (
+    CLONE_NEWIPC,
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
@@ -52,7 +53,7 @@ def join(entry: Entry) -> bool:
     if another and not sandboxed:
         raise PrivilegeError(f"cannot enter {entry} of process {entry.pid}: it is another user's; run as that user")
     if _is_child(entry.init, entry.pid):
-        kinds = (("mnt", CLONE_NEWNS), ("uts", CLONE_NEWUTS), ("pid", CLONE_NEWPID))
+        kinds = (("mnt", CLONE_NEWNS), ("uts", CLONE_NEWUTS), ("ipc", CLONE_NEWIPC), ("pid", CLONE_NEWPID))
         wanted += [(f"/proc/{entry.init}/ns/{name}", kind) for name, kind in kinds]
     elif sandboxed:
         wanted += [(f"/proc/{entry.pid}/ns/mnt", CLONE_NEWNS)]
@@ -116,7 +117,7 @@ def _become(pid: int) -> None:
         raise PermissionError(error.errno, f"cannot become its user ({error.strerror})") from None
 
 
-_LINKS = {CLONE_NEWNS: "mnt", CLONE_NEWUTS: "uts", CLONE_NEWPID: "pid"}
+_LINKS = {CLONE_NEWNS: "mnt", CLONE_NEWUTS: "uts", CLONE_NEWIPC: "ipc", CLONE_NEWPID: "pid"}
 
 
 def _is_current(fd: int, kind: int) -> bool:
