@@ -53,22 +53,27 @@ def settle() -> None:
     """Return when all that was handed over before is closed. Raises WaitTimeout."""
     if _is_at_work():
         closed = threading.Event()
-        later(closed.set)
+        _hand_over(closed.set)
         if not closed.wait(_DEADLINE):
             raise WaitTimeout(f"sockets that were left to a thread to close are still open after {_DEADLINE:g} s")
 
 
 def later(close: Callable[[], object]) -> None:
     """Call ``close`` soon, in another thread. It must not raise. Where many wait, this waits for them."""
-    global _thread, _owner
     if sys.is_finalizing():  # a thread cannot start any more
         close()
         return
+    by_itself = _hand_over(close)
+    if waiting() > _MANY and not by_itself:
+        settle()
+
+
+def _hand_over(close: Callable[[], object]) -> bool:
+    """Put it into the queue, and see that a thread works on that. Returns whether it is that thread that asks."""
+    global _thread, _owner
     with _lock:
         _doomed.put(close)
         if not _is_at_work():
             _owner = os.getpid()
             _thread = HiddenThread(_reap)
-        by_itself = _thread is not None and threading.get_ident() == _thread.ident
-    if waiting() > _MANY and not by_itself:
-        settle()
+        return _thread is not None and threading.get_ident() == _thread.ident
