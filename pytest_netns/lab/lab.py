@@ -125,7 +125,7 @@ class Lab(Network):
         if neighbours == "known":
             from pytest_netns.topology.known_neighbours import KnownNeighbours
 
-            self.known_neighbours = KnownNeighbours(self)
+            self.known_neighbours: KnownNeighbours | None = KnownNeighbours(self)
         self.plan: AddressPlan = AddressPlan(name, ipv4, ipv6)
         self.supervisor: Supervisor = Supervisor(f"lab {name!r}")
         self.impairments: Impairments = Impairments(self.supervisor, impairments)

@@ -66,7 +66,7 @@ class ThreadTrace:
     def __init__(self, points: Sequence[Tracepoint]) -> None:
         if sys.maxsize < 1 << 32:
             raise UnsupportedError("perf events are read by 64-bit programs only")
-        self.lost = False
+        self.lost: bool = False
         self._fds: list[int] = []
         try:
             for point in points:
