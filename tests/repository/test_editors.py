@@ -308,8 +308,14 @@ class _Stage:
         words = self._words
         namespace = dict(words)
         self._words = {}
-        with contextlib.redirect_stdout(io.StringIO()):
-            exec(_compiled(name, code), namespace)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(_compiled(name, code), namespace)
+        except UnsupportedError:  # before the line that closes it
+            for word in set(namespace) - set(words):
+                if isinstance(namespace[word], Namespace):
+                    namespace[word].close()
+            raise
         if not CHANGES.search(code):
             self._words = words
 
