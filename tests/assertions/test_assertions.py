@@ -255,6 +255,7 @@ def test_no_arp_passes_where_nobody_answers(pair: tuple[Host, Host]) -> None:
     assert not assert_no_arp(pair[0], "192.168.15.77", timeout=SHORT)
 
 
+@pytest.mark.netns_requires("nft")
 def test_no_arp_fails_where_somebody_answers(pair: tuple[Host, Host]) -> None:
     red, blue = pair
     text = failure(lambda: assert_no_arp(red, blue, timeout=SHORT))
