@@ -64,7 +64,7 @@ nitpick_ignore_regex = [
     # Names that are imported for type checkers only: of other projects, and our aliases, which reference/api.md tells.
     (
         r"py:.*",
-        r"Packet|PacketList|SndRcvList|IPRoute|Address|Addresses|Argv|Destination|Method|Ready|Quantity|Engine|RouteTarget|Via|(routing\.)?NextHop|Pair|AbstractContextManager|Group|NetlinkSocket|LinkImpairOptions|Offload",
+        r"Packet|PacketList|SndRcvList|IPRoute|Address|Addresses|Argv|Destination|Method|Ready|Quantity|Engine|RouteTarget|Via|(routing\.)?NextHop|Pair|AbstractContextManager|Group|NetlinkSocket|LinkImpairOptions|Offload|Pair|Transport|Event|AbstractContextManager|streams\.\w+|routing\.NextHop",
     ),
     (
         r"py:.*",
