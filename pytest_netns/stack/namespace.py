@@ -76,6 +76,7 @@ class Namespace(Handle):
     # nftables.
     nft: Final = nftables.nft
     nft_ruleset: Final = nftables.nft_ruleset
+    nft_with_handles: Final = nftables.nft_with_handles
 
     def addresses(self) -> list[AddressWithPrefix]:
         """Its addresses, IPv4 first, loopback's after others, IPv6 link-local ones last; not 127.0.0.1, ::1.

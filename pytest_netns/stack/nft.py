@@ -38,11 +38,14 @@ def nft_ruleset(namespace: Handle) -> list[dict[str, object]]:
 
 
 def nft_with_handles(namespace: Handle) -> str:
-    """All its nftables rules as text with their handles (``nft -a list ruleset``).
+    """All its nftables rules as text, each with the handle that ``delete rule`` takes (``nft -a list ruleset``).
 
     Raises:
         CommandError: nft's own message.
         UnsupportedError: neither libnftables nor the nft program is installed.
+
+    Example:
+        >>> print(red.nft_with_handles())
     """
     return nftables_of(namespace).with_handles()
 

@@ -6,7 +6,6 @@ import pytest
 from explaining import why_no_ping
 
 from pytest_netns import Bridge, Lab, TopologyError
-from pytest_netns.stack.nft import nft_with_handles
 
 SHORT = 0.05
 
@@ -133,7 +132,7 @@ def test_a_device_that_went_with_a_crash_is_none_of_its_chains(bridge: Bridge) -
     b.add_tap("tap0", address="10.77.0.1/24")
     with bridge.lab.partition(a, b):
         b.restart()
-        assert set(re.findall(r'device "(.*?)"', nft_with_handles(b))) == {"eth0"}
+        assert set(re.findall(r'device "(.*?)"', b.nft_with_handles())) == {"eth0"}
         assert not a.ping(b, timeout=SHORT)
         assert c.ping(b)
     assert b.ping(a)

@@ -29,7 +29,7 @@ def _named(tree: ast.AST) -> Iterator[str]:
 
 
 #: Calls that need nftables.
-NFT = {"nft", "nft_ruleset", "block", "masquerade", "forward_port", "partition", "assert_blocked"}
+NFT = {"nft", "nft_ruleset", "nft_with_handles", "block", "masquerade", "forward_port", "partition", "assert_blocked"}
 
 
 def _called(tree: ast.AST) -> Iterator[str]:
