@@ -76,7 +76,7 @@ def _brought(suite: Suite, folder: Path) -> tuple[Path, Path]:
     """The unpacked distribution and an interpreter that has what its tests need. Raises CalledProcessError."""
     pip = [sys.executable, "-m", "pip", "--quiet"]
     subprocess.run(
-        [*pip, "download", "--no-binary", ":all:", "--no-deps", suite.name, "-d", str(folder)],
+        [*pip, "download", "--no-binary", suite.name, "--no-deps", suite.name, "-d", str(folder)],
         check=True,
         timeout=_DEADLINE,
     )
@@ -94,13 +94,18 @@ def _brought(suite: Suite, folder: Path) -> tuple[Path, Path]:
 
 
 def _run(suite: Suite, source: Path, python: Path, arguments: tuple[str, ...]) -> dict[str, str]:
+    """Raises ValueError if no test ran: nothing that differs would else be read as all being the same."""
     report = source.parent / "report.xml"
     report.unlink(missing_ok=True)
     words = [str(python), "-m", "pytest", "-q", "-p", "netns", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    subprocess.run(
-        [*words, *arguments, suite.tests], cwd=source, check=False, timeout=_DEADLINE, stdout=subprocess.DEVNULL
+    done = subprocess.run(
+        [*words, *arguments, suite.tests], cwd=source, check=False, timeout=_DEADLINE, capture_output=True, text=True
     )
-    return _outcomes(report)
+    outcomes = _outcomes(report)
+    if not outcomes or done.returncode not in (0, 1):
+        last = (done.stdout.strip() or done.stderr.strip() or "it printed nothing").splitlines()[-1]
+        raise ValueError(f"pytest {' '.join((*arguments, suite.tests))} ended with status {done.returncode}: {last}")
+    return outcomes
 
 
 def compared(suite: Suite) -> list[str]:
@@ -111,8 +116,8 @@ def compared(suite: Suite) -> list[str]:
         for way, arguments in _WAYS.items():
             plain = _run(suite, source, python, () if way == "rootless" else arguments)
             isolated = _run(suite, source, python, (*arguments, *suite.isolate))
-            differing = [test for test in plain if plain[test] != isolated.get(test, "missing")]
-            shown = "; ".join(f"{test}: {plain[test]}, {isolated.get(test, 'missing')}" for test in differing[:5])
+            differing = [t for t in plain | isolated if plain.get(t, "missing") != isolated.get(t, "missing")]
+            shown = "; ".join(f"{t}: {plain.get(t, 'missing')}, {isolated.get(t, 'missing')}" for t in differing[:5])
             options = " ".join(suite.isolate)
             lines.append(f"| {suite.name} | `{options}` | {way} | {len(plain)} | {len(differing)} | {shown} |")
     return lines
