@@ -13,7 +13,7 @@ from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.route_options import RTA_GATEWAY, RTA_MULTIPATH, RTA_NH_ID, RTA_OIF, RTA_TABLE, RTA_VIA
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes
-from pytest_netns.kernel.netlink.tables import LinkState, decode_link, is_cached
+from pytest_netns.kernel.netlink.tables import LOOPBACK, LinkState, decode_link, is_cached
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 from pytest_netns.topology.saved_addresses import ConfiguredAddress, configured_addresses
@@ -99,8 +99,8 @@ class SavedConfig:
     def addresses(self) -> list[AddressWithPrefix]:
         """Those that it will have again, in the order of ``Namespace.addresses``, without the link-local ones."""
         with self._lock:
-            found = [each.address for each in self._addresses if not (each.of_host or is_of_link(each.address))]
-        return sorted(found, key=lambda address: address.version)
+            owed = [each for each in self._addresses if not (each.of_host or is_of_link(each.address))]
+        return [each.address for each in sorted(owed, key=lambda each: (each.address.version, each.index == LOOPBACK))]
 
     def addresses_of(self, interface: Interface) -> list[AddressWithPrefix]:
         """Those that an interface has, and those that it will have again; without the link-local ones."""

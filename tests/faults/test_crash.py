@@ -12,6 +12,7 @@ from conversation import listen
 from explaining import why_no_datagram, why_no_ping, why_not_open
 
 from pytest_netns import Host, KernelError, Lab, Namespace, TopologyError, eventually
+from pytest_netns.addresses import is_of_link
 from pytest_netns.faults import crash as breakable
 from pytest_netns.kernel.netns.registry import nodes_of
 from pytest_netns.kernel.procfs import stat
@@ -90,7 +91,7 @@ def test_addresses_come_back_as_they_were_given(veth_pair: tuple[Host, Host]) ->
         left.run(["ip", "address", "add", *words.split()])
     before, addresses = shown_addresses(left), left.addresses()
     with left.crash() as crash:
-        assert left.addresses() == [a for a in addresses if not a.is_link_local]
+        assert left.addresses() == [address for address in addresses if not is_of_link(address)]
     assert not crash.in_force
     assert shown_addresses(left) == before
     assert left.addresses() == addresses

@@ -290,8 +290,10 @@ def is_link_local(address: AddressWithPrefix) -> bool:
     return address.version == 6 and int(address) >> 118 == 0x3FA
 
 
-#: Index of the loopback interface in every namespace; behind all others.
-_LOOPBACK, _LAST = 1, 1 << 32
+#: Index of the loopback interface in every namespace.
+LOOPBACK = 1
+#: Behind all other interfaces.
+_LAST = 1 << 32
 
 
 def in_order(entries: Iterable[AddressEntry]) -> list[AddressWithPrefix]:
@@ -305,7 +307,7 @@ def in_order(entries: Iterable[AddressEntry]) -> list[AddressWithPrefix]:
     rows = []
     for position, entry in enumerate(entries):
         address = entry.address
-        place = rank.setdefault(entry.index, len(rank)) if entry.index != _LOOPBACK else _LAST
+        place = rank.setdefault(entry.index, len(rank)) if entry.index != LOOPBACK else _LAST
         rows.append((is_link_local(address), address.version, place, (5 - address.version) * position, address))
     return [row[-1] for row in sorted(rows, key=lambda row: row[:-1])]
 
