@@ -27,15 +27,15 @@ _REASONS = {
 
 
 class Membership:
-    """A host that is in a multicast group; until ``leave()``, the end of a block, or the end of the host.
+    """Membership of a host in a multicast group, until ``leave()``, the end of a ``with`` block, or of the host.
 
-    Its kernel has told routers and switches so (IGMP, RFC 3376; MLD, RFC 3810), and takes the packets of the group on
-    that interface. Every socket of the host that is bound to their port gets them, whoever has joined.
+    The kernel reports it to routers and switches (IGMP, RFC 3376; MLD, RFC 3810) and accepts the packets of the group
+    on that interface. Every socket of the host that is bound to their port receives them, not only the one that joined.
 
     Attributes:
         group: the address of the group.
-        interface: the interface that it was joined on.
-        source: the only sender whose packets are taken; None: all.
+        interface: name of the interface that it was joined on.
+        source: the only sender whose packets are accepted; None: all.
 
     Example:
         >>> with green.join("239.1.2.3") as membership:
@@ -54,7 +54,7 @@ class Membership:
         return f"<Membership {self.group}{by} on {self.interface}{left}>"
 
     def leave(self) -> None:
-        """Leave the group; allowed more than once. Others of this host may still be in it.
+        """Leave the group. Further calls do nothing. Other sockets of this host may still be members.
 
         Example:
             >>> membership = green.join("239.1.2.3")
@@ -81,12 +81,12 @@ def join(
     """Join a multicast group, until ``leave()`` or the end of a ``with`` block.
 
     Args:
-        group: its address, IPv4 or IPv6.
-        interface: one of the host's interfaces, by object or name, or a node that it leads to; None: the only one.
-        source: take the packets of this sender only (RFC 4607).
+        group: the address of the group, IPv4 or IPv6.
+        interface: an interface of the host, by object or name, or a node at its other end; None: the only one.
+        source: accept the packets of this sender only (source-specific multicast, RFC 4607).
 
     Raises:
-        TopologyError: not a multicast address, no such interface, or several of which none is named.
+        TopologyError: not a multicast address, no such interface, or the host has several and none is named.
         KernelError: the kernel refused.
 
     Example:
@@ -122,7 +122,7 @@ def join(
 
 
 def groups(host: Node) -> dict[str, list[Address]]:
-    """The multicast groups that it is in, by interface (``ip maddress``): IPv4 first. Asked from the kernel.
+    """The multicast groups of a host by interface, IPv4 first (``ip maddress``). Read from the kernel.
 
     Example:
         >>> with green.join("239.1.2.3"):
@@ -137,7 +137,7 @@ def groups(host: Node) -> dict[str, list[Address]]:
         words = line.split()
         if not line.startswith("\t"):
             name = words[1].rstrip(":")
-        else:  # the address as a number in the order of this machine
+        else:  # the address as a number in host byte order
             found.setdefault(name, []).append(IPv4Address(int(words[0], 16).to_bytes(4, sys.byteorder)))
     for line in lines6:
         words = line.split()

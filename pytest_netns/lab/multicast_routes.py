@@ -1,4 +1,4 @@
-"""Static multicast routes of a router (smcroute(8), ``ip mroute show``): by which interfaces a group goes on."""
+"""Static multicast routes of a router: which interfaces it forwards a group to (smcroute(8), ``ip mroute show``)."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _ANY = {4: bytes(4), 6: bytes(16)}
 
 @dataclass(frozen=True, slots=True)
 class MulticastRoute:
-    """A line of ``ip mroute show``: what becomes of the packets of a multicast group.
+    """A line of ``ip mroute show``: where the packets of a multicast group are forwarded.
 
     Attributes:
         group: the address of the group.
-        source: of packets from this sender; None: of all.
-        iif: name of the interface that they come in at.
-        oifs: names of the interfaces that they go out by.
+        source: the sender that the route is for; None: any.
+        iif: name of the incoming interface.
+        oifs: names of the outgoing interfaces.
 
     Example:
         >>> router.multicast_routes.add("239.1.2.3", lan, [red])
@@ -58,8 +58,8 @@ class MulticastRoute:
 class MulticastRoutes:
     """The static multicast routes of a router, read from the kernel at each access. They last as long as the router.
 
-    Packets go on only if their time to live is above 1; senders use 1 unless they are told otherwise
-    (IP_MULTICAST_TTL, IPV6_MULTICAST_HOPS).
+    A packet is forwarded only if its TTL or hop limit is above 1. The default of multicast senders is 1; they raise it
+    with IP_MULTICAST_TTL or IPV6_MULTICAST_HOPS.
 
     Example:
         >>> route = router.multicast_routes.add("239.1.2.3", lan, [red])
@@ -90,19 +90,19 @@ class MulticastRoutes:
         *,
         source: str | Address | None = None,
     ) -> MulticastRoute:
-        """Let the packets of a group that come in at one interface go out by others; returns what the kernel has then.
+        """Forward a group from one interface to others. Returns the route, read back from the kernel.
 
-        A route to the same group, and of the same source, is replaced.
+        A route for the same group and source is replaced.
 
         Args:
-            group: its address, IPv4 or IPv6.
-            iif: where they come in: an interface of the router, by object or name, or a node that it leads to.
-            oifs: where they go out; likewise.
-            source: of packets of this sender only; None: of all.
+            group: the address of the group, IPv4 or IPv6.
+            iif: the incoming interface: one of the router, by object or name, or a node at its other end.
+            oifs: the outgoing interfaces, likewise.
+            source: the sender that the route is for; None: any.
 
         Raises:
-            TopologyError: not a multicast address, no such interface, or none to go out by.
-            KernelError: the kernel refused, e.g. as a multicast daemon runs in this router (EADDRINUSE).
+            TopologyError: not a multicast address, no such interface, or no outgoing interface.
+            KernelError: the kernel refused, e.g. because a multicast daemon runs in this router (EADDRINUSE).
 
         Example:
             >>> router.multicast_routes.add("239.1.2.3", lan, [red])
@@ -127,13 +127,13 @@ class MulticastRoutes:
         return next(each for each in self if (each.group, each.source) == (address, sender))
 
     def remove(self, route: MulticastRoute) -> None:
-        """Packets of that group go on no more.
+        """Remove a route: the packets of its group are no longer forwarded.
 
         Args:
             route: as ``add`` returned it.
 
         Raises:
-            KernelError: there is none (ENOENT).
+            KernelError: there is no such route (ENOENT).
 
         Example:
             >>> route = router.multicast_routes.add("239.1.2.3", lan, [red])
@@ -144,7 +144,7 @@ class MulticastRoutes:
         self._wanted.pop((route.group, route.source), None)
 
     def restore(self) -> None:
-        """Add them again: the router has been restarted, and its sockets went with the namespace that was."""
+        """Add the routes again after a restart of the router, whose sockets were closed with the old namespace."""
         self._sockets, self._vifs = {}, {4: {}, 6: {}}
         present = set(self._node.interfaces)
         for route in list(self._wanted.values()):
@@ -154,12 +154,12 @@ class MulticastRoutes:
     # -------------------------------------------------------------- the kernel
 
     def _socket(self, version: int) -> socket.socket:
-        """The socket by which this router routes: there can be one."""
+        """The multicast routing socket (MRT_INIT). The kernel allows one per namespace and family."""
         if version not in self._sockets:
             family, protocol = (
                 (socket.AF_INET, socket.IPPROTO_IGMP) if version == 4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)
             )
-            # Not by its socket(), which would refuse while it is being restarted.
+            # Not node.socket(), which refuses while the node is being restarted.
             sock = open_socket(self._node, family, socket.SOCK_RAW, protocol, self._node._hold)
             try:
                 sock.setsockopt(_level(version), _INIT, 1)
@@ -172,7 +172,7 @@ class MulticastRoutes:
         return self._sockets[version]
 
     def _vif(self, version: int, interface: Interface) -> int:
-        """The number of an interface in the kernel's list for multicast routing."""
+        """The number of an interface in the kernel's VIF table, where it is added if it is not in it yet."""
         vifs = self._vifs[version]
         if interface.index not in vifs:
             number = len(vifs)
@@ -208,7 +208,7 @@ class MulticastRoutes:
         request = Request(RTM_GETROUTE, 0, struct.pack("=B11x", _FAMILY[version]), "ip mroute show")
         for body in self._node.rtnl.dump(request):
             found = attributes(body, _RTMSG)
-            if _RTA_IIF not in found:  # packets came for which there is no route
+            if _RTA_IIF not in found:  # an unresolved entry: packets came for which there is no route
                 continue
             iif = names.get(struct.unpack("=I", found[_RTA_IIF])[0], "")
             hops = struct.iter_unpack("=HBBi", found.get(_RTA_MULTIPATH, b""))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Nexthops:
-    """The nexthop objects of a node, asked from the kernel at each access (``ip nexthop show``).
+    """The nexthop objects of a node (``ip nexthop show``). Read from the kernel at each access.
 
     Example:
         >>> first, second = red.nexthops.add(blue), red.nexthops.add(router)
@@ -56,19 +56,20 @@ class Nexthops:
         blackhole: bool = False,
         onlink: bool = False,
     ) -> Nexthop:
-        """``ip nexthop add``; returns it as the kernel has it then.
+        """``ip nexthop add``. Returns the object, read back from the kernel.
 
         Args:
-            via: a node, an interface or an address; a link-local one names its interface (``"fe80::1%eth0"``). Of a
-                node its IPv4 address if there is one on a common subnet. Routes of both families can use an IPv6 one.
-            interface: the outgoing one: for what is on the link, or with ``onlink``.
-            id: its number, from 1; None: the next free one.
-            blackhole: it drops everything, instead of leading anywhere.
-            onlink: whether ``via`` is taken to be on the link of ``interface``.
+            via: a node, an interface or an address; a link-local address names its interface (``"fe80::1%eth0"``).
+                For a node, its IPv4 address on a common subnet is used if it has one, otherwise its IPv6 address.
+                IPv4 and IPv6 routes can both use an IPv6 next hop.
+            interface: the outgoing interface: for destinations on the link, or with ``onlink``.
+            id: the number of the object, from 1; None: one above the highest in use.
+            blackhole: drop all packets silently; takes no ``via``.
+            onlink: pretend that ``via`` is on the link of ``interface``, whatever its subnet.
 
         Raises:
-            TopologyError: the next hop is on no common subnet, or there is none.
-            KernelError: the kernel refused, e.g. as there is one of that number.
+            TopologyError: the next hop shares no subnet with the node, or none is given.
+            KernelError: the kernel refused, e.g. because the number is taken (EEXIST).
 
         Example:
             >>> red.nexthops.add(blue, id=7)
@@ -92,15 +93,15 @@ class Nexthops:
     def add_group(
         self, members: Sequence[Nexthop | int] | Mapping[Nexthop | int, int], *, id: int | None = None
     ) -> Nexthop:
-        """``ip nexthop add group``: several, among which flows are shared out; returns it as the kernel has it then.
+        """``ip nexthop add group``: several next hops that share the flows (ECMP). Returns it, read back.
 
         Args:
-            members: nexthops or their numbers, or a mapping of them to their weights, 1 to 256.
-            id: its number, from 1; None: the next free one.
+            members: nexthop objects or their numbers, or a mapping of these to weights, 1 to 256.
+            id: the number of the group, from 1; None: one above the highest in use.
 
         Raises:
-            TopologyError: no members, or a weight that cannot be.
-            KernelError: the kernel refused, e.g. as there is no such member.
+            TopologyError: no members, or a weight that is out of range.
+            KernelError: the kernel refused, e.g. because a member does not exist.
 
         Example:
             >>> first, second = red.nexthops.add(blue), red.nexthops.add(router)
@@ -118,13 +119,13 @@ class Nexthops:
         return self._added(Nexthop(self._number(id), group=group), 0)
 
     def remove(self, which: Nexthop | int) -> None:
-        """``ip nexthop delete``: routes that use it go, too, and groups lose it.
+        """``ip nexthop delete``. The kernel also removes the routes that use it, and takes it out of its groups.
 
         Args:
-            which: a nexthop, or its number.
+            which: a nexthop object, or its number.
 
         Raises:
-            KernelError: there is none (ENOENT).
+            KernelError: there is no such nexthop (ENOENT).
 
         Example:
             >>> first = red.nexthops.add(blue)

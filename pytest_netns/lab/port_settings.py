@@ -1,4 +1,4 @@
-"""What a bridge is told about its ports, MAC addresses and multicast groups, beside what it learns (bridge(8))."""
+"""Bridge settings: port flags, static FDB and MDB entries, multicast snooping (bridge(8))."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def set_port(
     mcast_to_unicast: bool | None = None,
     neigh_suppress: bool | None = None,
 ) -> dict[str, bool]:
-    """``bridge link set``: set flags of a port; None leaves one as it is. They last until the port is detached.
+    """``bridge link set``: set flags of a port; None leaves a flag unchanged. They last until the port is detached.
 
     Args:
         where: a port's name, the port, or the node behind it.
-        isolated: it passes nothing on to other isolated ports.
-        learning: the bridge learns MAC addresses from what comes in.
-        flood: it gets frames for MAC addresses that the bridge does not know.
-        mcast_flood: likewise for multicast groups.
-        bcast_flood: it gets broadcasts.
-        hairpin: frames may go out where they came in.
-        locked: what comes in from MAC addresses that the forwarding database does not have there is dropped (802.1X).
-        guard: a BPDU that comes in disables the port.
-        root_block: the root of the spanning tree cannot be behind it.
-        fastleave: a group is left at once, without a query.
-        mcast_to_unicast: multicasts go to each member by its MAC address.
-        neigh_suppress: the bridge answers ARP and neighbour discovery itself, where it can.
+        isolated: do not forward between this port and other isolated ports.
+        learning: learn MAC addresses from frames that this port receives.
+        flood: flood unknown unicast frames to this port.
+        mcast_flood: flood unregistered multicast frames to this port.
+        bcast_flood: flood broadcast frames to this port.
+        hairpin: allow frames to go out of the port that they came in at.
+        locked: drop frames whose source MAC address the FDB does not have behind this port (802.1X).
+        guard: BPDU guard: a BPDU received here disables the port.
+        root_block: root guard: this port never becomes the root port of the spanning tree.
+        fastleave: end a group's membership at once when a leave message arrives, without a query.
+        mcast_to_unicast: send multicast frames as unicast copies, one to each member's MAC address.
+        neigh_suppress: answer ARP and neighbour solicitations from the bridge's own tables where possible.
 
     Returns:
-        All its flags, read back.
+        All flags of the port, read back.
 
     Raises:
-        TopologyError: no such port, no flag, or a value that is neither True nor False.
+        TopologyError: no such port, no flag given, or a value that is neither True nor False.
         UnsupportedError: this kernel does not have the flag.
         KernelError: the kernel refused.
 
@@ -79,7 +79,7 @@ def set_port(
 
 
 def port_flags(bridge: Switch, where: Where) -> dict[str, bool]:
-    """The flags of a port by their names in bridge(8): ``isolated``, ``learning``, ``flood``, ...
+    """The flags of a port by their bridge(8) names: ``isolated``, ``learning``, ``flood``, ...
 
     Args:
         where: a port's name, the port, or the node behind it.
@@ -95,17 +95,17 @@ def port_flags(bridge: Switch, where: Where) -> dict[str, bool]:
 
 
 def add_fdb(bridge: Switch, mac: str, where: Where, *, vlan: int = 0, sticky: bool = False) -> None:
-    """``bridge fdb add ... static``: a MAC address that is behind a port, which does not age.
+    """``bridge fdb add ... static``: add a MAC address behind a port; the entry does not age.
 
     Args:
         mac: the MAC address.
-        where: a port's name, the port, or the node behind it; the bridge: frames for it are its own.
-        vlan: VLAN identifier; 0: of none, and with VLAN filtering of all that the port is in.
-        sticky: it stays there even if the bridge sees the MAC address at another port.
+        where: a port's name, the port, or the node behind it; the bridge itself for frames that it receives.
+        vlan: VLAN ID; 0: none, and with VLAN filtering every VLAN of the port.
+        sticky: keep the entry even if the MAC address shows up at another port.
 
     Raises:
-        TopologyError: no such port, or not a MAC address of one station.
-        KernelError: e.g. it is there already (EEXIST).
+        TopologyError: no such port, or not a unicast MAC address.
+        KernelError: the kernel refused, e.g. because the entry exists (EEXIST).
 
     Example:
         >>> lan.add_fdb("02:00:00:00:00:99", green)
@@ -115,16 +115,16 @@ def add_fdb(bridge: Switch, mac: str, where: Where, *, vlan: int = 0, sticky: bo
 
 
 def remove_fdb(bridge: Switch, mac: str, where: Where, *, vlan: int = 0) -> None:
-    """``bridge fdb delete``: an entry that was set, or learnt.
+    """``bridge fdb delete``: remove a static or a learnt entry.
 
     Args:
         mac: the MAC address.
-        where: a port's name, the port, or the node behind it; the bridge for its own.
-        vlan: VLAN identifier; 0: of none.
+        where: a port's name, the port, or the node behind it; the bridge itself for its own entries.
+        vlan: VLAN ID; 0: none.
 
     Raises:
-        TopologyError: no such port, or not a MAC address of one station.
-        KernelError: it is not there (ENOENT).
+        TopologyError: no such port, or not a unicast MAC address.
+        KernelError: there is no such entry (ENOENT).
 
     Example:
         >>> lan.add_fdb("02:00:00:00:00:99", green)
@@ -134,18 +134,18 @@ def remove_fdb(bridge: Switch, mac: str, where: Where, *, vlan: int = 0) -> None
 
 
 def add_mdb(bridge: Switch, group: str | Address, where: Where, *, vlan: int = 0) -> None:
-    """``bridge mdb add ... permanent``: packets of a group go to a port, whether somebody asked for them or not.
+    """``bridge mdb add ... permanent``: forward a group to a port, whether or not a member reported there.
 
-    The bridge goes by this table only where there is a querier, see ``set_multicast``; else it floods all groups.
+    The bridge uses this table only while there is a querier, see ``set_multicast``; without one it floods all groups.
 
     Args:
         group: a multicast address.
         where: a port's name, the port, or the node behind it.
-        vlan: VLAN identifier, with VLAN filtering.
+        vlan: VLAN ID, with VLAN filtering; 0: none.
 
     Raises:
         TopologyError: no such port, or not a multicast address.
-        KernelError: e.g. it is there already (EEXIST), or snooping is off (EINVAL).
+        KernelError: the kernel refused, e.g. because the entry exists (EEXIST) or snooping is off (EINVAL).
 
     Example:
         >>> lan.add_mdb("239.1.2.3", green)
@@ -160,11 +160,11 @@ def remove_mdb(bridge: Switch, group: str | Address, where: Where, *, vlan: int 
     Args:
         group: a multicast address.
         where: a port's name, the port, or the node behind it.
-        vlan: VLAN identifier, with VLAN filtering.
+        vlan: VLAN ID, with VLAN filtering; 0: none.
 
     Raises:
         TopologyError: no such port, or not a multicast address.
-        KernelError: it is not there.
+        KernelError: there is no such entry.
 
     Example:
         >>> lan.add_mdb("239.1.2.3", green)
@@ -174,7 +174,7 @@ def remove_mdb(bridge: Switch, group: str | Address, where: Where, *, vlan: int 
 
 
 def mdb(bridge: Switch) -> list[MulticastEntry]:
-    """Its multicast database: which group goes to which port (``bridge mdb show``).
+    """The multicast database: which group is forwarded to which port (``bridge mdb show``).
 
     Example:
         >>> [(entry.group, entry.port) for entry in lan.mdb()]
@@ -185,18 +185,18 @@ def mdb(bridge: Switch) -> list[MulticastEntry]:
 
 
 def set_multicast(bridge: Switch, *, snooping: bool | None = None, querier: bool | None = None) -> dict[str, bool]:
-    """``ip link set ... type bridge mcast_snooping ... mcast_querier ...``; None leaves one as it is.
+    """``ip link set ... type bridge mcast_snooping ... mcast_querier ...``; None leaves a setting unchanged.
 
     Args:
-        snooping: it listens to IGMP and MLD, and sends a group where it was asked for; else everywhere.
-        querier: it asks who is in which group, as a router would. Without one it floods all groups.
+        snooping: listen to IGMP and MLD, and forward a group only to ports with members; otherwise to all ports.
+        querier: send IGMP and MLD queries, as a router would. Without a querier the bridge floods all groups.
 
     Returns:
-        Both, read back, by their names in ip-link(8).
+        Both settings, read back, by their ip-link(8) names.
 
     Raises:
-        TopologyError: neither is given, or a value that is neither True nor False.
-        UnsupportedError: this kernel does not have it.
+        TopologyError: neither is given, or a value is neither True nor False.
+        UnsupportedError: this kernel does not have the setting.
         KernelError: the kernel refused.
 
     Example:

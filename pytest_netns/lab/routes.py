@@ -1,4 +1,4 @@
-"""Routes of a host, as an author gives and takes them (ip-route(8))."""
+"""Adding, replacing and removing routes of a host (ip-route(8))."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def default_route(host: Node, via: Via) -> None:
         via: a node, an interface or an address; or several, as ``add_route`` takes them.
 
     Raises:
-        TopologyError: this node and the next hop are on no common subnet.
+        TopologyError: this node and the next hop share no subnet.
 
     Example:
         >>> green.default_route(via=router)
@@ -57,25 +57,25 @@ def add_route(
 
     Args:
         dst: a network, an address, ``"default"``, a bridge (its subnets) or another node (its addresses).
-        via: the next hop: a node, an interface or an address; a link-local one with its interface, ``"fe80::1%eth0"``;
-            an IPv6 one for an IPv4 destination with the word of ip(8), ``"inet6 fe80::1%eth0"`` (RFC 8950). A list:
-            several next hops, among which flows are shared out; a mapping of next hops to weights from 1 to 256: by
-            these. Or a nexthop object, see ``Host.nexthops``.
-        interface: the outgoing one, for a destination that is on the link, or by which ``via`` is reached.
+        via: the next hop: a node, an interface or an address. A link-local address names its interface,
+            ``"fe80::1%eth0"``; an IPv6 next hop of an IPv4 route is written as in ip(8), ``"inet6 fe80::1%eth0"``
+            (RFC 8950). For a multipath route, a list of next hops, or a mapping of next hops to weights, 1 to 256.
+            Or a nexthop object, see ``Host.nexthops``.
+        interface: the outgoing interface, for a destination on the link, or to reach ``via``.
         kind: ``"unicast"``, or a refusal: ``"blackhole"`` (silent), ``"unreachable"``, ``"prohibit"``; or ``"throw"``:
-            the next ip rule decides.
-        metric: lower wins; 0 is the kernel's default.
-        table: number of the routing table, 254 for main; others need an ip rule, see ``Host.rules``.
-        source: the address that the host's own packets have as their source.
-        mtu: of packets on this route, in bytes; 0: that of the interface.
-        advmss: the largest segment that its TCP announces, in bytes; 0: by the mtu.
-        locked: those of ``"mtu"`` and ``"advmss"`` that the kernel keeps whatever it learns; a locked mtu of IPv4 means
-            no path MTU discovery.
-        onlink: ``via`` is taken to be on the link of ``interface``, whatever its subnet.
+            the lookup goes on with the next rule.
+        metric: the lowest wins; 0 is the kernel's default.
+        table: number of the routing table, 254 for main; any other table needs a rule, see ``Host.rules``.
+        source: preferred source address of the host's own packets (``src``).
+        mtu: MTU of the route in bytes; 0: that of the interface.
+        advmss: the MSS that TCP advertises, in bytes; 0: derived from the MTU.
+        locked: those of ``"mtu"`` and ``"advmss"`` that path MTU discovery must not change. On IPv4 routes a locked
+            MTU turns path MTU discovery off.
+        onlink: pretend that ``via`` is on the link of ``interface``, whatever its subnet.
 
     Raises:
-        TopologyError: the next hop is on no common subnet, or of a family that the destination is not.
-        KernelError: the kernel refused, e.g. because there is such a route.
+        TopologyError: the next hop shares no subnet with this node, or its address family is not the destination's.
+        KernelError: the kernel refused, e.g. because the route exists (EEXIST).
 
     Example:
         >>> red.add_route("10.77.0.0/16", via=blue)
@@ -84,7 +84,7 @@ def add_route(
     options = _options(host, kind, metric, table, source, mtu, advmss, locked, onlink)
     added: list[Request] = []
     try:
-        for each in _wanted(host, dst, via, interface, options):  # what was added before a refusal is taken back
+        for each in _wanted(host, dst, via, interface, options):  # if one is refused, those before it are removed again
             host.rtnl.batch([rtnetlink.route_add(*each)])
             added.append(rtnetlink.route_delete(*each))
     except KernelError:
@@ -108,24 +108,24 @@ def replace_route(
     locked: Collection[str] = (),
     onlink: bool = False,
 ) -> None:
-    """``ip route replace``: adds a route, instead of the one to the same destination if there is one.
+    """``ip route replace``: add a route, or replace the one to the same destination.
 
     Args:
         dst: a network, an address, ``"default"``, a bridge (its subnets) or another node (its addresses).
         via: the next hop, or several: as ``add_route`` takes them.
-        interface: the outgoing one, for a destination that is on the link, or by which ``via`` is reached.
+        interface: the outgoing interface, for a destination on the link, or to reach ``via``.
         kind: ``"unicast"``, or a refusal: ``"blackhole"`` (silent), ``"unreachable"``, ``"prohibit"``; or ``"throw"``:
-            the next ip rule decides.
-        metric: lower wins; 0 is the kernel's default.
+            the lookup goes on with the next rule.
+        metric: the lowest wins; 0 is the kernel's default.
         table: number of the routing table, 254 for main.
-        source: the address that the host's own packets have as their source.
-        mtu: of packets on this route, in bytes; 0: that of the interface.
-        advmss: the largest segment that its TCP announces, in bytes; 0: by the mtu.
-        locked: those of ``"mtu"`` and ``"advmss"`` that the kernel keeps whatever it learns.
-        onlink: ``via`` is taken to be on the link of ``interface``, whatever its subnet.
+        source: preferred source address of the host's own packets (``src``).
+        mtu: MTU of the route in bytes; 0: that of the interface.
+        advmss: the MSS that TCP advertises, in bytes; 0: derived from the MTU.
+        locked: those of ``"mtu"`` and ``"advmss"`` that path MTU discovery must not change.
+        onlink: pretend that ``via`` is on the link of ``interface``, whatever its subnet.
 
     Raises:
-        TopologyError: the next hop is on no common subnet, or of a family that the destination is not.
+        TopologyError: the next hop shares no subnet with this node, or its address family is not the destination's.
         KernelError: the kernel refused.
 
     Example:
@@ -141,12 +141,12 @@ def remove_route(host: Node, dst: RouteTarget, *, kind: str = "unicast", metric:
 
     Args:
         dst: a network, an address, ``"default"``, a bridge (its subnets) or another node (its addresses).
-        kind: which kind of route it is: ``"unicast"``, ``"blackhole"``, ``"unreachable"``, ``"prohibit"``, ``"throw"``.
-        metric: of the route; 0 takes the first.
+        kind: the type of the route: ``"unicast"``, ``"blackhole"``, ``"unreachable"``, ``"prohibit"``, ``"throw"``.
+        metric: metric of the route; 0 removes the first that matches.
         table: number of the routing table, 254 for main.
 
     Raises:
-        TopologyError: the destination cannot be understood.
+        TopologyError: the destination is none of these.
         KernelError: there is no such route (ESRCH).
 
     Example:
@@ -156,7 +156,7 @@ def remove_route(host: Node, dst: RouteTarget, *, kind: str = "unicast", metric:
     options = RouteOptions(kind, metric, 0, table)
     networks = routing.networks_of(host, dst)
     routing.check_options(host, options)
-    if dst == "default":  # of the families in which there is one
+    if dst == "default":  # in each family that has one
         present = {route.destination for route in host.routes(table=table)}
         networks = [network for network in networks if network in present] or networks[:1]
     host.rtnl.batch([rtnetlink.route_delete(network, None, 0, options) for network in networks])

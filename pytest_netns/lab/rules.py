@@ -1,4 +1,4 @@
-"""Rules: which routing table a host's kernel looks a packet up in, or that it refuses it (ip-rule(8))."""
+"""Rules: which routing table a host's kernel uses for a packet, or that it refuses the packet (ip-rule(8))."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _KINDS = ("lookup", "blackhole", "unreachable", "prohibit")
 
 
 class Rules:
-    """The ip rules of a host, IPv4 first, in the order of their priorities; asked from the kernel at each access.
+    """The policy routing rules of a host, IPv4 first, by priority. Read from the kernel at each access.
 
     Example:
         >>> red.add_route("default", via=blue, table=100)
@@ -76,30 +76,31 @@ class Rules:
         inverted: bool = False,
         suppress_prefixlength: int | None = None,
     ) -> list[IpRule]:
-        """``ip rule add``, and ``ip -6 rule add``; returns what was added, as the kernel has it then.
+        """``ip rule add`` and ``ip -6 rule add``. Returns the new rules, read back from the kernel.
 
-        Without a source and a destination it is a rule for both families; else for those that these have.
+        Without a source and a destination, a rule is added for IPv4 and one for IPv6; otherwise for their families.
+        A packet must match all selectors that are given.
 
         Args:
-            source: packets from there (``from``): a network, an address, a bridge (its subnets) or another node.
-            destination: packets to there (``to``): likewise.
-            iif: that come in at this interface; ``"lo"``: that the host sends itself.
-            oif: that a socket bound to this interface sends (SO_BINDTODEVICE).
-            fwmark: that have this mark of the firewall or of SO_MARK; or a pair of mark and mask.
-            protocol: of this protocol: ``"tcp"``, ``"udp"``, ``"icmp"``, ``"ipv6-icmp"``, or a number.
-            sport: from this port, or a pair of the first and the last one.
-            dport: to this port, or a pair.
-            uid: of sockets of this user, or of a pair of the first and the last one; without root the kernel knows
-                oneself only.
-            table: number of the routing table that it looks up; 254 is main.
+            source: source prefix (``from``): a network, an address, a bridge (its subnets) or another node.
+            destination: destination prefix (``to``), likewise.
+            iif: the incoming interface; ``"lo"`` matches packets that the host itself sends.
+            oif: the interface that the sending socket is bound to (SO_BINDTODEVICE).
+            fwmark: the firewall mark (nftables or SO_MARK), or a pair of mark and mask.
+            protocol: the IP protocol: ``"tcp"``, ``"udp"``, ``"icmp"``, ``"ipv6-icmp"``, or a number.
+            sport: the source port, or a pair: the first and last port of a range.
+            dport: the destination port, likewise.
+            uid: the user ID of the sending socket, or a pair; without root the kernel knows only your own.
+            table: number of the routing table to look up; 254 is main.
             kind: ``"lookup"``, or a refusal: ``"blackhole"`` (silent), ``"unreachable"``, ``"prohibit"``.
-            priority: the lower, the sooner; None: before all others but the one for the host's own addresses (0).
-            inverted: those that all of this is not true of (``not``).
-            suppress_prefixlength: routes found that have a prefix of this length, or less, do not count.
+            priority: rules of lower priority numbers are tried first; None: before all others except the one for the
+                local table (0).
+            inverted: match the packets that the selectors do not match (``not``).
+            suppress_prefixlength: ignore routes whose prefix length is this or shorter.
 
         Raises:
-            TopologyError: a value that cannot be, or source and destination have no family in common.
-            KernelError: the kernel refused, e.g. because there is such a rule. None is added then.
+            TopologyError: a value is out of range, or source and destination have no address family in common.
+            KernelError: the kernel refused, e.g. because the rule exists (EEXIST). No rule is added then.
 
         Example:
             >>> red.rules.add("10.66.0.0/16", dport=80, protocol="tcp", table=100)
@@ -146,11 +147,11 @@ class Rules:
         """``ip rule delete``.
 
         Args:
-            which: a rule, several (as ``add`` returns them), or a priority: all of both families that have it.
+            which: a rule, several (as ``add`` returns them), or a priority: all rules of both families that have it.
 
         Raises:
-            KernelError: there is no such rule (ENOENT); those before it in the list are removed.
-            TopologyError: there is none of that priority.
+            KernelError: there is no such rule (ENOENT); those before it in the list have been removed.
+            TopologyError: no rule has that priority.
 
         Example:
             >>> red.rules.add(fwmark=1, kind="blackhole", priority=77)
@@ -169,7 +170,7 @@ class Rules:
         for rule in wanted:
             self._node.rtnl.batch([rule_delete(rule)])
 
-    # -------------------------------------------------------------- what is asked
+    # -------------------------------------------------------------- selectors
 
     @property
     def _where(self) -> str:
@@ -178,7 +179,7 @@ class Rules:
     def _selected(
         self, source: RouteTarget | None, destination: RouteTarget | None
     ) -> list[tuple[int, Network | None, Network | None]]:
-        """The rules that are meant: family, source, destination."""
+        """The rules to add, one per family: IP version, source, destination."""
         sources = routing.networks_of(self._node, source) if source is not None else None
         targets = routing.networks_of(self._node, destination) if destination is not None else None
         found = [
@@ -197,7 +198,7 @@ class Rules:
     def _interface(self, name: str, value: str | Interface | None) -> str:
         if value is None:
             return ""
-        if isinstance(value, str):  # rules may be about interfaces that are yet to come
+        if isinstance(value, str):  # a rule may name an interface that does not exist yet
             if not 1 <= len(value) <= 15:
                 raise TopologyError(f"{self._where}: {name} is {value!r}; it can be the name of an interface")
             return value
@@ -213,7 +214,7 @@ class Rules:
         raise TopologyError(f"{self._where}: protocol is {value!r}; it can be {', '.join(PROTOCOLS)}, or 1 to 255")
 
     def _pair(self, name: str, value: Pair | None, high: int, second: int | None = None) -> tuple[int, int] | None:
-        """Two numbers; of one the other is itself, or ``second``."""
+        """A range or a mark with its mask; a single number is paired with itself, or with ``second``."""
         if value is None:
             return None
         pair = value if isinstance(value, tuple) else (value, value if second is None else second)
@@ -229,6 +230,6 @@ class Rules:
 
     @staticmethod
     def _before(present: list[IpRule]) -> int:
-        """As the kernel does: before all but the first."""
+        """The priority that the kernel would choose: one below the lowest of the rules, not counting priority 0."""
         lowest = min((rule.priority for rule in present if rule.priority), default=_LAST)
         return max(lowest - 1, 0)

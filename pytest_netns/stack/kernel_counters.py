@@ -1,4 +1,4 @@
-"""Counters: what a kernel has counted of a namespace or of an interface, and what it counts during a block."""
+"""Kernel counters of a namespace or an interface, and how they change during a block."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _OF_INTERFACE = (
 )
 _IFLA_STATS64 = 23
 _IFINFO = 16  # bytes of struct ifinfomsg
-#: The kernel lists these from the first packet on.
+#: The kernel lists these only once a packet has counted.
 _LISTED_LATER = re.compile(r"Icmp(Msg|6)(In|Out)Type\d+")
 
 
 class KernelCounters(Mapping[str, int]):
-    """Counters by name, as the kernel told them at one time. Read them again for newer ones.
+    """Counters by name: a snapshot, which does not change. For current values, read the property again.
 
-    Of a namespace by the names of nstat(8): ``IpInReceives``, ``TcpExtListenDrops``, ``Ip6InNoRoutes``, ...; they are
-    those of /proc/net/snmp, netstat and snmp6. Of an interface by those of ``ip -s -s link``: ``rx_packets``,
-    ``tx_dropped``, ...
+    A namespace has the counters of nstat(8) (/proc/net/snmp, netstat and snmp6): ``IpInReceives``,
+    ``TcpExtListenDrops``, ``Ip6InNoRoutes``, ... An interface has those of ``ip -s -s link``: ``rx_packets``,
+    ``tx_dropped``, ...; packets, or bytes where the name says so.
 
     Example:
         >>> red.counters["TcpActiveOpens"], red.interfaces["eth0"].counters["rx_packets"]
@@ -79,10 +79,10 @@ class KernelCounters(Mapping[str, int]):
 
 
 class CounterChange(Mapping[str, int]):
-    """By how much counters have changed since the beginning of a block; after it, until its end.
+    """How much the counters have changed since the block began; after the block, how much they changed in it.
 
-    What is not there has not changed, so that comparisons with 0 are possible for each name that there is.
-    Only what has changed is listed and printed.
+    A counter that has not changed is 0, so any known name can be compared. Iterating and printing show only those
+    that have changed.
 
     Example:
         >>> with red.counting() as change:
@@ -120,7 +120,7 @@ class CounterChange(Mapping[str, int]):
 
 
 def namespace_counters(fd: int, name: str) -> KernelCounters:
-    """Those of a namespace, by its descriptor and its name."""
+    """The counters of a namespace, given by its file descriptor and its name."""
     values: dict[str, int] = {}
     with entered(fd):
         texts = {file: _read(file) for file in ("snmp", "netstat", "snmp6")}
@@ -136,7 +136,7 @@ def namespace_counters(fd: int, name: str) -> KernelCounters:
 
 
 def interface_counters(rtnl: NetlinkSocket, index: int, name: str) -> KernelCounters:
-    """Those of an interface."""
+    """The counters of an interface, given by its index (IFLA_STATS64)."""
     body = struct.pack("=BxHiII", 0, 0, index, 0, 0)
     found = rtnl.get(Request(rtnetlink.RTM_GETLINK, 0, body, f"ip -statistics link show {name}"))
     raw = attributes(found, _IFINFO).get(_IFLA_STATS64, b"")
@@ -146,7 +146,7 @@ def interface_counters(rtnl: NetlinkSocket, index: int, name: str) -> KernelCoun
 
 @contextmanager
 def counted(read: Callable[[], KernelCounters]) -> Iterator[CounterChange]:
-    """What changes during the block."""
+    """Count what changes during the block."""
     change = CounterChange(read)
     try:
         yield change
