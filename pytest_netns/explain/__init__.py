@@ -1,1 +1,1 @@
-"""Why a probe failed: it is sent again under observation, and its way is walked by the kernels' own tables."""
+"""Why a probe failed: it is sent again under observation, and its path is followed through the kernel's own tables."""

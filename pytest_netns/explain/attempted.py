@@ -1,4 +1,4 @@
-"""Attempted: why something could not be reached that the user's own code, a command or a daemon has tried to reach."""
+"""Attempted: why a destination that the user's own code, a command or a daemon tried to reach was unreachable."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _DNS = 53
 def explain_attempt(
     node: Node, kind: Literal["tcp", "udp", "name"], host: str, port: int, *, refused: bool = False
 ) -> Explanation | None:
-    """Ask what was tried, as a probe. None if it cannot be told, or works now.
+    """Repeat an attempt as a probe and explain it. None if that is not possible, or if it works now.
 
     Args:
-        node: from where.
-        kind: a connection, a datagram, or a name to be resolved.
-        host: an address, or that name.
-        port: 0 for a name.
-        refused: whether it was refused: that it is not any longer is worth telling.
+        node: the node that made the attempt.
+        kind: a TCP connection, a UDP datagram, or a name to be resolved.
+        host: the destination address, or the name.
+        port: the destination port; 0 for a name.
+        refused: whether the attempt was refused: then an explanation is given even if it works now.
     """
     if kind == "name":
         return _name(node, host)
@@ -52,14 +52,14 @@ def explain_attempt(
 
 
 def _datagram(node: Node, host: str, port: int) -> Callable[[float], object]:
-    """An empty one, which says nothing to a name server: this is asked a question."""
+    """How to send a datagram again: an empty one, or a query to a name server, which would ignore an empty one."""
     if port == _DNS:
         return lambda timeout: ask_dns(node, host, "localhost", timeout=timeout).udp
     return lambda timeout: ask_udp(node, host, port, b"", timeout=timeout)
 
 
 def _name(node: Node, name: str) -> Explanation | None:
-    """A name that could not be resolved: whether its name servers can be reached."""
+    """Explain why a name was not resolved: whether the node's name servers are reachable."""
     servers = _servers(node)
     asked = f"{node.name!r} could not resolve {name!r}"
     if not servers:

@@ -1,4 +1,4 @@
-"""Blocked: whether a packet reached a node, and a rule of that node dropped or rejected it."""
+"""Blocked: whether a packet reached a node and was dropped or rejected by a rule of that node."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def blocked(lab: Lab, question: Question, by: Node) -> tuple[bool, Explanation]:
     """Send a probe again under observation.
 
     Args:
-        lab: where.
+        lab: the lab of the probe.
         question: the probe.
-        by: the node that should stop its request.
+        by: the node that should drop or reject its request.
 
     Returns:
-        Whether a rule of that node did, and what has been seen: which rule, or what stopped the packet instead.
+        Whether a rule of that node did so, and the explanation: which rule, or what stopped the packet instead.
     """
     observation = observe(lab, question)
     cause = None if observation.answered else _rule_of(observation, by)
@@ -37,13 +37,13 @@ def blocked(lab: Lab, question: Question, by: Node) -> tuple[bool, Explanation]:
 
 
 def _rule_of(observation: Observation, by: Node) -> str | None:
-    """The rule of a node that has stopped the request, in a sentence."""
+    """A sentence that names the node's rule that stopped the request; None if no rule of the node did."""
     is_sender = by.inode == observation.question.node.inode
     is_reached = is_sender or observation.name_of(by) in observation.reached
     for drop, what in observation.drops:
         if what == "the request" and drop.node.inode == by.inode and (is_reached or drop.packet is not None):
             return drop.cause(what)
-    # iptables-legacy tells of no single packet: its counter has grown where this one was seen last.
+    # iptables-legacy has no trace of single packets: its counter grew on the node where this packet was last seen.
     requests = observation.of_role("request")
     if requests:
         last = last_of(requests).frame
@@ -58,16 +58,16 @@ def _rule_of(observation: Observation, by: Node) -> str | None:
 
 
 def arp_blocked(source: Node, destination: Destination, address: Address, by: Node) -> tuple[bool, str]:
-    """Ask for an address again by ARP or neighbour discovery.
+    """Resolve an address again by ARP or neighbour discovery.
 
     Args:
-        source: the node that sends the probe.
-        destination: for whom.
-        address: its address.
-        by: the node that should stop the question.
+        source: the node that sends the request.
+        destination: the target of the probe.
+        address: the address to resolve.
+        by: the node that should drop the request.
 
     Returns:
-        Whether a rule of that node did, and which; or what has been seen instead.
+        Whether a rule of that node did so, and which; or what was observed instead.
     """
     lab = lab_of(source)
     capture = lab.capture(chatter=True)

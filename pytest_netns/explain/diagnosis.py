@@ -1,4 +1,4 @@
-"""Diagnosis: what one check has found out, and the explanation that is told of it."""
+"""Diagnosis: the result of one check, and the explanation made from it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(slots=True)
 class Diagnosis:
-    """Why a packet does not go on.
+    """Why a packet is not forwarded, delivered or answered.
 
     Attributes:
         cause: one sentence with the node's name.
-        node: name of the node where it is; None if it is nowhere in particular.
-        evidence: lines that show it.
-        cures: what mends it, in calls of this package or commands.
+        node: name of the node at fault; None if it is no single one.
+        evidence: lines that support it.
+        cures: fixes, as calls of this package or commands.
     """
 
     cause: str
@@ -29,14 +29,14 @@ class Explanation:
 
     Attributes:
         observed: what happened on the wire.
-        cause: one sentence with the node's name; None if it could not be told.
-        node: name of the node at fault; None likewise, or if no single one is.
-        evidence: lines that show it.
-        cures: fixes, as calls of this package or commands, the best first; empty if the test broke it itself.
-        ruled_out: what was looked at and is in order.
-        ladder: the conversation as a sequence diagram, when it was asked again; empty if nothing was sent.
-        others: what else failed with it, a line each with its own cause.
-        way: the nodes that the request was seen at when it was asked again, in order.
+        cause: one sentence with the node's name; None if no cause was found.
+        node: name of the node at fault; None if no cause was found, or it is no single node.
+        evidence: lines that support it.
+        cures: fixes, as calls of this package or commands, the best first; empty if the test broke it on purpose.
+        ruled_out: what was checked and is in order.
+        ladder: the repeated probe as a sequence diagram; empty if nothing was sent.
+        others: what else failed along with it, a line each with its own cause.
+        way: the nodes that saw the request of the repeated probe, in order.
 
     Example:
         >>> explanation = why(red.tcp(blue, 81))
@@ -55,7 +55,7 @@ class Explanation:
 
     @property
     def shortest(self) -> int:
-        """Lines that are not to be cut: all but the evidence, with one that says so."""
+        """The number of lines that must not be cut: all but the evidence, and one that says that it was cut."""
         return len(str(replace(self, evidence=[])).splitlines()) + (1 if self.evidence else 0)
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class Explanation:
         lines.append(f"observed: {self.observed}")
         if self.others:
             lines += ["others:", *_indented(self.others)]
-        # What the kernel's trace says is the cause itself.
+        # The kernel's trace is the cause itself.
         evidence = [line for line in dict.fromkeys(self.evidence) if line != f"traced: {self.cause}"]
         if evidence:
             lines += ["evidence:", *_indented(evidence)]

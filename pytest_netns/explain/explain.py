@@ -1,4 +1,4 @@
-"""Explain: a probe that failed is sent again under observation; the first check that finds something says why."""
+"""Explain: send a failed probe again under observation; the first check that finds something names the cause."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pytest_netns.kernel.perf.packet_log import PacketLog
 from pytest_netns.lab.lab import Lab
 from pytest_netns.lab.nodes import Node
 
-#: What was found last, the newest at the end: an error holds the text of an explanation only.
+#: The latest explanations, newest last: an error holds only the text of its explanation.
 recent: deque[Explanation] = deque(maxlen=8)
-#: How often what works now is asked more; and where a node on the way has several next hops.
+#: How often a probe that works now is repeated; and how often if a node on its path has several next hops.
 _TRIES, _TRIES_OF_SEVERAL = 3, 7
-#: How the evidence that a check has raised begins.
+#: How the line of evidence begins that reports an exception in a check.
 CHECK_FAILED = "a check of ours failed, and was left out:"
 
 
@@ -38,7 +38,7 @@ def _explain(lab: Lab, question: Question) -> Explanation:
     try:
         observation = observe(lab, question, log)
         found = conclude(observation)
-        if found.cause is None:  # on a busy machine a packet may be under way still
+        if found.cause is None:  # on a busy machine a packet may still be in flight
             observation = observe(lab, question, log)
             found = conclude(observation)
         if observation.answered and (found.cause or "").startswith(WORKS_NOW):
@@ -50,7 +50,7 @@ def _explain(lab: Lab, question: Question) -> Explanation:
 
 
 def _at_times(lab: Lab, question: Question, observation: Observation, log: PacketLog | None) -> Explanation | None:
-    """It works now; perhaps it does not each time, as with several next hops or with rules that draw lots."""
+    """It works now: repeat it, as it may fail only at times, e.g. with multipath routes or random rules."""
     tries = _TRIES_OF_SEVERAL if has_alternatives(observation) else _TRIES
     for more in range(1, tries + 1):
         again = observe(lab, question, log)
@@ -67,7 +67,7 @@ def _at_times(lab: Lab, question: Question, observation: Observation, log: Packe
 
 
 def conclude(observation: Observation) -> Explanation:
-    """Ask the checks one after the other; what was looked at is told as well."""
+    """Run the checks in order; the first diagnosis becomes the explanation. It also lists what was ruled out."""
     found = Explanation(
         observation.observed,
         evidence=once(observation.trace.skipped),
@@ -77,14 +77,14 @@ def conclude(observation: Observation) -> Explanation:
     for check, _ in CHECKS:
         try:
             diagnosis = check(observation)
-        except Exception as trouble:  # one check less; whatever it is, the others have their say
+        except Exception as trouble:  # a bug in one check must not keep the others from running
             name = check.__module__.rpartition(".")[2]
             found.evidence.append(f"{CHECK_FAILED} {name}: {trouble!r}")
             continue
         if diagnosis is not None:
             found.cause, found.node = diagnosis.cause, diagnosis.node
             found.evidence += diagnosis.evidence
-            # What the test broke on purpose, it mends itself.
+            # What the test broke on purpose needs no fix.
             found.cures = [] if observation.lab._in_force() else diagnosis.cures
             break
     else:
@@ -101,7 +101,7 @@ def conclude(observation: Observation) -> Explanation:
 
 
 def _ruled_out(observation: Observation) -> list[str]:
-    """What was looked at and is in order."""
+    """What was checked and is in order."""
     there, back = observation.there, observation.back
     if there.fault is not None:
         return []
@@ -129,7 +129,7 @@ def _ruled_out(observation: Observation) -> list[str]:
 
 
 def once(skipped: list[str]) -> list[str]:
-    """What is the same everywhere, such as that libnftables is not installed, is said once."""
+    """Remarks without duplicates: those that apply to all nodes, e.g. a missing libnftables, appear once."""
     reasons = {line.partition(": ")[2] for line in skipped}
     return [f"everywhere: {next(iter(reasons))}"] if len(skipped) > 1 and len(reasons) == 1 else [*skipped]
 

@@ -1,4 +1,4 @@
-"""Passage: how a packet got through that was not to: its way, and which rule let it pass on each node."""
+"""Passage: how a packet that should have been blocked got through: its path, and the rule that accepted it per node."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pytest_netns.probe.udp import udp
 
 
 def passage(question: Question) -> str:
-    """Send it again and tell, in lines: the nodes that the request passed, and the last word of each chain there."""
+    """Send a probe again and list the nodes that its request passed, with the verdict of each chain there."""
     seen = observe(lab_of(question.node), question)
     if not seen.reached:
         return "the way: it was not seen again"
@@ -42,17 +42,17 @@ def passage(question: Question) -> str:
 
 
 def arp_passage(node: Node, interface: str, address: Address) -> str:
-    """Ask who has an address and tell, in lines: the interfaces that question and answer passed, and what let them by.
+    """Resolve an address again and list the interfaces that request and reply passed, and the rules that accepted them.
 
     Args:
-        node: who asks, by ARP or neighbour discovery.
-        interface: the name of the interface where.
-        address: that is asked for.
+        node: the node that sends the ARP request or neighbour solicitation.
+        interface: name of the interface that it is sent from.
+        address: the address to resolve.
     """
     seen = search(lab_of(node), node, node.interface(interface), address)
     if not seen.answers:
         return "the way: it was not seen again"
-    answerer = seen.answers[0].data[6:12]  # copies of a broadcast go to others too: the answer is for one only
+    answerer = seen.answers[0].data[6:12]  # the sender of the unicast reply: a broadcast request reaches others too
     answer = [frame for frame in seen.answers if frame.data[6:12] == answerer]
     passed = {(frame.node, frame.interface, not frame.outgoing) for frame in answer}
     question = [each for each in seen.questions if (each.node, each.interface, each.outgoing) in passed]
@@ -79,7 +79,7 @@ def _places(frames: list[Frame]) -> str:
 
 
 def question_about(lab: Lab, frame: Frame) -> Question | None:
-    """How to ask for what a frame is: an echo request, a SYN or a datagram that a node of a lab has sent; else None."""
+    """How to repeat a frame as a probe: an echo request, a SYN or a datagram sent by a node of the lab; else None."""
     packet = parsed(frame)
     if packet is None:
         return None
@@ -101,7 +101,7 @@ def question_about(lab: Lab, frame: Frame) -> Question | None:
 
 
 def accepting(seen: Observation, name: str) -> list[Drop]:
-    """The rules and policies of a node that let the request on, in the order of the hooks."""
+    """The rules and policies of a node that accepted the request, in the order of the hooks."""
     destinations = {seen.question.address, *(ip_address(each.destination) for each in seen.of_role("request"))}
     return [
         each

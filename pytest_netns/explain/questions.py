@@ -1,4 +1,4 @@
-"""Questions: how to ask again what a probe asked."""
+"""Questions: how to send a probe again."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Question:
     """A probe that failed, and how to send it again.
 
     Attributes:
-        node: who asked.
-        address: whom.
-        kind: how.
-        again: sends it again with a timeout; returns whether it succeeded.
-        port: for tcp and udp.
-        size: bytes of payload.
-        ttl: time to live.
-        df: whether fragments are forbidden.
+        node: the node that sent it.
+        address: the destination address.
+        kind: the type of the probe.
+        again: sends it again with a timeout in seconds; returns whether it succeeded.
+        port: destination port of tcp and udp.
+        size: payload in bytes.
+        ttl: TTL or hop limit.
+        df: whether the Don't Fragment bit is set.
         closed: whether the port was found closed.
-        error: what it has brought back at first: an ICMP error, or what the kernel said.
+        error: how it failed the first time: an ICMP error, or the kernel's error.
     """
 
     node: Node
@@ -45,11 +45,11 @@ class Question:
     error: ProbeError | None = None
 
 
-# By the functions of probes, not by the methods of nodes, which keep what fails as something that a test has asked.
+# These call the probe functions, not the methods of nodes, which record a failure as one of the test's own probes.
 
 
 def ping_question(source: Node, result: PingResult, probe: Mapping[str, Any]) -> Question:
-    """How to ask again what ``Node.ping`` asked."""
+    """How to repeat a ``Node.ping``."""
     kept = {key: value for key, value in probe.items() if key in ("size", "ttl", "df")}
     return Question(
         source,
@@ -64,7 +64,7 @@ def ping_question(source: Node, result: PingResult, probe: Mapping[str, Any]) ->
 
 
 def tcp_question(source: Node, result: TcpResult) -> Question:
-    """How to ask again what ``Node.tcp`` asked."""
+    """How to repeat a ``Node.tcp``."""
     port = result.port
     return Question(
         source,
@@ -78,7 +78,7 @@ def tcp_question(source: Node, result: TcpResult) -> Question:
 
 
 def udp_question(source: Node, result: UdpResult, payload: bytes) -> Question:
-    """How to ask again what ``Node.udp`` asked."""
+    """How to repeat a ``Node.udp``."""
     return Question(
         source,
         result.address,

@@ -1,4 +1,4 @@
-"""Results: what each kind of result asks to be explained, and how."""
+"""Results: how each kind of probe result is explained."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from pytest_netns.probe.udp import UdpResult, ask_udp
 from pytest_netns.topology.failure import Failure
 from pytest_netns.topology.network import names_of, network_of
 
-#: How many failing pairs of a matrix are explained.
+#: How many failed pairs of a ``ping_all`` matrix are explained.
 _PAIRS = 3
 _TRACE_PORTS = {"tcp": 80, "udp": 33434}
 _IP_AND_ICMP = {4: 28, 6: 48}
 
 
 def words(result: object) -> str:
-    """A result in words, without the brackets of its repr."""
+    """A result as text, without the angle brackets of its repr."""
     return repr(result).removeprefix("<").removesuffix(">")
 
 
 def question_of(node: Node, result: object) -> Question | None:
-    """How to ask again what a ping, a TCP or a UDP probe has asked; None of other results."""
+    """How to repeat a ping, TCP or UDP probe, given its result; None for other results."""
     if isinstance(result, PingResult):
         return ping_question(node, result, {})
     if isinstance(result, TcpResult):
@@ -127,7 +127,7 @@ def _trace_question(node: Node, result: TraceResult, method: str, port: int | No
             size=56,
         )
     to_port = port or _TRACE_PORTS[method]
-    # A closed port answers a trace, and so does its node.
+    # A trace reaches its destination when a closed port or the node itself answers.
     if method == "tcp":
 
         def again(timeout: float) -> bool:
@@ -145,7 +145,7 @@ def _path_mtu(node: Node, result: object, *_: object) -> Explanation:
     asked = cast("PathMtuResult", result)
     address = asked.address
     size = 56
-    if asked.mtu is not None:  # what is larger by a byte vanishes
+    if asked.mtu is not None:  # one byte more than the path MTU: such packets are lost
         size = asked.mtu + 1 - _IP_AND_ICMP[address.version]
     kept = {"size": size, "df": True}
 
@@ -176,7 +176,7 @@ def _ping_all(node: Node, result: object, *_: object) -> Explanation:
 
 
 def _measured(node: Node, result: object, *_: object) -> Explanation:
-    """Throughput and loss: the processes at both ends are gone, so the way is asked for by a ping."""
+    """Throughput and loss: the processes at both ends have exited, so a ping tests the path."""
     asked = cast("ThroughputResult | LossResult", result)
     address = asked.address
 
@@ -187,7 +187,7 @@ def _measured(node: Node, result: object, *_: object) -> Explanation:
     found.observed = f"{words(result)}; a ping: {found.observed}"
     if asked.error and (found.cause is None or found.cause.startswith(WORKS_NOW)):
         found.cause, found.node = f"{node.name!r} could not send: {asked.error}", node.name
-    elif found.cause is not None and found.cause.startswith(WORKS_NOW):  # a ping takes little of a way
+    elif found.cause is not None and found.cause.startswith(WORKS_NOW):  # one ping puts no load on the path
         found.cause, found.node = None, None
         found.ruled_out.append(f"a single ping from {node.name!r} to {address} is answered")
     return found
@@ -213,31 +213,31 @@ _BY_KIND: Mapping[type, Callable[..., Explanation]] = {
     ThroughputResult: _measured,
     LossResult: _measured,
 }
-#: All kinds of results that there are.
+#: How to explain each type of result.
 KINDS = tuple(_BY_KIND)
 
 
 def explain_result(node: Node, result: object, *details: object) -> Explanation:
-    """Why a result of a node is what it is; ``details``: what else it takes to ask again."""
+    """Explain a result of a node's probe; ``details``: further arguments that are needed to repeat the probe."""
     return _BY_KIND[type(result)](node, result, *details)
 
 
 def explain_failure(failure: Failure) -> Explanation:
-    """Why a probe failed that a node has kept. Never raises: what went wrong with explaining is told instead."""
+    """Explain a recorded failure of a probe. Never raises: an exception is reported as the explanation instead."""
     try:
         found = explain_result(cast("Node", failure.node), failure.result, *failure.details)
         return _with_undone(failure, _with_crowded(failure, found))
-    except Exception as trouble:  # a bug of ours must not take the place of what the test fails with
+    except Exception as trouble:  # a bug in this package must not hide the test's own failure
         return unexplained(failure.result, trouble)
 
 
 def unexplained(result: object, trouble: Exception) -> Explanation:
-    """What is told of a result when explaining it went wrong."""
+    """The explanation of a result when explaining it raised an exception."""
     return Explanation(words(result), ruled_out=[f"nothing was looked at: explaining it failed: {trouble!r}"])
 
 
 def _with_crowded(failure: Failure, found: Explanation) -> Explanation:
-    """What the kernel's neighbour table was like when it failed, if that may be why."""
+    """Add that the kernel's neighbour table was full when the probe failed, if that may be the cause."""
     address = getattr(failure.result, "address", None)
     words = failure.crowded.get(getattr(address, "version", 0)) or next(iter(failure.crowded.values()), None)
     if words is not None and (found.cause is None or found.cause.startswith(WORKS_NOW)):
@@ -254,7 +254,7 @@ def _with_undone(failure: Failure, found: Explanation) -> Explanation:
     now = lab_of(failure.node)._in_force()
     undone = "; ".join(each for each in failure.in_force if each not in now)
     if undone and (found.cause is None or found.cause.startswith(WORKS_NOW)):
-        # A "with" block has mended it on the way here.
+        # It was undone before the report, e.g. by the end of a "with" block.
         found.cause, found.node = f"when it was asked, this was in force, and has been undone since: {undone}", None
         found.ruled_out.clear()
     elif undone:

@@ -1,4 +1,4 @@
-"""Departure: whether a question has left its node, without which silence proves nothing."""
+"""Sent: whether a probe left its node; if it did not, a missing answer proves nothing."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from pytest_netns.lab.lab import lab_of
 from pytest_netns.lab.nodes import Node
 from pytest_netns.probe.tcp import ask_tcp
 
-#: Seconds for which a SYN that does not leave is waited for.
+#: Seconds to wait for a SYN that does not leave its node.
 _PATIENCE = 0.02
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 
 
 def was_sent(frames: Sequence[Frame], kind: Kind, source: Node, address: Address, port: int = 0) -> bool:
-    """Whether a probe has left its node, or at least the search for who has its address on the link, in vain.
+    """Whether a probe has left its node, or at least an ARP request or neighbour solicitation that was not answered.
 
-    A gateway that is searched for in vain is none of who is asked for: nothing was sent to him, unless the test itself
-    has broken something on purpose.
+    An unresolved gateway does not count: nothing was sent to the destination then. It counts if the test itself has
+    put a fault on the lab.
     """
     found = observed_packets(list(frames), kind, source.name, address, port)
     if any(s.role == "request" and s.frame.outgoing for s in found):
@@ -36,9 +36,9 @@ def was_sent(frames: Sequence[Frame], kind: Kind, source: Node, address: Address
 
 
 def drops_its_own(source: Node, address: Address, port: int) -> bool:
-    """Whether the node's own firewall drops its SYN, of which connect(2) says nothing. It is sent once more.
+    """Whether the node's own firewall drops its SYN, which connect(2) does not report. Sends one more SYN.
 
-    A netdev rule is none: it stands for what happens to frames on the wire.
+    Rules of the netdev family do not count: faults use them to drop frames on the wire.
     """
     with RuleTrace(lab_of(source), {IPPROTO_TCP}) as trace:
         ask_tcp(source, address, port, timeout=_PATIENCE)
@@ -48,7 +48,7 @@ def drops_its_own(source: Node, address: Address, port: int) -> bool:
 
 
 def has_asked(frames: Sequence[Frame], address: Address) -> bool:
-    """Whether ARP, or neighbour discovery, has asked for an address."""
+    """Whether an ARP request or a neighbour solicitation for an address is among the frames."""
     return any(frame.outgoing and sought(frame) == address.packed for frame in frames)
 
 
@@ -60,7 +60,7 @@ def _gateway(source: Node, address: Address) -> Address | None:
 
 
 def _is_searched(source: Node, address: Address) -> bool:
-    """Whether the kernel has asked for the next hop before, and waits, or has just given up. It asks once a second."""
+    """Whether the kernel is already resolving the next hop, or has just given up; it sends one request per second."""
     try:
         hop = source.route_to(address).gateway or address
     except NetnsError:
@@ -77,7 +77,7 @@ def sought(frame: Frame) -> bytes | None:
 
 
 def answered_for(frame: Frame) -> bytes | None:
-    """The address that an ARP reply or a neighbour advertisement is about."""
+    """The address that an ARP reply or a neighbour advertisement resolves."""
     data = frame.data
     if data[12:14] == ETH_ARP and len(data) >= 42 and data[20:22] == b"\0\2":
         return data[28:32]

@@ -1,4 +1,4 @@
-"""Target: what is wrong at the node that a request reaches."""
+"""Target: what is wrong at the node that receives the request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_netns.process.process import Process, exit_words
 
 
 def arrival(seen: list[ObservedPacket], target: Node) -> ObservedPacket | None:
-    """The request as it arrived there."""
+    """The request as it arrived at the target; None if it did not."""
     of_target = (s for s in reversed(seen) if s.role == "request" and s.frame.node == target.name)
     return next((s for s in of_target if not s.frame.outgoing), None)
 
@@ -23,7 +23,7 @@ def arrival(seen: list[ObservedPacket], target: Node) -> ObservedPacket | None:
 def target_fault(
     question: Question, target: Node, seen: list[ObservedPacket], redirected: int | None = None
 ) -> Diagnosis | None:
-    """What is wrong at the node that the request reaches; ``redirected``: to which port its own rules send it."""
+    """What is wrong at the node that receives the request; ``redirected``: the port that its NAT rules send it to."""
     arrived = arrival(seen, target)
     if arrived is not None and (place := target.interfaces.get(arrived.frame.interface)) is not None:
         flow = Flow(ip_address(arrived.source), ip_address(arrived.destination))
@@ -35,7 +35,7 @@ def target_fault(
 
 
 def replied(seen: list[ObservedPacket], target: Node) -> bool:
-    """Whether it answered."""
+    """Whether the target answered."""
     return any(s.role == "reply" and s.frame.node == target.name for s in seen)
 
 
@@ -57,12 +57,12 @@ def _port_fault(
     protocol: Transport = "tcp" if question.kind == "tcp" else "udp"
     there = listeners(target.fd, protocol)
     address, port = question.address, question.port
-    if arrived is not None:  # as address translation has left it
+    if arrived is not None:  # after NAT
         address, port = ip_address(arrived.destination), arrived.ports[1]
     if redirected is not None:
         port = redirected
     takers = [listener for listener in there if listener.port == port and listener.takes(address)]
-    # A [::] that refuses IPv4 has IPV6_V6ONLY, which /proc does not show.
+    # A socket on [::] that refuses IPv4 has IPV6_V6ONLY set, which /proc does not show.
     if takers and not (question.closed and all(listener.address.version > address.version for listener in takers)):
         return None
     evidence = [f"{target.name}: listening: {', '.join(map(str, there)) or 'nothing'}"]
@@ -92,7 +92,7 @@ def _port_fault(
 
 
 def silence(question: Question, target: Node, seen: list[ObservedPacket]) -> Diagnosis | None:
-    """Whether a datagram got there, to somebody who says nothing."""
+    """Whether a datagram arrived at a listening socket whose program did not answer."""
     arrived = arrival(seen, target)
     if question.kind != "udp" or arrived is None or replied(seen, target):
         return None
@@ -104,6 +104,6 @@ def silence(question: Question, target: Node, seen: list[ObservedPacket]) -> Dia
 
 
 def dead_processes(node: Node) -> list[Process]:
-    """Background processes of a node that have ended, and of those that share its namespace."""
+    """Background processes that have exited, of a node and of nodes that share its namespace."""
     sharing = [other for other in node.lab if not other.closed and other.inode == node.inode]
     return [process for each in sharing for process in each.processes if process.returncode is not None]

@@ -1,4 +1,4 @@
-"""Why: the explanation of any result, for users."""
+"""Why: the public function that explains any result."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pytest_netns.topology.failure import Failure
 
 
 def why(result: object) -> Explanation:
-    """Explain why a probe failed: send it again while watching every interface and rule of its lab.
+    """Explain why a probe failed: send it again while observing every interface and rule of its lab.
 
-    Nothing in the lab changes, except for counters, and for what one more packet does. A trace that reached its
-    destination is explained by the routes that it followed.
+    Nothing in the lab changes except counters and the effects of one more packet. The explanation of a trace that
+    reached its destination gives the routes that it followed.
 
     Args:
         result: what ``ping``, ``arp``, ``tcp``, ``udp``, ``dns``, ``trace``, ``path_mtu``, ``ping_all``, ``throughput``
-            or ``loss`` returned. Each lab keeps the last 50 that failed.
+            or ``loss`` returned. Each lab keeps its last 50 failed results.
 
     Returns:
-        Observed, cause, node, evidence, cures, ruled_out; as text, what a failed test shows. The cause is None if
-        nothing was found, or nothing failed. Looking never raises.
+        The explanation; printed, it is what the report of a failed test shows. Its cause is None if nothing was found,
+        or nothing failed. An exception while explaining is reported in it, not raised.
 
     Raises:
-        TypeError: it is no result of a probe.
+        TypeError: not the result of a probe.
 
     Example:
         >>> print(why(red.tcp(blue, 80)))
@@ -43,7 +43,7 @@ def why(result: object) -> Explanation:
 
 
 def _kept(result: object) -> Failure | None:
-    """What its lab has kept of it; a result of a matrix is kept with the matrix."""
+    """The failure that the lab has recorded for a result; for a single pair, that of its matrix."""
     for lab in list(labs):
         for failure in reversed(list(lab.failed)):
             if failure.node.closed or lab.closed:

@@ -1,10 +1,10 @@
 """Tests that run in a fresh namespace of their own: ``@pytest.mark.netns`` and ``--netns-isolate``.
 
-A namespace belongs to a unit: one test, or a class, a module, the session. It is entered before the fixtures of the
-test are set up and left after they are torn down, and it ends with its unit. Fixtures of the unit's scope and of
-narrower ones are set up and torn down inside, those of wider scope at home: they serve other units too. Threads and
-processes are where their creator is; for work that goes to threads of a pool, which may be older than the
-test, see ``thread_pools``.
+A namespace belongs to a unit: one test, a class, a module or the session. The test's thread enters it before the test's
+fixtures are set up and leaves it after they are torn down; it is closed at the end of its unit. Fixtures of the unit's
+scope or a narrower one are set up and torn down inside; those of wider scope at home (in the original namespace), as
+they serve other units too. A new thread or process starts in the namespace of its creator. For work submitted to a
+thread pool, whose threads may be older than the test, see ``thread_pools``.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class _Isolated:
 
     Attributes:
         node: the unit: a test, a class, a module or the session.
-        width: of fixtures that are as wide as the unit.
-        namespace: its own.
-        peer: what is behind its interface, if it has one.
+        width: rank of the fixture scope that corresponds to the unit.
+        namespace: the namespace of the unit.
+        peer: the far end of its interface, if it has one.
     """
 
     node: Node
@@ -51,16 +51,16 @@ class _Isolated:
 
 
 _WRAPPED = pytest.StashKey[bool]()
-#: Of a test that is under way.
+#: In the stash of a running test.
 _KEY: pytest.StashKey[_Isolated] = pytest.StashKey()
-#: Of the node that is a unit, by the name of the interface.
+#: In the stash of a unit's node, by the name of the interface.
 _UNITS: pytest.StashKey[dict[str, _Isolated]] = pytest.StashKey()
 
 
 def wanted(item: pytest.Item) -> tuple[Unit, str] | None:
-    """What shares a namespace with a test, and the interface it has beside loopback; None: the test is not isolated.
+    """The unit whose namespace a test uses, and its interface besides loopback; None: the test is not isolated.
 
-    The marker that stands nearest to the test is believed first. One without a scope is about that test alone.
+    The closest marker takes precedence. A marker without a scope means a namespace for each test.
     """
     settings = _session.of(item.config).settings
     marks = list(item.iter_markers(ISOLATE))
@@ -73,7 +73,7 @@ def wanted(item: pytest.Item) -> tuple[Unit, str] | None:
 
 
 def enter(item: pytest.Item) -> None:
-    """Put the test's thread into the namespace of its unit, which is made for the first test of it."""
+    """Move the test's thread into the namespace of its unit, which is created for the unit's first test."""
     asked = wanted(item)
     if asked is None:
         return
@@ -86,7 +86,7 @@ def enter(item: pytest.Item) -> None:
     arrive()
     if unit is not Unit.SESSION:
         _keep_packages_at_home(item)
-    with uninterrupted:  # from the entry on somebody must know that the test has to be taken out
+    with uninterrupted:  # no exception between entering and recording that the test must leave
         isolated, is_new = _of_unit(item, unit, interface)
         current.enter(isolated.namespace, apart=True)
         item.stash[_KEY] = isolated
@@ -98,8 +98,8 @@ def enter(item: pytest.Item) -> None:
 
 
 def _of_unit(item: pytest.Item, unit: Unit, interface: str) -> tuple[_Isolated, bool]:
-    """The namespace of a test's unit, and whether it was made just now."""
-    # What pytest does with a fixture of class scope where there is no class: it is the test's.
+    """The namespace of a test's unit, and whether this call created it."""
+    # A test function outside of a class is a unit of its own, as with a fixture of class scope in pytest.
     node = (item.getparent(_NODES[unit]) if unit in _NODES else None) or item
     known = _units(node)
     if interface in known:
@@ -117,7 +117,7 @@ def _of_unit(item: pytest.Item, unit: Unit, interface: str) -> tuple[_Isolated, 
         except BaseException:
             namespace.close()
             raise
-    if node is not item:  # else it is the test's, and closed with it
+    if node is not item:  # otherwise it is a resource of the test and closed with it
         open_resources.disown(namespace)
         if peer is not None:
             open_resources.disown(peer.namespace)
@@ -132,9 +132,9 @@ def _units(node: Node) -> dict[str, _Isolated]:
 
 
 def _end_with(node: Node, interface: str, item: pytest.Item) -> None:
-    """End a unit after the finalizers of its own fixtures, and before those of wider ones."""
+    """Have the unit end after the finalizers of its own fixtures and before those of wider scope."""
     if node in item.session._setupstate.stack:
-        # A test before this one was not isolated, and it is set up already. What it has made is torn down at home.
+        # The node is set up already, by an earlier test that was not isolated. Its fixtures are torn down at home.
         node.addfinalizer(lambda: _end(node, interface))
         return
     teardown = node.teardown
@@ -147,12 +147,12 @@ def _end_with(node: Node, interface: str, item: pytest.Item) -> None:
             for each in list(_units(node)):
                 _end(node, each)
 
-    if "teardown" not in node.__dict__:  # or it ends those of several interfaces already
+    if "teardown" not in node.__dict__:  # otherwise it is replaced already, and ends the namespaces of all interfaces
         node.teardown = and_end  # type: ignore[method-assign]
 
 
 def _end(node: Node, interface: str) -> None:
-    """Let go of a namespace whose unit is over. Raises what closing it raises."""
+    """Close the namespace of a unit that is over. Raises what closing it raises."""
     isolated = _units(node).pop(interface, None)
     if isolated is None:
         return
@@ -175,7 +175,7 @@ def _end(node: Node, interface: str) -> None:
 
 
 def leave(item: pytest.Item) -> None:
-    """Bring the thread home when a test is torn down; what is the test's alone ends, if it has not."""
+    """Move the thread back home when a test is torn down, and end the namespaces that belong to this test alone."""
     isolated = item.stash.get(_KEY, None)
     if isolated is None:
         return
@@ -191,7 +191,7 @@ def leave(item: pytest.Item) -> None:
 
 
 def is_inside(item: pytest.Item) -> bool:
-    """Whether a test is in a namespace of its unit now."""
+    """Whether a test is in the namespace of its unit now."""
     return _KEY in item.stash
 
 
@@ -203,7 +203,7 @@ def _keep_packages_at_home(item: pytest.Item) -> None:
 
 
 def _at_home(setup: Callable[[], None]) -> None:
-    """A package's ``setup_module`` is no fixture: pytest calls it when the first test of the package is set up."""
+    """Run a package's ``setup_module`` at home: no fixture, pytest calls it before the first test."""
     from pytest_netns.stack.current import in_original_namespace
 
     with in_original_namespace():
@@ -213,9 +213,9 @@ def _at_home(setup: Callable[[], None]) -> None:
 def around_fixture(
     fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
-    """Set up and tear down a fixture of wider scope than one test where all tests that it serves are.
+    """Set up and tear down a fixture of wider than function scope in the namespace that its tests share.
 
-    That is in the namespace of the unit, or at home if it serves others, too.
+    That is the namespace of the unit, or the original one if the fixture serves several units.
     """
     item = getattr(request, "_pyfuncitem", None)
     isolated = item.stash.get(_KEY, None) if isinstance(item, pytest.Item) else None
@@ -224,7 +224,7 @@ def around_fixture(
     from pytest_netns.stack.current import in_original_namespace
 
     inside = isolated.namespace if _WIDTHS[fixturedef.scope] <= isolated.width else None
-    # Finalizers run last in, first out: the one that is added first brings the thread back after the fixture's own.
+    # Finalizers run last in, first out: this one, added first, moves the thread back after the fixture's own.
     stack: list[AbstractContextManager[None]] = []
     fixturedef.addfinalizer(lambda: _away_again(stack))
     if inside is not None:
@@ -237,7 +237,7 @@ def around_fixture(
 
 
 def _go_where_it_was_made(inside: Namespace | None, stack: list[AbstractContextManager[None]]) -> None:
-    """Before the finalizers of a fixture of wider scope."""
+    """Move to the namespace of a fixture's setup, before its finalizers run."""
     from pytest_netns.kernel.syscalls import visiting
     from pytest_netns.stack.current import in_original_namespace
 
@@ -251,6 +251,6 @@ def _go_where_it_was_made(inside: Namespace | None, stack: list[AbstractContextM
 
 
 def _away_again(stack: list[AbstractContextManager[None]]) -> None:
-    """After them."""
+    """Move back after the finalizers."""
     if stack:
         stack.pop().__exit__(None, None, None)

@@ -1,8 +1,8 @@
-"""QuietPeer: what an isolated namespace sees behind its ``eth0``, so that it looks like a machine on a network.
+"""QuietPeer: the far end of an isolated namespace's ``eth0``, so that it looks like a machine on a network.
 
-A machine that has an interface with addresses and a default route can tell its own address, by ``connect()`` of a UDP
-socket, and join multicast groups. Nothing gets out: the far end is a namespace of ours that forwards nothing, and that
-answers for its own two addresses only.
+With an interface, addresses and a default route, a program can find its own address by ``connect()`` on a UDP socket,
+and join multicast groups. No packet gets out: the far end is a namespace that does not forward and answers only for its
+own two addresses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pytest_netns.kernel.netlink.rtnetlink import VethEnd
 from pytest_netns.stack.interface import Interface
 from pytest_netns.stack.namespace import Namespace
 
-#: Private, and what virtual machines have by default (QEMU's user network); the IPv6 one is its unique local likeness.
+#: Private addresses, as QEMU's user network gives virtual machines; for IPv6, a similar unique local prefix (RFC 4193).
 _HERE = ("10.0.2.15/24", "fd00:a00:2::f/64")
 _THERE = ("10.0.2.2/24", "fd00:a00:2::2/64")
 _INDEX = 1000
@@ -26,8 +26,8 @@ class QuietPeer:
     """The far end of an interface.
 
     Args:
-        namespace: that gets the interface.
-        interface: its name.
+        namespace: the namespace that gets the interface.
+        interface: name of the interface.
 
     Raises:
         KernelError: the kernel refused.
@@ -42,12 +42,12 @@ class QuietPeer:
             raise
 
     def close(self) -> None:
-        """The interface goes with it."""
+        """Close the peer's namespace, which removes the interface too."""
         self._peer.close()
 
     @property
     def namespace(self) -> Namespace:
-        """Its own."""
+        """The peer's own namespace."""
         return self._peer
 
     def _connect(self, namespace: Namespace, near: Interface) -> None:

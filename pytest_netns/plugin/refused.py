@@ -1,7 +1,7 @@
-"""An isolated test that was refused a connection to what listens at home: who listens there, and what to do.
+"""Refused connections of isolated tests to a server that listens at home: which fixture started it, and what to do.
 
-A fixture of wider scope than what is isolated is set up at home, and its server listens there. In the test's namespace
-nobody does.
+A fixture of wider scope than the isolated unit is set up at home (in the original namespace), so its server listens
+there and not in the test's namespace.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import pytest
 
 from pytest_netns.errors import NetnsError
 
-#: Ports that began to be listened on while a fixture was set up, and the fixture.
+#: TCP ports on which listening began during the setup of a fixture, with the fixture's name and scope.
 _SEEN: pytest.StashKey[dict[int, tuple[str, str]]] = pytest.StashKey()
 _REFUSED = re.compile(r"Connection refused|Errno 111|ECONNREFUSED|Connect call failed|All connection attempts failed")
 _DEEPEST = 30
 
 
 def _ports() -> set[int]:
-    """Those that somebody listens on in the calling thread's namespace."""
+    """The TCP ports that have a listener in the calling thread's namespace."""
     from pytest_netns.kernel.netlink.sock_diag import listeners
     from pytest_netns.kernel.syscalls import open_namespace
 
     fd = open_namespace()
     try:
         return {each.port for each in listeners(fd, "tcp")}
-    except (NetnsError, OSError):  # it is but a hint
+    except (NetnsError, OSError):  # the report does without this hint
         return set()
     finally:
         os.close(fd)
@@ -37,7 +37,7 @@ def _ports() -> set[int]:
 
 @contextmanager
 def noting_listeners(config: pytest.Config, fixturedef: pytest.FixtureDef[object]) -> Iterator[None]:
-    """In this block, which is at home, a fixture is set up."""
+    """Record which ports get a listener during the block, in which a fixture is set up at home."""
     before = _ports()
     yield
     seen = config.stash.setdefault(_SEEN, {})
@@ -46,12 +46,14 @@ def noting_listeners(config: pytest.Config, fixturedef: pytest.FixtureDef[object
 
 
 def explanation(config: pytest.Config, error: BaseException | None, text: str) -> str:
-    """What a failure in an isolated test, whose thread is inside, has to do with what listens at home; or nothing.
+    """Explain a refused connection of an isolated test by a listener at home; empty if there is none.
+
+    The calling thread must be in the test's namespace.
 
     Args:
-        config: of the session.
-        error: that the test failed with.
-        text: of the failure.
+        config: the session's configuration.
+        error: the exception that the test failed with.
+        text: the text of the failure.
     """
     if not _REFUSED.search(text) and not any(isinstance(each, ConnectionRefusedError) for each in _chain(error)):
         return ""
@@ -96,7 +98,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _values(error: BaseException | None) -> set[int]:
-    """Numbers in the variables of the frames that errors came through: one may be the port."""
+    """The integers among the local variables of the traceback's frames: one of them may be the port."""
     found: set[int] = set()
     for each in _chain(error):
         traceback = each.__traceback__
