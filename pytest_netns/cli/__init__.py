@@ -1,1 +1,1 @@
-"""What ``pytest-netns`` does on the command line."""
+"""The subcommands of ``pytest-netns``."""

@@ -1,4 +1,4 @@
-"""Doctor: what this machine allows and has, and how to get what it lacks."""
+"""Doctor: which features and privileges this machine has, and how to get the missing ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_netns.kernel.search_path import find_program
 
 State = Literal["ok", "low", "missing", "unknown"]
 
-#: Programs that tests like to run, and the Debian package of each.
+#: Programs that tests often run, and the Debian package of each.
 PROGRAMS = {
     "ip": "iproute2",
     "tc": "iproute2",
@@ -37,8 +37,8 @@ class Finding:
     Attributes:
         section: ``privileges``, ``limit``, ``device``, ``qdisc``, ``classifier``, ``action``, ``nftables``, ``socket``,
             ``library`` or ``program``.
-        name: what was looked at; those of the kernel and programs are as in ``netns_requires``.
-        state: whether it is there; ``low``: more than half of it is used up.
+        name: what was checked; for kernel features and programs, the name that ``netns_requires`` takes.
+        state: whether it is available; ``low``: more than half of a limit is used.
         detail: more about it, or how to get it.
     """
 
@@ -49,10 +49,10 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything.
+    """Check everything.
 
-    Enters the sandbox if that is how networks are made here, so it belongs in a process of its own. The first finding
-    is whether networks can be made at all.
+    This enters the sandbox if namespaces can only be created there, so run it in a separate process. The first finding
+    is whether network namespaces can be created at all.
     """
     found = [_privileges()]
     possible = found[0].state == "ok"
@@ -77,7 +77,7 @@ def _privileges() -> Finding:
 
 
 def _baseline() -> list[Finding]:
-    """What every namespace of ours has other than the kernel gives it, and what routers have beside that."""
+    """The sysctls that every namespace gets in place of the kernel's defaults, and those that routers get as well."""
     from pytest_netns.kernel.sysctl import BASELINE
     from pytest_netns.lab.router import FORWARDING
 
@@ -109,7 +109,7 @@ def _kernel_features(possible: bool) -> list[Finding]:
 
     found = []
     for section, names in features.sections().items():
-        if section == "library":  # those are looked for with or without a namespace
+        if section == "library":  # these are checked with or without a namespace
             continue
         for name in names:
             if not possible:
@@ -136,12 +136,12 @@ def _libraries() -> list[Finding]:
 
 
 def healthy(findings: Sequence[Finding]) -> bool:
-    """Whether tests can run at all; what else is missing only narrows them."""
+    """Whether tests can run at all; anything else that is missing only makes some of them skip."""
     return findings[0].state == "ok"
 
 
 def versions() -> dict[str, str]:
-    """What works together here, with its version; "not installed" where it is not."""
+    """The versions of the kernel, Python, this package and what it uses; "not installed" where something is missing."""
     found = {}
     for name in ("pytest-netns", "pytest", "scapy", "pyroute2"):
         try:
@@ -152,7 +152,7 @@ def versions() -> dict[str, str]:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """For programs."""
+    """The findings as JSON, for programs."""
     system: dict[str, object] = {
         "kernel": platform.release(),
         "python": platform.python_version(),
@@ -164,7 +164,7 @@ def as_json(findings: Sequence[Finding]) -> str:
 
 
 def as_table(findings: Sequence[Finding]) -> str:
-    """For people."""
+    """The findings as a table, for people."""
     width = max(len(finding.name) for finding in findings)
     verdict = "networks can be made here" if healthy(findings) else "NO NETWORKS CAN BE MADE HERE"
     lines = [f"{verdict}: {findings[0].detail}", "", *(f"{name} {version}" for name, version in versions().items())]
@@ -173,13 +173,13 @@ def as_table(findings: Sequence[Finding]) -> str:
         if finding.section != section:
             section = finding.section
             lines.append(f"\n{section}")
-        lacking, _, cure = finding.detail.partition("; ")  # the table says by itself what is lacking
+        lacking, _, cure = finding.detail.partition("; ")  # the state column says already that it is missing
         detail = cure if lacking.startswith("this kernel lacks") else finding.detail
         lines.append(f"  {finding.name:<{width}}  {finding.state:<8} {detail}".rstrip())
     return "\n".join(lines)
 
 
 def report(*, json_: bool = False) -> tuple[str, int]:
-    """The text and the exit status: 0, or 1 where no network can be made."""
+    """The text and the exit status: 0, or 1 if no network namespace can be created."""
     findings = examine()
     return (as_json if json_ else as_table)(findings), 0 if healthy(findings) else 1

@@ -1,4 +1,4 @@
-"""``pytest-netns shell``: a shell, or a command, in a node of a session that is running or waits."""
+"""``pytest-netns shell``: a shell, or a command, in a node of a session that is running or paused."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from pytest_netns.process.environment import Environment
 
 
 def nodes(pid: int) -> list[Entry]:
-    """The nodes of a process and of those that it started, such as the workers of pytest-xdist.
+    """The nodes of a process and of its descendants, such as the workers of pytest-xdist.
 
     Raises:
-        TopologyError: no such process, or none of these holds a node.
-        PrivilegeError: the process may not be looked at.
+        TopologyError: no such process, or none of these processes has a node.
+        PrivilegeError: no permission to inspect the process.
     """
     found = nodes_of(pid)
     for other in with_descendants(pid)[1:]:
         try:
             found += nodes_of(other)
         except (TopologyError, PrivilegeError):
-            continue  # it has just ended, or runs with more privilege than we have
+            continue  # it has just exited, or has more privileges than this process
     if not found:
         raise TopologyError(f"process {pid} holds no node now; a lab is there while its test runs, or is kept waiting")
     return found
 
 
 def listing(entries: Sequence[Entry]) -> str:
-    """A line for each: its process, inode and name."""
+    """A line for each node: its process, inode and name."""
     rows = [("PID", "INODE", "NODE"), *((str(e.pid), str(e.inode), str(e)) for e in entries)]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{pid:>{widths[0]}}  {inode:>{widths[1]}}  {name}" for pid, inode, name in rows)
 
 
 def choose(entries: Sequence[Entry], name: str) -> Entry:
-    """The node that is meant by NODE, LAB/NODE or an inode. Raises TopologyError, which lists those that there are."""
+    """The node that NODE, LAB/NODE or an inode names. Raises TopologyError, which lists the existing nodes."""
     found = [entry for entry in entries if name in (entry.node, str(entry), str(entry.inode))]
     if len(found) == 1:
         return found[0]
@@ -52,11 +52,13 @@ def choose(entries: Sequence[Entry], name: str) -> Entry:
 
 
 def enter(entry: Entry, command: Sequence[str]) -> int:
-    """Become a shell, or the command, inside; returns only where a child had to be started, with its exit status.
+    """Execute a shell, or the command, in a node.
+
+    Replaces this process; returns only if a child process was needed, with its exit status.
 
     Raises:
-        PrivilegeError: the node is another user's, whom this process cannot become.
-        TopologyError: it has gone.
+        PrivilegeError: the node belongs to another user, and this process cannot switch to that user.
+        TopologyError: the node is gone.
         CommandError: there is no such program.
     """
     env = Environment(os.environ)
@@ -68,8 +70,8 @@ def enter(entry: Entry, command: Sequence[str]) -> int:
     if not argv:
         argv, settings = terminal.shell(str(entry), env)
         env = Environment(settings)
-    lock = os.memfd_create("xtables.lock", 0)  # inherited by all
-    # Else iptables would wait for the host's, or may not open it.
+    lock = os.memfd_create("xtables.lock", 0)  # inherited by child processes
+    # Without it, iptables would wait for the host's lock, or fail to open it.
     env.setdefault("XTABLES_LOCKFILE", f"/proc/self/fd/{lock}")
     _close_on_exec(besides=lock)
     child_needed = join(entry)
@@ -84,39 +86,39 @@ def enter(entry: Entry, command: Sequence[str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-#: Set where a terminal was made for the command.
+#: Set if the command has a pseudo-terminal of its own.
 _OWN_TERMINAL = "PYTEST_NETNS_OWN_TERMINAL"
-#: What of the environment concerns the terminal and not its user.
+#: The environment variables that describe the terminal and not its user.
 _HARMLESS = re.compile(r"TERM|COLORTERM|LANG|LANGUAGE|LC_[A-Z]+")
 
 
 def _without_ours(env: Mapping[str, str]) -> Environment:
-    """The environment for programs of another user, who may read it: what root has in its own is not for them."""
+    """The environment for programs of another user, who can read it: root's own variables are left out."""
     return Environment({k: v for k, v in env.items() if _HARMLESS.fullmatch(k)}, PATH=search_path({}), HOME="/")
 
 
 def _close_on_exec(besides: int) -> None:
-    """Whatever was open when we were started is not passed on, apart from the standard streams."""
+    """Mark inherited descriptors close-on-exec, apart from the standard streams."""
     for name in os.listdir("/proc/self/fd"):
         try:
             if int(name) > 2 and int(name) != besides:
                 os.set_inheritable(int(name), False)
         except OSError:
-            continue  # it was that of the directory
+            continue  # it was the descriptor of the listing itself
 
 
 def _in_own_terminal(entry: Entry, command: Sequence[str]) -> int:
-    """Do it all again in a terminal made for it.
+    """Run the command again, in a pseudo-terminal of its own.
 
-    Programs of another user that had ours could put words into our mouth (ioctl_tty(2), TIOCSTI), and go on reading
-    what we type when the shell has ended.
+    On our own terminal, programs of another user could inject input (TIOCSTI, ioctl_tty(2)), and keep reading what is
+    typed after the shell has exited.
     """
     import fcntl
     import pty
     import termios
 
     def read(master: int) -> bytes:
-        fcntl.ioctl(master, termios.TIOCSWINSZ, fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8)))  # it may have changed
+        fcntl.ioctl(master, termios.TIOCSWINSZ, fcntl.ioctl(0, termios.TIOCGWINSZ, bytes(8)))  # may have changed
         return os.read(master, 1 << 14)
 
     os.environ[_OWN_TERMINAL] = "1"

@@ -1,1 +1,1 @@
-"""What people see when a test has failed."""
+"""The report of a failed test: text, drawings and artifacts."""

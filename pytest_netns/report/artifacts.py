@@ -1,12 +1,12 @@
-"""Artifacts: a folder for a failed test, with all that is known of its labs (``--netns-artifacts``).
+"""Artifacts: a folder for a failed test with the state of its labs (``--netns-artifacts``).
 
     state.json                               the labs, see ``snapshot``
     lab.svg                                  a drawing
     why.txt                                  the failure, and the sections of its report in their long form
-    processes/<node>-<pid>-<program>.log     what background processes wrote
-    captures/<node>-<interface>.pcapng       what the recorder has
+    processes/<node>-<pid>-<program>.log     output of background processes
+    captures/<node>-<interface>.pcapng       recorded packets
 
-If a test had several labs, each has a folder of its own in it.
+If a test had several labs, each has its own subfolder.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from pytest_netns.capture.frame import Frame
 from pytest_netns.report.snapshot import LabState
 from pytest_netns.report.svg import svg
 
-#: Characters of a folder's name, without its number.
+#: Maximum length of a folder's name in characters, without its number.
 _LONGEST = 120
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.,=+@-]+")
 
 
 @dataclass(slots=True)
 class Subject:
-    """What there is to write about one lab.
+    """What is written about one lab.
 
     Attributes:
-        name: of the lab.
-        state: of its nodes.
-        frames: recorded ones, in the order of time.
-        remark: what is missing in them.
-        way: the nodes that a packet of the failed probe was seen at, in order.
-        ended: where it ended; None if that is not known.
+        name: name of the lab.
+        state: state of its nodes.
+        frames: the recorded frames, oldest first.
+        remark: what is missing from the frames.
+        way: the nodes that saw a packet of the failed probe, in order.
+        ended: the node where that packet ended; None if that is not known.
     """
 
     name: str
@@ -51,9 +51,9 @@ class Subject:
 
 
 def folder_name(nodeid: str) -> str:
-    """A readable name that any file system takes: ``tests.test_x.test_ping-1-2``.
+    """A readable name that is valid on any file system: ``tests.test_x.test_ping-1-2``.
 
-    If something other than separators had to be replaced, or it was too long, a digest keeps it apart from others.
+    If a character other than a separator had to be replaced, or the name was too long, a digest keeps it unique.
     """
     path, colons, rest = nodeid.partition("::")
     path = path.removesuffix(".py").replace("/", ".")
@@ -67,10 +67,10 @@ def folder_name(nodeid: str) -> str:
 
 
 def make_folder(directory: Path, nodeid: str) -> Path:
-    """A new folder for a test. Nothing is overwritten: the second of a name ends in ``.2``.
+    """Create a folder for a test. Nothing is overwritten: the second folder of the same name ends in ``.2``.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be created.
     """
     directory.mkdir(parents=True, exist_ok=True)
     name, number = folder_name(nodeid), 1
@@ -85,17 +85,17 @@ def make_folder(directory: Path, nodeid: str) -> Path:
 
 
 def write(folder: Path, test: str, phase: str, subjects: Sequence[Subject], why: str) -> None:
-    """Write all; what is there already of the same test is replaced, and ``why.txt`` continued.
+    """Write all artifacts of a test. Files of an earlier phase are replaced; ``why.txt`` is appended to.
 
     Args:
-        folder: of ``make_folder``.
-        test: its node ID.
-        phase: in which it failed: ``setup``, ``call``, ``teardown``; empty if it passed.
-        subjects: its labs.
-        why: for ``why.txt``; nothing if empty.
+        folder: the folder from ``make_folder``.
+        test: node ID of the test.
+        phase: the phase that failed: ``setup``, ``call``, ``teardown``; empty if the test passed.
+        subjects: the labs of the test.
+        why: text for ``why.txt``; empty: nothing is added.
 
     Raises:
-        OSError: the disk is full, ...
+        OSError: a file cannot be written, e.g. because the disk is full.
     """
     if why:
         with (folder / "why.txt").open("a", encoding="utf-8", errors="replace") as file:
@@ -142,7 +142,7 @@ def _safe(name: str) -> str:
 
 
 def _unique(names: Iterable[str]) -> list[str]:
-    """Safe file names, numbered where two are the same on a file system that ignores case."""
+    """Safe file names, numbered where two would clash on a case-insensitive file system."""
     found: list[str] = []
     taken: set[str] = set()
     for name in names:

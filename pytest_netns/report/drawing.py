@@ -1,10 +1,10 @@
-"""Drawing: a lab in text. A node is a column, a bridge or a cable a row. Pure.
+"""Drawing: a lab as text. Each node is a column, each bridge or cable a row. Pure functions.
 
     red       (router)  blue
     [eth0]====[eth0]    |       lan 10.1.0.0/24
               [eth1]----[eth0]  10.2.0.0/24
 
-Routers stand in parentheses. A bridge is drawn by ``=``, a cable by ``-``, one that carries nothing by dots.
+Routers are in parentheses. A bridge is drawn with ``=``, a cable with ``-``, and one that carries no frames with dots.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import textwrap
 from pytest_netns.report.layout import Layout, Plug, Row, layout
 from pytest_netns.report.snapshot import LabState
 
-#: Characters of the widest drawing, and its rows. What is larger becomes a list of links.
+#: Maximum width in characters and height in rows of a drawing. A larger lab becomes a list of links.
 WIDEST, _TALLEST = 110, 30
 
 
@@ -22,9 +22,9 @@ def drawing(state: LabState, *, widest: int = WIDEST) -> str:
     """Draw a lab.
 
     Args:
-        state: of ``snapshot``.
-        widest: characters in a line. A wider drawing marks what carries nothing by ``!`` and says why below; if that
-            is still too wide, it becomes a list of links.
+        state: the lab's state, from ``snapshot``.
+        widest: maximum width in characters. A wider drawing marks an interface that carries no frames with ``!`` and
+            gives the reason below; if that is still too wide, the lab becomes a list of links.
     """
     plan = layout(state)
     for compact in (False, True):

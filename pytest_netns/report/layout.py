@@ -1,7 +1,7 @@
-"""Layout: a lab as columns and rows, for drawings. Pure.
+"""Layout: a lab as columns and rows, for drawings. Pure functions.
 
-A column is a network stack, a row a segment: a bridge or a cable. Any network fits in, two drawings of one are the
-same, and nothing needs to be placed by force.
+A column is a network stack; a row is a segment, i.e. a bridge or a cable. Any network can be drawn this way, and the
+same network always gives the same drawing.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pytest_netns.report.snapshot import CableState, InterfaceState, LabState, N
 
 @dataclass(frozen=True, slots=True)
 class Plug:
-    """An interface where it meets a segment.
+    """The connection of an interface to a segment.
 
     Attributes:
-        interface: its name.
-        addresses: of it, without link-local ones.
+        interface: name of the interface.
+        addresses: its addresses, without link-local ones.
         fault: why no frame gets through here: ``DOWN``, ``NO-CARRIER``, ``UNPLUGGED``, ``GONE`` or the state of the
-            bridge's port; empty if all is well.
+            bridge port; empty if frames get through.
     """
 
     interface: str
@@ -34,7 +34,7 @@ class Column:
     """A network stack.
 
     Attributes:
-        names: of the nodes that share it; nearly always one.
+        names: names of the nodes that share it; usually one.
         kind: ``host``, ``router``, ``namespace``, ...
     """
 
@@ -52,10 +52,10 @@ class Row:
     """A segment.
 
     Attributes:
-        name: of the bridge; empty for a cable.
-        label: what is written beside it.
-        plugs: by the number of the column.
-        fault: of the bridge itself, or of the cable if either end has one.
+        name: name of the bridge; empty for a cable.
+        label: the text beside the row.
+        plugs: the connections by column number.
+        fault: the fault of the bridge itself, or of either end of the cable; empty if there is none.
     """
 
     name: str
@@ -71,14 +71,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A lab as columns and rows, neighbours beside each other where that is possible."""
+    """A lab as columns and rows, with neighbours side by side where possible."""
 
     columns: list[Column]
     rows: list[Row]
 
 
 def layout(state: LabState) -> Layout:
-    """Where everything stands: in the order in which one finds it, going from the first host over its segments."""
+    """Arrange a lab: nodes and segments in the order of a walk from the first host along its segments."""
     nodes = {node["name"]: node for node in state["nodes"]}
     stacks: dict[int, Column] = {}
     for node in state["nodes"]:

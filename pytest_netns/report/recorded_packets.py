@@ -1,8 +1,8 @@
-"""Packets: the last frames of a failed test, as a ladder.
+"""Packets: the last frames of a failed test as a sequence diagram.
 
-They come from the captures that the test itself opened in the lab, or from the recorder of ``--netns-pcap``. Nothing
-listens otherwise: a packet socket in every node takes the kernel an RCU grace period to close (8 to 24 ms, in the
-background), and its namespace does not go before that. Tests that pass would pay for those that fail.
+They come from the captures that the test itself opened in the lab, or from the recorder of ``--netns-pcap``. Otherwise
+nothing is captured: closing a packet socket takes the kernel an RCU grace period (8 to 24 ms, in the background), and
+keeps the namespace alive for as long. Every passing test would pay that price for each node.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pytest_netns.lab.lab import Lab
 
 
 def recorded(lab: Lab, frames: Sequence[Frame], most: int) -> str:
-    """The last frames that the recorder has of a lab; empty if there are none.
+    """The last recorded frames of a lab; empty if there are none.
 
     Args:
-        lab: it may be closed.
-        frames: all of them; neighbour discovery, MLD and IGMP are left out.
-        most: rows.
+        lab: the lab; it may be closed.
+        frames: all recorded frames; neighbour discovery, MLD and IGMP are left out of the diagram.
+        most: maximum number of rows.
     """
     shown = [frame for frame in frames if not is_chatter(frame.data, frame.ethernet)]
     if not shown:
@@ -33,15 +33,15 @@ def recorded(lab: Lab, frames: Sequence[Frame], most: int) -> str:
 
 
 def captured(captures: Sequence[Capture], since: int, most: int) -> str:
-    """The last frames that a test's captures have; empty if there are none.
+    """The last frames of a test's captures; empty if there are none.
 
     Args:
-        captures: of one lab, oldest first.
-        since: nanoseconds since 1970; what is older belongs to another test.
-        most: rows.
+        captures: the captures of one lab, oldest first.
+        since: start of the test in nanoseconds since 1970; older frames belong to another test.
+        most: maximum number of rows.
     """
     whole = [capture for capture in captures if capture.is_whole and _since(capture, since)]
-    for capture in whole[-1:]:  # it has what the others have
+    for capture in whole[-1:]:  # a capture of the whole lab has the frames of all others
         return f"{capture.label}, as captured by the test:\n{capture.ladder(_since(capture, since), most=most)}"
     found: dict[tuple[int, str, str, bool, bytes], Frame] = {}
     labels: list[str] = []

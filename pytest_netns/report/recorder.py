@@ -1,4 +1,4 @@
-"""Recorder: the frames of every interface of every node, for as long as a test runs (``--netns-pcap``)."""
+"""Recorder: captures the frames of every interface of every node while a test runs (``--netns-pcap``)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pytest_netns.errors import NetnsError
 from pytest_netns.kernel.locks import Lock
 from pytest_netns.stack.namespace import Namespace
 
-#: Bytes of memory for the frames of one namespace in one test; the last ones are kept.
+#: Memory limit in bytes for the frames of one namespace in one test; the newest frames are kept.
 KEPT = 64 << 20
-#: What a frame takes beside its data.
+#: Bytes of memory that a frame takes in addition to its data.
 _OVERHEAD = 300
 
 
 @dataclass(slots=True)
 class _Track:
-    """What is recorded in one namespace."""
+    """The recorded frames of one namespace."""
 
     node: Namespace
     group: object
@@ -49,10 +49,10 @@ class _Track:
 
 
 class Recorder:
-    """Listens to all interfaces of namespaces, later ones included.
+    """Captures on all interfaces of namespaces, including interfaces that are added later.
 
-    A packet socket is closed in the background, after an RCU grace period of 8 to 24 ms, and keeps its namespace until
-    then. That is why nothing is recorded unless somebody asks for it.
+    A packet socket is closed in the background, after an RCU grace period of 8 to 24 ms, and keeps its namespace alive
+    until then. That is why recording is off by default.
     """
 
     def __init__(self) -> None:
@@ -61,10 +61,10 @@ class Recorder:
         self._troubles: list[str] = []
 
     def listen(self, node: Namespace, group: object = None) -> None:
-        """Begin to record a namespace, unless it is recorded already.
+        """Start recording a namespace, unless it is recorded already.
 
         Args:
-            node: it; several nodes may share one, which the first of them gives its name.
+            node: the namespace; if several nodes share one, the first of them gives it its name.
             group: what it belongs to, such as its lab.
         """
         if node.inode in self._tracks:
@@ -72,14 +72,14 @@ class Recorder:
         track = _Track(node, group)
         try:
             track.tap = Tap(node, None, None, track.take)
-        except NetnsError as error:  # of no concern to the test; told with what was recorded
+        except NetnsError as error:  # not the test's problem; reported together with the recording
             self._troubles.append(str(error))
             return
         self._tracks[node.inode] = track
         pump.add([track.tap])
 
     def begin(self) -> None:
-        """A test begins: forget what came before."""
+        """Start a test: discard the frames recorded before it."""
         self.sweep()
         self._ended.clear()
         self._troubles.clear()
@@ -89,13 +89,13 @@ class Recorder:
             track.forget()
 
     def release(self, group: object) -> None:
-        """A lab closes: record what has come so far, and stop listening to its nodes."""
+        """Handle the close of a lab: keep the frames so far, and stop recording its nodes."""
         for inode, track in list(self._tracks.items()):
             if track.group is group:
                 self._stop(inode)
 
     def sweep(self) -> None:
-        """Stop listening to namespaces that have closed; what came from them is kept until the next test."""
+        """Stop recording namespaces that have closed; their frames are kept until the next test."""
         for inode, track in list(self._tracks.items()):
             if track.node.closed:
                 self._stop(inode)
@@ -109,7 +109,7 @@ class Recorder:
         self._ended.append(track)
 
     def frames(self, group: object = None) -> list[Frame]:
-        """What was recorded of a group in this test, in the order of time."""
+        """The frames of a group recorded in this test, oldest first."""
         found: list[Frame] = []
         for track in self._of(group):
             if track.tap is not None:
@@ -119,7 +119,7 @@ class Recorder:
         return sorted(found, key=lambda frame: frame.time)
 
     def remark(self, group: object = None) -> str:
-        """What is missing in a group's frames; empty if nothing is."""
+        """What is missing from a group's frames; empty if they are complete."""
         tracks = self._of(group)
         dropped = sum(track.tap.drops - track.drops_before for track in tracks if track.tap is not None)
         forgotten = sum(track.forgotten for track in tracks)
@@ -131,7 +131,7 @@ class Recorder:
         return [track for track in (*self._ended, *self._tracks.values()) if track.group is group]
 
     def close(self) -> None:
-        """Stop listening to all."""
+        """Stop recording."""
         for inode in list(self._tracks):
             self._stop(inode)
         self._ended.clear()

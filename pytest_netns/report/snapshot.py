@@ -1,4 +1,4 @@
-"""Snapshot: the state of a lab as plain values, which JSON can hold. Text and drawings are made from it."""
+"""Snapshot: the state of a lab as plain, JSON-serializable values. Text and drawings are made from it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from pytest_netns.stack.namespace import Namespace
 class InterfaceState(TypedDict):
     """A device.
 
-    ``enabled``: it is set up; ``up``: it carries frames. ``peer``: ``node:interface`` behind it. ``impaired``: what is
-    done to the frames that it sends, by which engine, and how many it has passed, lost and so on.
+    ``enabled``: administratively up; ``up``: operationally up. ``peer``: the ``node:interface`` at the other end.
+    ``impaired``: how sent frames are impaired, by which engine, and how many were passed, lost and so on.
     """
 
     name: str
@@ -62,7 +62,7 @@ class NeighbourState(TypedDict):
 
 
 class SysctlState(TypedDict):
-    """A sysctl that is not as this kind of node is born."""
+    """A sysctl that differs from the initial value for this kind of node."""
 
     name: str
     value: str
@@ -70,7 +70,7 @@ class SysctlState(TypedDict):
 
 
 class ListenerState(TypedDict):
-    """A socket that waits for peers."""
+    """A listening TCP socket, or a UDP socket that is bound and not connected."""
 
     protocol: str
     address: str
@@ -79,7 +79,7 @@ class ListenerState(TypedDict):
 
 
 class RulesState(TypedDict):
-    """Netfilter rules with their counters: as nft(8) writes them, and as libnftables-json(5) does."""
+    """Netfilter rules with their counters: in nft(8) syntax and as libnftables-json(5)."""
 
     count: int
     text: str
@@ -87,7 +87,7 @@ class RulesState(TypedDict):
 
 
 class ProcessState(TypedDict):
-    """A background process. ``returncode``: None while it runs; ``state``: the same in words."""
+    """A background process. ``returncode``: None while it runs; ``state``: the same as text."""
 
     pid: int
     argv: list[str]
@@ -97,7 +97,7 @@ class ProcessState(TypedDict):
 
 
 class NodeState(TypedDict):
-    """A node. ``troubles``: what could not be asked, and why."""
+    """A node. ``troubles``: which parts of its state could not be read, and why."""
 
     name: str
     kind: str
@@ -128,9 +128,9 @@ class CableState(TypedDict):
 
 
 class LabState(TypedDict):
-    """A lab: its nodes that are open, and the links between them, each in the order of their making.
+    """A lab: its open nodes and the links between them, each in the order of creation.
 
-    ``faults``: those that the test has put upon it and not undone.
+    ``faults``: the faults in force, i.e. injected by the test and not undone.
     """
 
     name: str
@@ -140,10 +140,10 @@ class LabState(TypedDict):
 
 
 def snapshot(lab: Lab) -> LabState:
-    """A lab as it is now. Changes nothing in it; takes some milliseconds for each node.
+    """The current state of a lab. Changes nothing in it; takes some milliseconds per node.
 
     Args:
-        lab: one that is open.
+        lab: an open lab.
     """
     links = [link for link in lab.links if not any(end.node.closed for end in link.interfaces)]
     peers = {}
@@ -156,7 +156,7 @@ def snapshot(lab: Lab) -> LabState:
 
 
 def snapshot_of(name: str, namespaces: Iterable[Namespace]) -> LabState:
-    """The same of namespaces that belong to no lab, under a name for all."""
+    """The current state of namespaces that belong to no lab, under one common name."""
     nodes = [_node(namespace, {}) for namespace in namespaces if not namespace.closed]
     return {"name": name, "faults": [], "nodes": nodes, "cables": []}
 
@@ -208,14 +208,14 @@ def _node(node: Namespace, peers: Mapping[tuple[int, int], Interface]) -> NodeSt
     for part in parts:
         try:
             part()
-        except (NetnsError, OSError) as error:  # a report must not hide the failure that it is about
+        except (NetnsError, OSError) as error:  # an error here must not hide the failure being reported
             state["troubles"].append(str(error).splitlines()[0])
     return state
 
 
 def _interfaces(node: Namespace, peers: Mapping[tuple[int, int], Interface]) -> list[InterfaceState]:
     entries = [decode_address(body) for body in node.rtnl.dump(rtnetlink.address_dump())]
-    # One by one: a list of all may have an interface up whose far end has just gone down (see Interface.wait_up).
+    # One by one: a dump may show an interface up whose far end has just gone down (see Interface.wait_up).
     interfaces = list(node.interfaces.values())
     links = [interface.state for interface in interfaces]
     names = {link.index: link.name for link in links}
@@ -241,7 +241,7 @@ def _interfaces(node: Namespace, peers: Mapping[tuple[int, int], Interface]) -> 
 
 
 def _impaired(interface: Interface) -> str | None:
-    """What was set last, and what it has done so far: that frames were dropped for want of room, for one."""
+    """The impairment in force and its effect so far, e.g. frames dropped because a queue was full."""
     words = interface.node._impairment_words(interface)
     if not words:
         return None

@@ -1,4 +1,4 @@
-"""The state of a lab in text: a drawing, and per node its interfaces, routes, listeners, rules, processes."""
+"""The state of a lab as text: a drawing, and for each node its interfaces, routes, listeners, rules and processes."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from pytest_netns.lab.lab import Lab
 from pytest_netns.report.drawing import drawing
 from pytest_netns.report.snapshot import InterfaceState, LabState, NodeState, snapshot
 
-#: Lines of the short form, and of a process's output in it.
+#: Maximum number of lines of the short form, and of a process's output in it.
 _SHORT, _OUTPUT = 40, 5
 
 
 def describe(lab: Lab, *, whole: bool = False) -> str:
-    """A lab as it is now. Raises NetnsError if it is closed.
+    """The current state of a lab as text.
 
     Args:
-        lab: one that is open.
-        whole: also what is as usual: neighbours, bridges, nftables rules and all output of processes; else at most
+        lab: an open lab.
+        whole: the long form, with neighbours, bridges, nftables rules and all output of processes; otherwise at most
             some forty lines.
+
+    Raises:
+        NetnsError: the lab is closed.
 
     Example:
         >>> print(describe(lab))
@@ -31,13 +34,13 @@ def describe(lab: Lab, *, whole: bool = False) -> str:
 
 
 def text(state: LabState, *, whole: bool = False, most: int = _SHORT, about: str | None = None) -> str:
-    """The same of a snapshot.
+    """A snapshot as text.
 
     Args:
-        state: of ``snapshot``.
+        state: the lab's state, from ``snapshot``.
         whole: the long form.
-        most: lines of the short form, before the one that says how many are missing.
-        about: name of the node that the short form is about, where that is known: others are in the drawing only.
+        most: maximum number of lines of the short form, before the one that says how many were cut.
+        about: name of the node to describe, if known; the others appear in the drawing only.
     """
     lines = [f"in force: {fault}" for fault in state["faults"]]
     lines += drawing(state).splitlines() if state["cables"] else []
@@ -45,7 +48,7 @@ def text(state: LabState, *, whole: bool = False, most: int = _SHORT, about: str
     missing = 0
     for node in state["nodes"]:
         rows = _node(node, everywhere, whole)
-        if rows or whole or node["kind"] != "bridge":  # the drawing has it
+        if rows or whole or node["kind"] != "bridge":  # the drawing shows it
             of_node = [f"{node['name']} ({node['kind']})", *(f"  {row}" for row in rows)]
             if whole or about in (None, node["name"]):
                 lines += of_node
@@ -61,12 +64,12 @@ def text(state: LabState, *, whole: bool = False, most: int = _SHORT, about: str
 
 
 def is_bare(state: LabState) -> bool:
-    """Whether there is nothing in it to tell of: no interface but loopback, no process, all as usual."""
+    """Whether there is nothing to report: no interface but loopback, no process, only initial settings."""
     return not any(_node(node, [], whole=False) for node in state["nodes"])
 
 
 def _everywhere(state: LabState) -> list[str]:
-    """Troubles that all nodes have, apart from their names: told once."""
+    """Read errors that are the same on all nodes apart from the node's name: reported once."""
     if len(state["nodes"]) < 2:
         return []
     first, *others = ([*node["troubles"]] for node in state["nodes"])

@@ -1,7 +1,7 @@
-"""SVG: the drawing of a lab as a picture: nodes are boxes, segments are lines below them. Pure, and without a library.
+"""SVG: a picture of a lab: nodes are boxes, segments are lines below them. Pure functions, no library needed.
 
-A host is a box, a router a rounded one, somebody else's namespace a dashed one; a bridge is a bar, a cable a thin line.
-What carries nothing is red and dashed.
+A host is a box, a router a rounded box, an attached existing namespace a dashed box; a bridge is a bar, a cable a thin
+line. What carries no frames is red and dashed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from xml.sax.saxutils import escape, quoteattr
 from pytest_netns.report.layout import Column, Layout, Plug, Row, layout
 from pytest_netns.report.snapshot import LabState
 
-# Pixels. Text is monospaced, so that its width is known without a font.
+# In pixels. Text is monospaced, so its width can be computed without the font.
 _CHARACTER, _LINE, _FONT = 7.3, 15, 12
 _MARGIN, _GAP, _BOX = 20, 26, 30
-_STEM = 14  # from the left of a column to its line
+_STEM = 14  # from the left edge of a column to its vertical line
 _INK, _PALE, _BAD, _BRIDGE, _CABLE, _WAY = "#1f2933", "#7b8794", "#c81e1e", "#2563a8", "#52606d", "#2f855a"
 
 
@@ -24,9 +24,9 @@ def svg(state: LabState, *, way: Sequence[str] = (), ended: str | None = None) -
     """A lab as an SVG document (https://www.w3.org/TR/SVG11/).
 
     Args:
-        state: of ``snapshot``.
-        way: the nodes that a packet of the failed probe was seen at, in order: a line above them.
-        ended: where it ended: that node is red, and so is a cross above it.
+        state: the lab's state, from ``snapshot``.
+        way: the nodes that saw a packet of the failed probe, in order; a line above the boxes connects them.
+        ended: the node where that packet ended: its box is red, with a red cross above.
     """
     plan = layout(state)
     widths = [_width(plan, at) for at in range(len(plan.columns))]
@@ -57,9 +57,9 @@ def svg(state: LabState, *, way: Sequence[str] = (), ended: str | None = None) -
 
 
 def _way(plan: Layout, centres: list[float], way: Sequence[str], ended: str | None) -> list[str]:
-    """A line above the boxes, from node to node, with a cross where it ended."""
+    """The packet's path as a line above the boxes, with a cross where it ended."""
     column_of = {name: at for at, column in enumerate(plan.columns) for name in column.names}
-    passed = [column_of[name] for name in way if name in column_of]  # a bridge is a row
+    passed = [column_of[name] for name in way if name in column_of]  # bridges are rows, not columns
     if not passed:
         return []
     y = _MARGIN + _LINE - 6
@@ -84,12 +84,12 @@ def _width(plan: Layout, at: int) -> float:
 
 
 def _words(plugs: list[Plug]) -> list[str]:
-    """What stands below a plug: its name and fault, and its addresses."""
+    """The text below a plug: its name and fault, and its addresses."""
     return [word for plug in plugs for word in (f"{plug.interface} {plug.fault}".strip(), *plug.addresses)]
 
 
 def _clean(text: str) -> str:
-    """Escaped, and without the characters that XML 1.0 cannot hold."""
+    """Escape text for XML, and drop the characters that XML 1.0 does not allow."""
     return escape(
         "".join(c if c >= " " and c not in "\ufffe\uffff" and not "\ud800" <= c <= "\udfff" else "?" for c in text)
     )
@@ -125,7 +125,7 @@ def _segment(row: Row, top: float, lefts: list[float], right: float) -> list[str
     parts.append(_text(right, top + 4, row.label, _BAD if row.fault else _INK))
     for at, x in places.items():
         fault = any(plug.fault for plug in row.plugs[at])
-        if fault:  # the cable down to the segment carries nothing
+        if fault:  # the vertical line down to the segment carries no frames
             parts.append(_line(x, top - 24, x, top, _style(_BAD, 2.5, True)))
         colour = _BAD if fault else _BRIDGE if row.is_bridge else _CABLE
         parts.append(f'<circle cx="{x:g}" cy="{top:g}" r="5" fill={quoteattr(colour)} stroke="white"/>')
