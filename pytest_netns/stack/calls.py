@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -10,7 +11,8 @@ from typing import ParamSpec, TypeVar
 from pytest_netns.checks import check_function
 from pytest_netns.kernel.interrupts import uninterrupted
 from pytest_netns.kernel.real_threads import check_threads
-from pytest_netns.stack import scapy_state
+from pytest_netns.kernel.syscalls import THREAD_NETNS
+from pytest_netns.stack import current, scapy_state
 from pytest_netns.stack.handle import Handle
 
 _P = ParamSpec("_P")
@@ -36,15 +38,17 @@ def call(namespace: Handle, func: Callable[_P, _R], /, *args: _P.args, **kwargs:
     result: list[_R] = []
     failure: list[BaseException] = []
 
+    around = {os.stat(THREAD_NETNS).st_ino, *current.came_from()}
+
     def run_inside() -> None:
         __tracebackhide__ = True
         try:
-            namespace._enter_thread()
+            namespace._enter_thread(around)
             result.append(context.run(func, *args, **kwargs))
         except BaseException as error:  # raised below, in the caller's thread
             failure.append(error)
         finally:
-            scapy_state.left(namespace._inode)
+            scapy_state.left(namespace._inode, around)
 
     check_threads()
     thread = threading.Thread(target=run_inside, name=f"netns-{namespace.name}", daemon=True)

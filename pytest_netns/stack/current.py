@@ -69,13 +69,18 @@ def enter(namespace: Handle, *, apart: bool = False) -> None:
                 raise
             _inside.forget_closed(depth)
             _inside.stack.append(_Block(namespace, previous, inode, watch_awaits(_await_met)))
-            scapy_state.entered(inode, namespace.inode)
+            scapy_state.entered(inode, namespace.inode, came_from())
     except BaseException as error:  # of the block, or what has waited for its end
         if len(_inside.stack) > depth:
             watch = _go_back().watch
             if watch is not None:
                 watch.has_raised(error)
         raise
+
+
+def came_from() -> set[int]:
+    """Numbers of the namespaces that the calling thread goes back to."""
+    return {block.inode for block in _inside.stack}
 
 
 def _await_met() -> None:
@@ -99,7 +104,7 @@ def _go_back() -> _Block:
             here = return_without(block.inode)
         else:
             return_to(block.previous)
-        scapy_state.left(block.namespace.inode)
+        scapy_state.left(block.namespace.inode, came_from() | {block.inode})
         if block.watch is not None:
             block.watch.stop()
         if is_lost:

@@ -8,7 +8,7 @@ import socket as _socket
 import sys
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_netns.checks import check_sysctls, check_text
@@ -362,9 +362,13 @@ class Handle:
         """An interface index that is free; 0 lets the kernel choose."""
         return 0
 
-    def _enter_thread(self) -> None:
-        """Move the calling thread inside for good, with all that the namespace has of its own. Not the main thread."""
+    def _enter_thread(self, around: Collection[int] = ()) -> None:
+        """Move the calling thread inside for good, with all that the namespace has of its own. Not the main thread.
+
+        Args:
+            around: numbers of the namespaces that whoever waits for the thread goes back to.
+        """
         self._before_entry()
         before = os.stat(THREAD_NETNS).st_ino
         enter(self)
-        scapy_state.entered(before, self._inode)
+        scapy_state.entered(before, self._inode, around)

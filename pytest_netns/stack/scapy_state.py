@@ -14,7 +14,7 @@ import os
 import struct
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from pytest_netns.clock import monotonic
@@ -193,23 +193,31 @@ def _shown(name: str) -> property:
     return property(show, change)
 
 
-def entered(before: int, inode: int) -> None:
+def entered(before: int, inode: int, around: Collection[int] = ()) -> None:
     """Called when a thread has entered a namespace: what was known of it may be of another one of that number.
 
     Args:
         before: number of the namespace that it was in.
         inode: number of the one that it is in.
+        around: numbers of those that it goes back to: they are the same ones as before.
     """
     if "scapy.route" in sys.modules:
         _install(before)
-        _forget(inode)
+        if inode != before and inode not in around:
+            _forget(inode)
 
 
-def left(inode: int) -> None:
-    """Called when a thread has come back from a namespace."""
+def left(inode: int, around: Collection[int] = ()) -> None:
+    """Called when a thread has come back from a namespace.
+
+    Args:
+        inode: number of the namespace.
+        around: numbers of the one that it is in now, and of those that it goes back to.
+    """
     if "scapy.route" in sys.modules:
         _install(inode)
-        _forget(inode)
+        if inode not in around:
+            _forget(inode)
 
 
 def _forget(inode: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -211,9 +211,9 @@ class BaseNode(Namespace):
         if self.isolation is not None:
             self.lab.dns.refresh()
 
-    def _enter_thread(self) -> None:
+    def _enter_thread(self, around: Collection[int] = ()) -> None:
         """Move the calling thread inside for good, with all that the host has of its own. Not the main thread."""
-        super()._enter_thread()
+        super()._enter_thread(around)
         if self.isolation is not None:
             self.isolation.enter()
 

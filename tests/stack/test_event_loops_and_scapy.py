@@ -167,7 +167,7 @@ def test_scapys_own_functions_in_a_namespace(lab: Lab, turn: int) -> None:
 
     red, blue = lab.host(f"red{turn}"), lab.host(f"blue{turn}")  # the same addresses at each turn, other MACs
     lab.connect(red, blue, "10.9.0.0/24")
-    before, names = conf.iface, list(conf.ifaces)
+    before, names = (conf.iface.name, conf.iface.mac), list(conf.ifaces)  # read anew, if scapy was imported inside
     with red:
         assert sr1(IP(dst="10.9.0.2") / ICMP(), timeout=5, verbose=0).dst == "10.9.0.1"
         assert sr1(IPv6(dst=str(blue.ip6)) / ICMPv6EchoRequest(), timeout=5, verbose=0) is not None
@@ -176,8 +176,26 @@ def test_scapys_own_functions_in_a_namespace(lab: Lab, turn: int) -> None:
         assert list(conf.ifaces) == ["lo", "eth0"]
         assert conf.iface.name == "eth0"
     assert blue.call(sr1, IP(dst="10.9.0.1") / ICMP(), timeout=5, verbose=0).src == "10.9.0.1"
-    assert conf.iface is before
+    assert (conf.iface.name, conf.iface.mac) == before
     assert list(conf.ifaces) == names
+
+
+def test_what_the_test_has_told_scapy_outlasts_an_entry_into_where_it_is(lab: Lab) -> None:
+    import scapy.route  # noqa: F401
+    from scapy.config import conf
+
+    red, blue = lab.host("red"), lab.host("blue")
+    with red:
+        again = Namespace.attach("/proc/thread-self/ns/net")
+        before = conf.iface = conf.ifaces["lo"]
+        with again:
+            assert conf.iface is before
+        again.call(int)
+        assert conf.iface is before
+        with blue, again:
+            assert conf.iface is before
+        assert conf.iface is before
+    again.close()
 
 
 def test_scapy_sees_what_changes_while_the_test_is_inside(lab: Lab) -> None:
