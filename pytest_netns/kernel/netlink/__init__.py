@@ -1,1 +1,1 @@
-"""Netlink as we speak it ourselves: sockets, rtnetlink's hot path, dumps, and sock_diag."""
+"""Netlink: the socket, and the messages of each subsystem (rtnetlink, tc, ctnetlink, sock_diag, ...)."""

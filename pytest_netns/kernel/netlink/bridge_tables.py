@@ -1,6 +1,6 @@
-"""Requests about the ports, the forwarding database and the multicast database of a bridge (bridge(8)).
+"""Requests for the ports, the forwarding database and the multicast database of a bridge (bridge(8)).
 
-By hand: pyroute2 has no messages of the multicast database, and of the ports the names are needed here in any case.
+Encoded by hand: pyroute2 has no MDB messages, and the names of the port flags are needed here in any case.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pytest_netns.kernel.netlink.rtnetlink import (
 )
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, Request, attribute, attributes, rows
 
-#: Flags of a port by their names in bridge(8), with their numbers in <linux/if_link.h> (IFLA_BRPORT_*).
+#: Port flags by their bridge(8) names, with their numbers in <linux/if_link.h> (IFLA_BRPORT_*).
 PORT_FLAGS = {
     "hairpin": 4,
     "guard": 5,
@@ -37,7 +37,7 @@ PORT_FLAGS = {
     "isolated": 33,
     "locked": 39,
 }
-#: Settings of a bridge about multicast, by their names in ip-link(8), with their numbers (IFLA_BR_*).
+#: Multicast settings of a bridge by their ip-link(8) names, with their numbers (IFLA_BR_*).
 MULTICAST_SETTINGS = {"mcast_snooping": 23, "mcast_querier": 25}
 
 _IFLA_PROTINFO = 12 | 0x8000  # nested
@@ -57,13 +57,13 @@ _ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 
 @dataclass(frozen=True, slots=True)
 class MulticastEntry:
-    """A line of ``bridge mdb show``: a port to which the packets of a multicast group go.
+    """A line of ``bridge mdb show``: a port that a multicast group is forwarded to.
 
     Attributes:
-        group: its address, or a MAC address.
+        group: the group's IP address, or a MAC address.
         port: name of the port, or of the bridge device.
-        permanent: whether somebody has set it; else it was learnt (IGMP, MLD) and ages.
-        vlan: VLAN identifier, 0 without VLAN filtering.
+        permanent: whether it was configured; otherwise it was learnt (IGMP, MLD) and ages.
+        vlan: VLAN ID; 0 without VLAN filtering.
 
     Example:
         >>> lan.add_mdb("239.1.2.3", green)
@@ -85,7 +85,7 @@ def port_flags_set(index: int, name: str, flags: Mapping[str, bool]) -> Request:
 
 
 def decode_port_flags(link: bytes) -> dict[str, bool]:
-    """Those of a port, of what the kernel answers about a link; without those that it does not know."""
+    """The flags of a port, from the kernel's answer about the link; flags that the kernel lacks are left out."""
     found = attributes(
         attributes(attributes(link, _IFINFO.size).get(IFLA_LINKINFO, b"")).get(IFLA_INFO_SLAVE_DATA, b"")
     )
@@ -104,7 +104,7 @@ def multicast_set(index: int, name: str, settings: Mapping[str, bool]) -> Reques
 def forwarding_request(
     index: int, name: str, mac: bytes, vlan: int, *, own: bool, sticky: bool = False, delete: bool = False
 ) -> Request:
-    """``bridge fdb add|delete MAC dev NAME master static``; ``own``: of the bridge device itself."""
+    """``bridge fdb add|delete MAC dev NAME master static``; ``own``: an entry of the bridge device itself."""
     state = _NUD_PERMANENT if own else _NUD_STATIC
     flags = (_NTF_SELF if own else _NTF_MASTER) | (_NTF_STICKY if sticky else 0)
     body = _NEIGHBOUR.pack(AF_BRIDGE, 0, 0, index, state, flags, 0)
@@ -119,7 +119,7 @@ def forwarding_request(
 def multicast_request(
     bridge: tuple[int, str], port: tuple[int, str], group: Address, vlan: int, *, delete: bool = False
 ) -> Request:
-    """``bridge mdb add|delete dev BRIDGE port PORT grp GROUP permanent``; each is an index and a name."""
+    """``bridge mdb add|delete dev BRIDGE port PORT grp GROUP permanent``; bridge and port by index and name."""
     entry = _ENTRY.pack(port[0], _PERMANENT, 0, vlan, group.packed.ljust(16, b"\0"), _ETHERTYPES[group.version])
     body = _PORT.pack(AF_BRIDGE, bridge[0]) + attribute(_MDBA_SET_ENTRY, entry)
     words = f"bridge mdb {'delete' if delete else 'add'} dev {bridge[1]} port {port[1]} grp {group}"

@@ -1,4 +1,4 @@
-"""Requests about the VLANs of a bridge's ports (bridge(8), vlan), and what the kernel answers, by pyroute2."""
+"""Requests for the VLANs of bridge ports (``bridge vlan``), and decoding of the answers, by pyroute2."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _RTEXT_FILTER_BRVLAN = 1 << 1
 
 @dataclass(frozen=True, slots=True)
 class Vlan:
-    """A VLAN of a bridge's port: a line of ``bridge vlan show``.
+    """A VLAN of a bridge port: a line of ``bridge vlan show``.
 
     Attributes:
-        vid: VLAN identifier.
-        pvid: whether what comes in without a tag is of this VLAN.
-        untagged: whether what goes out has its tag taken off.
+        vid: VLAN ID.
+        pvid: whether untagged ingress frames are assigned to this VLAN.
+        untagged: whether the tag is removed on egress.
 
     Example:
         >>> switch = lab.bridge("switch", vlan_filtering=True)
@@ -51,7 +51,7 @@ def bridge_vlan(
     untagged: bool = False,
     delete: bool = False,
 ) -> Request:
-    """``bridge vlan add|delete dev NAME vid VID [pvid] [untagged] [self]``; ``own``: of the bridge device itself."""
+    """``bridge vlan add|delete dev NAME vid VID [pvid] [untagged] [self]``; ``own``: on the bridge device itself."""
     flags = (_PVID if pvid else 0) | (_UNTAGGED if untagged else 0)
     vlan = [
         ("IFLA_BRIDGE_VLAN_FLAGS", _FLAGS_SELF if own else _FLAGS_MASTER),
@@ -69,7 +69,7 @@ def bridge_vlan_dump() -> Request:
 
 
 def decode_vlans(body: bytes) -> tuple[str, tuple[Vlan, ...]]:
-    """Decode an RTM_NEWLINK message of a bridge's port: its name and its VLANs."""
+    """Decode an RTM_NEWLINK message about a bridge port: its name and its VLANs."""
     prepare_pyroute2()
     from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 

@@ -1,4 +1,4 @@
-"""Requests about connection tracking (ctnetlink), and what the kernel answers, as frozen values.
+"""Requests for connection tracking (ctnetlink), and decoding of the answers to frozen values.
 
 Encoding and decoding only, by pyroute2; no sockets.
 """
@@ -28,7 +28,7 @@ _SEEN_REPLY, _ASSURED, _SOURCE_NAT, _DESTINATION_NAT = 0x02, 0x04, 0x10, 0x20
 _ICMP, _TCP, _UDP, _ICMPV6, _SCTP = 1, 6, 17, 58, 132
 
 _PROTOCOLS = {_ICMP: "icmp", _TCP: "tcp", _UDP: "udp", 33: "dccp", 47: "gre", _ICMPV6: "icmpv6", _SCTP: "sctp"}
-# Not pyroute2's names: the ninth state is SYN_SENT2, as conntrack(8) has it.
+# Not pyroute2's names: the ninth state is SYN_SENT2, as in conntrack(8).
 _TCP_STATES = (
     "NONE",
     "SYN_SENT",
@@ -45,13 +45,13 @@ _TCP_STATES = (
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSide:
-    """What the packets of one direction of a connection look like, before this node translates them.
+    """The tuple of one direction of a connection, as its packets are before this node's NAT.
 
     Attributes:
-        source: address that they come from.
-        destination: address that they are sent to.
-        source_port: of TCP, UDP and SCTP; None for other protocols.
-        destination_port: likewise.
+        source: source address.
+        destination: destination address.
+        source_port: source port of TCP, UDP and SCTP; None for other protocols.
+        destination_port: destination port, likewise.
         icmp: type, code and identifier of ICMP and ICMPv6; None for other protocols.
     """
 
@@ -75,19 +75,19 @@ class Connection:
     """An entry of the connection tracking table: a line of ``conntrack -L`` (conntrack(8)).
 
     Attributes:
-        protocol: ``"tcp"``, ``"udp"``, ``"icmp"``, ``"icmpv6"``, ``"sctp"``, or the number of another as text.
-        original: the packets of whoever began.
-        reply: the packets that come back. Without NAT it is ``original`` the other way round.
-        state: of TCP: ``"SYN_SENT"``, ``"ESTABLISHED"``, ``"TIME_WAIT"``, ...; None for other protocols.
-        timeout: seconds until the kernel forgets it if no packet comes.
-        replied: whether a packet of the other direction was seen.
-        assured: whether the kernel keeps it when the table is full.
-        source_nat: whether its source is translated (SNAT, masquerade).
-        destination_nat: whether its destination is (DNAT, a forwarded port).
-        mark: its ct mark; 0 if none was set.
-        zone: its ct zone; 0 is the default.
-        packets: of both directions; None unless ``net.netfilter.nf_conntrack_acct`` is 1.
-        bytes: in them, from the IP header on; likewise.
+        protocol: ``"tcp"``, ``"udp"``, ``"icmp"``, ``"icmpv6"``, ``"sctp"``, or another protocol's number as text.
+        original: the direction of the first packet.
+        reply: the opposite direction. Without NAT, it is ``original`` with source and destination swapped.
+        state: TCP state: ``"SYN_SENT"``, ``"ESTABLISHED"``, ``"TIME_WAIT"``, ...; None for other protocols.
+        timeout: seconds until the entry expires if no more packets come.
+        replied: whether a packet in the reply direction was seen.
+        assured: whether the kernel keeps the entry when the table is full.
+        source_nat: whether the source is translated (SNAT, masquerade).
+        destination_nat: whether the destination is translated (DNAT, a forwarded port).
+        mark: conntrack mark; 0 if none was set.
+        zone: conntrack zone; 0 is the default.
+        packets: packets of both directions; None unless ``net.netfilter.nf_conntrack_acct`` is 1.
+        bytes: bytes of these packets including the IP header; likewise.
     """
 
     protocol: str
@@ -120,12 +120,12 @@ class Connection:
 
 
 class Entry(NamedTuple):
-    """A connection, and what the kernel knows it by.
+    """A connection, and the key of its entry in the kernel.
 
     Attributes:
-        connection: what is shown of it.
+        connection: the connection as shown to users.
         family: AF_INET or AF_INET6.
-        key: attributes that name it in a request.
+        key: the attributes that identify the entry in a request.
     """
 
     connection: Connection
@@ -134,12 +134,12 @@ class Entry(NamedTuple):
 
 
 def connection_dump() -> Request:
-    """``conntrack -L``, of both families."""
+    """``conntrack -L``, for both families."""
     return _request(_GET, 0, {}, "conntrack -L")
 
 
 def connection_delete(entry: Entry) -> Request:
-    """``conntrack -D`` of one entry. ENOENT: it is gone, and there may be another between the same two."""
+    """``conntrack -D`` for one entry. ENOENT: the entry is gone; a new one may have the same addresses and ports."""
     return _request(_DELETE, entry.family, entry.key, f"conntrack -D: {entry.connection}")
 
 
@@ -187,7 +187,7 @@ def _nested(message: Message, *names: str) -> Message:
 
 
 def _side(message: Message, direction: str) -> tuple[int, ConnectionSide]:
-    """The number of the protocol, and the rest of a tuple."""
+    """Decode a tuple: the protocol number, and the addresses and ports."""
     ip = _nested(message, direction, "CTA_TUPLE_IP")
     protocol = _nested(message, direction, "CTA_TUPLE_PROTO")
     version = "V4" if ip.get_attr("CTA_IP_V4_SRC") is not None else "V6"

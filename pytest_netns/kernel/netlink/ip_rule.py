@@ -1,4 +1,4 @@
-"""Requests about ip rules (ip-rule(8)), and what the kernel answers, by pyroute2."""
+"""Requests for policy routing rules (ip-rule(8)), and decoding of the answers, by pyroute2."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pytest_netns.kernel.netlink.pyroute2_codec import Message, attribute_of, de
 from pytest_netns.kernel.netlink.rtnetlink import AF_INET, AF_INET6
 from pytest_netns.kernel.netlink.socket import NLM_F_CREATE, NLM_F_EXCL, Request
 
-#: IP protocols that ip-rule(8) calls by name.
+#: IP protocols by their ip-rule(8) names.
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "ipv6-icmp": 58}
-#: What a rule does.
+#: Actions of a rule, with their numbers (FR_ACT_*).
 ACTIONS = {"lookup": 1, "goto": 2, "nop": 3, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 
 # From <linux/fib_rules.h> and <linux/rtnetlink.h>.
@@ -24,24 +24,24 @@ _ANY_MARK = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class IpRule:
-    """A line of ``ip rule show``: which packets are looked up in which table, or refused.
+    """A line of ``ip rule show``: the packets it matches, and the table to look up or the refusal.
 
     Attributes:
-        priority: the lower, the sooner.
+        priority: rules of lower priority numbers are tried first.
         version: 4 or 6.
         action: ``lookup``, ``blackhole``, ``unreachable``, ``prohibit``, ``goto``, ``nop``.
-        table: where it looks the route up; 0 if it does not.
-        source: of packets from there; None: of all.
-        destination: of packets to there; None: of all.
-        iif: that come in at this interface; ``lo``: that the host sends itself; empty: all.
-        oif: that a socket bound to that interface sends; empty: all.
-        mark: that have this firewall mark, under a mask; None: any.
-        protocol: of this IP protocol; 0: of all.
-        sport: the range of source ports; None: all.
-        dport: the range of destination ports; None: all.
-        uid: the range of users whose sockets send; None: all.
-        inverted: of those that all of this is not true of.
-        suppress_prefixlength: routes with a prefix of this length, or less, do not count; None: all do.
+        table: number of the routing table to look up; 0 for other actions.
+        source: source prefix; None: any.
+        destination: destination prefix; None: any.
+        iif: incoming interface; ``lo`` for packets that the host itself sends; empty: any.
+        oif: interface that the sending socket is bound to; empty: any.
+        mark: firewall mark and mask; None: any.
+        protocol: IP protocol number; 0: any.
+        sport: range of source ports; None: any.
+        dport: range of destination ports; None: any.
+        uid: range of user IDs of the sending socket; None: any.
+        inverted: whether it matches the packets that the selectors do not match.
+        suppress_prefixlength: routes whose prefix length is this or shorter are ignored; None: no route is.
         l3mdev: whether it looks up the table of the VRF.
 
     Example:
@@ -69,7 +69,7 @@ class IpRule:
         return f"{self.priority}: {' '.join(self._words())}"
 
     def _words(self) -> list[str]:
-        """What stands behind the priority."""
+        """The rule in ip-rule(8) syntax, without its priority."""
         words = ["not"] if self.inverted else []
         words += ["from", str(self.source) if self.source is not None else "all"]
         words += ["to", str(self.destination)] if self.destination is not None else []
@@ -112,7 +112,7 @@ def rule_add(rule: IpRule) -> Request:
 
 
 def rule_delete(rule: IpRule) -> Request:
-    """``ip rule delete``: the first that has all of this."""
+    """``ip rule delete``: the first rule that matches all attributes."""
     return _request(_RTM_DELRULE, 0, "delete", rule)
 
 

@@ -1,7 +1,7 @@
-"""Devices of many kinds: the options of each in the words of ip-link(8), and the request that makes one.
+"""Device kinds: their options by ip-link(8) keyword, and the request that creates a device.
 
-By hand and not by pyroute2: bridges, which most labs have, get their options here; the words and ranges that refusals
-name are needed in any case, and a column of numbers beside them is less than the 180 ms of its import.
+Encoded by hand, without pyroute2: most labs have bridges, whose options are encoded here; error messages need the
+keywords and ranges in any case, and a column of attribute numbers costs less than the 180 ms of the import.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Codec = Callable[[Value], bytes]
 
 
 def number(form: str, low: int, high: int) -> Codec:
-    """A codec of integers. Raises ValueError, which gives the range."""
+    """An encoder for integers. It raises ValueError, which gives the range."""
 
     def encode(value: Value) -> bytes:
         is_flag = isinstance(value, bool) and high > 1
@@ -49,7 +49,7 @@ def number(form: str, low: int, high: int) -> Codec:
 
 
 def choice(form: str, words: Mapping[str, int]) -> Codec:
-    """A codec of words that stand for numbers. Raises ValueError, which lists them."""
+    """An encoder for keywords that stand for numbers. It raises ValueError, which lists the keywords."""
 
     def encode(value: Value) -> bytes:
         if not isinstance(value, str) or value not in words:
@@ -60,7 +60,7 @@ def choice(form: str, words: Mapping[str, int]) -> Codec:
 
 
 def packed_address(value: Value) -> bytes:
-    """A codec of addresses."""
+    """Encode an IP address in network byte order."""
     if not isinstance(value, IPv4Address | IPv6Address):
         raise ValueError(f"is {value!r}; it can be an address")
     return value.packed
@@ -70,10 +70,10 @@ class Option(NamedTuple):
     """An option of a kind of device.
 
     Attributes:
-        word: as ip-link(8) has it.
-        number: of its attribute within IFLA_INFO_DATA.
-        encode: gives the attribute's payload; raises ValueError.
-        number6: of the attribute for an IPv6 address, where that differs.
+        word: the keyword of ip-link(8).
+        number: number of its attribute within IFLA_INFO_DATA.
+        encode: encodes the attribute's payload; raises ValueError.
+        number6: number of the attribute for an IPv6 address, where that differs.
     """
 
     word: str
@@ -117,10 +117,10 @@ _IP_TUNNEL = {
     "remote": Option("remote", 3, packed_address),
     "ttl": Option("ttl", 4, number("=B", 0, 255)),
 }
-# Without it the tunnel adds an option that forbids further tunnels, and lowers what fits (RFC 2473 4.1.1).
+# Without it the tunnel adds a Tunnel Encapsulation Limit option, which also reduces the MTU (RFC 2473 4.1.1).
 _NO_ENCAPSULATION_LIMIT = number("=I", 1, 1)
 
-#: By kind, the options that go into IFLA_INFO_DATA, by the keyword that they have here.
+#: The options in IFLA_INFO_DATA by device kind and by the keyword of this package.
 OPTIONS: Mapping[str, Mapping[str, Option]] = {
     "bond": {
         "mode": Option("mode", 1, choice("=B", BOND_MODES)),
@@ -171,12 +171,12 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
 }
 
 
-#: What the author has called an option that takes several attributes.
+#: The public keyword of an option that is encoded as several attributes.
 _GIVEN_AS = {"_ikey": "key", "_okey": "key"}
 
 
 def encode_options(kind: str, options: Mapping[str, Value]) -> bytes:
-    """The payload of IFLA_INFO_DATA.
+    """Encode the payload of IFLA_INFO_DATA.
 
     Raises:
         ValueError: a value is out of range; the message begins with the keyword.
@@ -204,17 +204,17 @@ def _words(kind: str, options: Mapping[str, Value]) -> str:
 
 
 class LinkSpec(NamedTuple):
-    """What a device is created with.
+    """The specification of a device to create.
 
     Attributes:
-        kind: as IFLA_INFO_KIND has it.
-        name: its name.
-        ifindex: which index it gets.
-        options: by the keywords of ``OPTIONS``.
-        mac: its MAC address; None for one of the kernel's choice.
-        mtu: in bytes; None for the kernel's choice.
-        link: index and name of the device that it lies upon.
-        namespace: number of the namespace in which that is, see ``namespace_number``; None for its own.
+        kind: device kind, as in IFLA_INFO_KIND.
+        name: name of the device.
+        ifindex: its interface index.
+        options: options by the keywords of ``OPTIONS``.
+        mac: MAC address; None: chosen by the kernel.
+        mtu: MTU in bytes; None: chosen by the kernel.
+        link: index and name of the lower device (IFLA_LINK).
+        namespace: ID of the namespace of the lower device, see ``namespace_number``; None: the same namespace.
     """
 
     kind: str
@@ -247,7 +247,7 @@ def device(born: LinkSpec) -> Request:
 
 
 def namespace_number(link: NetlinkSocket, fd: int) -> int:
-    """The number by which a namespace knows another one; it is given one if need be (ip-netns(8), set)."""
+    """The ID by which one namespace refers to another (nsid); assigned if there is none yet (``ip netns set``)."""
     which = bytes(4) + attribute(_NETNSA_FD, _U32.pack(fd))
     for _ in range(2):
         body = link.get(Request(_RTM_GETNSID, 0, which, "ip netns list-id"))
@@ -273,7 +273,7 @@ def enslave(index: int, name: str, master: int, master_name: str) -> Request:
 
 
 def rename(index: int, name: str, wanted: str) -> Request:
-    """``ip link set NAME name WANTED``. Its device must be down."""
+    """``ip link set NAME name WANTED``. The device must be down."""
     body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_IFNAME, wanted.encode() + b"\0")
     return Request(RTM_NEWLINK, 0, body, f"ip link set {name} name {wanted}")
 

@@ -1,10 +1,10 @@
-"""The kernel's neighbour tables, one for ARP and one for IPv6 neighbour discovery: how full they are, and entries.
+"""The kernel's neighbour tables, one for ARP and one for IPv6 neighbour discovery: their fill level and entries.
 
-Each is one table for the whole machine: its limit is for the entries of all network namespaces together, and only the
-initial namespace can raise it. Entries that are permanent or marked ``extern_learn`` do not count towards the limit
+Each is one table for the whole machine: its limit applies to the entries of all network namespaces together, and only
+the initial namespace can raise it. Entries that are permanent or marked ``extern_learn`` do not count towards the limit
 (``neigh_alloc()`` in net/core/neighbour.c, since Linux 5.0).
 
-By hand and not by pyroute2: every lab looks at the tables, and ``ping_all`` changes hundreds of entries at once.
+Encoded by hand, without pyroute2: every lab reads the tables, and ``ping_all`` changes hundreds of entries at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pytest_netns.kernel.netlink.socket import (
 RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
 _RTM_GETNEIGHTBL = 66
 
-#: The state (NUD) of an entry that waits for an answer.
+#: State (NUD) of an entry that is being resolved.
 INCOMPLETE = 0x01
 # From <linux/neighbour.h>.
 _NUD_REACHABLE, _NUD_NOARP, _NUD_PERMANENT = 0x02, 0x40, 0x80
@@ -36,19 +36,19 @@ _NTF_USE, _NTF_EXT_LEARNED = 0x01, 0x10
 _NDA_DST, _NDA_LLADDR = 1, 2
 _NDTA_NAME, _NDTA_THRESH3, _NDTA_CONFIG, _NDTA_STATS = 1, 4, 5, 7
 _NDMSG = struct.Struct("=BxxxiHBB")  # family, interface, state, flags, type
-_TABLE_FULLS = 10  # which of the counters in struct ndt_stats
+_TABLE_FULLS = 10  # index of the counter in struct ndt_stats
 
 _FAMILIES = {AF_INET: 4, AF_INET6: 6}
 
 
 class NeighbourTable(NamedTuple):
-    """How full one of the two tables is.
+    """The fill level of one of the two tables.
 
     Attributes:
         version: 4 for ARP, 6 for neighbour discovery.
-        entries: of all namespaces together; those that do not count towards the limit are among them.
-        limit: how many entries that count there can be (``gc_thresh3``).
-        refusals: how often there was no room for another one since the machine was started (``table_fulls``).
+        entries: entries of all namespaces, including those that do not count towards the limit.
+        limit: maximum number of entries that count (``gc_thresh3``).
+        refusals: how many entries were refused since boot because the table was full (``table_fulls``).
     """
 
     version: int
@@ -63,7 +63,7 @@ class NeighbourTable(NamedTuple):
 
     @property
     def consequence(self) -> str:
-        """What follows when it is full, and what to do."""
+        """What happens when the table is full, and what to do."""
         return (
             "when it is full, new neighbours cannot be reached from anywhere on this machine: end labs and containers "
             "that are not needed, or raise the limit as root of the machine: "
@@ -79,7 +79,7 @@ class NeighbourTable(NamedTuple):
 
 
 def neighbour_tables(rtnl: NetlinkSocket) -> dict[int, NeighbourTable]:
-    """The two tables by version of IP; from whichever namespace it is asked, the answer is about all.
+    """Both tables by IP version. The answer covers all namespaces, whichever one the socket is in.
 
     Args:
         rtnl: a netlink socket of any namespace.
@@ -91,7 +91,7 @@ def neighbour_tables(rtnl: NetlinkSocket) -> dict[int, NeighbourTable]:
     found: dict[int, NeighbourTable] = {}
     for body in rtnl.dump(request):
         parts = attributes(body, 4)
-        if body[0] in _FAMILIES and _NDTA_STATS in parts:  # further messages are about single interfaces
+        if body[0] in _FAMILIES and _NDTA_STATS in parts:  # the other messages are about single interfaces
             version = _FAMILIES[body[0]]
             entries = struct.unpack_from("=HHI", parts[_NDTA_CONFIG])[2]
             limit = struct.unpack("=I", parts[_NDTA_THRESH3])[0]
@@ -101,13 +101,13 @@ def neighbour_tables(rtnl: NetlinkSocket) -> dict[int, NeighbourTable]:
 
 
 class RefusalLog:
-    """Tells how many entries the kernel has refused, on the whole machine, since it was asked last."""
+    """Tracks the neighbour entries that the kernel has refused, machine-wide, since the last query."""
 
     def __init__(self) -> None:
         self._seen: dict[int, int] = {}
 
     def begin(self, rtnl: NetlinkSocket) -> None:
-        """Count from now on, unless that was begun before.
+        """Start counting, unless counting has started already.
 
         Args:
             rtnl: a netlink socket of any namespace.
@@ -119,7 +119,7 @@ class RefusalLog:
             self._seen = {version: table.refusals for version, table in neighbour_tables(rtnl).items()}
 
     def crowded(self, rtnl: NetlinkSocket) -> dict[int, str]:
-        """The tables, by version of IP and in words, that have refused entries since, and are not empty again.
+        """The tables that have refused entries since and are still crowded, described in words, by IP version.
 
         Args:
             rtnl: a netlink socket of any namespace.
@@ -130,22 +130,22 @@ class RefusalLog:
         found: dict[int, str] = {}
         for version, table in neighbour_tables(rtnl).items():
             before, self._seen[version] = self._seen.get(version, table.refusals), table.refusals
-            # A full table is shrunk to half of the limit as soon as entries are older than 5 s (neigh_forced_gc()).
+            # The kernel shrinks a full table to half of the limit once entries are older than 5 s (neigh_forced_gc()).
             if 4 * table.entries > table.limit and table.refusals > before:
                 found[version] = f"{table}, and {table.refusals - before} new neighbours had no room"
         return found
 
 
-#: That of this process.
+#: The log of this process.
 refusal_log: RefusalLog = RefusalLog()
 
 
 class Entry(NamedTuple):
-    """Which entry of a namespace.
+    """The key of a neighbour entry within a namespace.
 
     Attributes:
-        interface: its index.
-        packed: the neighbour's address in the order of the wire.
+        interface: interface index.
+        packed: the neighbour's address in network byte order.
     """
 
     interface: int
@@ -153,12 +153,12 @@ class Entry(NamedTuple):
 
 
 def counted_entries(rtnl: NetlinkSocket, families: Iterable[int]) -> dict[Entry, int]:
-    """The entries of a namespace that traffic has made, and their states (NUD).
+    """The neighbour entries of a namespace that traffic has created, and their states (NUD).
 
-    Permanent ones, those marked ``extern_learn`` and those of multicast are left out.
+    Permanent entries, those marked ``extern_learn`` and multicast ones are left out.
 
     Args:
-        rtnl: a netlink socket inside.
+        rtnl: a netlink socket in the namespace.
         families: AF_INET, AF_INET6.
 
     Raises:
@@ -171,7 +171,7 @@ def counted_entries(rtnl: NetlinkSocket, families: Iterable[int]) -> dict[Entry,
             if state & (_NUD_NOARP | _NUD_PERMANENT) or flags & _NTF_EXT_LEARNED:
                 continue
             size, kind = struct.unpack_from("=HH", body, 12)
-            if kind == _NDA_DST:  # it comes first, and the rest is not wanted here
+            if kind == _NDA_DST:  # it comes first; the rest is not needed
                 found[Entry(index, body[16 : 12 + size])] = state
     return found
 
@@ -188,17 +188,17 @@ def neighbour_delete(entry: Entry) -> Request:
 
 
 def neighbour_listen(entry: Entry) -> Request:
-    """``ip neighbour add ADDRESS nud none``: its MAC address is taken from whatever it sends, or asked for on use."""
+    """``ip neighbour add ADDRESS nud none``: the MAC address is learnt from received packets, or resolved on use."""
     return _request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, entry, "add {} nud none")
 
 
 def neighbour_known(entry: Entry, mac: bytes) -> Request:
-    """``ip neighbour replace ADDRESS lladdr MAC extern_learn``: it does not count, and is asked as any other."""
+    """``ip neighbour replace ADDRESS lladdr MAC extern_learn``: outside the limit, but probed like any other entry."""
     words = f"replace {{}} lladdr {mac.hex(':')} extern_learn"
     request = _request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, entry, words, _NTF_EXT_LEARNED, _NUD_REACHABLE)
     return request._replace(body=request.body + attribute(_NDA_LLADDR, mac))
 
 
 def neighbour_uncount(entry: Entry) -> Request:
-    """``ip neighbour replace ADDRESS extern_learn use``: it does not count any more; its state stays as it is."""
+    """``ip neighbour replace ADDRESS extern_learn use``: no longer counts towards the limit; its state is unchanged."""
     return _request(RTM_NEWNEIGH, NLM_F_REPLACE, entry, "replace {} extern_learn use", _NTF_EXT_LEARNED | _NTF_USE)

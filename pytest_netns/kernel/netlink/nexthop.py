@@ -1,4 +1,4 @@
-"""Requests about nexthop objects (ip-nexthop(8)), and what the kernel answers. pyroute2 has no messages of these."""
+"""Requests for nexthop objects (ip-nexthop(8)), and decoding of the answers. pyroute2 has no such messages."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _PROTOCOL_BOOT = 3
 
 @dataclass(frozen=True, slots=True)
 class Nexthop:
-    """A nexthop object: a line of ``ip nexthop show``. Routes name it by ``via=``.
+    """A nexthop object: a line of ``ip nexthop show``. Routes refer to it with ``via=``.
 
     Attributes:
         id: its number.
-        gateway: the next hop; None of a group, of a blackhole, and where the destination is on the link.
+        gateway: address of the next hop; None for a group, a blackhole, or a destination on the link.
         interface: name of the outgoing interface, or None.
-        group: of a group the numbers of its members, with their weights; else empty.
-        blackhole: whether it drops everything.
-        onlink: whether the next hop is taken to be on the link.
+        group: the members of a group by number, with their weights; empty if it is not a group.
+        blackhole: whether it drops all packets.
+        onlink: whether the next hop is assumed to be on the link.
 
     Example:
         >>> first, second = red.nexthops.add(blue), red.nexthops.add(router)
@@ -57,13 +57,13 @@ class Nexthop:
 
 
 def _members(group: Sequence[tuple[int, int]]) -> str:
-    """As ip-nexthop(8) writes a group: ``1,3/2``."""
+    """A group in ip-nexthop(8) syntax: ``1,3/2``."""
     return "/".join(f"{member},{weight}" if weight != 1 else str(member) for member, weight in group)
 
 
 def nexthop_add(wanted: Nexthop, index: int, *, replace: bool = False) -> Request:
-    """``ip nexthop add``, or ``replace``: the object to take, and the index of its interface."""
-    # Of IPv6 unless the gateway is of IPv4: routes of both families can use such a one.
+    """``ip nexthop add``, or ``replace``, with the index of its interface."""
+    # AF_INET6 unless the gateway is IPv4: routes of both families can use an IPv6 nexthop object.
     family = 0 if wanted.group else AF_INET6
     if wanted.gateway is not None and wanted.gateway.version == 4:
         family = AF_INET
@@ -79,7 +79,7 @@ def nexthop_add(wanted: Nexthop, index: int, *, replace: bool = False) -> Reques
 
 
 def nexthop_delete(number: int) -> Request:
-    """``ip nexthop delete id NUMBER``. Routes that use it go, too."""
+    """``ip nexthop delete id NUMBER``. The kernel removes the routes that use it, too."""
     body = _NHMSG.pack(0, 0, 0, 0) + attribute(_NHA_ID, _U32.pack(number))
     return Request(_RTM_DELNEXTHOP, 0, body, f"ip nexthop delete id {number}")
 
@@ -106,6 +106,6 @@ def decode_nexthop(body: bytes, names: dict[int, str]) -> Nexthop:
 
 
 def nexthop_index(body: bytes) -> int:
-    """The index of the interface that an RTM_NEWNEXTHOP message names; 0 if none. Looks at no more."""
+    """The interface index in an RTM_NEWNEXTHOP message, 0 if it has none; nothing else is decoded."""
     found = attributes(body, _NHMSG.size).get(_NHA_OIF)
     return _U32.unpack(found)[0] if found else 0

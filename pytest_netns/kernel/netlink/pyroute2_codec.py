@@ -1,11 +1,11 @@
-"""pyroute2's message classes as encoders and decoders, for netlink sockets of ours.
+"""pyroute2's message classes as encoders and decoders for this package's own netlink sockets.
 
-pyroute2 knows how a message is built. Who sends it, from which namespace and thread, how long the answer is awaited and
-what a refusal is called stays ours: so none of its sockets is opened here, which have an event loop and a thread each,
-and their own view of forks and interrupts.
+pyroute2 encodes and decodes messages; ``NetlinkSocket`` sends them, as it decides about namespace, thread, timeout and
+error messages. pyroute2's own sockets are not used: each has an event loop and a thread, and handles forks and
+interrupts in its own way.
 
-Its import takes some 180 ms and is done on use: ``prepare_pyroute2()``, then the import of a class. A message takes 0.1
-to 0.4 ms each way, where our encoder takes 0.01 ms. CONTRIBUTING says which messages are whose.
+pyroute2 is imported on first use, which takes some 180 ms: call ``prepare_pyroute2()``, then import a class. A message
+takes 0.1 to 0.4 ms each way, against 0.01 ms with the hand-written encoder. CONTRIBUTING says which use which.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class Message(Protocol):
     data: bytes | bytearray
 
     def encode(self) -> None:
-        """Build ``data``, the header included."""
+        """Build ``data``, including the header."""
 
     def decode(self) -> None:
-        """Read ``data``."""
+        """Parse ``data``."""
 
     def get_attr(self, attr: str) -> object:
         """The value of the first attribute of that name, e.g. ``"CTA_TIMEOUT"``; None if there is none."""
 
     def get_attrs(self, attr: str) -> list[object]:
-        """The values of all of that name."""
+        """The values of all attributes of that name."""
 
     def dump(self) -> dict[str, object]:
-        """A copy in plain values, which ``encode`` takes."""
+        """A copy as plain values, in the form that ``encode`` accepts."""
 
     def __getitem__(self, key: str, /) -> object: ...
 
@@ -52,9 +52,9 @@ _A = TypeVar("_A")
 
 
 def prepare_pyroute2() -> None:
-    """Called before something of pyroute2 is imported: see to it that this works, and is done as a whole."""
+    """Make sure that importing pyroute2 works and is not interrupted. Call it before each import."""
     if "pyroute2" not in sys.modules:
-        # Its classes are derived from ``socket.socket``; and it is not to be left half imported.
+        # Its classes derive from ``socket.socket``; and an interrupted import would leave it half initialized.
         with uninterrupted, standard_sockets():
             import pyroute2.config
 
@@ -62,7 +62,7 @@ def prepare_pyroute2() -> None:
 
 
 def _close_mocks(mock: type) -> None:
-    """Close sockets that pyroute2 0.9.1 opens on import, for tests of its own: each keeps its namespace alive."""
+    """Close the sockets that pyroute2 0.9.1 opens on import for its own tests: each keeps its namespace alive."""
     if issubclass(mock, socket.socket):
         for each in gc.get_referrers(mock):
             if isinstance(each, mock):
@@ -72,12 +72,12 @@ def _close_mocks(mock: type) -> None:
 def encode(
     kind: Callable[..., Message], fields: Mapping[str, object], attributes: Iterable[tuple[str, object]] = ()
 ) -> bytes:
-    """The body of a message: what follows the header of netlink.
+    """Encode the body of a message, i.e. what follows the netlink header.
 
     Args:
-        kind: its class.
-        fields: of the fixed part that the body begins with; 0 for what is left out.
-        attributes: by their names in the kernel's headers; nested ones as ``{"attrs": [...]}``.
+        kind: pyroute2's class of the message.
+        fields: fields of the fixed header that the body begins with; those left out are 0.
+        attributes: attributes by their names in the kernel's headers; nested ones as ``{"attrs": [...]}``.
     """
     message = kind()
     for name, value in fields.items():
@@ -88,20 +88,20 @@ def encode(
 
 
 def decode(kind: Callable[..., Message], body: bytes) -> Message:
-    """A message from its body."""
+    """Decode a message from its body."""
     message = kind(_HEADER.pack(_HEADER.size + len(body), 0, 0, 0, 0) + body)
     message.decode()
     return message
 
 
 def attribute_of(message: Message, name: str, default: _A) -> _A:
-    """The value of an attribute, which has the type of ``default``; that if there is no such attribute."""
+    """The value of an attribute, of the same type as ``default``; ``default`` if there is no such attribute."""
     value = message.get_attr(name)
     return default if value is None else cast("_A", value)
 
 
 def nested_in(message: Message, *names: str) -> Message | None:
-    """The attribute within others of these names, from the outermost; None if there is none."""
+    """A nested attribute, by the names from the outermost to its own; None if there is none."""
     pointer: Message | None = message
     for name in names:
         if pointer is None:

@@ -1,4 +1,4 @@
-"""What a route says beside its destination: next hops, metrics, table; and these parts as rtnetlink(7) wants them."""
+"""The attributes of a route other than its destination: next hops, metrics, table; and their rtnetlink(7) encoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RTPROT_BOOT, RTPROT_STATIC = 3, 4
 RT_TABLE_MAIN = 254
 #: Route types of ip-route(8) that a lab can ask for.
 ROUTE_KINDS = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8, "throw": 9}
-#: Metrics of a route that can be locked, by their number in <linux/rtnetlink.h> (RTAX_*).
+#: Route metrics that can be locked, with their numbers in <linux/rtnetlink.h> (RTAX_*).
 ROUTE_METRICS = {"mtu": 2, "advmss": 8}
 
 RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_VIA, RTA_NH_ID = 4, 5, 7, 8, 9, 15, 18, 30
@@ -23,7 +23,7 @@ _U32 = struct.Struct("=I")
 
 
 class Hop(NamedTuple):
-    """One of the next hops of a route: an address, None for what is on the link; an interface; a share of the flows."""
+    """A next hop of a multipath route: its address, or None if on the link; its interface; its weight."""
 
     gateway: Address | None
     ifindex: int = 0
@@ -31,19 +31,19 @@ class Hop(NamedTuple):
 
 
 class RouteOptions(NamedTuple):
-    """The rarer parts of a route.
+    """The optional attributes of a route.
 
     Attributes:
-        kind: its type, see ``ROUTE_KINDS``.
-        metric: lower wins; 0: the kernel's default.
-        protocol: who made it.
+        kind: route type, see ``ROUTE_KINDS``.
+        metric: the lowest wins; 0: the kernel's default.
+        protocol: origin of the route (RTPROT_*).
         table: number of the routing table.
-        source: the address that the kernel prefers for what it sends itself.
-        mtu: bytes; 0: that of the interface.
-        advmss: the largest segment that TCP announces, in bytes; 0: by the mtu.
-        locked: which of these the kernel is to keep whatever it learns.
-        onlink: whether next hops are taken to be on the link.
-        hops: the next hops, where there are several.
+        source: preferred source address of the host's own packets.
+        mtu: MTU in bytes; 0: that of the interface.
+        advmss: the MSS that TCP advertises, in bytes; 0: derived from the MTU.
+        locked: which of these two path MTU discovery must not change.
+        onlink: whether next hops are assumed to be on the link.
+        hops: the next hops of a multipath route; else empty.
         nexthop: number of a nexthop object, instead of next hops; 0: none.
     """
 
@@ -64,14 +64,14 @@ PLAIN_ROUTE = RouteOptions()
 
 
 def gateway_attribute(gateway: Address, version: int) -> bytes:
-    """The next hop of a route to IPv``version``, which may be of IPv6 for both (RFC 8950)."""
+    """Encode the next hop of an IPv``version`` route; IPv4 routes may have an IPv6 next hop (RFC 8950)."""
     if gateway.version == version:
         return attribute(RTA_GATEWAY, gateway.packed)
     return attribute(RTA_VIA, struct.pack("=H", 10) + gateway.packed)
 
 
 def options_attributes(options: RouteOptions, version: int) -> bytes:
-    """What follows the destination of a route to IPv``version``."""
+    """Encode the attributes of an IPv``version`` route other than its destination."""
     body = attribute(RTA_PREFSRC, options.source.packed) if options.source is not None else b""
     if options.table > 255:
         body += attribute(RTA_TABLE, _U32.pack(options.table))
@@ -93,7 +93,7 @@ def _encoded(hop: Hop, onlink: bool, version: int) -> bytes:
 
 
 def options_words(options: RouteOptions, version: int) -> list[str]:
-    """The same as ip-route(8) would write it."""
+    """The same attributes in ip-route(8) syntax."""
     words = ["src", str(options.source)] if options.source is not None else []
     words += ["metric", str(options.metric)] if options.metric else []
     words += ["table", str(options.table)] if options.table != RT_TABLE_MAIN else []
@@ -107,5 +107,5 @@ def options_words(options: RouteOptions, version: int) -> list[str]:
 
 
 def gateway_words(gateway: Address, version: int) -> list[str]:
-    """``via ADDRESS``, or ``via inet6 ADDRESS`` for a route to IPv4."""
+    """``via ADDRESS``, or ``via inet6 ADDRESS`` for an IPv6 next hop of an IPv4 route."""
     return ["via", *(["inet6"] if gateway.version != version else []), str(gateway)]

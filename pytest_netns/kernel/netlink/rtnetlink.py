@@ -1,6 +1,6 @@
-"""Requests about links, addresses and routes: pure functions that encode rtnetlink(7) messages.
+"""rtnetlink(7) requests for links, addresses, routes and neighbours: pure functions that encode messages.
 
-Each returns a ``Request`` whose ``operation`` reads as the ip(8) command that would do the same.
+Each returns a ``Request`` whose ``operation`` is the equivalent ip(8) command.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBI")
 _U32 = struct.Struct("=I")
 
-# One queue instead of one per possible CPU: a veth is made a fifth faster here, and far more on big machines.
+# One queue instead of one per possible CPU: creating a veth is 20 % faster here, and gains more on big machines.
 _ONE_QUEUE = attribute(IFLA_NUM_TX_QUEUES, _U32.pack(1)) + attribute(IFLA_NUM_RX_QUEUES, _U32.pack(1))
-# Statistics are most of an answer about a link, and nobody here reads them.
+# Statistics make up most of the answer about a link, and are not used here.
 _NO_STATISTICS = attribute(IFLA_EXT_MASK, _U32.pack(_RTEXT_FILTER_SKIP_STATS))
-#: An attribute of a link: it makes itself no link-local address.
+#: A link attribute (``addrgenmode none``): the kernel adds no link-local address.
 NO_LINK_LOCAL = attribute(
     IFLA_AF_SPEC,
     attribute(AF_INET6, attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes([_IN6_ADDR_GEN_MODE_NONE]))),
@@ -87,7 +87,7 @@ def link_down(index: int, name: str) -> Request:
 
 
 def link_delete(index: int, name: str) -> Request:
-    """``ip link delete NAME``. Takes some 15 ms: the kernel waits for an RCU grace period."""
+    """``ip link delete NAME``. Takes some 15 ms, as the kernel waits for an RCU grace period."""
     return Request(RTM_DELLINK, 0, _IFINFO.pack(0, 0, index, 0, 0), f"ip link delete {name}")
 
 
@@ -104,17 +104,17 @@ def link_gso_max_segs(index: int, name: str, segments: int) -> Request:
 
 
 def link_move(index: int, name: str, netns: int, new_name: str | None = None, new_index: int | None = None) -> Request:
-    """``ip link set NAME netns FD [name NEW]``. It is down afterwards, and has no addresses."""
+    """``ip link set NAME netns FD [name NEW]``. The link is down afterwards, without addresses."""
     body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_NET_NS_FD, _U32.pack(netns))
     if new_name is not None:
         body += _name(new_name)
-    if new_index is not None:  # from Linux 5.12
+    if new_index is not None:  # Linux 5.12 or later
         body += attribute(_IFLA_NEW_IFINDEX, _U32.pack(new_index))
     return Request(RTM_NEWLINK, 0, body, f"ip link set {name} netns {netns}{f' name {new_name}' if new_name else ''}")
 
 
 def link_get(index: int, name: str) -> Request:
-    """``ip link show NAME``. The kernel settles the carrier before it answers (linkwatch_sync_dev)."""
+    """``ip link show NAME``. The kernel updates the carrier state before it answers (linkwatch_sync_dev)."""
     return Request(RTM_GETLINK, 0, _IFINFO.pack(0, 0, index, 0, 0) + _NO_STATISTICS, f"ip link show {name}")
 
 
@@ -124,7 +124,7 @@ def link_dump() -> Request:
 
 
 class VethEnd(NamedTuple):
-    """One end of a veth: name, index (0 lets the kernel choose), MAC address."""
+    """One end of a veth pair: name, interface index (0: chosen by the kernel), MAC address."""
 
     name: str
     ifindex: int
@@ -132,10 +132,10 @@ class VethEnd(NamedTuple):
 
 
 def veth(near: VethEnd, far: VethEnd, far_fd: int, mtu: int | None, *, up: bool = True) -> Request:
-    """A veth whose near end is here, and whose far end is created in namespace ``far_fd``, down.
+    """``ip link add ... type veth``: the near end here, the far end in namespace ``far_fd``, down.
 
-    The far end cannot be made up at once: its partner is not linked yet (veth_open() answers ENOTCONN). Nor should the
-    near end be if it is to become a bridge's port: what is up already takes longer to join.
+    The far end cannot be created up: its peer is not linked yet (veth_open() returns ENOTCONN). A near end that is to
+    become a bridge port should not be created up either, as adding a port that is up takes longer.
     """
     peer = (
         _IFINFO.pack(0, 0, far.ifindex, 0, 0)
@@ -156,11 +156,11 @@ def veth(near: VethEnd, far: VethEnd, far_fd: int, mtu: int | None, *, up: bool 
 
 
 def bridge(name: str, index: int, mac: bytes, data: bytes = b"") -> Request:
-    """``ip link add NAME up type bridge``: no spanning tree, so a port forwards as soon as it has a carrier.
+    """``ip link add NAME up type bridge``, without STP, so a port forwards as soon as it has a carrier.
 
     Args:
-        name: of the device.
-        index: which index it gets.
+        name: name of the device.
+        index: its interface index.
         mac: its MAC address.
         data: further options, see ``pytest_netns.kernel.netlink.linkinfo.encode_options``.
     """
@@ -172,15 +172,16 @@ def bridge(name: str, index: int, mac: bytes, data: bytes = b"") -> Request:
 def port_up(index: int, name: str, bridge_index: int, bridge_name: str, mtu: int | None = None) -> list[Request]:
     """``ip link set NAME master BRIDGE addrgenmode none``, then ``up``.
 
-    A port gets no link-local address: it has no business in IPv6. Two requests, because of one the kernel carries out
-    the "up" before the rest (do_setlink()), and the address would be there already.
+    A bridge port needs no link-local address. Two requests, because within a single one the kernel processes "up" first
+    (do_setlink()), and would add the address before ``addrgenmode`` takes effect.
 
     Args:
-        index: of the port.
-        name: of the port.
-        bridge_index: of the bridge.
-        bridge_name: of the bridge.
-        mtu: of the port, if it may be small: then it has no IPv6, and cannot be told to have no address (EAFNOSUPPORT).
+        index: interface index of the port.
+        name: name of the port.
+        bridge_index: interface index of the bridge.
+        bridge_name: name of the bridge.
+        mtu: MTU of the port in bytes, if it may be below IPv6's minimum of 1280: such a device has no IPv6, and the
+            kernel refuses ``addrgenmode`` (EAFNOSUPPORT).
     """
     body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(IFLA_MASTER, _U32.pack(bridge_index))
     operation = f"ip link set {name} master {bridge_name}"
@@ -203,14 +204,14 @@ def _address(kind: int, flags: int, verb: str, index: int, name: str, address: A
         body = _IFADDR.pack(AF_INET, prefix, 0, 0, index) + attribute(_IFA_LOCAL, packed)
         body += attribute(_IFA_ADDRESS, packed)
     else:
-        # Not "nodad": the kernel would never mark it tentative, and that mark tells when it is ready to be asked for.
-        # There is no detection all the same, by the sysctls of our baseline.
+        # Not "nodad": the address would never be marked tentative, and the end of that mark shows that it is usable.
+        # Duplicate address detection is off anyway, by the baseline sysctls.
         body = _IFADDR.pack(AF_INET6, prefix, 0, 0, index) + attribute(_IFA_LOCAL, packed)
     return Request(kind, flags, body, f"ip address {verb} {address} dev {name}")
 
 
 def address_add(index: int, name: str, address: AddressWithPrefix) -> Request:
-    """``ip address add ADDRESS dev NAME``. See ``Interface.wait_addresses`` for when it can be used."""
+    """``ip address add ADDRESS dev NAME``. ``Interface.wait_addresses`` waits until it can be used."""
     return _address(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, "add", index, name, address)
 
 
@@ -220,7 +221,7 @@ def address_delete(index: int, name: str, address: AddressWithPrefix) -> Request
 
 
 def address_dump(index: int = 0) -> Request:
-    """``ip address show``. Without strict checking the kernel ignores the index, so filter the answer."""
+    """``ip address show``. Without strict checking the kernel ignores the index, so callers filter the answer."""
     return Request(RTM_GETADDR, 0, _IFADDR.pack(AF_UNSPEC, 0, 0, 0, index), "ip address show")
 
 
@@ -238,7 +239,7 @@ def _route(
     if options.kind == "unicast" and not onward and version == 4 and kind == RTM_NEWROUTE:
         scope = _RT_SCOPE_LINK
     elif kind == RTM_DELROUTE and version == 4:
-        scope = _RT_SCOPE_NOWHERE  # any
+        scope = _RT_SCOPE_NOWHERE  # matches any scope
     body = _ROUTE.pack(
         family_of(destination),
         destination.prefixlen,
@@ -290,13 +291,13 @@ def route_get(address: Address) -> Request:
 
 
 class Selector(NamedTuple):
-    """What of a packet decides about its route, beside the destination (ip-rule(8)).
+    """The properties of a packet, other than its destination, that its route can depend on (ip-rule(8)).
 
     Attributes:
-        source: its source address; None if none is chosen yet.
-        iif: index of the interface at which it comes in; 0 for an own packet.
-        mark: its firewall mark.
-        protocol: number of its IP protocol; the kernel knows TCP, UDP and ICMP here; else 0.
+        source: source address; None if none is chosen yet.
+        iif: index of the incoming interface; 0 for a packet of the host itself.
+        mark: firewall mark.
+        protocol: IP protocol number; the kernel accepts TCP, UDP and ICMP here; 0 for any other.
         ports: source and destination port; 0: unknown.
     """
 
@@ -312,7 +313,7 @@ _RTM_F_LOOKUP_TABLE = 0x1000
 
 
 def route_verdict(address: Address, packet: Selector) -> Request:
-    """``ip route get ADDRESS from ... iif ... mark ... ipproto ... sport ... dport ...``: what becomes of a packet."""
+    """``ip route get ADDRESS from ... iif ... mark ... ipproto ... sport ... dport ...``: how a packet is routed."""
     bits = address.max_prefixlen
     source = bits if packet.source is not None else 0
     body = _ROUTE.pack(family_of(address), bits, source, 0, 0, 0, 0, 0, _RTM_F_LOOKUP_TABLE)
@@ -345,6 +346,6 @@ def route_dump(family: int) -> Request:
 def neighbour_dump(family: int) -> Request:
     """``ip neighbour show``; with AF_BRIDGE, ``bridge fdb show``."""
     operation = "bridge fdb show" if family == AF_BRIDGE else "ip neighbour show"
-    # For AF_BRIDGE the kernel wants an ifinfomsg, for the others an ndmsg; this one's first byte serves both and the
-    # rest is zeros.
+    # For AF_BRIDGE the kernel expects an ifinfomsg, for the others an ndmsg. The first byte is the family in both, the
+    # rest is zero.
     return Request(RTM_GETNEIGH, 0, struct.pack("=BBHiHBB4x", family, 0, 0, 0, 0, 0, 0), operation)

@@ -1,9 +1,9 @@
-"""Who listens on which address and port of a namespace, by sock_diag(7), or by /proc/net (proc_pid_net(5)) without it.
+"""Listening sockets of a namespace, by sock_diag(7), or by /proc/net (proc_pid_net(5)) where that is missing.
 
-The tables in /proc/net/tcp take 3.5 ms to read each, empty or not: the kernel walks the hash table of all connections
-of the machine. sock_diag is asked for those that listen alone, in 0.06 ms.
+Each table such as /proc/net/tcp takes 3.5 ms to read, even when empty: the kernel walks the machine's hash table of all
+connections. sock_diag can return listening sockets only, in 0.06 ms.
 
-By hand and not by pyroute2: ``spawn(ready=port)`` asks over and over, and the first answer would take 180 ms more.
+Encoded by hand, without pyroute2: ``spawn(ready=port)`` polls this, and importing pyroute2 would add 180 ms.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pytest_netns.kernel.syscalls import entered
 
 Transport = Literal["tcp", "udp"]
 
-# The states of a socket that waits for peers (include/net/tcp_states.h): TCP_LISTEN, and for UDP, which has no states,
-# TCP_CLOSE: bound and not connected.
+# The states of listening sockets (include/net/tcp_states.h): TCP_LISTEN, and TCP_CLOSE for a UDP socket that is bound
+# and not connected.
 WAITING = {"tcp": "0A", "udp": "07"}
 _NUMBERS = {"tcp": 6, "udp": 17}
 
@@ -38,7 +38,7 @@ _PORT, _SOURCE, _RECEIVE_QUEUE, _INODE = 4, 8, 56, 68
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A socket that waits for peers."""
+    """A listening TCP socket, or a UDP socket that is bound and not connected."""
 
     address: Address
     port: int
@@ -49,19 +49,19 @@ class Listener:
         return f"{self.protocol} {shown}:{self.port}"
 
     def takes(self, address: Address) -> bool:
-        """Whether what is sent to an address gets here: it is bound to that one, or to any."""
+        """Whether it receives packets sent to an address: it is bound to that address, or to any."""
         if self.address.is_unspecified:
             return self.address.version == address.version or self.address.version == 6  # [::] takes IPv4 too
         return self.address == address
 
 
 def listeners(netns: int, protocol: Transport) -> list[Listener]:
-    """All sockets of a namespace that wait for peers, over IPv4 and IPv6, by port."""
+    """All listening sockets of a namespace, IPv4 and IPv6, sorted by port."""
     return sorted(_sockets(netns, protocol), key=lambda listener: (listener.port, str(listener.address)))
 
 
 def listening_sockets(netns: int, protocol: Transport, port: int) -> set[int]:
-    """The sockets of a namespace that wait for peers on a port: their inodes, as /proc/PID/fd shows them."""
+    """Inodes of the sockets of a namespace that listen on a port, as in /proc/PID/fd."""
     found = _sockets(netns, protocol).items()
     return {inode for listener, inodes in found if listener.port == port for inode in inodes}
 
@@ -73,17 +73,17 @@ def _sockets(netns: int, protocol: Transport) -> dict[Listener, set[int]]:
         if error.errno not in (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP):
             raise
         return by_table(netns, protocol)  # a kernel without inet_diag
-    except OSError:  # without netlink sockets for it, or not allowed (seccomp)
+    except OSError:  # the kernel lacks sock_diag, or seccomp forbids it
         return by_table(netns, protocol)
 
 
 def by_diag(netns: int, protocol: Transport) -> dict[Listener, set[int]]:
-    """Who listens, and the inodes of the sockets, by sock_diag. Raises KernelError, OSError where the kernel lacks it.
+    """Listeners and the inodes of their sockets, by sock_diag. Raises KernelError, OSError where the kernel lacks it.
 
-    Several sockets can listen alike, by SO_REUSEPORT.
+    Several sockets can share an address and port (SO_REUSEPORT).
     """
     found: dict[Listener, set[int]] = {}
-    # Not interrupted in between: the kernel answers at once.
+    # Not interruptible: the kernel answers at once.
     with uninterrupted, ExitStack() as stack:
         with entered(netns):
             socket = NetlinkSocket(f"net:[{netns}]", _NETLINK_SOCK_DIAG)
@@ -99,7 +99,7 @@ def by_diag(netns: int, protocol: Transport) -> dict[Listener, set[int]]:
 
 
 def unread(netns: int, port: int) -> int:
-    """Bytes that have come to a UDP port of a namespace and were not read yet; 0 if that cannot be told."""
+    """Bytes queued on a UDP port of a namespace that were not read yet; 0 if that is unknown."""
     found = 0
     try:
         with entered(netns):
@@ -114,13 +114,13 @@ def unread(netns: int, port: int) -> int:
                 )
         finally:
             socket.close()
-    except (KernelError, OSError):  # a kernel without inet_diag, or not allowed (seccomp)
+    except (KernelError, OSError):  # a kernel without inet_diag, or seccomp forbids it
         return 0
     return found
 
 
 def by_table(netns: int, protocol: Transport) -> dict[Listener, set[int]]:
-    """The same, by the tables in /proc/net."""
+    """The same as ``by_diag``, from the tables in /proc/net."""
     with entered(netns):
         rows = _rows(protocol) + _rows(f"{protocol}6")
     found: dict[Listener, set[int]] = {}
@@ -142,7 +142,7 @@ def _rows(table: str) -> list[str]:
 
 
 def _address(text: str) -> Address:
-    # /proc/net has addresses as 32-bit words in the machine's byte order
+    # /proc/net prints addresses as 32-bit words in host byte order
     words = [int(text[i : i + 8], 16) for i in range(0, len(text), 8)]
     return _of_bytes(struct.pack(f"={len(words)}I", *words))
 

@@ -1,8 +1,8 @@
-"""A netlink socket of one namespace: batches of requests in one send, and dumps.
+"""A netlink socket in one namespace: batches of requests in one send, and dumps.
 
 Batches are the hot path of the whole package. pyroute2 needs 0.25-0.4 ms to encode a request that the kernel answers in
-microseconds, so what set-up needs is encoded here by hand (see rtnetlink.py), and what is rare by its message classes
-(see pyroute2_codec.py), to be sent by the same socket.
+microseconds. So the requests of set-up are encoded by hand (see rtnetlink.py), rare ones by pyroute2's message classes
+(see pyroute2_codec.py), and both are sent through this socket.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ _ATTRIBUTE = struct.Struct("=HH")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 _RECEIVE = 1 << 16
 
-#: Seconds after which a silent kernel is reported instead of awaited. Answers take microseconds, or some tens of
-#: milliseconds while another namespace is being dismantled under the same lock.
+#: Timeout in seconds for an answer of the kernel. Answers take microseconds, or some tens of milliseconds while another
+#: namespace is being dismantled under the same lock.
 DEADLINE = 30.0
-#: Requests of one batch at most, where there may be hundreds: the answers to more do not fit into the socket's buffer.
+#: Maximum number of requests per batch for callers with hundreds: more answers would overflow the receive buffer.
 MOST_AT_ONCE = 100
 
 
 class Request(NamedTuple):
-    """One message to the kernel, and its wording in ip(8) for when it is refused."""
+    """A message to the kernel, and the equivalent ip(8) command for error messages."""
 
     type: int
     flags: int
@@ -66,13 +66,13 @@ class Request(NamedTuple):
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    """A netlink attribute: length, type, value, padding to four bytes."""
+    """Encode a netlink attribute: length, type, value, padding to four bytes."""
     size = len(value)
     return _ATTRIBUTE.pack(size + 4, kind) + value + _PADDING[size & 3]
 
 
 def attributes(data: bytes | memoryview, offset: int = 0) -> dict[int, bytes]:
-    """Attributes of a message by type, flag bits removed. Malformed rests are ignored, as libnetlink does."""
+    """Attributes of a message by type, without flag bits. A malformed rest is ignored, as in libnetlink."""
     found: dict[int, bytes] = {}
     end = len(data)
     while offset + 4 <= end:
@@ -85,7 +85,7 @@ def attributes(data: bytes | memoryview, offset: int = 0) -> dict[int, bytes]:
 
 
 def rows(data: bytes | memoryview, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Type and payload of each attribute in turn: for arrays, in which several have one type."""
+    """Type and payload of each attribute in turn, for arrays in which several attributes have the same type."""
     end = len(data)
     while offset + 4 <= end:
         size, kind = _ATTRIBUTE.unpack_from(data, offset)
@@ -96,13 +96,13 @@ def rows(data: bytes | memoryview, offset: int = 0) -> Iterator[tuple[int, bytes
 
 
 class NetlinkSocket:
-    """A netlink socket, usable from any thread. It stays in the namespace in which it was made."""
+    """A netlink socket, usable from any thread. It stays in the namespace in which it was created."""
 
     def __init__(self, node: str, protocol: int = NETLINK_ROUTE, *, apart: bool = False) -> None:
         self.node = node
         self._lock = Lock(f"talking to the kernel of namespace {node!r}")
         self._sequence = 0
-        self._asked = False  # whether answers may be queued that nobody has read
+        self._asked = False  # whether unread answers may be queued
         self._protocol = protocol
         self._owner = os.getpid()
         try:
@@ -116,10 +116,10 @@ class NetlinkSocket:
             raise
 
     def close(self) -> list[str]:
-        """Close the socket, when another thread that uses it has its answer; allowed more than once.
+        """Close the socket, after any other thread has received its answer. Further calls do nothing.
 
         Returns:
-            In words, what was wrong: that somebody else has closed it.
+            Messages about problems: that other code has closed the descriptor.
         """
         with self._lock:
             fd = self._socket.fileno()
@@ -130,14 +130,14 @@ class NetlinkSocket:
             return []
 
     def become(self, other: NetlinkSocket, last: Sequence[Request] = ()) -> None:
-        """Talk to the namespace of ``other`` from now on, whose socket this is then, and close the one so far.
+        """Take over the socket of ``other``, and with it the namespace; the previous socket is closed.
 
         Args:
-            other: made for this; nobody else may use it.
-            last: asked of the namespace so far. For other threads that and the change are one.
+            other: created for this purpose; nothing else may use it.
+            last: requests to the previous namespace, sent first. Other threads see them and the switch as one step.
 
         Raises:
-            KernelError: it refused one of them; the namespace is as before.
+            KernelError: the kernel refused one of them; this socket is unchanged.
         """
         with self._lock:
             if last:
@@ -149,7 +149,7 @@ class NetlinkSocket:
     def batch(self, requests: Sequence[Request]) -> None:
         """Send all requests at once, read every answer, then raise KernelError for the first that was refused.
 
-        The kernel goes on after a refused request, so those behind it may have taken effect.
+        The kernel continues after a refused request, so later ones may have taken effect.
         """
         with self._lock:
             first = self._sequence + 1
@@ -177,7 +177,7 @@ class NetlinkSocket:
             raise failure
 
     def get(self, request: Request) -> bytes:
-        """Ask for one object and return the body of the answer. Raises KernelError."""
+        """Request one object and return the body of the answer. Raises KernelError."""
         with self._lock:
             self._sequence += 1
             self._send(
@@ -195,7 +195,7 @@ class NetlinkSocket:
                     return data
 
     def dump(self, request: Request) -> list[bytes]:
-        """Ask for all objects of a kind and return the body of each. Raises KernelError.
+        """Request all objects of a kind and return the body of each. Raises KernelError.
 
         A dump during which the table changed is repeated, up to ten times.
         """
@@ -242,7 +242,7 @@ class NetlinkSocket:
             raise KernelError.of(error, operation, self.node, "on sending the request") from error
 
     def _open_again(self) -> None:
-        """Have a socket of its own: a forked child's is that of its parent, and each would read the other's answers."""
+        """Open a new socket after a fork: child and parent share the old one and would read each other's answers."""
         import fcntl  # not on Windows, where this module must still import
 
         namespace = fcntl.ioctl(self._socket, _SIOCGSKNS)
@@ -257,9 +257,9 @@ class NetlinkSocket:
         self._owner, self._asked = os.getpid(), False
 
     def _drain(self) -> None:
-        """Read what is left of the answers to a question whose asker was interrupted.
+        """Discard the remaining answers to a request that was interrupted.
 
-        A dump goes on only as it is read, and until it has come to its end the kernel refuses the next one (EBUSY).
+        A dump advances only as it is read, and until it is complete the kernel refuses the next one (EBUSY).
         """
         try:
             while self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT):
@@ -289,7 +289,7 @@ class NetlinkSocket:
 
 
 def _lifted(sock: Socket) -> Socket:
-    """The same socket, whose descriptor lies far above those that a test opens."""
+    """The same socket, with a descriptor far above those that a test opens."""
     family, kind, protocol = sock.family, sock.type, sock.proto
     return Socket(family, kind, protocol, fileno=lift(sock.detach()))
 
@@ -304,7 +304,7 @@ def _opened(protocol: int) -> Socket:
 
 
 def _detail(data: bytes, flags: int) -> str:
-    """The kernel's own sentence about a refusal (extended ACK), or nothing."""
+    """The kernel's error message (extended ACK), or an empty string."""
     if not flags & _NLM_F_ACK_TLVS:
         return ""
     echoed = 16 if flags & _NLM_F_CAPPED else struct.unpack_from("=I", data, 4)[0]

@@ -1,4 +1,4 @@
-"""What the kernel answers about links, addresses, routes and neighbours, as frozen values.
+"""Links, addresses, routes and neighbours as frozen values, decoded from the kernel's answers.
 
 Decoding only, no sockets.
 """
@@ -76,7 +76,7 @@ _IFLA_CARRIER = 33
 
 
 def mac_text(raw: bytes) -> str:
-    """``02:00:5e:10:00:01``."""
+    """A MAC address as text: ``02:00:5e:10:00:01``."""
     return raw.hex(":")
 
 
@@ -92,10 +92,10 @@ class LinkState:
         index: number of the device in its namespace.
         name: of the device.
         mac: its MAC address.
-        mtu: largest IP packet in bytes that it sends in one frame.
+        mtu: maximum size of an IP packet in bytes.
         flags: IFF_UP, IFF_RUNNING, ... (netdevice(7)).
         operstate: ``UP``, ``DOWN``, ``LOWERLAYERDOWN``, ``UNKNOWN``, ... (RFC 2863).
-        master: index of the bridge that it is a port of; 0 if of none.
+        master: index of the bridge that it is a port of; 0 if it is no port.
         kind: ``veth``, ``bridge``, ...; empty for hardware and loopback.
         carrier: whether the device has a carrier.
         port_state: of a bridge port: ``forwarding``, ``disabled``, ...; else empty.
@@ -117,8 +117,9 @@ class LinkState:
 
     @property
     def is_up(self) -> bool:
-        """Whether it can carry a frame now: set up, and its far end too (RFC 2863 operational state)."""
-        # The flag RUNNING may outlive the carrier by a second (net/core/link_watch.c; so on Linux 6.1, not on 6.18).
+        """Whether it can carry frames now: administratively up, with a carrier (operational state, RFC 2863)."""
+        # IFF_RUNNING may be cleared up to a second after the carrier is lost (net/core/link_watch.c; seen on Linux 6.1,
+        # not on 6.18).
         return bool(self.flags & IFF_UP and self.flags & IFF_RUNNING and self.carrier)
 
     @property
@@ -145,15 +146,15 @@ class Route:
         gateway: the next hop, or None where the destination is on the link.
         interface: name of the outgoing interface, or None.
         source: the preferred source address, or None.
-        metric: lower wins.
+        metric: the lowest wins.
         kind: ``unicast``, ``local``, ``blackhole``, ``unreachable``, ``prohibit``, ...
         table: routing table number; 254 is main.
-        protocol: who made it: ``kernel``, ``boot``, ``static``, a number, ...
-        weight: of this next hop, where the route has several: each of them is a line here.
-        mtu: of packets on this route, in bytes; 0: that of the interface.
-        advmss: the largest segment that TCP announces, in bytes; 0: by the mtu.
-        locked: which of ``mtu`` and ``advmss`` the kernel keeps whatever it learns.
-        onlink: whether the next hop is taken to be on the link.
+        protocol: origin of the route: ``kernel``, ``boot``, ``static``, a number, ...
+        weight: weight of this next hop; each next hop of a multipath route is an entry of its own.
+        mtu: MTU of the route in bytes; 0: that of the interface.
+        advmss: the MSS that TCP advertises, in bytes; 0: derived from the MTU.
+        locked: which of ``mtu`` and ``advmss`` path MTU discovery does not change.
+        onlink: whether the next hop is assumed to be on the link.
         nexthop: number of the nexthop object that it uses (ip-nexthop(8)); 0: none.
 
     Example:
@@ -193,12 +194,12 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A line of ``ip neighbour show``: which MAC address the kernel holds for an address, and how sure it is.
+    """A line of ``ip neighbour show``: the MAC address that an IP address resolves to, and the state of the entry.
 
     Attributes:
-        address: the neighbour's.
-        mac: its MAC address; None while the kernel knows none.
-        interface: name of the interface that it is behind.
+        address: IP address of the neighbour.
+        mac: its MAC address; None while it is unresolved.
+        interface: name of the interface that leads to it.
         state: ``REACHABLE``, ``STALE``, ``INCOMPLETE``, ``FAILED``, ``PERMANENT``, ... (ip-neighbour(8)).
 
     Example:
@@ -213,12 +214,12 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class ForwardingEntry:
-    """A line of ``bridge fdb show``: the port behind which a bridge saw a MAC address.
+    """A line of ``bridge fdb show``: the port of a bridge that a MAC address is behind.
 
     Attributes:
         mac: the MAC address.
         port: name of the port, or of the bridge device.
-        state: ``reachable``, ``stale``, ``static``, or ``permanent`` for the bridge's own.
+        state: ``reachable``, ``stale``, ``static``, or ``permanent`` for the bridge's own addresses.
 
     Example:
         >>> [(entry.mac, entry.port) for entry in lan.fdb()]
@@ -269,39 +270,39 @@ def decode_address(body: bytes) -> AddressEntry:
     """Decode the body of an RTM_NEWADDR message."""
     family, prefix, _, scope, index = _ADDRESS.unpack_from(body)
     found = attributes(body, 8)
-    raw = found.get(2) or found[1]  # IFA_LOCAL; IFA_ADDRESS is the far end of a point-to-point link
+    raw = found.get(2) or found[1]  # IFA_LOCAL; on a point-to-point link, IFA_ADDRESS is the peer's address
     address: AddressWithPrefix = IPv4Interface((raw, prefix)) if family == AF_INET else IPv6Interface((raw, prefix))
     return AddressEntry(index, address, _SCOPES.get(scope, "global"))
 
 
 def is_tentative(body: bytes, index: int) -> bool:
-    """Whether an RTM_NEWADDR message is of an address of an interface that cannot be used yet. Looks at no more."""
+    """Whether an RTM_NEWADDR message is about a tentative address of an interface; nothing else is decoded."""
     _, _, flags, _, of_interface = _ADDRESS.unpack_from(body)
     return of_interface == index and bool(flags & _IFA_F_TENTATIVE)
 
 
 def is_of_host(body: bytes) -> bool:
-    """Whether an RTM_NEWADDR message is of an address that leads nowhere: 127.0.0.1 and ::1. Looks at no more."""
+    """Whether an RTM_NEWADDR message is about 127.0.0.1 or ::1 (scope host); nothing else is decoded."""
     return body[3] == _SCOPE_HOST
 
 
 def is_link_local(address: AddressWithPrefix) -> bool:
-    """As ``addresses.is_of_link``, which takes ten times as long (fe80::/10; of IPv4 none is)."""
+    """As ``addresses.is_of_link``, ten times as fast (fe80::/10; no IPv4 address counts)."""
     return address.version == 6 and int(address) >> 118 == 0x3FA
 
 
 #: Index of the loopback interface in every namespace.
 LOOPBACK = 1
-#: Behind all other interfaces.
+#: Sorts after all other interfaces.
 _LAST = 1 << 32
 
 
 def in_order(entries: Iterable[AddressEntry]) -> list[AddressWithPrefix]:
-    """Addresses by family and interface in the order of their adding, IPv4 first, IPv6 link-local ones last.
+    """Sort addresses by family and interface, in the order they were added: IPv4 first, IPv6 link-local ones last.
 
-    Those of loopback come after those of other interfaces: neighbours cannot reach them without a route.
+    Loopback addresses come after those of other interfaces, as neighbours cannot reach them without a route.
 
-    The kernel lists IPv4 addresses so, and IPv6 ones the last added first (ipv6_link_dev_addr()).
+    The kernel lists IPv4 addresses in that order, but IPv6 addresses newest first (ipv6_link_dev_addr()).
     """
     rank: dict[int, int] = {}
     rows = []
@@ -313,9 +314,9 @@ def in_order(entries: Iterable[AddressEntry]) -> list[AddressWithPrefix]:
 
 
 def is_cached(body: bytes) -> bool:
-    """Whether an RTM_NEWROUTE message is of an exception of a route, a path MTU or redirect that the kernel has learnt.
+    """Whether an RTM_NEWROUTE message is about a cached route exception, i.e. a learnt path MTU or redirect.
 
-    ``ip route`` leaves these out too; the kernel lists them among the others.
+    The kernel lists these among the routes; ``ip route`` leaves them out, too.
     """
     return bool(struct.unpack_from("=I", body, 8)[0] & _RTM_F_CLONED)
 
@@ -362,12 +363,12 @@ def decode_route(body: bytes, names: dict[int, str]) -> list[Route]:
 def _gateway(found: dict[int, bytes]) -> bytes | None:
     if 5 in found:
         return found[5]
-    via = found.get(18)  # RTA_VIA: family, then an address; an IPv6 next hop of an IPv4 route (RFC 5549)
+    via = found.get(18)  # RTA_VIA: family, then address: the IPv6 next hop of an IPv4 route (RFC 8950)
     return via[2:] if via else None
 
 
 def decode_neighbour(body: bytes, names: dict[int, str]) -> Neighbour | None:
-    """Decode an RTM_NEWNEIGH message; None for an entry that is not about an IP address."""
+    """Decode an RTM_NEWNEIGH message; None for an entry without an IP address."""
     family, index, state = struct.unpack_from("=B3xiH", body)
     found = attributes(body, 12)
     if family not in (AF_INET, AF_INET6) or 1 not in found:
@@ -382,7 +383,7 @@ def decode_neighbour(body: bytes, names: dict[int, str]) -> Neighbour | None:
 
 
 def decode_forwarding(body: bytes, names: dict[int, str]) -> ForwardingEntry | None:
-    """Decode an RTM_NEWNEIGH message of a bridge."""
+    """Decode an RTM_NEWNEIGH message about a bridge's FDB entry."""
     _, index, state = struct.unpack_from("=B3xiH", body)
     mac = attributes(body, 12).get(2)
     if mac is None:

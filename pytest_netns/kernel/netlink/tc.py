@@ -1,9 +1,9 @@
-"""Requests about traffic control: pure functions that encode the tc(8) part of rtnetlink(7).
+"""Traffic control requests: pure functions that encode the tc(8) part of rtnetlink(7).
 
-Each returns a ``Request`` whose ``operation`` reads as the tc(8) command that would do the same.
+Each returns a ``Request`` whose ``operation`` is the equivalent tc(8) command.
 
-By hand and not by pyroute2: it knows neither netem's seed and times of 64 bits, nor tbf's rates of 64 bits, nor the
-instructions of a bpf filter; and each message takes 0.28 ms there, of which impairing a link needs four in some 3 ms.
+Encoded by hand: pyroute2 lacks netem's seed and 64-bit times, tbf's 64-bit rates and the instructions of a bpf filter;
+and it needs 0.28 ms per message, where impairing a link takes some 3 ms with four messages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TC_ACT_STOLEN = 4
 _TCA_EGRESS_REDIR = 1
 
 _ETH_P_ALL = 3
-#: Of the filter of ``redirect_add``: it comes before any other.
+#: Priority of the ``redirect_add`` filter: before any other.
 PRIORITY = 1
 _HANDLE = 1
 
@@ -43,13 +43,13 @@ class Qdisc:
     """A line of ``tc -s qdisc show``.
 
     Attributes:
-        kind: e.g. ``netem``.
-        index: of the interface.
-        handle: 0 for those that the kernel has put there by itself.
-        parent: ``TC_H_ROOT`` for the one of the whole interface.
-        options: undecoded.
-        queued: frames in it now.
-        dropped: frames that it has dropped.
+        kind: qdisc kind, e.g. ``netem``.
+        index: interface index.
+        handle: qdisc handle; 0 for the kernel's default qdisc.
+        parent: parent handle; ``TC_H_ROOT`` for the root qdisc.
+        options: the undecoded options.
+        queued: number of frames queued now.
+        dropped: number of frames dropped so far.
     """
 
     kind: str
@@ -70,19 +70,19 @@ def _kind(name: str) -> bytes:
 
 
 def qdisc_replace(index: int, name: str, kind: str, options: bytes, words: str) -> Request:
-    """``tc qdisc replace dev NAME root KIND ...``: changed if it is of that kind already, with all that is queued."""
+    """``tc qdisc replace dev NAME root KIND ...``: a qdisc of the same kind is changed and keeps its queue."""
     body = _message(index, 0, TC_H_ROOT) + _kind(kind) + (attribute(TCA_OPTIONS, options) if options else b"")
     operation = f"tc qdisc replace dev {name} root {kind} {words}".rstrip()
     return Request(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body, operation)
 
 
 def qdisc_delete(index: int, name: str) -> Request:
-    """``tc qdisc delete dev NAME root``. What is queued is lost."""
+    """``tc qdisc delete dev NAME root``. Queued frames are lost."""
     return Request(RTM_DELQDISC, 0, _message(index, 0, TC_H_ROOT), f"tc qdisc delete dev {name} root")
 
 
 def qdisc_dump(index: int, name: str) -> Request:
-    """``tc -s qdisc show dev NAME``. Older kernels give those of all interfaces."""
+    """``tc -s qdisc show dev NAME``. Older kernels return the qdiscs of all interfaces."""
     return Request(RTM_GETQDISC, 0, _message(index, 0, 0), f"tc -s qdisc show dev {name}")
 
 
@@ -97,7 +97,7 @@ def decode_qdisc(body: bytes) -> Qdisc:
 
 
 def clsact_add(index: int, name: str) -> Request:
-    """``tc qdisc add dev NAME clsact``: a place for filters that concerns no queue."""
+    """``tc qdisc add dev NAME clsact``: hooks for filters, without a queue."""
     body = _message(index, _CLSACT_HANDLE, _TC_H_CLSACT) + _kind("clsact")
     return Request(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, body, f"tc qdisc add dev {name} clsact")
 
@@ -109,10 +109,10 @@ def clsact_delete(index: int, name: str) -> Request:
 
 
 def redirect_add(index: int, name: str, mark: int, to: int, to_name: str) -> Request:
-    """A filter that redirects what an interface is about to send to another one, but for frames with a mark.
+    """Add an egress filter that redirects an interface's frames to another interface, except those with a mark.
 
-    It is written in classic BPF, for which no privilege over the machine is needed: ``ld mark; jeq #MARK, pass; ret
-    -1; pass: ret 0``.
+    The filter is classic BPF, which needs no privilege outside the user namespace: ``ld mark; jeq #MARK, pass; ret -1;
+    pass: ret 0``.
     """
     program = (
         (0x20, 0, 0, 0xFFFFF014),  # ld [SKF_AD_OFF + SKF_AD_MARK]
@@ -157,12 +157,12 @@ def filter_priority(body: bytes) -> int:
 
 
 def is_redirect(body: bytes, to: int) -> bool:
-    """Whether a filter is that of ``redirect_add``, by the device to which it redirects; 0 if that has gone."""
+    """Whether a filter is that of ``redirect_add``, by the index of the target device; 0 if that is gone."""
     _, _, handle, _, _ = _TCMSG.unpack_from(body)
     ours = (filter_priority(body), handle, attributes(body, _TCMSG.size).get(TCA_KIND)) == (PRIORITY, _HANDLE, b"bpf\0")
     return ours and any(struct.pack("=iI", _TCA_EGRESS_REDIR, index) in body for index in (to, 0))
 
 
 def _swapped(ethertype: int) -> int:
-    """As the kernel has it in a register: network byte order."""
+    """An EtherType in network byte order, as BPF sees it in a register."""
     return int(struct.unpack("=H", struct.pack("!H", ethertype))[0])

@@ -1,6 +1,6 @@
-"""WireGuard's own netlink messages (<linux/wireguard.h>), by pyroute2: keys, peers and handshakes.
+"""WireGuard's generic netlink messages (<linux/wireguard.h>), by pyroute2: keys, peers and handshakes.
 
-No X25519 here: the kernel works out a public key from the private one, and tells it.
+No X25519 here: the kernel derives the public key from the private one, and returns it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _REMOVE_ME, _REPLACE_ALLOWED = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A line of ``wg show``: whom a device talks to.
+    """A peer of a WireGuard device, as in ``wg show``.
 
     Attributes:
         public_key: in base64, as wg(8) shows it.
-        endpoint: address and UDP port where it was last; None if that is not known yet.
-        allowed_ips: the networks behind it.
-        last_handshake: when they last agreed on keys, in seconds since 1970; None if never.
-        received: bytes from it.
-        sent: bytes to it.
-        keepalive: seconds between keepalives, 0 to 65535; 0: none.
+        endpoint: the peer's latest address and UDP port; None if not known yet.
+        allowed_ips: the networks behind the peer.
+        last_handshake: time of the latest handshake in seconds since 1970; None if there was none.
+        received: bytes received from the peer.
+        sent: bytes sent to the peer.
+        keepalive: persistent keepalive interval in seconds, 0 to 65535; 0: off.
 
     Example:
         >>> a, b = red.add_wireguard("wg0"), blue.add_wireguard("wg0")
@@ -52,7 +52,7 @@ class Peer:
 
 
 def family(link: NetlinkSocket) -> int:
-    """Number of WireGuard's family of generic netlink. Raises KernelError (ENOENT) if the kernel lacks it."""
+    """ID of WireGuard's generic netlink family. Raises KernelError (ENOENT) if the kernel lacks it."""
     prepare_pyroute2()
     from pyroute2.netlink import CTRL_CMD_GETFAMILY, GENL_ID_CTRL, ctrlmsg
 
@@ -78,7 +78,7 @@ def set_device(
     port: int | None = None,
     peer: PeerChange | None = None,
 ) -> Request:
-    """``wg set NAME ...``. ``number`` is that of the family."""
+    """``wg set NAME ...``. ``number`` is the family ID."""
     attributes: list[tuple[str, object]] = [("WGDEVICE_A_IFINDEX", index)]
     words = [f"wg set {name}"]
     if private_key is not None:
@@ -95,15 +95,15 @@ def set_device(
 
 @dataclass(frozen=True, slots=True)
 class PeerChange:
-    """What is to become of a peer.
+    """A change to a peer.
 
     Attributes:
-        public_key: its 32 bytes.
-        endpoint: address and UDP port; None for what is known.
-        allowed_ips: the networks behind it, instead of those known.
-        preshared_key: 32 bytes; None for what is known.
-        keepalive: seconds between two signs of life; None for what is known.
-        remove: whether it goes.
+        public_key: the peer's public key, 32 bytes.
+        endpoint: address and UDP port; None: unchanged.
+        allowed_ips: the networks behind the peer; they replace the present ones.
+        preshared_key: 32 bytes; None: unchanged.
+        keepalive: persistent keepalive interval in seconds; None: unchanged.
+        remove: whether to remove the peer.
     """
 
     public_key: bytes
@@ -140,13 +140,13 @@ def _allowed(network: Network) -> list[tuple[str, object]]:
 
 
 def get_device(number: int, index: int, name: str) -> Request:
-    """``wg show NAME``, to be dumped: a device with many peers comes in several messages."""
+    """``wg show NAME``, for a dump: a device with many peers comes in several messages."""
     return Request(number, 0, _message(_GET_DEVICE, [("WGDEVICE_A_IFINDEX", index)]), f"wg show {name}")
 
 
 @dataclass(slots=True)
 class Shown:
-    """What ``wg show`` shows: the public key, or None without a private one; the UDP port; the peers."""
+    """The output of ``wg show``: the public key, or None without a private one; the UDP port; the peers."""
 
     public_key: bytes | None
     port: int
@@ -154,7 +154,7 @@ class Shown:
 
 
 def decode_device(bodies: Sequence[bytes]) -> Shown:
-    """Decode the messages of a dump."""
+    """Decode the messages of a ``get_device`` dump."""
     prepare_pyroute2()
     from pyroute2.netlink.generic.wireguard import wgmsg
 
@@ -168,7 +168,7 @@ def decode_device(bodies: Sequence[bytes]) -> Shown:
         for row in attribute_of(message, "WGDEVICE_A_PEERS", list[Message]()):
             peer = _peer(row)
             known = peers.get(peer.public_key)
-            # What does not fit into one message goes on in the next, with the key alone and further networks.
+            # A peer that does not fit into one message continues in the next, with only its key and further networks.
             peers[peer.public_key] = (
                 replace(known, allowed_ips=known.allowed_ips + peer.allowed_ips) if known is not None else peer
             )

@@ -1,1 +1,1 @@
-"""Perf events of this thread on the kernel's tracepoints: see perf_event_open(2). Root only."""
+"""Perf events of the calling thread on kernel tracepoints (perf_event_open(2)). Root only."""

@@ -1,4 +1,4 @@
-"""Packet log: which packets of the calling thread the kernel has dropped, where they were last, and its reasons."""
+"""Packet log: the calling thread's packets that the kernel dropped, the last device of each, and the drop reason."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pytest_netns.errors import UnsupportedError
 from pytest_netns.kernel.perf.thread_trace import ThreadTrace, TraceRecord
 from pytest_netns.kernel.perf.tracefs import Tracepoint, tracepoints
 
-#: Where a packet is freed because it is not taken, where because it has served, and where it passes a device.
+#: Tracepoints where a packet is dropped, where it is freed after normal use, and where it passes a device.
 _POINTS = ("skb/kfree_skb", "skb/consume_skb", "net/net_dev_queue", "net/netif_receive_skb")
 
-#: Reasons that are none: the kernel has not been told one, or it was no drop.
+#: Values that give no reason: none was specified, or the packet was not dropped.
 _NO_REASON = ("NOT_SPECIFIED", "CONSUMED", "NOT_DROPPED_YET", "QUEUE_PURGE")
 
-#: Nanoseconds between a packet's last device and its end, in which the address in memory is surely still its own.
+#: Maximum nanoseconds between a packet's last device and its drop; later, its address may belong to another packet.
 _SOON = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePass:
-    """A packet has passed a device.
+    """A packet passed a device.
 
     Attributes:
         time: nanoseconds since 1970.
-        device: its name; the kernel does not say of which namespace.
-        outgoing: whether it was about to be sent there.
-        length: bytes; without the Ethernet header where it came in.
+        device: name of the device; the kernel does not give its namespace.
+        outgoing: whether the packet was being sent there; otherwise it was received.
+        length: length in bytes; without the Ethernet header if it was received.
     """
 
     time: int
@@ -43,7 +43,7 @@ class DroppedPacket:
 
     Attributes:
         time: nanoseconds since 1970.
-        reason: as the kernel calls it: ``NETFILTER_DROP`` (``enum skb_drop_reason``).
+        reason: the kernel's name of the reason: ``NETFILTER_DROP`` (``enum skb_drop_reason``).
         protocol: its EtherType.
         passes: the devices that it has passed, in order; empty if it was dropped before the first one.
     """
@@ -55,10 +55,10 @@ class DroppedPacket:
 
 
 class PacketLog:
-    """Tells of the packets that this thread sends, and of what comes of them at once, between ``start`` and ``stop``.
+    """Logs drops among the packets that this thread sends, and their immediate replies, between ``start`` and ``stop``.
 
     Raises:
-        UnsupportedError: this user may not, or the kernel gives no reasons.
+        UnsupportedError: no permission, or the kernel gives no drop reasons (before Linux 5.17).
     """
 
     def __init__(self) -> None:
@@ -71,12 +71,12 @@ class PacketLog:
         self._since_1970 = 0
 
     def start(self) -> None:
-        """From now on."""
+        """Start logging."""
         self._since_1970 = _offset()
         self._trace.start()
 
     def stop(self) -> list[DroppedPacket]:
-        """What was dropped since the start; nothing if there was too much to be noted."""
+        """Stop logging, and return the packets dropped since the start; none if the log overflowed."""
         self._trace.stop()
         lives: dict[int, list[DevicePass]] = {}
         found = []
@@ -98,11 +98,11 @@ class PacketLog:
 
     @property
     def is_full(self) -> bool:
-        """Whether more has come than there was room for, the last time."""
+        """Whether the log overflowed the last time."""
         return self._trace.lost
 
     def close(self) -> None:
-        """Let the tracepoints go."""
+        """Close the perf events."""
         self._trace.close()
 
     def _pass(self, point: Tracepoint, record: TraceRecord) -> DevicePass:
@@ -125,7 +125,7 @@ class PacketLog:
 
 
 def why_no_reasons() -> str:
-    """Why the kernel's reasons for dropping packets cannot be had; empty if they can."""
+    """Why the kernel's drop reasons are unavailable; empty if they are available."""
     try:
         PacketLog().close()
     except UnsupportedError as error:
@@ -134,7 +134,7 @@ def why_no_reasons() -> str:
 
 
 def _offset() -> int:
-    """What to add to the monotonic clock; the one of several readings that was interrupted least."""
+    """Nanoseconds to add to the monotonic clock for time since 1970; the least interrupted of several readings."""
     best = None
     for _ in range(5):
         before, wall, after = monotonic_ns(), wall_ns(), monotonic_ns()

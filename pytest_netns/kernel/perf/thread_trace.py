@@ -1,4 +1,4 @@
-"""Thread trace: what the tracepoints of the kernel tell of the calling thread, by one ring in memory."""
+"""Thread trace: records of kernel tracepoints for the calling thread, from one perf ring buffer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_netns.kernel import reaper
 from pytest_netns.kernel.perf.tracefs import Tracepoint
 from pytest_netns.kernel.syscalls import system_call
 
-#: The number of perf_event_open(2), by machine; that of <asm-generic/unistd.h> elsewhere.
+#: The system call number of perf_event_open(2) by machine; elsewhere, that of <asm-generic/unistd.h>.
 _OPEN, _OPEN_GENERIC = {"x86_64": 298, "s390x": 331, "ppc64le": 319, "ppc64": 319}, 241
 
 # From <linux/perf_event.h>.
@@ -31,18 +31,18 @@ _HEADER = struct.Struct("=IHH")
 _SAMPLE = struct.Struct("=QI")
 _HEAD, _TAIL = 1024, 1032
 _CLOCK_MONOTONIC = 1
-#: Pages of the ring, a power of two: some 3,500 events of 72 bytes. Bytes that the largest one takes at most.
+#: Pages of the ring, a power of two: some 3,500 events of 72 bytes. Maximum size of an event in bytes.
 _PAGES, _LARGEST = 64, 256
 
 
 @dataclass(frozen=True, slots=True)
 class TraceRecord:
-    """That this thread has passed a tracepoint.
+    """One hit of a tracepoint.
 
     Attributes:
         time: nanoseconds of the monotonic clock.
-        number: of the tracepoint.
-        data: as its format tells.
+        number: ID of the tracepoint.
+        data: the raw record, laid out as the tracepoint's format says.
     """
 
     time: int
@@ -51,16 +51,16 @@ class TraceRecord:
 
 
 class ThreadTrace:
-    """Notes which tracepoints the calling thread passes, between ``start`` and ``stop``. Others are not disturbed.
+    """Records the tracepoints that the calling thread hits between ``start`` and ``stop``, and no other thread's.
 
-    What the kernel does on behalf of the thread is noted too: a packet that it sends passes bridges and routers in
-    other namespaces before its system call returns.
+    Work that the kernel does on behalf of the thread is recorded too: a packet that it sends passes bridges and routers
+    in other namespaces before its system call returns.
 
     Args:
-        points: which.
+        points: the tracepoints to record.
 
     Raises:
-        UnsupportedError: this user may not, or the kernel cannot.
+        UnsupportedError: no permission, or the kernel lacks perf events.
     """
 
     def __init__(self, points: Sequence[Tracepoint]) -> None:
@@ -83,19 +83,19 @@ class ThreadTrace:
             raise
 
     def start(self) -> None:
-        """From now on."""
+        """Start recording."""
         for fd in self._fds:
             fcntl.ioctl(fd, _ENABLE, 0)
 
     def stop(self) -> None:
-        """Until now."""
+        """Stop recording."""
         for fd in self._fds:
             fcntl.ioctl(fd, _DISABLE, 0)
 
     def read(self) -> Iterator[TraceRecord]:
-        """What was noted since it was read last, in order. Stop first.
+        """The records since the last read, in order. Call ``stop`` first.
 
-        ``lost`` says when all is read whether more has come than there was room for.
+        After the last record, ``lost`` says whether the ring overflowed.
         """
         head, tail = (struct.unpack_from("=Q", self._ring, at)[0] for at in (_HEAD, _TAIL))
         size = _PAGES * mmap.PAGESIZE
@@ -103,7 +103,7 @@ class ThreadTrace:
         data = self._ring[mmap.PAGESIZE :]
         noted = b"" if head == tail else data[start:end] if start < end else data[start:] + data[:end]
         struct.pack_into("=Q", self._ring, _TAIL, head)
-        self.lost = len(noted) > size - _LARGEST  # the kernel says so only when there is room again
+        self.lost = len(noted) > size - _LARGEST  # the kernel reports a loss only once there is room again
         at = 0
         while at + _HEADER.size <= len(noted):
             kind, _, length = _HEADER.unpack_from(noted, at)
@@ -112,12 +112,12 @@ class ThreadTrace:
                 begin = at + _HEADER.size + _SAMPLE.size
                 raw = noted[begin : begin + count]
                 yield TraceRecord(time, int.from_bytes(raw[:2], sys.byteorder), raw)
-            elif kind == _RECORD_LOST and at:  # the first one is about what there was no room for the last time
+            elif kind == _RECORD_LOST and at:  # a first record of this type is about the previous reading
                 self.lost = True
             at += length or _HEADER.size
 
     def close(self) -> None:
-        """Let the tracepoints go. The kernel takes some 20 ms for each, which a thread of its own waits for."""
+        """Close the perf events, in a background thread: the kernel takes some 20 ms for each."""
         self._let_go()
 
     def _let_go(self) -> None:

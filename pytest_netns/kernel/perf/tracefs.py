@@ -1,4 +1,4 @@
-"""Tracefs, read without being mounted anywhere: nobody sees it, and it is gone with its descriptor."""
+"""Tracefs, read from a detached mount: it appears in no mount namespace and ends with its descriptor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pytest_netns.errors import UnsupportedError
 from pytest_netns.kernel.syscalls import system_call
 
-# From <asm/unistd.h>: the same on all machines since Linux 5.2, save for alpha.
+# From <asm/unistd.h>: the same on all architectures since Linux 5.2, except alpha.
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _FSCONFIG_CMD_CREATE = 6
@@ -22,13 +22,13 @@ _SYMBOL = re.compile(r'\{ (\d+), "(\w+)" \}')
 
 @dataclass(frozen=True, slots=True)
 class Tracepoint:
-    """A tracepoint of the kernel.
+    """A kernel tracepoint.
 
     Attributes:
-        name: with its group: ``skb/kfree_skb``.
-        number: how perf_event_open(2) names it.
-        offsets: of the fields in a record, by name.
-        symbols: what the numbers of an enumeration are called; empty if it has none.
+        name: its name, with the group: ``skb/kfree_skb``.
+        number: its ID for perf_event_open(2).
+        offsets: byte offsets of the fields in a record, by name.
+        symbols: names of the values of an enumeration; empty if it has none.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Tracepoint:
 
 
 def tracepoints(*names: str) -> list[Tracepoint]:
-    """Tracepoints by name: ``net/netif_receive_skb``.
+    """Look tracepoints up by name: ``net/netif_receive_skb``.
 
     Raises:
-        UnsupportedError: this user may not see them, or the kernel has none of that name.
+        UnsupportedError: no permission to read them, or the kernel has no tracepoint of that name.
     """
     if not sys.platform.startswith("linux"):
         raise UnsupportedError(f"tracepoints exist on Linux only, and this is {sys.platform}")
