@@ -1,1 +1,1 @@
-"""What Linux gives us. Nothing here knows of labs or of pytest."""
+"""Access to the Linux kernel and this machine. Nothing here knows about labs or pytest."""

@@ -1,7 +1,7 @@
-"""Backlog: packets that the kernel has taken from one interface and not yet handed on to the next.
+"""Backlog: packets that the kernel has taken from one interface and not yet delivered to the next.
 
-A veth puts what it sends into a queue of the processor, which is emptied at once, as a rule. On a busy machine a thread
-of the kernel does so when its turn comes, some milliseconds later (net/core/dev.c, ksoftirqd).
+A veth puts sent packets into the CPU's backlog queue, which is normally processed at once. On a busy machine, ksoftirqd
+processes it some milliseconds later, when it is scheduled (net/core/dev.c).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import threading
 from pytest_netns.clock import monotonic
 
 _STATISTICS = "/proc/net/softnet_stat"
-#: Columns: how many packets were processed, and how many are queued (since Linux 5.10).
+#: Columns of /proc/net/softnet_stat: packets processed, and packets queued (since Linux 5.10).
 _PROCESSED, _QUEUED = 0, 11
-#: Seconds between two looks, and at most.
+#: Polling interval and timeout in seconds.
 _PAUSE, _AT_MOST = 0.0005, 0.25
 _WRAP = 1 << 32
 
@@ -21,20 +21,20 @@ _never = threading.Event()
 
 
 def _queues() -> list[tuple[int, int]]:
-    """Of each processor: how many packets it has processed, and how many are queued."""
+    """For each CPU: how many packets it has processed, and how many are queued."""
     try:
         with open(_STATISTICS, encoding="ascii") as file:
             rows = [row.split() for row in file]
-    except FileNotFoundError:  # no /proc here: nothing can be said
+    except FileNotFoundError:  # no /proc: unknown
         return []
     return [(int(row[_PROCESSED], 16), int(row[_QUEUED], 16)) for row in rows if len(row) > _QUEUED]
 
 
 def settle(hops: int = 16) -> None:
-    """Wait until the kernel has handed on what is queued now, and what comes of that; a quarter of a second at most.
+    """Wait until the packets queued now, and any packets they cause, are delivered; a quarter of a second at most.
 
     Args:
-        hops: how often a packet may be queued again on its way, there and back.
+        hops: how often a packet may be queued again on its path, there and back.
     """
     deadline = monotonic() + _AT_MOST
     for _ in range(hops):
@@ -44,7 +44,7 @@ def settle(hops: int = 16) -> None:
         while monotonic() < deadline:
             now = _queues()
             done = [(new - old) % _WRAP for (old, _), (new, _) in zip(before, now, strict=False)]
-            # Others may send all the time, so that the queues are never empty: what was in them then is what counts.
+            # Other traffic may keep the queues from ever being empty: only the packets queued at the start count.
             if all(handed >= queued for handed, (_, queued) in zip(done, before, strict=False)):
                 break
             _never.wait(_PAUSE)

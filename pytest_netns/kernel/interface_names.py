@@ -1,22 +1,22 @@
-"""Names of devices that are in a namespace without being part of the network that a test has built."""
+"""Names of devices that exist in a namespace but are not part of the test's network."""
 
 from __future__ import annotations
 
-#: Names of the devices that some kernel modules put into every new namespace (net.core.fb_tunnels_only_for_init_net).
+#: Fallback devices that tunnel modules add to every new namespace (net.core.fb_tunnels_only_for_init_net).
 FALLBACK_DEVICES = frozenset(
     {"tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0"}
 )
 
-#: What the names of devices begin with that take frames to our relay (see ``pytest_netns.impair.redirect``); a number
-#: follows.
+#: Prefix of the names of devices that pass frames to the user-space relay (see ``pytest_netns.impair.redirect``); a
+#: number follows.
 DETOUR_PREFIX = "impair-"
 
 
 def is_redirect(name: str) -> bool:
-    """Whether a device takes frames to our relay, by its name. Nothing else in a lab is called so."""
+    """Whether a device passes frames to the user-space relay, by its name, which is reserved for such devices."""
     return name.startswith(DETOUR_PREFIX) and name[len(DETOUR_PREFIX) :].isdecimal()
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a device is not of the network that a test has made: listings leave it out."""
+    """Whether a device is not part of the test's network; listings leave it out."""
     return name in FALLBACK_DEVICES or is_redirect(name)

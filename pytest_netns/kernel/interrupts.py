@@ -1,12 +1,12 @@
-"""Interrupts: exceptions that signal handlers raise, kept out of what has to be done as a whole.
+"""Interrupts: keep exceptions from signal handlers out of blocks that must not be left half done.
 
-Ctrl-C raises KeyboardInterrupt and pytest-timeout's method "signal" raises its own exception, in the main thread, after
-whatever function it has just called, be it a ``finally`` that brings the thread back from another network namespace. In
-a block of ``uninterrupted`` the handlers written in Python are replaced by one that only notes the signal, and
-what was noted is delivered when the outermost block ends. (To block signals would not do: the kernel gives them to
-another thread then, and Python still runs the handler in the main one.)
+Ctrl-C raises KeyboardInterrupt and pytest-timeout's method "signal" raises its own exception in the main thread, at any
+point, even in a ``finally`` that moves the thread back from another network namespace. During an ``uninterrupted``
+block, a handler that only records the signal replaces the Python handlers; recorded signals are delivered when the
+outermost block ends. (Blocking the signals would not help: the kernel would deliver them to another thread, and Python
+would still run the handler in the main one.)
 
-What takes long inside of a block calls ``checkpoint()`` where it may be interrupted.
+Code in such a block that takes long calls ``checkpoint()`` where it may be interrupted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import select
 import signal
 import sys
 
-# Those of ``signal`` look for an enumeration member for each handler, which would take most of the time.
+# The functions of ``signal`` look up an enumeration member for each handler, which would take most of the time.
 from _signal import getsignal as _getsignal  # type: ignore[import-not-found]
 from _signal import signal as _setsignal
 from collections.abc import Callable
@@ -27,15 +27,15 @@ from pytest_netns.clock import monotonic
 
 Handler = Callable[[int, FrameType | None], object]
 
-#: Real-time signals are left out: each takes time, and what raises exceptions is not one of them.
+#: Real-time signals are left out: each costs time, and none is used to raise exceptions.
 _SIGNALS = tuple(sorted(int(number) for number in signal.valid_signals() if number < 32))
 
-#: Seconds between two looks whether a wait was interrupted.
+#: Polling interval in seconds for checking whether a wait was interrupted.
 _SLICE = 0.02
 
 
 class _Uninterrupted:
-    """A block in which no signal handler runs; blocks nest. In other threads than the main one, none ever does."""
+    """A block in which no signal handler runs. Blocks nest. Handlers only ever run in the main thread."""
 
     def __init__(self) -> None:
         self._main = main_thread().ident
@@ -43,10 +43,10 @@ class _Uninterrupted:
         self._replaced: dict[int, Handler] = {}
         self._noted: list[tuple[int, Handler]] = []
 
-    # The interpreter looks for signals when a Python function is entered, after one in C has returned, and when a loop
-    # turns. The statements below are in an order in which an exception at any of these places does no harm. (No loop
-    # with an ``if`` stands in a ``try`` or ``with`` that must not be left out: Python 3.12 and 3.13 put the turn after
-    # a condition that was false outside of it, and neither ``except`` nor ``__exit__`` hears of the signal.)
+    # The interpreter checks for signals when it enters a Python function, after a C function returns, and when a loop
+    # jumps back. The statements below are ordered so that an exception at any of these points does no harm. (No loop
+    # with an ``if`` is in a ``try`` or ``with`` that must run: Python 3.12 and 3.13 place the jump back after a false
+    # condition outside of its range, so that neither ``except`` nor ``__exit__`` sees the exception.)
 
     def __enter__(self) -> None:
         if get_ident() != self._main:
@@ -56,7 +56,7 @@ class _Uninterrupted:
             return
         try:
             self._replace()
-        except BaseException:  # of a handler that is not replaced yet
+        except BaseException:  # from a handler that is not replaced yet
             self._depth = 0
             self._restore()
             raise
@@ -88,22 +88,22 @@ class _Uninterrupted:
         self._replaced.clear()
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """The handler in force."""
+        """The handler that is installed during a block: record the signal."""
         handler = self._replaced[number]
         if self._depth:
             if (number, handler) not in self._noted:
                 self._noted.append((number, handler))
             return
-        _setsignal(number, handler)  # it came while handlers were being restored
+        _setsignal(number, handler)  # the signal came while handlers were being restored
         handler(number, frame)
 
     @property
     def noted(self) -> bool:
-        """Whether a signal has come that was not delivered yet."""
+        """Whether a recorded signal is waiting to be delivered."""
         return bool(self._noted)
 
     def deliver(self) -> None:
-        """See ``checkpoint``."""
+        """Deliver the recorded signals, see ``checkpoint``."""
         if self._noted and get_ident() == self._main:
             self._deliver(sys._getframe(2))
 
@@ -116,8 +116,8 @@ class _Uninterrupted:
                 self._deliver(frame)
 
     def begin_in_child(self) -> None:
-        """The thread that has forked is the main one of the child."""
-        if get_ident() != self._main:  # the block of the one so far has gone with it
+        """Reset the state in a forked child, whose main thread is the thread that called fork()."""
+        if get_ident() != self._main:  # the previous main thread and its block do not exist in the child
             self._main = get_ident()
             self._depth = 0
             self._noted.clear()
@@ -125,19 +125,19 @@ class _Uninterrupted:
 
 
 uninterrupted: _Uninterrupted = _Uninterrupted()
-#: One and the same object, to be compared by ``is``.
+#: A single bound method object, so that it can be compared with ``is``.
 _note: Handler = uninterrupted.note
 
 
 def checkpoint() -> None:
-    """Here, inside of a block of ``uninterrupted``, what has waited may happen: raises what the handlers raise."""
+    """Deliver recorded signals now, within an ``uninterrupted`` block. Raises what their handlers raise."""
     uninterrupted.deliver()
 
 
 def readable(fd: int, seconds: float) -> bool:
-    """Wait until something can be read from a descriptor, or its process has ended; False if that takes longer.
+    """Wait until a descriptor is readable, or the process of a pidfd has exited; False on timeout.
 
-    May be interrupted, inside of a block of ``uninterrupted`` too.
+    Can be interrupted, even within an ``uninterrupted`` block.
     """
     deadline = monotonic() + seconds
     poll = select.poll()

@@ -1,4 +1,4 @@
-"""Locks that are waited for until a deadline, and whose holder is not interrupted."""
+"""Locks with a timeout, whose holder is not interrupted."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pytest_netns.clock import monotonic
 from pytest_netns.errors import WaitTimeout
 from pytest_netns.kernel.interrupts import checkpoint, uninterrupted
 
-#: Seconds after which whoever holds a lock is named instead of awaited. What is done under one takes milliseconds, or
-#: some seconds where a process or a link has a deadline of its own.
+#: Timeout in seconds; the error then names the holder. Work under a lock takes milliseconds, or some seconds where a
+#: process or a link has a timeout of its own.
 DEADLINE = 60.0
-#: Seconds between two looks whether the wait was interrupted.
+#: Polling interval in seconds for checking whether the wait was interrupted.
 _SLICE = 0.05
 
 
 class Lock:
-    """A lock that a thread may take several times (as ``threading.RLock``); to be used by ``with``.
+    """A reentrant lock (as ``threading.RLock``), to be used with ``with``.
 
-    While the main thread has it, what signal handlers raise waits (``interrupts.uninterrupted``). A forked child does
-    not wait for threads of its parent.
+    While the main thread holds it, signal handlers are deferred (``interrupts.uninterrupted``). A forked child does not
+    wait for threads of its parent.
 
     Args:
-        what: is done under it, for the error of who waits in vain: ``"connecting nodes of a lab"``.
+        what: the work done under the lock, for the error after a timeout: ``"connecting nodes of a lab"``.
     """
 
     __slots__ = ("_holder", "_lock", "_owner", "_what")
@@ -52,7 +52,7 @@ class Lock:
             while not self._lock.acquire(timeout=_SLICE):
                 checkpoint()
                 if self._owner != os.getpid() and self._holder not in sys._current_frames():
-                    self._lock, self._owner = threading.RLock(), os.getpid()  # its holder is not in this forked child
+                    self._lock, self._owner = threading.RLock(), os.getpid()  # the holder is not in this child process
                 if monotonic() > deadline:
                     raise WaitTimeout(f"{self._what}: waited {DEADLINE:g} s for {self._shown_holder()}")
         except BaseException:
@@ -60,7 +60,7 @@ class Lock:
             raise
 
     def _shown_holder(self) -> str:
-        """The thread that has it, and where that is now."""
+        """A description of the thread that holds the lock, and where in the code it is."""
         name = next((t.name for t in threading.enumerate() if t.ident == self._holder), "(ended)")
         frame = sys._current_frames().get(self._holder)
         where = "" if frame is None else ", which is at\n" + "".join(traceback.format_stack(frame)[-4:]).rstrip()

@@ -1,4 +1,4 @@
-"""Opening a socket inside a network namespace, where it stays whichever thread uses it."""
+"""Opening a socket in a network namespace. The socket stays there, whichever thread uses it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def open_socket(
     protocol: int = 0,
     configure: Callable[[socket.socket], object] | None = None,
 ) -> socket.socket:
-    """A socket inside. The caller closes it; if this is interrupted it is closed.
+    """Open a socket in a namespace. The caller closes it; if this call is interrupted, it is closed.
 
     Args:
-        place: who keeps the namespace alive; or its descriptor, if nobody can close that meanwhile.
+        place: the object that keeps the namespace alive; or its descriptor, if it cannot be closed meanwhile.
         family: ``socket.AF_INET``, ``AF_PACKET``, ...
         kind: ``socket.SOCK_RAW``, ``SOCK_STREAM``, ...
-        protocol: its number; 0 for the usual one.
-        configure: called with it, outside of the namespace again.
+        protocol: protocol number; 0 for the default.
+        configure: called with the socket, after leaving the namespace.
 
     Raises:
         OSError: as ``socket.socket`` does, and as ``configure`` does.
@@ -36,7 +36,7 @@ def open_socket(
                 sock = Socket(family, kind | socket.SOCK_CLOEXEC, protocol)
             if configure is not None:
                 configure(sock)
-    except BaseException:  # of the block, or what has waited for its end
+    except BaseException:  # from the block, or a signal delivered at its end
         if sock is not None:
             sock.close()
         raise

@@ -1,4 +1,4 @@
-"""Processes by their numbers, as /proc shows them. One that has ended meanwhile is nothing to complain of."""
+"""Processes by PID, from /proc. A process that has exited meanwhile is not an error."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import signal
 from collections.abc import Set
 from dataclasses import dataclass
 
-#: Bytes of a command line that are looked at: it may be as long as its process wants.
+#: Bytes of a command line that are read: a process can make it as long as it likes.
 _COMMAND = 4096
 _PF_EXITING = 0x4
 
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """A part of what proc_pid_stat(5) tells.
+    """The fields of proc_pid_stat(5) that are used here.
 
     Attributes:
-        command: the first 15 characters of its name.
-        state: one letter, ``R`` for running.
-        parent: its number.
-        session: number of the process that leads its session.
-        flags: PF_... of the kernel's <linux/sched.h>.
-        started: when, in clock ticks since boot; with its number that makes a process unique.
+        command: the first 15 characters of the process's name.
+        state: one letter, e.g. ``R`` for running.
+        parent: PID of the parent.
+        session: session ID, i.e. the PID of the session leader.
+        flags: PF_... flags of the kernel's <linux/sched.h>.
+        started: start time in clock ticks since boot; together with the PID it identifies a process.
     """
 
     command: str
@@ -34,35 +34,35 @@ class Stat:
 
     @property
     def runs(self) -> bool:
-        """Whether it is neither stopped (T), nor traced (t), nor dead (Z, X)."""
+        """Whether it is not stopped (T), traced (t) or dead (Z, X)."""
         return self.state not in "TtZX"
 
     @property
     def ending(self) -> bool:
-        """Whether it is dead, or about to be: process 1 of a PID namespace waits for all others to be reaped first."""
+        """Whether it is dead or exiting: process 1 of a PID namespace waits until all others are reaped."""
         return self.state in "ZX" or bool(self.flags & _PF_EXITING)
 
 
 def numbers() -> list[int]:
-    """Of all processes."""
+    """The PIDs of all processes."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
 def stat(pid: int) -> Stat | None:
-    """What a process is; None if there is none of that number."""
+    """The state of a process; None if there is no such PID."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            before, _, after = file.read().rpartition(")")  # a name may have any character in it
+            before, _, after = file.read().rpartition(")")  # the name can contain any character
     except OSError:
         return None
     fields = after.split()
-    if len(fields) < 20:  # it ended while it was read
+    if len(fields) < 20:  # it exited during the read
         return None
     return Stat(before.partition("(")[2], fields[0], int(fields[1]), int(fields[3]), int(fields[6]), fields[19])
 
 
 def namespace_of(pid: int, kind: str) -> str | None:
-    """Which namespace of a kind a process is in: ``net:[4026532177]``; None if it is gone, or dead."""
+    """The namespace of a given kind that a process is in: ``net:[4026532177]``; None if it is gone or dead."""
     try:
         return os.readlink(f"/proc/{pid}/ns/{kind}")
     except OSError:
@@ -70,16 +70,16 @@ def namespace_of(pid: int, kind: str) -> str | None:
 
 
 def sockets_of(pid: int) -> set[int] | None:
-    """The inodes of the sockets that a process has open; None if it may not be looked at.
+    """The inodes of a process's open sockets; None if there is no permission to read them.
 
-    One that is about to end has none: its folder in /proc belongs to root from then on, whoever it was.
+    An exiting process has none: its /proc directory belongs to root from then on, whichever user ran it.
     """
     folder = f"/proc/{pid}/fd"
     found = set()
     try:
         names = os.listdir(folder)
     except PermissionError:
-        seen = stat(pid)  # afterwards: an end that begins between the two is seen here
+        seen = stat(pid)  # afterwards, so that an exit between the two is noticed
         return set() if seen is None or seen.ending else None
     except OSError:
         return set()
@@ -94,7 +94,7 @@ def sockets_of(pid: int) -> set[int] | None:
 
 
 def holder_of(inodes: Set[int]) -> str:
-    """In words, the process that has one of these sockets open."""
+    """A description of the process that has one of these sockets open."""
     for pid in numbers():
         if inodes & (sockets_of(pid) or set()):
             return "this test itself" if pid == os.getpid() else f"process {pid} ({command_of(pid)[:80]!r})"
@@ -102,7 +102,7 @@ def holder_of(inodes: Set[int]) -> str:
 
 
 def command_of(pid: int) -> str:
-    """The beginning of a process's command line, of printable characters; empty if it is gone."""
+    """The beginning of a process's command line, printable characters only; empty if it is gone."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             raw = file.read(_COMMAND)
@@ -113,13 +113,13 @@ def command_of(pid: int) -> str:
 
 
 def tree(root: int, began: int, orphanage: int) -> list[int]:
-    """A process and all that it has started; it comes first, whether it is still there or not.
+    """The PIDs of a process and its descendants; the process comes first, even if it is gone.
 
     Args:
-        root: its number.
-        began: its start, in clock ticks since boot.
-        orphanage: process 1 of its PID namespace, to which its grandchildren go when their parents end. Those that are
-            older than ``root`` are not its own. (Of younger ones nobody can tell who started them.)
+        root: PID of the process.
+        began: its start time, in clock ticks since boot.
+        orphanage: process 1 of its PID namespace, which adopts its grandchildren when their parents exit. Children that
+            are older than ``root`` are left out. (Which process started a younger one cannot be determined.)
     """
     children: dict[int, list[int]] = {}
     found = [root]
@@ -127,7 +127,7 @@ def tree(root: int, began: int, orphanage: int) -> list[int]:
         if number == root or (each := stat(number)) is None:
             continue
         children.setdefault(each.parent, []).append(number)
-        if each.parent == orphanage and (int(each.started), number) > (began, root):  # in one tick the numbers tell
+        if each.parent == orphanage and (int(each.started), number) > (began, root):  # within one tick, compare PIDs
             found.append(number)
     for number in found:
         found += children.get(number, ())
@@ -135,8 +135,8 @@ def tree(root: int, began: int, orphanage: int) -> list[int]:
 
 
 def send(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process that may have gone."""
+    """Send a signal to a process that may be gone."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        pass  # it has ended since it was seen
+        pass  # it has exited meanwhile

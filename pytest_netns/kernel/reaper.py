@@ -1,7 +1,7 @@
-"""Closing things that take long to close, in a thread of its own.
+"""Closing slow resources in a background thread.
 
-The kernel makes whoever closes a packet socket, or an nf_tables socket after a deletion, wait for an RCU grace period
-of 8 to 24 ms. Nobody needs to wait for that.
+close() on a packet socket, or on an nf_tables socket after a deletion, waits in the kernel for an RCU grace period of 8
+to 24 ms. A background thread does that waiting.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pytest_netns.errors import WaitTimeout
 from pytest_netns.kernel.hidden_thread import HiddenThread
 from pytest_netns.kernel.locks import Lock
 
-#: Descriptors are few: 1,024 is a usual limit.
+#: Maximum number of waiting closes: descriptors are limited, often to 1,024.
 _MANY = 100
-#: Seconds in which what was handed over is closed.
+#: Timeout in seconds for closing everything that was handed over.
 _DEADLINE = 30.0
 
 _doomed: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -28,7 +28,7 @@ _lock = Lock("closing sockets in a thread")
 
 
 def _reap() -> None:
-    """Close what there is. Nothing waits for more: a thread that idles would be seen by whoever forks."""
+    """Close everything in the queue, then end: an idle thread would be noticed, e.g. by os.fork()."""
     global _thread
     while True:
         with _lock:
@@ -45,12 +45,12 @@ def _is_at_work() -> bool:
 
 
 def waiting() -> int:
-    """How many things are not being closed yet. Their descriptors are open; that of the one in hand is not."""
+    """How many resources wait to be closed, not counting the one being closed. Their descriptors are still open."""
     return _doomed.qsize()
 
 
 def settle() -> None:
-    """Return when all that was handed over before is closed. Raises WaitTimeout."""
+    """Wait until everything handed over before is closed. Raises WaitTimeout."""
     if _is_at_work():
         closed = threading.Event()
         _hand_over(closed.set)
@@ -59,8 +59,8 @@ def settle() -> None:
 
 
 def later(close: Callable[[], object]) -> None:
-    """Call ``close`` soon, in another thread. It must not raise. Where many wait, this waits for them."""
-    if sys.is_finalizing():  # a thread cannot start any more
+    """Call ``close`` soon, in another thread. It must not raise. If the queue is full, this call waits."""
+    if sys.is_finalizing():  # no thread can be started any more
         close()
         return
     by_itself = _hand_over(close)
@@ -69,7 +69,7 @@ def later(close: Callable[[], object]) -> None:
 
 
 def _hand_over(close: Callable[[], object]) -> bool:
-    """Put it into the queue, and see that a thread works on that. Returns whether it is that thread that asks."""
+    """Queue ``close`` and make sure that a thread is running. Returns whether the caller is that thread."""
     global _thread, _owner
     with _lock:
         _doomed.put(close)

@@ -1,7 +1,6 @@
-"""System calls that Python lacks, or has only from 3.12 on, and how a thread enters a network namespace.
+"""System calls that Python lacks or has only since 3.12, and how a thread enters a network namespace.
 
-Importable everywhere: on another system than Linux nothing happens until a call is made, which then raises
-``UnsupportedError``.
+Importable on any system: on systems other than Linux, only a call raises ``UnsupportedError``.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _SIGKILL = 9
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 
-# A thread's own network namespace. /proc/self is the main thread's, which is the wrong answer in every other one.
+# The calling thread's network namespace. /proc/self is the main thread's, which is wrong in any other thread.
 THREAD_NETNS = "/proc/thread-self/ns/net"
 
 
@@ -69,7 +68,7 @@ def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None) -> None:
-    """See mount(2); raises OSError that names the target."""
+    """Mount a file system. See mount(2); raises OSError that names the target."""
 
     def text(value: str | None) -> bytes | None:
         return None if value is None else os.fsencode(value)
@@ -79,7 +78,7 @@ def mount(source: str | None, target: str, kind: str | None, flags: int = 0, dat
 
 
 def unmount(target: str, flags: int = 0) -> None:
-    """See umount2(2); raises OSError that names the target."""
+    """Unmount a file system. See umount2(2); raises OSError that names the target."""
     _checked(_libc().umount2(os.fsencode(target), flags), f"umount {target}")
 
 
@@ -94,16 +93,16 @@ def system_call(number: int, *arguments: object) -> int:
 
 
 def prctl(option: int, *arguments: int) -> None:
-    """See prctl(2); raises OSError."""
+    """Operate on the calling thread or process. See prctl(2); raises OSError."""
     padded = [ctypes.c_ulong(a) for a in (*arguments, 0, 0, 0, 0)[:4]]
     _checked(_libc().prctl(option, *padded), f"prctl({option})")
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it dies. See PR_SET_PDEATHSIG in prctl(2)."""
+    """Have the kernel kill this process when its parent exits. See PR_SET_PDEATHSIG in prctl(2)."""
     parent = os.getppid()
     prctl(_PR_SET_PDEATHSIG, _SIGKILL)
-    if os.getppid() != parent:  # it was dying already
+    if os.getppid() != parent:  # the parent had exited already
         os.kill(os.getpid(), _SIGKILL)
 
 
@@ -125,20 +124,20 @@ def set_capabilities(effective: int, permitted: int, inheritable: int) -> None:
 
 
 def bind_packet_socket(fd: int, ethertype: int, index: int) -> None:
-    """Bind a packet socket to an interface by index; 0 is all, which socket.bind() cannot say. See packet(7)."""
+    """Bind a packet socket to an interface by index; 0 means all, which socket.bind() cannot do. See packet(7)."""
     address = struct.pack("=HHiHBB8s", 17, socket.htons(ethertype), index, 0, 0, 0, b"")
     _checked(_libc().bind(fd, address, len(address)), "bind")
 
 
 def open_namespace(path: str = THREAD_NETNS) -> int:
-    """A descriptor of a namespace; by default of the network namespace the calling thread is in."""
+    """Open a namespace and return the descriptor; by default, the calling thread's network namespace."""
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class returning:  # noqa: N801 - used like the functions of contextlib
-    """The calling thread may go to other network namespaces, and is back where it was after the ``with`` block.
+    """After the ``with`` block, the calling thread is back in its network namespace, whichever it entered meanwhile.
 
-    Nothing interrupts the block (``interrupts.uninterrupted``): the thread would be left somewhere.
+    The block is not interruptible (``interrupts.uninterrupted``), so that the thread never stays elsewhere.
     """
 
     __slots__ = ("_previous",)
@@ -159,15 +158,15 @@ class returning:  # noqa: N801 - used like the functions of contextlib
 
 
 class Holder(Protocol):
-    """Whoever keeps a network namespace alive."""
+    """An object that keeps a network namespace alive."""
 
     @property
     def fd(self) -> int:
-        """The descriptor that does it. Raises NetnsError once closed."""
+        """Descriptor of the namespace. Raises NetnsError once closed."""
 
 
-# The lowest free number is given again at once, and ``returning()`` opens the namespace of its caller, the host's own
-# as a rule, by such a number. So nobody may close a holder's descriptor between its being asked for and its use.
+# A closed descriptor's number is reused at once, and ``returning()`` opens the caller's namespace, usually the host's
+# own, under such a number. So a holder's descriptor must not be closed between reading its number and using it.
 _gate = Lock("entering a namespace, or closing one")
 
 
@@ -178,7 +177,7 @@ def enter(holder: Holder) -> None:
         try:
             setns(fd)
         except OSError as error:
-            if error.errno in (errno.EBADF, errno.EINVAL):  # nothing, or something else, is under that number
+            if error.errno in (errno.EBADF, errno.EINVAL):  # the number is closed, or now another file
                 raise NetnsError(
                     f"descriptor {fd}, which holds a network namespace, was closed by somebody else ({error.strerror})"
                 ) from None
@@ -186,19 +185,19 @@ def enter(holder: Holder) -> None:
 
 
 def let_go(fd: int) -> None:
-    """Close the descriptor of a holder, who does not give it to anybody any more."""
+    """Close the descriptor of a holder that no longer returns it."""
     with _gate:
         os.close(fd)
 
 
 class entered(returning):  # noqa: N801 - likewise
-    """The calling thread is inside a network namespace for the duration of the ``with`` block.
+    """The calling thread is in a network namespace for the duration of the ``with`` block.
 
-    Returns to wherever the thread was before, so blocks nest. Nothing interrupts the block, so it must be short. Never
-    hold one across an ``await``: another task of the same thread would run inside too.
+    The thread returns to where it was before, so blocks nest. The block is not interruptible, so keep it short. Never
+    hold one across an ``await``: other tasks of the same thread would run inside too.
 
     Args:
-        place: who keeps the namespace alive; or its descriptor, if nobody can close that meanwhile.
+        place: the object that keeps the namespace alive; or its descriptor, if it cannot be closed meanwhile.
     """
 
     __slots__ = ("_place",)
@@ -219,7 +218,7 @@ class entered(returning):  # noqa: N801 - likewise
 
 
 class visiting:  # noqa: N801 - likewise
-    """As ``entered``, for a block of code that is not ours: it may be interrupted, and may take long.
+    """As ``entered``, but interruptible: for blocks of user code, and for long ones.
 
     Args:
         place: descriptor of the namespace.
@@ -245,7 +244,7 @@ class visiting:  # noqa: N801 - likewise
         while True:
             try:
                 uninterrupted.__enter__()
-            except BaseException as interruption:  # the thread goes back all the same
+            except BaseException as interruption:  # the thread returns nevertheless
                 came = interruption
             else:
                 break
@@ -260,7 +259,7 @@ class visiting:  # noqa: N801 - likewise
 
 
 def return_to(previous: int) -> None:
-    """Move the calling thread back into a namespace, and close the descriptor."""
+    """Move the calling thread back into a namespace, and close its descriptor."""
     try:
         setns(previous)
     finally:

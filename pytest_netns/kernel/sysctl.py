@@ -1,4 +1,4 @@
-"""Network sysctls: names as sysctl(8) writes them, files under /proc/sys.
+"""Network sysctls: sysctl(8) names, and files under /proc/sys.
 
 A file under /proc/sys/net shows the network namespace of the thread that *opens* it, and a directory descriptor kept
 from earlier does not help: openat() on it resolves in the caller's namespace. So enter first, then open the whole path.
@@ -16,9 +16,9 @@ from pytest_netns.checks import check_text
 from pytest_netns.errors import KernelError
 from pytest_netns.kernel.syscalls import entered
 
-#: What a namespace of ours is born with, whatever the host has: addresses are usable at once (no Duplicate Address
-#: Detection, RFC 4862 5.4), no reverse-path filter, no forwarding, and IPv6 addresses outlive ``ip link set down``
-#: as IPv4 ones do. See https://docs.kernel.org/networking/ip-sysctl.html
+#: The initial sysctls of a namespace of this package, whatever the host has: addresses are usable at once (no Duplicate
+#: Address Detection, RFC 4862 5.4), no reverse-path filter, no forwarding, and IPv6 addresses survive ``ip link set
+#: down`` as IPv4 ones do. See https://docs.kernel.org/networking/ip-sysctl.html
 BASELINE: Mapping[str, str] = {
     "net.ipv4.ip_forward": "0",
     "net.ipv4.conf.all.rp_filter": "0",
@@ -33,19 +33,19 @@ BASELINE: Mapping[str, str] = {
 _V = TypeVar("_V", bound=str | int)
 
 _ROOT = "/proc/sys"
-# That of an interface with a dot in its name, in which the dots were left as they are.
+# The sysctl of an interface with a dot in its name, written with that dot instead of a slash.
 _OF_INTERFACE = re.compile(r"(net\.\w+\.(?:conf|neigh))\.([^/]+\.[^/]+)\.(\w+)")
 
 
 @cache
 def path_of(name: str) -> str:
-    """The file of a sysctl. ``net.ipv4.conf.eth0/1.rp_filter`` is interface ``eth0.1``, as in sysctl(8).
+    """The file of a sysctl. ``net.ipv4.conf.eth0/1.rp_filter`` is about interface ``eth0.1``, as in sysctl(8).
 
     Raises:
         KeyError: the name is empty, absolute, or climbs out of /proc/sys.
     """
-    # sysctl(8): when the first separator is a slash the name is a path already; otherwise dots separate and a slash
-    # stands for a dot within a component.
+    # sysctl(8): if the first separator is a slash, the name is a path already; otherwise dots are separators, and a
+    # slash stands for a dot within a component.
     first = next((c for c in name if c in "./"), ".")
     relative = name if first == "/" else name.translate(str.maketrans("./", "/."))
     if not relative or relative.startswith("/") or ".." in relative.split("/") or "\0" in relative:
@@ -54,9 +54,9 @@ def path_of(name: str) -> str:
 
 
 def check_owned(name: str) -> None:
-    """Raise KeyError unless the sysctl is a network namespace's own.
+    """Raise KeyError unless the sysctl is per network namespace.
 
-    Everything else belongs to the whole machine: nothing of ours ever writes there.
+    All others affect the whole machine; this package never writes them.
     """
     if not path_of(name).startswith(f"{_ROOT}/net/"):
         raise KeyError(f"{name!r} is not a sysctl of a network namespace; those begin with 'net.'")
@@ -78,7 +78,7 @@ def write(name: str, value: str) -> None:
 
 
 def ensure(name: str, value: str) -> None:
-    """Set a sysctl unless it has the value: writing some of them waits for a lock that reading does not need.
+    """Set a sysctl unless it has the value already: writing some of them waits for a lock that reading does not need.
 
     Raises OSError.
     """
@@ -97,14 +97,14 @@ def _has_ipv6() -> bool:
 
 
 def existing_ones(wanted: Mapping[str, _V]) -> Mapping[str, _V]:
-    """Those of them that this kernel has: without IPv6 (ipv6.disable=1) it has none of its sysctls."""
+    """The sysctls that this kernel has: without IPv6 (ipv6.disable=1), all of IPv6 are left out."""
     if _has_ipv6():
         return wanted
     return {name: value for name, value in wanted.items() if not name.startswith("net.ipv6.")}
 
 
 def _unknown(node: str, name: str) -> str:
-    """What is said of a sysctl that is not there."""
+    """The error message for a sysctl that does not exist."""
     found = _OF_INTERFACE.fullmatch(name)
     hint = ""
     if found is not None:
@@ -115,19 +115,19 @@ def _unknown(node: str, name: str) -> str:
 
 
 class Owner(Protocol):
-    """A namespace, as far as sysctls are concerned."""
+    """What ``Sysctls`` needs of a namespace."""
 
     @property
     def fd(self) -> int:
-        """Its descriptor."""
+        """File descriptor of the namespace."""
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
 
 
 class Sysctls(MutableMapping[str, str]):
-    """The network sysctls of a namespace: ``ns.sysctl["net.ipv4.ip_forward"] = 1``. Values are read as text."""
+    """The network sysctls of a namespace: ``ns.sysctl["net.ipv4.ip_forward"] = 1``. Reading returns text."""
 
     def __init__(self, node: Owner) -> None:
         self._node = node

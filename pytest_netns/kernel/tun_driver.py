@@ -1,4 +1,4 @@
-"""The driver of TUN and TAP devices, /dev/net/tun (https://docs.kernel.org/networking/tuntap.html)."""
+"""The TUN/TAP driver, /dev/net/tun (https://docs.kernel.org/networking/tuntap.html)."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _IFREQ = struct.Struct("=16sH22x")
 
 
 def is_forbidden() -> bool:
-    """Whether the driver is there, and this user may not use it."""
+    """Whether the driver exists but this user has no permission to use it."""
     return os.path.exists(PATH) and not os.access(PATH, os.R_OK | os.W_OK)
 
 
 def open_driver() -> int:
-    """A descriptor that does not block, for one device. Raises OSError: the file is not there, or not accessible."""
+    """A non-blocking descriptor for one device. Raises OSError if the file does not exist or is not accessible."""
     return os.open(PATH, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def create_device(driver: int, name: str, flags: int, index: int = 0) -> str:
-    """Create a device in the network namespace of this thread. It exists as long as the descriptor does.
+    """Create a device in the calling thread's network namespace. It exists until the descriptor is closed.
 
     Args:
-        driver: from ``open_driver``.
-        name: its name; ``%d`` in it stands for the first free number.
-        flags: IFF_TUN or IFF_TAP, and others of the driver's.
-        index: its interface index; 0 lets the kernel choose.
+        driver: descriptor from ``open_driver``.
+        name: name of the device; ``%d`` in it is replaced by the first free number.
+        flags: IFF_TUN or IFF_TAP, and other flags of the driver.
+        index: its interface index; 0: chosen by the kernel.
 
     Returns:
-        Its name.
+        The name of the device.
 
     Raises:
         OSError: the kernel refused.

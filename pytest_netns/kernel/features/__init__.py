@@ -1,1 +1,1 @@
-"""What this kernel has: device kinds, queueing disciplines, socket families, nftables expressions."""
+"""Kernel features: device kinds, queueing disciplines, socket families, nftables expressions."""

@@ -1,8 +1,8 @@
-"""What this kernel and this machine can do, found out by asking: device kinds, traffic control, nftables, programs.
+"""Features of this kernel and machine, found by trying them: device kinds, traffic control, nftables, programs.
 
-A request for a device of a kind that the kernel does not know is refused with EOPNOTSUPP, or for a queueing discipline
-with ENOENT, after the kernel has tried to load the module. Any other answer means that it knows it. All of it happens
-in a namespace made for the purpose.
+The kernel refuses an unknown device kind with EOPNOTSUPP, and an unknown queueing discipline with ENOENT, after it has
+tried to load the module. Any other answer means that it has the feature. All requests are made in a throwaway
+namespace.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pytest_netns.kernel.nftables import engine
 from pytest_netns.kernel.perf.packet_log import why_no_reasons
 from pytest_netns.kernel.search_path import find_program
 
-#: Device kinds by name, with the module that brings each.
+#: Device kinds by name, with the kernel module of each.
 DEVICES = {
     "bareudp": "bareudp",
     "bond": "bonding",
@@ -54,7 +54,7 @@ DEVICES = {
     "vxlan": "vxlan",
     "wireguard": "wireguard",
 }
-#: Queueing disciplines by name, with the module that brings each.
+#: Queueing disciplines by name, with the kernel module of each.
 QDISCS = {
     name: f"sch_{name}"
     for name in (
@@ -77,12 +77,12 @@ QDISCS["clsact"] = "sch_ingress"
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """Something that a test may need.
+    """A feature that a test may need.
 
     Attributes:
-        name: as in ``netns_requires``.
-        present: whether it is there.
-        reason: why not, and how to get it; empty if it is there.
+        name: its name, as in ``netns_requires``.
+        present: whether it is available.
+        reason: why it is not available, and how to get it; empty if it is.
     """
 
     name: str
@@ -104,19 +104,19 @@ def _qdisc(name: str) -> bool:
     return errno_of(lambda link: link.batch([qdisc_request(name)])) != errno.ENOENT
 
 
-#: Tables of what the kernel is asked for, with the words for messages.
+#: Tables of kernel features, with the noun of each for messages.
 _KERNEL: tuple[tuple[Mapping[str, str], str, Callable[[str], bool]], ...] = (
     (DEVICES, "devices of kind", _device),
     (QDISCS, "the queueing discipline", _qdisc),
     (CLASSIFIERS, "the classifier", lambda name: has_classifier(name.removeprefix("tc:"))),
     (ACTIONS, "the action", lambda name: has_action(name.removeprefix("tc:"))),
 )
-#: What bridges can do, with what brings each.
+#: Bridge features, with the kernel configuration that provides each.
 BRIDGES = {"vlan_filtering": "a kernel with CONFIG_BRIDGE_VLAN_FILTERING=y"}
 
 
 def _why_no_filtering(_: str) -> str:
-    """Why bridges do not look at VLAN tags. A kernel without that ignores the request, and shows no such state."""
+    """Why bridges have no VLAN filtering. A kernel without it ignores the request and does not report the setting."""
 
     def ask(link: NetlinkSocket) -> None:
         link.batch([linkinfo.device(linkinfo.LinkSpec("bridge", "probe0", 1000, {"vlan_filtering": 1}))])
@@ -126,10 +126,10 @@ def _why_no_filtering(_: str) -> str:
     return "the bridges of this kernel have no VLAN filtering" if errno_of(ask) else ""
 
 
-#: Whether the kernel says why it drops packets: evidence of explanations.
+#: Whether the kernel's drop reasons are available, which explanations use as evidence.
 DROP_REASONS = "drop-reasons"
 
-#: Tables of what a program opens, with what tells why it cannot be opened.
+#: Tables of sockets and devices that a program opens, with the function that says why that fails.
 _OPENED: tuple[tuple[Mapping[str, str], Callable[[str], str]], ...] = (
     (SOCKETS, why_no_socket),
     (TUN_TAP, why_no_tunnel),
@@ -138,7 +138,7 @@ _OPENED: tuple[tuple[Mapping[str, str], Callable[[str], str]], ...] = (
 
 
 def sections() -> dict[str, list[str]]:
-    """The names that ``feature`` understands, programs apart, by what they are."""
+    """The names that ``feature`` accepts, by section, without programs."""
     return {
         "device": sorted({*DEVICES, *TUN_TAP, *BRIDGES}),
         "qdisc": sorted(QDISCS),
@@ -152,12 +152,12 @@ def sections() -> dict[str, list[str]]:
 
 
 def known() -> list[str]:
-    """All of them."""
+    """All names that ``feature`` accepts, without programs."""
     return [name for names in sections().values() for name in names]
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError, which lists what is known, unless ``feature`` understands the name."""
+    """Raise ValueError, which lists the known names, unless ``feature`` accepts the name."""
     kind, _, program = name.partition(":")
     names = known()
     if name in names or (kind == "program" and program.strip() and ("/" not in program or os.path.isabs(program))):
@@ -171,7 +171,7 @@ def check_name(name: str) -> None:
 
 @cache
 def feature(name: str) -> Feature:
-    """Whether something is there.
+    """Whether this machine has a feature.
 
     Args:
         name: one of ``known()``: a device kind (``wireguard``), a queueing discipline (``netem``), a classifier or
@@ -180,7 +180,7 @@ def feature(name: str) -> Feature:
             ``program:/PATH``.
 
     Raises:
-        ValueError: nothing of that name is known.
+        ValueError: the name is unknown.
     """
     check_name(name)
     kind, _, program = name.partition(":")
@@ -201,7 +201,7 @@ def feature(name: str) -> Feature:
                 and os.path.exists(tun_driver.PATH)
                 and not os.access(tun_driver.PATH, os.R_OK | os.W_OK)
             ):
-                cure = f"sudo chmod 0666 {tun_driver.PATH}"  # as udev has it (50-udev-default.rules)
+                cure = f"sudo chmod 0666 {tun_driver.PATH}"  # udev's default (50-udev-default.rules)
             return Feature(name, not said, f"{said}; to get it: {cure}" if said else "")
     if name == DROP_REASONS:
         said = why_no_reasons()

@@ -1,4 +1,4 @@
-"""What nftables can do here: each family and expression is asked for by a ruleset, in a namespace made for it."""
+"""Features of nftables here: each family and expression is tried with a ruleset in a throwaway namespace."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _rule(rule: str, family: str = "inet", hook: str = "input", kind: str = "fil
     )
 
 
-#: Features of nft(8) by name: a ruleset that has it, and the module that brings it.
+#: Features of nft(8) by name: a ruleset that uses it, and its kernel module.
 NFT: dict[str, tuple[str, str]] = {
     "nft:inet": (_rule("accept"), "nf_tables"),
     "nft:ip": (_rule("accept", "ip"), "nf_tables"),
@@ -65,11 +65,11 @@ NFT: dict[str, tuple[str, str]] = {
 
 
 def why_not(name: str) -> str:
-    """Why a feature is not there, and how to get it; empty if it is.
+    """Why a feature is missing, and how to get it; empty if it is available.
 
     Raises:
         UnsupportedError: rulesets cannot be loaded at all.
-        OSError: no namespace can be made to ask in.
+        OSError: no namespace can be created for the test.
     """
     ruleset, module = NFT[name]
     engine()

@@ -1,7 +1,7 @@
-"""Classifiers and actions of tc(8): whether this kernel has them.
+"""Whether this kernel has a given classifier or action of tc(8).
 
-Asked without options, the kernel complains of those if it knows the kind (EINVAL), and of the kind if it does not
-(ENOENT), after it has tried to load the module. See net/sched/cls_api.c and act_api.c in its source.
+A request without options is refused with EINVAL if the kernel knows the kind, and with ENOENT if it does not, after it
+has tried to load the module. See net/sched/cls_api.c and act_api.c in its source.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TC_H_MIN_INGRESS = 0xFFFFFFF2
 _ETH_P_ALL_BE = 0x0300
 _PRIORITY = 1 << 16
 
-#: By name, with the module that brings each.
+#: Classifiers and actions by name, with the kernel module of each.
 CLASSIFIERS = {f"tc:{name}": f"cls_{name}" for name in ("basic", "bpf", "cgroup", "flow", "flower", "fw", "matchall")}
 CLASSIFIERS["tc:u32"] = "cls_u32"
 ACTIONS = {
@@ -44,14 +44,14 @@ def qdisc_request(kind: str) -> Request:
 
 
 def _filter_errno(kind: str, options: bytes = b"") -> int:
-    """The errno with which ``tc filter add dev lo ingress KIND`` is refused; 0 if it is not."""
+    """The errno with which ``tc filter add dev lo ingress KIND`` is refused; 0 if it is accepted."""
 
     def ask(link: NetlinkSocket) -> None:
         try:
             link.batch([qdisc_request("clsact")])
             parent = _TC_H_MIN_INGRESS
         except KernelError:
-            link.batch([qdisc_request("prio")])  # on a kernel without, any qdisc with classes will do
+            link.batch([qdisc_request("prio")])  # without clsact, any classful qdisc will do
             parent = 0
         body = struct.pack("=BxxxiIII", 0, LOOPBACK_INDEX, 0, parent, _PRIORITY | _ETH_P_ALL_BE)
         body += attribute(TCA_KIND, kind.encode() + b"\0") + options
@@ -61,14 +61,14 @@ def _filter_errno(kind: str, options: bytes = b"") -> int:
 
 
 def has_classifier(kind: str) -> bool:
-    """Whether ``tc filter add ... KIND`` finds it."""
+    """Whether the kernel has a classifier."""
     return _filter_errno(kind) not in _UNKNOWN
 
 
 def has_action(kind: str) -> bool:
-    """Whether a filter can have it.
+    """Whether the kernel has an action.
 
-    Asked by a filter: actions that stand alone are refused without root, before the kernel looks at their kind.
+    The request attaches it to a filter: without root, standalone actions are refused before the kind is checked.
     """
     action = attribute(1, attribute(TCA_ACT_KIND, kind.encode() + b"\0"))
     by_u32 = attribute(_TCA_U32_SEL, bytes(_SELECTOR_SIZE)) + attribute(_TCA_U32_ACT, action)

@@ -1,4 +1,4 @@
-"""Sockets and devices that a program opens by itself: whether this kernel and this user have them."""
+"""Whether this kernel and this user have a socket family, or TUN and TAP devices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_netns.kernel.standard_sockets import Socket
 
 _IPPROTO_MPTCP, _IPPROTO_SCTP = 262, 132
 
-#: By name, with what brings each.
+#: Socket families by name, with the module or setting that provides each.
 SOCKETS = {
     "ipv6": "sysctl -w net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.default.disable_ipv6=0, and no ipv6.disable=1 "
     "on the kernel's command line",
@@ -23,7 +23,7 @@ TUN_TAP = {"tap": "modprobe tun", "tun": "modprobe tun"}
 
 
 def why_no_socket(name: str) -> str:
-    """What the kernel says; empty if such a socket can be opened in a namespace of ours."""
+    """The kernel's error; empty if such a socket can be opened in a namespace of this package."""
     with throwaway():
         try:
             match name:
@@ -43,7 +43,7 @@ def why_no_socket(name: str) -> str:
 
 
 def why_no_tunnel(name: str) -> str:
-    """What the kernel says; empty if a device of that kind can be made through /dev/net/tun."""
+    """The kernel's error; empty if a device of that kind can be created through /dev/net/tun."""
     kind = tun_driver.IFF_TUN if name == "tun" else tun_driver.IFF_TAP
     with throwaway():
         try:
