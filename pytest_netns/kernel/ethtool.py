@@ -1,7 +1,8 @@
-"""Offloads of a device: what a sender leaves to it, by the ioctl of ethtool(8). No program is needed.
+"""Offloads of a device, by the ioctl of ethtool(8). No program is needed.
 
-A veth takes frames with unfinished checksums, and many segments of TCP or UDP in one piece, and hands them on as they
-are. Between two kernels of one machine that is right, and fast. A program that forwards frames by itself cannot know.
+A veth accepts frames with partial checksums and unsegmented TCP or UDP data, and passes them on unchanged. Between
+network stacks on one machine that is correct and fast. But a program that forwards frames itself receives them
+unfinished.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from pytest_netns.kernel.syscalls import Holder
 
 # From <linux/sockios.h> and <linux/ethtool.h>.
 _SIOCETHTOOL = 0x8946
-#: ETHTOOL_STSO, SGSO, SGRO, SSG, STXCSUM: segmentation goes first, as it needs the others.
+#: ETHTOOL_STSO, SGSO, SGRO, SSG, STXCSUM: segmentation first, as it depends on the others.
 _OFFLOADS = {"tso": 0x1F, "gso": 0x24, "gro": 0x2C, "sg": 0x19, "tx": 0x17}
 _IFREQ = struct.Struct("16sP16x")
 
 
 def disable_offload(place: Holder, node: str, interface: str) -> None:
-    """``ethtool -K NAME tso off gso off gro off sg off tx off``: each frame is finished before it is sent.
+    """``ethtool -K NAME tso off gso off gro off sg off tx off``: frames are segmented and checksummed before sending.
 
     Args:
         place: the namespace that the interface is in.
-        node: what messages call it.
-        interface: its name.
+        node: name of the node for messages.
+        interface: name of the interface.
 
     Raises:
-        KernelError: there is no such interface, or its driver cannot do without.
+        KernelError: there is no such interface, or its driver cannot turn an offload off.
     """
     with open_socket(place, socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for offload, command in _OFFLOADS.items():

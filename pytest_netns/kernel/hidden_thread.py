@@ -1,8 +1,9 @@
-"""HiddenThread: a thread of ours, which the test does not see among its own.
+"""HiddenThread: a background thread of this package that is hidden from the test.
 
-Suites count their threads (``threading.enumerate()``), and from Python 3.12 on ``os.fork()`` warns where a process has
-several. So ours are started below ``threading``, which lists what it has started itself; and none lives longer than it
-has something to do. What runs in one must not ask for ``threading.current_thread()``, which would enter it in the list.
+Suites count their threads (``threading.enumerate()``), and since Python 3.12 ``os.fork()`` warns if a process has
+several. So these threads are started with ``_thread``, as ``threading`` lists only the threads that it started itself,
+and each ends as soon as its work is done. The work must not call ``threading.current_thread()``, which would add the
+thread to that list.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from collections.abc import Callable
 
 from pytest_netns.clock import monotonic
 
-#: Seconds that the kernel is given to take away a thread whose function has returned.
+#: Timeout in seconds for the kernel to remove a thread whose function has returned.
 _GONE = 10.0
 
 
 class HiddenThread:
-    """Calls a function in a thread of its own, which ends with the process (as a daemon thread does).
+    """Calls a function in a new thread, which does not keep the process alive (like a daemon thread).
 
     Args:
-        work: what it does. What it raises goes to ``sys.unraisablehook``.
+        work: the function. An exception that it raises goes to ``sys.unraisablehook``.
     """
 
     __slots__ = ("_id", "_running", "_work", "ident")
@@ -40,29 +41,29 @@ class HiddenThread:
 
     def _run(self) -> None:
         self._id = _thread.get_native_id()
-        work, self._work = self._work, None  # what it refers to goes with its end
+        work, self._work = self._work, None  # so that its references are dropped when it ends
         try:
             assert work is not None
             work()
-        except BaseException as error:  # SystemExit, too, ends a thread of _thread without a word
+        except BaseException as error:  # SystemExit too: a thread of _thread would end silently
             sys.unraisablehook(_Unraisable(error, work))
         finally:
             del work
             self._running.release()
 
     def is_alive(self) -> bool:
-        """Whether its function has not returned yet. In a forked child it never will."""
+        """Whether its function is still running. In a forked child this stays True."""
         return self._running.locked()
 
     def join(self, timeout: float) -> bool:
-        """Wait until its function has returned, ``timeout`` seconds at most; whether it has."""
+        """Wait up to ``timeout`` seconds until its function has returned; False on timeout."""
         if not self._running.acquire(timeout=min(max(timeout, 0.0), _thread.TIMEOUT_MAX)):
             return False
         self._running.release()
         return True
 
     def await_gone(self, timeout: float) -> bool:
-        """Wait until the kernel has no such thread any more, so that nobody counts it; whether that is so."""
+        """Wait up to ``timeout`` seconds until the thread has ended and the kernel has removed it; False on timeout."""
         if not self.join(timeout):
             return False
         path = f"/proc/self/task/{self._id}"
@@ -75,7 +76,7 @@ class HiddenThread:
 
 
 class _Unraisable:
-    """What ``sys.unraisablehook`` is told."""
+    """The argument of ``sys.unraisablehook``."""
 
     def __init__(self, error: BaseException, work: object) -> None:
         self.exc_type: type[BaseException] = type(error)

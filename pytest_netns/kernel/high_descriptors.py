@@ -1,24 +1,24 @@
-"""Descriptors far above those of a test: a test may count its own, and expect the lowest free number.
+"""Descriptors with numbers far above those of a test, which may count its own or expect the lowest free number.
 
-A test that closes what it has closed already, or everything in a range, meets only numbers that it has had. The kernel
-gives out the lowest that is free, so a descriptor of ours that is opened between two tests must not lie among them.
+A test that closes a descriptor twice, or everything in a range, then only affects its own. The kernel assigns
+the lowest free number, so a descriptor that this package opens between two tests would otherwise be among them.
 """
 
 from __future__ import annotations
 
 import os
 
-#: Where they begin, if the limit (``ulimit -n``) is at least a third higher. Not higher: select(2) knows numbers up to
-#: 1023 only, and the C library ends a process that asks it for another one, as libnftables does.
+#: The lowest such number, if the limit (``ulimit -n``) is at least a third higher. Not more: select(2) accepts only
+#: numbers up to 1023, and the C library aborts a process that passes a higher one, as libnftables would.
 _FLOOR = 768
-#: From <fcntl.h>; the module is not there on Windows, where this one must still import.
+#: From <fcntl.h>; Python's fcntl does not exist on Windows, where this module must still import.
 _F_DUPFD_CLOEXEC = 1030
 
 
 def lift(fd: int) -> int:
-    """Another number for a descriptor, far above, closed on exec; the one so far is closed.
+    """Duplicate a descriptor to a number far above, close-on-exec, and close the old one.
 
-    Where there is no room above it is returned as it is.
+    If no such number is available, the descriptor is returned unchanged.
     """
     import fcntl
     import resource

@@ -1,13 +1,12 @@
-"""Sysctls that a new namespace has from the machine, and what the kernel itself would have given it.
+"""Sysctls that a new namespace inherits from the host, and resetting them to the kernel's own defaults.
 
-The kernel copies ``net.ipv4.conf.all`` and ``.default`` from the initial namespace, whatever its administrator has set
-there, and those of IPv6 too where net.core.devconf_inherit_init_net says so. To read all names of every namespace would
-take as long as its birth. But its loopback interface has got a copy of ``default``, all of which one answer of the
-kernel shows; the first namespace is compared name by name, and others as long as that answer differs from the first.
+The kernel copies ``net.ipv4.conf.all`` and ``.default`` from the initial namespace, with the administrator's changes,
+and those of IPv6 too if net.core.devconf_inherit_init_net says so. Reading all names in every namespace would take as
+long as creating it. But its loopback interface has a copy of ``default``, which a single netlink answer returns whole.
+The first namespace is compared name by name, and a later one only if that answer has changed.
 
-Left as the machine has them are the sizes of TCP's buffers (tcp_rmem, tcp_wmem), which depend on its memory, its
-congestion control, and the neighbour tables' parameters of interfaces (net.ipv4.neigh.eth0), of which the machine has
-one set for all namespaces.
+Not reset are the sizes of TCP's buffers (tcp_rmem, tcp_wmem), which depend on the machine's memory, its congestion
+control, and the neighbour parameters of interfaces (net.ipv4.neigh.eth0), which all namespaces share.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from pytest_netns.kernel import sysctl
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket, attributes
 
-#: Of ``net.ipv4.conf.all``, and ``default`` where that is another, as in ipv4_devconf (net/ipv4/devinet.c). A name that
-#: stands nowhere here is of a kernel that was not there yet, and left as it is.
+#: Defaults of ``net.ipv4.conf.all``, and of ``default`` where they differ, as in ipv4_devconf (net/ipv4/devinet.c). A
+#: name that is not listed here comes from a newer kernel and is not changed.
 _IPV4 = {
     "accept_redirects": "1",
     "secure_redirects": "1",
@@ -59,7 +58,7 @@ _IPV4_ZERO = frozenset(
     ]
 )
 _IPV4_DEFAULT = {"accept_source_route": "1"}
-#: Of ``net.ipv6.conf``, as in ipv6_devconf (net/ipv6/addrconf.c).
+#: Defaults of ``net.ipv6.conf``, as in ipv6_devconf (net/ipv6/addrconf.c).
 _IPV6 = {
     "accept_ra": "1",
     "accept_ra_defrtr": "1",
@@ -137,7 +136,7 @@ _deviating: dict[str, str] = {}
 
 
 def default_of(family: str, which: str, name: str) -> str | None:
-    """What the kernel gives ``net.FAMILY.conf.WHICH.NAME`` by itself; None if that is not known here."""
+    """The kernel's default of ``net.FAMILY.conf.WHICH.NAME``; None if it is not known here."""
     table, more, zero = (_IPV4, _IPV4_DEFAULT, _IPV4_ZERO) if family == "ipv4" else (_IPV6, _IPV6_DEFAULT, _IPV6_ZERO)
     if which == "default" and name in more:
         return more[name]
@@ -145,7 +144,7 @@ def default_of(family: str, which: str, name: str) -> str | None:
 
 
 def restore_defaults(rtnl: NetlinkSocket) -> None:
-    """Give the calling thread's namespace, which was made just now, the kernel's values. Raises OSError."""
+    """Reset the calling thread's newly created namespace to the kernel's defaults. Raises OSError."""
     global _seen
     seen = _shown_by_loopback(rtnl)
     if seen != _seen:
@@ -166,7 +165,7 @@ def _shown_by_loopback(rtnl: NetlinkSocket) -> tuple[bytes, bytes]:
 
 
 def _compared() -> Mapping[str, str]:
-    """The kernel's values of what differs from them."""
+    """The kernel's defaults of the sysctls that differ from them in the calling thread's namespace."""
     found: dict[str, str] = {}
     for family in ("ipv4", "ipv6"):
         for which in ("all", "default"):

@@ -1,4 +1,4 @@
-"""libpcap: loaded into this process when a filter of pcap-filter(7) is first compiled."""
+"""libpcap: loaded into this process when a pcap-filter(7) expression is first compiled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Program(ctypes.Structure):
 
 @cache
 def libpcap() -> ctypes.CDLL:
-    """The library.
+    """The loaded library.
 
     Raises:
         UnsupportedError: it is not installed.

@@ -1,7 +1,7 @@
 """nftables rulesets as text, by libnftables in this process, or by the nft program where the library is missing.
 
-The library loads a ruleset in 0.3 ms where the program takes 2.6. Both come from the same source, take the same
-text, commit it as one transaction and complain in the same words.
+The library loads a ruleset in 0.3 ms, the program in 2.6 ms. Both come from the same source, accept the same text,
+commit it as one transaction and print the same error messages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pytest_netns.kernel.syscalls import entered, visiting
 _NFT_CTX_OUTPUT_HANDLE, _NFT_CTX_OUTPUT_JSON = 1 << 3, 1 << 4  # from <nftables/libnftables.h>
 _CTX_DEFAULT = 0
 
-# The library parses with global state in places (flex, gmp); one call at a time.
+# The library's parser has global state (flex, gmp), so only one call at a time.
 _lock = Lock("running nft")
 
 
@@ -52,10 +52,10 @@ def _library() -> ctypes.CDLL | None:
 
 @cache
 def _c_stderr() -> tuple[ctypes.c_void_p, int] | None:
-    """The variable ``stderr`` of the C library, and a stream that swallows all; None where it cannot be set."""
+    """The C library's variable ``stderr``, and a stream that discards all output; None where it cannot be set."""
     program = ctypes.CDLL(None)
     try:
-        _ = program.gnu_get_libc_version  # elsewhere the variable may be a constant
+        _ = program.gnu_get_libc_version  # in other C libraries the variable may be a constant
         variable = ctypes.c_void_p.in_dll(program, "stderr")
     except (AttributeError, ValueError):
         return None
@@ -69,9 +69,9 @@ def _c_stderr() -> tuple[ctypes.c_void_p, int] | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """libxtables, which reads the rules of iptables for libnftables, writes its warnings to ``stderr`` itself.
+    """Suppress the warnings that libxtables, which parses iptables rules for libnftables, writes to C's ``stderr``.
 
-    They would stand in the middle of pytest's output. Descriptor 2 belongs to all threads, so it is left alone.
+    They would end up in the middle of pytest's output. Descriptor 2 is shared by all threads, so it is not redirected.
     """
     found = _c_stderr()
     if found is None:
@@ -87,7 +87,7 @@ def _quiet() -> Iterator[None]:
 
 
 def engine() -> str:
-    """What loads rulesets here: ``libnftables`` or ``nft``.
+    """The engine that loads rulesets here: ``libnftables`` or ``nft``.
 
     Raises:
         UnsupportedError: neither is installed.
@@ -104,18 +104,18 @@ def engine() -> str:
 
 #: Comments and quoted text of a ruleset.
 _INERT = re.compile(r'#[^\n]*|"[^"\n]*"')
-#: A command begins a line, or follows a semicolon. (It is a keyword: nothing can be called so.)
+#: A command at the beginning of a line or after a semicolon. (It is a keyword, so no object can have that name.)
 _MONITORS = re.compile(r"(?:^|[;\n])\s*monitor\b")
-#: Descriptors that the library uses at once: its sockets, the ruleset, tables of names in /etc.
+#: Descriptors that the library uses at the same time: its sockets, the ruleset, name tables in /etc.
 _NEEDED = 4
-#: Seconds for a ruleset; a hundred thousand rules take some.
+#: Timeout in seconds for a ruleset; a hundred thousand rules take several.
 _DEADLINE = 60.0
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 
 
 def _check_descriptors() -> None:
-    """Raise OSError unless the library can open what it needs. It ends the process where it cannot (exit(3))."""
+    """Raise OSError unless enough descriptors are free: the library calls exit(3) when it cannot open a file."""
     with ExitStack() as stack:
         for _ in range(_NEEDED):
             stack.callback(os.close, os.open("/", os.O_PATH | os.O_CLOEXEC))
@@ -125,8 +125,8 @@ class Nftables:
     """The ruleset of one network namespace.
 
     Args:
-        netns: its descriptor.
-        node: what messages call it.
+        netns: descriptor of the namespace.
+        node: name of the node for messages.
 
     Raises:
         UnsupportedError: neither the library nor the program is installed.
@@ -140,7 +140,7 @@ class Nftables:
             library = _library()
             assert library is not None
             try:
-                with _lock, entered(netns):  # its netlink socket belongs to the namespace of this moment
+                with _lock, entered(netns):  # its netlink socket belongs to the current namespace
                     _check_descriptors()
                     self._context = library.nft_ctx_new(_CTX_DEFAULT)
                     library.nft_ctx_buffer_output(self._context)
@@ -157,7 +157,7 @@ class Nftables:
         return self._run(text, 0)
 
     def with_handles(self) -> str:
-        """The whole ruleset as text in which each rule ends in ``# handle N``, the number that traces name it by."""
+        """The whole ruleset as text; each rule ends with ``# handle N``, the number by which traces refer to it."""
         return self._run("list ruleset", _NFT_CTX_OUTPUT_HANDLE)
 
     def ruleset(self) -> list[dict[str, object]]:
@@ -168,7 +168,7 @@ class Nftables:
     def _run(self, text: str, flags: int) -> str:
         try:
             return self._run_here(text, flags)
-        except OSError as error:  # of our own descriptors
+        except OSError as error:  # from opening descriptors
             raise KernelError.of(error, "nft -f -", self._node) from error
 
     def _run_here(self, text: str, flags: int) -> str:
@@ -186,10 +186,10 @@ class Nftables:
             _lock,
             entered(self._netns),
             ExitStack() as stack,
-        ):  # names of interfaces are looked up by a socket made now
+        ):  # interface names are resolved with a socket created now
             if self._context is None:  # closed by another thread
                 raise NetnsError(f"nft in namespace {self._node!r}: it was closed, or its host has crashed")
-            # From a file, in memory: of a buffer its messages name no line, and quote the first one whichever it was.
+            # From a file in memory: for a buffer, error messages have no line number and always quote the first line.
             file = os.memfd_create("ruleset", os.MFD_CLOEXEC)
             stack.callback(os.close, file)
             with open(file, "wb", closefd=False) as writer:
@@ -206,7 +206,7 @@ class Nftables:
         return str(output)
 
     def _by_program(self, text: str, flags: int) -> str:
-        # From a file, "nft -j" prints nothing.
+        # From stdin: with a file, "nft -j" prints nothing.
         switch = {_NFT_CTX_OUTPUT_JSON: "-j", _NFT_CTX_OUTPUT_HANDLE: "-a"}.get(flags)
         argv = ["nft", switch, *text.split()] if switch else ["nft", "-f", "-"]
         with visiting(self._netns):
@@ -236,7 +236,7 @@ class Nftables:
         )
 
     def close(self) -> None:
-        """Let go of the library's context; allowed more than once. The rules stay as long as the namespace does."""
+        """Free the library's context. Further calls do nothing. The rules last as long as the namespace."""
         with _lock:  # not while another thread uses it
             context, self._context = self._context, None
         library = _library()

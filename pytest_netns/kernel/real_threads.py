@@ -1,4 +1,4 @@
-"""Whether threads are threads: gevent and eventlet can make greenlets of them, which all share one."""
+"""Whether threads are real: gevent and eventlet can replace them with greenlets, which share one thread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 from pytest_netns.errors import NetnsError
 
-#: What we rely on and gevent can replace: what hands work to another thread and starts processes from it.
+#: Functions that this package relies on and gevent can replace: handing work to a thread, starting processes from it.
 _GEVENT = ("threading", "queue", "subprocess")
 
 
@@ -15,7 +15,7 @@ _CURE = "or run what needs it in a process of its own: host.spawn([sys.executabl
 
 
 def check_threads() -> None:
-    """Raise NetnsError if threads are greenlets of one thread: a thread is what a network namespace belongs to."""
+    """Raise NetnsError if threads are greenlets: a network namespace is per thread, and greenlets share one."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None and (patched := [name for name in _GEVENT if monkey.is_module_patched(name)]):
         raise NetnsError(

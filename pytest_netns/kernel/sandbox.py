@@ -1,8 +1,8 @@
-"""May this process create networks, and if not, how it gets to: a user namespace of its own, without root.
+"""Whether this process may create network namespaces, and if not, the sandbox that allows it without root.
 
 The sandbox is a user, a network and a mount namespace that the process moves itself into (user_namespaces(7)). The user
-ID stays the same; the capabilities hold inside only, and survive exec. There is no way back: the host's network is out
-of reach from then on. The kernel allows the move only while the process has a single thread.
+ID stays the same; the capabilities apply only inside, and survive exec. There is no way back: the host's network is
+unreachable from then on. The kernel allows the move only while the process has a single thread.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from pytest_netns.kernel.syscalls import (
 
 CAP_NET_ADMIN, CAP_SYS_ADMIN = 12, 21
 
-#: What is kept inside, from <linux/capability.h>. Left out are those that would change how files behave
-#: (CAP_DAC_OVERRIDE and its like): a test that expects "permission denied" must still get it.
+#: The capabilities kept in the sandbox, from <linux/capability.h>. Those that bypass file permissions
+#: (CAP_DAC_OVERRIDE and the like) are dropped: a test that expects "permission denied" must still get it.
 KEPT_CAPABILITIES = {
     "CAP_KILL": 5,
     "CAP_SETGID": 6,
@@ -58,13 +58,13 @@ KEPT_CAPABILITIES = {
     "CAP_SYS_ADMIN": CAP_SYS_ADMIN,
 }
 
-#: A sysctl that every network namespace has; containers often get /proc/sys read-only.
+#: A sysctl that every network namespace has, to test writing: in containers /proc/sys is often read-only.
 _SYSCTL = "/proc/sys/net/ipv4/conf/lo/forwarding"
 
-#: Seconds in which a child has tried to make a network.
+#: Timeout in seconds for a child process that tries to create a network namespace.
 _DEADLINE = 60.0
 
-#: The inode of the network namespace that is the sandbox, of this process or of the one that started it; 0: none is.
+#: The inode of the sandbox's network namespace, entered by this process or inherited from its parent; 0: no sandbox.
 network: int = 0
 
 Mode = Literal["root", "rootless", "unavailable"]
@@ -72,14 +72,13 @@ Mode = Literal["root", "rootless", "unavailable"]
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Whether networks can be created.
+    """Whether this process can create network namespaces, and how.
 
     Attributes:
-        mode: ``root``: as things are; ``rootless``: in a user namespace; ``unavailable``: not at all.
-        entered: whether this process (or the one that started it) is in a sandbox already.
-        reason: for ``unavailable``, the cause and the command that cures it.
-        late: for ``unavailable``, whether the machine allows it, and this process would have had to ask before it had
-            threads.
+        mode: ``root``: directly; ``rootless``: in a user namespace; ``unavailable``: not at all.
+        entered: whether this process (or its parent) is in a sandbox already.
+        reason: for ``unavailable``, the cause and the command that fixes it.
+        late: for ``unavailable``, whether it would have worked before this process started threads.
     """
 
     mode: Mode
@@ -102,7 +101,7 @@ def _read(path: str) -> str:
 
 
 def thread_count() -> int:
-    """Threads of this process, those outside of Python included (a maths library starts some when imported)."""
+    """Number of threads of this process, including those of C libraries (e.g. maths libraries start some on import)."""
     return len(os.listdir("/proc/self/task"))
 
 
@@ -118,23 +117,23 @@ def in_user_namespace() -> bool:
 
 
 def keep_capabilities() -> None:
-    """Reduce the capabilities of a thread that has just entered a user namespace to those that are kept, for good."""
+    """Drop all capabilities of a thread that has just entered a user namespace, except the kept ones, for good."""
     kept = sum(1 << number for number in KEPT_CAPABILITIES.values())
     set_capabilities(kept, kept, kept)
-    for number in KEPT_CAPABILITIES.values():  # ambient: exec by a user other than root drops all others
+    for number in KEPT_CAPABILITIES.values():  # ambient, as exec by a user other than root drops all others
         prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
 
 
 def _enter_namespaces(as_root: bool = False) -> None:
-    """Do it; raises OSError whose ``filename`` is the step that failed.
+    """Enter the sandbox's namespaces. Raises OSError whose ``filename`` is the step that failed.
 
     Args:
-        as_root: be user and group 0 inside, with all capabilities, as ``unshare --map-root-user`` does.
+        as_root: become user and group 0 inside, with all capabilities, as with ``unshare --map-root-user``.
     """
     uid, gid = os.geteuid(), os.getegid()
     inside_uid, inside_gid = (0, 0) if as_root else (uid, gid)
     unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS)
-    # Without privilege outside, groups can be mapped only once nobody inside can change them (user_namespaces(7)).
+    # Without privileges outside, groups can be mapped only after setgroups(2) is disabled inside (user_namespaces(7)).
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{inside_uid} {uid} 1"),
@@ -149,7 +148,7 @@ def _enter_namespaces(as_root: bool = False) -> None:
             os.close(fd)
     if not as_root:
         keep_capabilities()
-    # Mounts of the host still arrive here, and ours do not go there.
+    # Mounts of the host still propagate here, but not the other way round.
     mount("none", "/", None, MS_REC | MS_SLAVE)
 
 
@@ -161,12 +160,12 @@ def _loopback_up() -> None:
         link.close()
 
 
-#: The step that fails where the network that a process is in belongs to a user namespace above its own.
+#: The step that fails if the process's network namespace is owned by an ancestor of its user namespace.
 _RETURN = "setns back to the network of before"
 
 
 def _make_network() -> None:
-    """The real thing: a namespace with a veth in it, whose sysctls can be written, and the way back."""
+    """Test everything that is needed: a new namespace, a veth in it, writing a sysctl, and the return."""
     home = open_namespace()
     unshare(CLONE_NEWNET)
     os.close(os.open(_SYSCTL, os.O_WRONLY | os.O_CLOEXEC))
@@ -191,19 +190,19 @@ def _make_network() -> None:
 
 
 def _try_in_child(action: Callable[[], None]) -> tuple[str, int] | None:
-    """Run ``action`` in a forked child; None if it worked, else the step that failed and its errno.
+    """Run ``action`` in a forked child; None if it succeeded, else the step that failed and its errno.
 
-    A child, because a move that fails half-way cannot be undone.
+    In a child, because entering namespaces cannot be undone when it fails half-way.
     """
-    with uninterrupted:  # or the child would stay
+    with uninterrupted:  # otherwise the child might be left running
         return _tried_in_child(action)
 
 
 def _tried_in_child(action: Callable[[], None]) -> tuple[str, int] | None:
     receive, send = os.pipe2(os.O_CLOEXEC)
     with warnings.catch_warnings():
-        # From Python 3.12 on a fork beside other threads warns of deadlocks. This child takes no lock: it makes system
-        # calls and leaves by _exit.
+        # Since Python 3.12, fork() in a process with threads warns of deadlocks. This child takes no lock: it makes
+        # system calls and ends with _exit.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
@@ -214,7 +213,7 @@ def _tried_in_child(action: Callable[[], None]) -> tuple[str, int] | None:
             outcome = (str(error.filename or ""), error.errno or 0)
         except KernelError as error:
             outcome = (error.operation, error.errno)
-        except BaseException as error:  # whatever it is, the parent must hear of it
+        except BaseException as error:  # any exception must be reported to the parent
             outcome = (repr(error), 0)
         try:
             os.write(send, json.dumps(outcome).encode())
@@ -227,7 +226,7 @@ def _tried_in_child(action: Callable[[], None]) -> tuple[str, int] | None:
             answer = os.read(receive, 1 << 16)
     finally:
         os.close(receive)
-        os.kill(pid, signal.SIGKILL)  # it has said all, or hangs
+        os.kill(pid, signal.SIGKILL)  # it has reported, or hangs
         os.waitpid(pid, 0)
     if not answer:
         return "the probing child died", 0
@@ -243,13 +242,13 @@ def _sandbox_and_network() -> None:
 def diagnose(
     step: str, errno: int, read: Callable[[str], str] = _read, exists: Callable[[str], bool] = os.path.exists
 ) -> str:
-    """The cause of a refusal, and the command that cures it.
+    """The cause of a refusal, and the command that fixes it.
 
     Args:
-        step: what failed, as the probe reports it.
-        errno: how.
-        read: reads a file under /proc; "" if there is none.
-        exists: whether there is a file.
+        step: the step that failed, as the probe reports it.
+        errno: its errno.
+        read: reads a file under /proc; "" if it does not exist.
+        exists: whether a file exists.
     """
     code = _errno.errorcode.get(errno, str(errno))
     said = f"{step or 'user namespace'}: {os.strerror(errno) if errno else 'failed'} ({code})"
@@ -270,8 +269,8 @@ def diagnose(
         return f"{said}: /proc/sys is read-only; cure: {cure}"
     seccomp = [line.split()[1] for line in read("/proc/self/status").splitlines() if line.startswith("Seccomp:")]
     filtered = seccomp == ["2"]
-    # A container shows its host's AppArmor switch, and its own filter refuses unshare(2) with EPERM before AppArmor is
-    # asked. AppArmor refuses with EACCES, or lets unshare(2) pass and refuses what comes after it.
+    # A container shows the host's AppArmor setting, but its own seccomp filter refuses unshare(2) with EPERM before
+    # AppArmor is consulted. AppArmor refuses with EACCES, or allows unshare(2) and refuses the steps after it.
     by_filter = filtered and errno == _errno.EPERM and step in ("", "unshare")
     if not by_filter and read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
         return (
@@ -297,7 +296,7 @@ def diagnose(
 
 
 def probe() -> Access:
-    """Find out by doing the real thing in a child process. Takes some 5 ms; the caller keeps the answer."""
+    """Test in a child process whether networks can be created. Takes some 5 ms; the caller caches the answer."""
     if not sys.platform.startswith("linux"):
         return Access("unavailable", reason=f"network namespaces exist on Linux only, and this is {sys.platform}")
     if not hasattr(socket, "AF_NETLINK"):
@@ -308,7 +307,7 @@ def probe() -> Access:
         if refused is None:
             inside = in_user_namespace()
             return Access("rootless" if inside and os.geteuid() != 0 else "root", entered=inside)
-    failed = _try_in_child(_sandbox_and_network)  # which has one thread
+    failed = _try_in_child(_sandbox_and_network)  # the child has a single thread
     if failed is not None:
         return Access("unavailable", reason=diagnose(*(refused or failed)))
     threads = thread_count()
@@ -317,7 +316,7 @@ def probe() -> Access:
     others = ", ".join(repr(each.name) for each in threading.enumerate() if each is not threading.main_thread())
     named = f" ({others})" if others else ""
     lacking = "no privilege to create network namespaces"
-    if refused is not None and refused[0] == _RETURN:  # "unshare --user" without --net, or such a container
+    if refused is not None and refused[0] == _RETURN:  # "unshare --user" without --net, or a container like that
         lacking = "the network of this process belongs to another user namespace, so it could not return to it"
     return Access(
         "unavailable",
@@ -329,10 +328,10 @@ def probe() -> Access:
 
 
 def enter() -> Access:
-    """Move this process into the sandbox. Does nothing if it can create networks already.
+    """Move this process into the sandbox. Does nothing if it can create network namespaces already.
 
     Raises:
-        PrivilegeError: the cause and the cure. The process is as it was.
+        PrivilegeError: the kernel refused; the message says why, and how to fix it. The process is unchanged.
 
     Example:
         >>> enter_sandbox()
@@ -348,10 +347,10 @@ def enter() -> Access:
 
 
 def enter_now(as_root: bool = False) -> Access:
-    """Move this process into the sandbox, which ``probe()`` has found possible. Raises PrivilegeError.
+    """Move this process into the sandbox, after ``probe()`` has found that possible. Raises PrivilegeError.
 
     Args:
-        as_root: be user 0 inside.
+        as_root: become user 0 inside.
     """
     try:
         _enter_namespaces(as_root)

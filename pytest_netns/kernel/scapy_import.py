@@ -1,4 +1,4 @@
-"""What may keep us from importing scapy: a cache of its that is somebody else's, sockets that a test has replaced."""
+"""Importing scapy despite a cache directory of another user, or sockets that a test has replaced."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pytest_netns.kernel.standard_sockets import are_replaced, standard_sockets
 
 
 def prepare_scapy() -> None:
-    """Called before we import scapy: see to it that this works."""
+    """Make sure that importing scapy works. Call it before each import."""
     if "scapy.data" not in sys.modules:
         _spare_foreign_cache()
     if "scapy.layers.inet6" not in sys.modules and are_replaced():
-        with standard_sockets():  # it asks the kernel for interfaces and routes when it is imported
+        with standard_sockets():  # on import, scapy reads interfaces and routes from the kernel
             import scapy.layers.inet6  # noqa: F401
 
 
 def _spare_foreign_cache() -> None:
-    """Have scapy do without its cache where that cannot be read and written.
+    """Have scapy work without its cache if the cache is not readable and writable.
 
-    It looks for ``services.pickle`` there when it is imported, and raises PermissionError in a folder that ``sudo`` has
-    made. It takes the folder from ``scapy.main``, which imports nothing else of it.
+    On import, scapy looks for ``services.pickle`` there, and raises PermissionError in a directory that ``sudo`` has
+    created. The directory comes from ``scapy.main``, which imports no other part of scapy.
     """
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     if os.access(cache, os.F_OK) and not os.access(cache, os.X_OK):

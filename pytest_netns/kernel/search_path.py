@@ -1,4 +1,4 @@
-"""Search path of programs: PATH, and after it the directories of root's programs, which few users have in theirs."""
+"""Search path of programs: PATH, then the sbin directories, which ordinary users rarely have in theirs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import shutil
 from collections.abc import Mapping
 
-#: Where ip, nft and most daemons are. Distributions leave these out of the PATH of an ordinary user.
+#: The directories of ip, nft and most daemons, which distributions leave out of an ordinary user's PATH.
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 def search_path(environment: Mapping[str, str] = os.environ) -> str:
-    """The PATH of an environment, and ``SBIN`` after it as far as that is not in it."""
+    """The PATH of an environment, followed by those directories of ``SBIN`` that are not in it."""
     path = environment.get("PATH", os.defpath)
     present = path.split(os.pathsep)
     return os.pathsep.join([path, *(folder for folder in SBIN if folder not in present)])
@@ -23,7 +23,7 @@ def find_program(name: str) -> str | None:
 
 
 def find_in_sbin(name: str, environment: Mapping[str, str] = os.environ) -> str | None:
-    """The path of a program that is in ``SBIN`` and not in the PATH of an environment; None for all others."""
+    """The path of a program that is in ``SBIN`` but not in the PATH of an environment; otherwise None."""
     if "/" in name or shutil.which(name, path=environment.get("PATH", os.defpath)) is not None:
         return None
     return shutil.which(name, path=os.pathsep.join(SBIN))

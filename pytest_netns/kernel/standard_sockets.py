@@ -1,7 +1,7 @@
-"""Sockets as the standard library makes them, whatever a test has put in the place of ``socket.socket``.
+"""The standard library's sockets, even if a test has replaced ``socket.socket``.
 
-pytest-socket, mocks of HTTP and SOCKS libraries replace that class, or methods of it, so that tests reach nobody. Ours
-reach nobody in any case: they live in the namespaces of a lab, or talk to the kernel.
+pytest-socket, HTTP mocks and SOCKS libraries replace that class or its methods, mostly to keep tests off the network.
+The sockets here cannot reach the network in any case: they are in the namespaces of a lab, or talk to the kernel.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from pytest_netns.kernel.locks import Lock
 if TYPE_CHECKING:
     _Standard = socket.socket
 else:
-    # Found by its base: the name may stand for something else when this is imported.
+    # Found by its base class: the name may be replaced already when this module is imported.
     _Standard = next(
         each for each in _socket.socket.__subclasses__() if (each.__module__, each.__name__) == ("socket", "socket")
     )
 
-#: ``socket.getaddrinfo`` with numbers for families and kinds.
+#: ``socket.getaddrinfo`` with plain integers for families and types.
 getaddrinfo: Callable[..., list[tuple[int, int, int, str, tuple[str, int]]]] = _socket.getaddrinfo  # type: ignore[assignment]
 
 _lock = Lock("putting the sockets of the standard library in their place")
-#: How many threads want the standard library's sockets now, and what the name stood for before the first of them did.
+#: How many threads are in ``standard_sockets()`` now, and the value of ``socket.socket`` before the first entered.
 _users = 0
 _replaced: type[socket.socket] = _Standard
 
 
 class Socket(_Standard):
-    """``socket.socket``, never replaced."""
+    """The original ``socket.socket``."""
 
     __slots__ = ()
 
@@ -40,7 +40,7 @@ class Socket(_Standard):
     connect_ex: Callable[..., int] = _socket.socket.connect_ex
 
     def accept(self) -> tuple[Socket, object]:
-        """See ``socket.socket.accept``, which would make one of whatever has that name now."""
+        """See ``socket.socket.accept``, which would create an instance of the replaced class."""
         fd, peer = self._accept()  # type: ignore[attr-defined]
         accepted = Socket(self.family, self.type, self.proto, fileno=fd)
         if socket.getdefaulttimeout() is None and self.gettimeout():
@@ -55,15 +55,15 @@ def socket_pair(family: int, kind: int) -> tuple[Socket, Socket]:
 
 
 def are_replaced() -> bool:
-    """Whether ``socket.socket`` stands for something else now."""
+    """Whether ``socket.socket`` is replaced now."""
     return socket.socket is not _Standard
 
 
 @contextmanager
 def standard_sockets() -> Iterator[None]:
-    """``socket.socket`` is the standard library's for the duration of this block: for libraries that we call.
+    """Restore ``socket.socket`` for the duration of this block, for libraries that this package calls.
 
-    It is so for all threads, and short.
+    It affects all threads, so keep the block short.
     """
     global _users, _replaced
     with _lock:

@@ -1,1 +1,1 @@
-"""Network namespaces: made, joined, published, found again."""
+"""Network namespaces: creating, joining, publishing and finding them."""

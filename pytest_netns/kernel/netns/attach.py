@@ -1,4 +1,4 @@
-"""Descriptors of network namespaces that are not ours: by process, by file, by name."""
+"""Opening existing network namespaces: by process, by file, or by name."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import os
 from pytest_netns.errors import PrivilegeError, TopologyError
 from pytest_netns.kernel.syscalls import CLONE_NEWNET
 
-#: Where ip-netns(8) keeps names.
+#: The directory of ip-netns(8) names.
 NAMED = "/run/netns"
 
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 
 
 def open_namespace_of(target: int | str | os.PathLike[str]) -> tuple[int, str]:
-    """A descriptor of a network namespace, and what to call it.
+    """Open a network namespace; returns its descriptor and a name for it.
 
     Raises:
-        TopologyError: no such process, file or name, or the file is no network namespace.
-        PrivilegeError: it may not be looked at.
+        TopologyError: no such process, file or name, or the file is not a network namespace.
+        PrivilegeError: no permission to open it.
     """
     if isinstance(target, bool) or not isinstance(target, int | str | os.PathLike):
         raise TopologyError(f"cannot attach to {target!r}: expected a process ID, a path or a name")
@@ -51,5 +51,5 @@ def _is_network_namespace(fd: int) -> bool:
 
     try:
         return fcntl.ioctl(fd, _NS_GET_NSTYPE) == CLONE_NEWNET
-    except OSError:  # ENOTTY: it is no namespace at all
+    except OSError:  # ENOTTY: not a namespace file
         return False

@@ -1,4 +1,4 @@
-"""Birth of a network namespace: made, given its sysctls, and left again."""
+"""Creating a network namespace and setting its initial sysctls."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from pytest_netns.kernel.syscalls import CLONE_NEWNET, open_namespace, returning
 
 
 def create_namespace(name: str, sysctls: Mapping[str, str | int], *, apart: bool = False) -> tuple[int, NetlinkSocket]:
-    """Make a namespace without moving the calling thread for longer than that takes.
+    """Create a namespace; the calling thread is back in its own when this returns.
 
     Args:
-        name: for messages.
-        sysctls: set on top of the baseline.
-        apart: have its descriptors far above those that a test opens.
+        name: name of the node for messages.
+        sysctls: sysctls to set in addition to the baseline.
+        apart: whether its descriptors should have numbers far above those that a test opens.
+
+    Returns:
+        A descriptor of the namespace, and a netlink socket in it.
     """
     try:
         _check_way_back()
@@ -54,7 +57,7 @@ _may_return = False
 
 
 def _check_way_back() -> None:
-    """Once: a thread that leaves a network of a user namespace above ours cannot return to it. Raises OSError."""
+    """Check once that a thread can return here: not if an ancestor user namespace owns the network. Raises OSError."""
     global _may_return
     if not _may_return:
         home = open_namespace()
@@ -70,9 +73,9 @@ _groups = "0 2147483647"
 
 
 def _allow_ping_sockets(name: str) -> None:
-    """Let every group open ICMP datagram sockets (icmp(7)), as distributions do; a namespace is born without.
+    """Let every group open ICMP datagram sockets (icmp(7)), as distributions do; a new namespace allows none.
 
-    In a user namespace the range can only be of groups that it has.
+    In a user namespace the range must consist of mapped groups.
     """
     global _groups
     try:
@@ -82,14 +85,14 @@ def _allow_ping_sockets(name: str) -> None:
             raise KernelError.of(error, f"sysctl -w {_PING_GROUPS}='{_groups}'", name) from error
         with open("/proc/thread-self/gid_map", encoding="ascii") as file:
             extents = [tuple(map(int, line.split())) for line in file]
-        # From the lowest to the highest as the kernel counts them, which is outside.
+        # From the lowest to the highest group ID outside of the user namespace, as the kernel compares those.
         lowest = min(extents, key=lambda extent: extent[1])
         highest = max(extents, key=lambda extent: extent[1])
         _groups = f"{lowest[0]} {min(highest[0] + highest[2] - 1, 0x7FFFFFFF)}"
         sysctl.write(_PING_GROUPS, _groups)
 
 
-#: Of the baseline, what the kernel itself gives, and was compared a moment ago.
+#: Baseline sysctls that equal the kernel's defaults, which have just been compared.
 _RESTORED = "net.ipv4.conf.default.rp_filter"
 
 
@@ -105,7 +108,7 @@ def _set_initial(name: str, sysctls: Mapping[str, str | int], rtnl: NetlinkSocke
         try:
             sysctl.ensure(key, value)
         except OSError as error:
-            # A kernel without IPv6 has none of its sysctls.
+            # A kernel without IPv6 has no IPv6 sysctls.
             if not (error.errno == errno.ENOENT and key.startswith("net.ipv6.")):
                 raise KernelError.of(error, f"sysctl -w {key}={value}", name) from error
     for key, given in sysctls.items():

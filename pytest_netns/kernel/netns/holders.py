@@ -1,4 +1,4 @@
-"""Which descriptors of this process keep a network namespace alive: of namespaces, and of sockets inside one."""
+"""Which descriptors of this process keep a network namespace alive: namespace files, and sockets in a namespace."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _FOLDER = "/proc/self/fd"
 
 
 def count() -> int:
-    """How many descriptors are open; from Linux 6.2 on at the price of one system call."""
+    """How many descriptors are open; one system call on Linux 6.2 or later."""
     return os.stat(_FOLDER).st_size or len(os.listdir(_FOLDER))
 
 
 def holders(known: Container[int]) -> dict[int, tuple[int, str]]:
-    """Descriptors that keep a namespace alive which is neither the calling thread's nor known; UNIX sockets left out.
+    """Descriptors that hold a namespace other than the calling thread's and the known ones, without UNIX sockets.
 
     Args:
-        known: inodes of namespaces that may be held.
+        known: inodes of the namespaces that may be held.
 
     Returns:
-        The inode, and what ``readlink`` shows, by descriptor.
+        For each descriptor, the inode of the namespace and the ``readlink`` text.
     """
     home = os.stat(THREAD_NETNS).st_ino
     found = {}
@@ -38,7 +38,7 @@ def holders(known: Container[int]) -> dict[int, tuple[int, str]]:
                 inode = _namespace_of(int(name))
             else:
                 continue
-        except OSError:  # closed by another thread; or a socket of a namespace that is none of our business
+        except OSError:  # closed by another thread; or a socket of a namespace that may not be entered
             continue
         if inode != home and inode not in known:
             found[int(name)] = inode, shown
@@ -46,7 +46,7 @@ def holders(known: Container[int]) -> dict[int, tuple[int, str]]:
 
 
 def _is_local(fd: int) -> bool:
-    """Whether it is a UNIX socket. Every event loop has a pair of them to wake itself by, whoever has made the loop."""
+    """Whether it is a UNIX socket. They do not count, as every event loop has a pair of them to wake itself up."""
     sock = Socket(fileno=fd)
     try:
         return sock.family == socket.AF_UNIX

@@ -1,8 +1,8 @@
-"""Joining a node of another process: what its session has made is entered from another terminal.
+"""Joining a node of another process, e.g. from another terminal.
 
-Nobody gains rights by it. What a process says of its nodes is its user's word, and no better than that: who may look
-into another user's session, as root may, becomes that user first, in their user namespace, and enters nothing of files
-and processes that does not belong to it.
+Joining grants no additional rights. A process's file of nodes is only as trustworthy as its user. So a privileged user,
+such as root, first switches to the user who owns the session, in that user's user namespace, and enters no mount or PID
+namespace that does not belong to it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 
 
 def is_another_users(entry: Entry) -> bool:
-    """Whether a node belongs to somebody who is not the user of this process. Raises TopologyError if it has gone."""
+    """Whether a node belongs to a user other than this process's. Raises TopologyError if the node is gone."""
     try:
         return set(_status(entry.pid, "Uid")) != set(os.getresuid())
     except (FileNotFoundError, ProcessLookupError):
@@ -37,15 +37,18 @@ def is_another_users(entry: Entry) -> bool:
 
 
 def join(entry: Entry) -> bool:
-    """Move this process, which has a single thread, into a node; True if only its children will see the node's PIDs.
+    """Move this single-threaded process into a node.
 
-    That is the network, and for an isolated host its files, host name and processes too. Where the session is in a
-    sandbox this process first enters that: the user namespace, which whoever made it may enter (user_namespaces(7)),
-    and its mount namespace. Root becomes the user whose session it is.
+    It enters the node's network namespace and, for an isolated host, its mount, UTS and PID namespaces. If the session
+    is in a sandbox, it first enters the sandbox's user namespace, which its creator may enter (user_namespaces(7)), and
+    mount namespace. Root switches to the user of the session.
+
+    Returns:
+        True if the node has a PID namespace, which only children of this process will be in.
 
     Raises:
-        PrivilegeError: the node is another user's, and this process cannot become them.
-        TopologyError: it has gone.
+        PrivilegeError: the node belongs to another user, and this process cannot switch to that user.
+        TopologyError: the node is gone.
     """
     wanted: list[tuple[str, int]] = []
     sandboxed = not _same(f"/proc/{entry.pid}/ns/user", "/proc/self/ns/user")
@@ -66,14 +69,14 @@ def join(entry: Entry) -> bool:
             return fd
 
         try:
-            # All are opened before /proc is another one.
+            # All are opened before this process sees another /proc.
             user = opened(f"/proc/{entry.pid}/ns/user" if sandboxed else "/proc/self/ns/user")
             found = [(opened(path), kind) for path, kind in wanted]
-            found = [(fd, kind) for fd, kind in found if not _is_current(fd, kind)]  # a host may isolate some things
+            found = [(fd, kind) for fd, kind in found if not _is_current(fd, kind)]  # isolation may be partial
             network = opened(entry.path)
             if sandboxed:
                 if another:
-                    os.setgroups([])  # inside nobody may change them
+                    os.setgroups([])  # after entering, groups cannot be changed
                 setns(user, CLONE_NEWUSER)
                 if another:
                     _become(entry.pid)
@@ -94,26 +97,26 @@ def join(entry: Entry) -> bool:
         except (FileNotFoundError, ProcessLookupError):
             raise TopologyError(f"{entry} of process {entry.pid} has just gone") from None
     try:
-        os.chdir(folder)  # a mount namespace is entered at its root
-    except OSError:  # hidden from an isolated host
+        os.chdir(folder)  # entering a mount namespace changes the directory to its root
+    except OSError:  # not visible in an isolated host
         os.chdir("/")
     return any(kind == CLONE_NEWPID for _, kind in found)
 
 
 def _status(pid: int, name: str) -> list[int]:
-    """A line of numbers of proc_pid_status(5), as this user namespace counts them."""
+    """A line of numeric IDs of proc_pid_status(5), as mapped in this user namespace."""
     with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
         line = next(line for line in file if line.startswith(f"{name}:"))
     return [int(number) for number in line.split()[1:]]
 
 
 def _become(pid: int) -> None:
-    """Become the user of a process, of whose user namespace this process is already. Raises PermissionError."""
+    """Switch to the user of a process, whose user namespace this process is in already. Raises PermissionError."""
     (group, *_), (user, *_) = _status(pid, "Gid"), _status(pid, "Uid")
     try:
         os.setresgid(group, group, group)
         os.setresuid(user, user, user)
-    except OSError as error:  # EINVAL: it has made itself somebody who is unknown inside
+    except OSError as error:  # EINVAL: its user ID is not mapped in the user namespace
         raise PermissionError(error.errno, f"cannot become its user ({error.strerror})") from None
 
 
@@ -121,17 +124,17 @@ _LINKS = {CLONE_NEWNS: "mnt", CLONE_NEWUTS: "uts", CLONE_NEWIPC: "ipc", CLONE_NE
 
 
 def _is_current(fd: int, kind: int) -> bool:
-    """Whether it is the one that this process is in."""
+    """Whether a namespace is the one that this process is in."""
     return os.fstat(fd).st_ino == os.stat(f"/proc/self/ns/{_LINKS[kind]}").st_ino
 
 
 def _belongs_to(fd: int, user: int) -> bool:
-    """Whether a namespace belongs to the user namespace ``user``, in which this process is."""
+    """Whether a namespace is owned by the user namespace ``user``, in which this process is."""
     import fcntl  # not on Windows, where this module must still import
 
     try:
         owner = fcntl.ioctl(fd, _NS_GET_USERNS)
-    except PermissionError:  # it belongs to one above ours
+    except PermissionError:  # it is owned by an ancestor of this user namespace
         return False
     try:
         return os.path.sameopenfile(owner, user)
@@ -147,6 +150,6 @@ def _same(path: str, other: str) -> bool:
 
 
 def _is_child(pid: int, parent: int) -> bool:
-    """Whether a process is there and was started by the other: a number alone may be somebody else's by now."""
+    """Whether a process exists and is a child of the other: its PID alone may have been reused."""
     found = stat(pid) if pid else None
     return found is not None and found.parent == parent

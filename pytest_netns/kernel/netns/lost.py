@@ -1,7 +1,7 @@
-"""Descriptors of ours that somebody else has closed, and the way back to a namespace without one.
+"""The package's descriptors that other code has closed, and returning to a namespace without one.
 
-Tests close numbers twice, or all above some number. What is under a number of ours is then nothing, or another file, so
-it is looked at before it is trusted.
+Tests close descriptors twice, or all above some number. The number then is closed or refers to another file, so it is
+checked before use.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 
 from pytest_netns.kernel.syscalls import open_namespace, setns
 
-#: What to say of one.
+#: The advice in messages about one.
 ADVICE = (
     "look for a descriptor that is closed twice (os.close() of a number, or of what a socket or a file still has), "
     "and for os.closerange()"
@@ -18,7 +18,7 @@ ADVICE = (
 
 
 def shows(fd: int, inode: int) -> bool:
-    """Whether a descriptor is still of the file that it was opened for."""
+    """Whether a descriptor still refers to the file that it was opened for, by inode."""
     try:
         return os.fstat(fd).st_ino == inode
     except OSError:
@@ -26,14 +26,15 @@ def shows(fd: int, inode: int) -> bool:
 
 
 def lost(fd: int, what: str) -> str:
-    """In words: a descriptor has gone."""
+    """A message: a descriptor was closed by other code."""
     return f"descriptor {fd}, {what}, was closed by somebody else; {ADVICE}"
 
 
 def return_without(inode: int) -> bool:
-    """Move the calling thread to a network namespace of which some process may be known; whether one was found.
+    """Move the calling thread to the network namespace with an inode, found without its descriptor.
 
-    That is another descriptor of this process, or a thread of it, its parent or process 1.
+    It is looked for among the other descriptors and the threads of this process, and in its parent and process 1.
+    Returns whether it was found.
     """
     places = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
     places += [f"/proc/self/task/{name}/ns/net" for name in os.listdir("/proc/self/task")]

@@ -1,6 +1,6 @@
-"""Names in /run/netns for people and programs outside, with a record of who owns each, and clearing up after the dead.
+"""Names in /run/netns for users and programs outside, with a record of each owner, and removal of stale names.
 
-The only thing in this package that leaves something in the file system, and only when asked to.
+Nothing else in this package leaves anything in the file system, and this only on request.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from pytest_netns.kernel.standard_sockets import Socket
 from pytest_netns.kernel.syscalls import MS_BIND, MS_REC, entered, mount, open_namespace, unmount
 from pytest_netns.weak_list import WeakList
 
-#: Where the owners' records are; beside NAMED, as ``ip netns list`` would take them for namespaces there.
+#: Directory of the owner records; not inside NAMED, where ``ip netns list`` would take them for namespaces.
 RECORDS = "/run/pytest-netns"
 
 _MNT_DETACH = 2
-_SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, from Linux 5.14
+_SO_NETNS_COOKIE = 71  # <asm-generic/socket.h>, Linux 5.14 or later
 _LONGEST_RECORD = 4096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
 
 class Publication:
-    """A name in /run/netns that is ours.
+    """A name in /run/netns that this process owns.
 
-    Its record is locked (flock(2)) as long as we live, whatever way we end, and whoever looks at it from wherever: the
-    number of a process says nothing in another PID namespace.
+    Its record stays locked (flock(2)) until this process exits, however it exits. The lock is visible from any PID
+    namespace, in which a PID would be meaningless.
     """
 
     def __init__(self, name: str, lock: int) -> None:
@@ -45,16 +45,16 @@ class Publication:
 
     @property
     def path(self) -> str:
-        """The file."""
+        """Path of the name in /run/netns."""
         return f"{NAMED}/{self.name}"
 
     def withdraw(self) -> None:
-        """Take the name away. The namespace lives on for whoever holds it otherwise."""
+        """Remove the name. The namespace lives on while something else holds it."""
         _remove(self.name)
         self.let_go()
 
     def let_go(self) -> None:
-        """Close what holds the lock; allowed more than once."""
+        """Close the descriptor that holds the lock. Further calls do nothing."""
         lock, self._lock = self._lock, -1
         if lock >= 0:
             os.close(lock)
@@ -65,7 +65,7 @@ _ours: WeakList[Publication] = WeakList()
 
 def _let_go_in_child() -> None:
     for publication in list(_ours):
-        publication.let_go()  # or the lock would outlive its owner
+        publication.let_go()  # otherwise the lock would outlive its owner
 
 
 if hasattr(os, "register_at_fork"):
@@ -83,10 +83,9 @@ def _pid_namespace() -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
-    """What tells a namespace from all others.
+    """The unique identity of a namespace.
 
-    The kernel gives the inode of one that has gone to the next that is made; a cookie it gives once. Kernels without
-    cookies have 0 for all.
+    The kernel reuses the inode of a namespace that is gone, but never its cookie. On kernels without cookies it is 0.
     """
 
     inode: int
@@ -94,7 +93,7 @@ class _Identity:
 
 
 def _identity(fd: int) -> _Identity:
-    """Of namespace ``fd``. Raises OSError: the caller may not enter it."""
+    """The identity of namespace ``fd``. Raises OSError if the caller has no permission to enter it."""
     with entered(fd), Socket(socket.AF_UNIX) as sock:
         try:
             (cookie,) = struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8))
@@ -106,7 +105,7 @@ def _identity(fd: int) -> _Identity:
 
 
 def _make_run_writable() -> None:
-    """In a sandbox of ours /run belongs to the host's root: put a tmpfs over it that shows all that was there."""
+    """Make /run writable in the sandbox, where the host's root owns it: mount a tmpfs over it with all entries."""
     entries = list(os.scandir("/run"))
     held = [(entry, os.open(entry.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)) for entry in entries]
     try:
@@ -140,7 +139,7 @@ def publish(fd: int, name: str) -> Publication:
             _make_folder(folder)
         if not os.access(NAMED, os.W_OK):
             mount("tmpfs", NAMED, "tmpfs", 0, "mode=0755")
-        # Whatever is made after the record can be told by it.
+        # The record comes first, so that everything created after it can be identified by it.
         publication = Publication(name, _write_record(fd, name))
     except FileExistsError as error:
         there = path if os.path.exists(path) else error.filename2 or error.filename
@@ -166,7 +165,7 @@ def publish(fd: int, name: str) -> Publication:
 
 
 def _make_folder(path: str) -> None:
-    """Make a directory that everybody may read, whatever our umask is."""
+    """Create a directory that is readable by all users, whatever the umask is."""
     try:
         os.mkdir(path)
     except FileExistsError:
@@ -175,7 +174,7 @@ def _make_folder(path: str) -> None:
 
 
 def _write_record(fd: int, name: str) -> int:
-    """Write the record of namespace ``fd``, which is there as a whole or not at all; returns what holds its lock.
+    """Write the record of namespace ``fd`` atomically; returns the descriptor that holds its lock.
 
     Raises FileExistsError, OSError.
     """
@@ -188,7 +187,7 @@ def _write_record(fd: int, name: str) -> int:
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
             raise
-        # A file system without unnamed files: the record is there before it is complete, for some microseconds.
+        # A file system without O_TMPFILE: the record is visible for some microseconds before it is complete.
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         linked = True
     else:
@@ -198,7 +197,7 @@ def _write_record(fd: int, name: str) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)
         os.write(lock, json.dumps({**record, **asdict(_identity(fd))}).encode())
         if not linked:
-            # By a descriptor, as it makes Python follow the link.
+            # With a directory descriptor, which makes Python follow the link.
             folder = os.open(RECORDS, os.O_PATH | os.O_CLOEXEC)
             try:
                 os.link(f"/proc/self/fd/{lock}", path, src_dir_fd=folder)
@@ -216,7 +215,7 @@ def _unlink(path: str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:
-        pass  # somebody, "ip netns delete" for one, was there before
+        pass  # something else, e.g. "ip netns delete", has removed it
 
 
 def _remove(name: str) -> None:
@@ -224,19 +223,19 @@ def _remove(name: str) -> None:
     try:
         unmount(path, _MNT_DETACH)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOENT):  # it was not mounted, or somebody removed it
+        if error.errno not in (errno.EINVAL, errno.ENOENT):  # it was not mounted, or has been removed
             raise
     _unlink(path)
     _unlink(f"{RECORDS}/{name}.json")
     try:
         os.rmdir(RECORDS)
     except OSError:
-        pass  # others have records in it
+        pass  # it has other records
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What a record tells."""
+    """The contents of a record."""
 
     name: str
     pid: int
@@ -246,12 +245,12 @@ class _Record:
 
     @property
     def owner_lives(self) -> bool:
-        """Whether its process is there. (Of a record that nobody holds a lock on, the number of its owner may tell.)"""
+        """Whether the owner's process exists, by PID; for records that are not locked."""
         return self.pid_namespace in (0, _pid_namespace()) and _started(self.pid) == self.started
 
 
 def _record(stream: BinaryIO, file: str) -> _Record | None:
-    """What is in a record of that name; None if we have not written it."""
+    """Parse a record of that name; None if this package has not written it."""
     try:
         record = json.loads(stream.read(_LONGEST_RECORD))
         name, pid, started = (record[key] for key in ("name", "pid", "started"))
@@ -259,7 +258,7 @@ def _record(stream: BinaryIO, file: str) -> _Record | None:
         namespace = _Identity(record["inode"], record["cookie"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    # What is removed hangs on it, so nothing in it is believed that we would not have written.
+    # It decides what is removed, so anything that this package would not have written is rejected.
     right = isinstance(name, str) and _NAME.fullmatch(name) and file == f"{name}.json"
     right = right and isinstance(started, str | None)
     right = right and all(isinstance(n, int) for n in (pid, pid_namespace, namespace.inode, namespace.cookie))
@@ -267,10 +266,10 @@ def _record(stream: BinaryIO, file: str) -> _Record | None:
 
 
 def reap() -> list[str]:
-    """Remove the names whose owners are dead; returns what was done, a line each. Others' names are never touched.
+    """Remove the names whose owners have exited; returns a line for each removal. Other names are never touched.
 
     Raises:
-        PrivilegeError: something cannot be removed.
+        PrivilegeError: no permission to remove a name.
     """
     import fcntl  # not on Windows, where this module must still import
 
@@ -282,12 +281,12 @@ def reap() -> list[str]:
     for file in files:
         path = f"{RECORDS}/{file}"
         try:
-            # Whatever somebody has put there: a pipe would let us wait for ever.
+            # Another process may have put anything there: opening a FIFO would block for ever.
             with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
                 try:
                     fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    continue  # its owner lives
+                    continue  # its owner is alive
                 done += _reap(stream, file)
         except FileNotFoundError:
             continue  # withdrawn meanwhile
@@ -317,7 +316,7 @@ def _reap(stream: BinaryIO, file: str) -> list[str]:
 
 
 def _bound(name: str) -> _Identity | None:
-    """The namespace that has a name; None if none has."""
+    """The identity of the namespace with a name; None if there is none."""
     path = f"{NAMED}/{name}"
     if not os.path.ismount(path):
         return None

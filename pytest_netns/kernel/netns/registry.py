@@ -1,10 +1,10 @@
-"""The nodes of a process, for whoever looks at it from outside: ``pytest-netns shell`` for one.
+"""The nodes of a process, readable by other processes such as ``pytest-netns shell``.
 
-Namespaces have no names that the machine knows. So each process of ours keeps a file in memory, found among its
-descriptors by its name, to which every namespace adds a line at its birth: descriptor, inode, process 1 of an isolated
-host, lab and node. Nothing is taken out, for that would cost more than the birth does. A reader passes over lines
-whose descriptor has gone or shows another inode, and believes the last one of each descriptor. When no namespace is
-left the file begins anew.
+Namespaces have no names in the kernel. So each process keeps a file in memory, found by its name among the process's
+descriptors. Every new namespace appends a line: descriptor, inode, process 1 of an isolated host, lab and node. Lines
+are never removed, which would cost more than creating the namespace. A reader skips lines whose descriptor is closed or
+refers to another inode; for each descriptor, the last line counts. When no namespace is left, the file is started
+again.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pytest_netns.kernel.locks import Lock
 from pytest_netns.kernel.netns.lost import shows
 
 _NAME = "pytest-netns:nodes"
-#: What /proc/PID/fd shows for it (memfd_create(2)).
+#: How the file appears in /proc/PID/fd (memfd_create(2)).
 _LINK = f"/memfd:{_NAME} (deleted)"
-#: What is behind it is left over from before. (Truncating the file would take longer than all else here.)
+#: End marker: anything after it is stale. (Truncating the file would take longer than everything else here.)
 _STOP = b"\0"
-#: Bytes that are read of it, which are some 300,000 lines, and characters of a name.
+#: Maximum size in bytes that is read, some 300,000 lines; and maximum length of a name in characters.
 _LARGEST, _LONGEST = 1 << 24, 200
 
 _lock = Lock("listing a namespace")
@@ -37,14 +37,14 @@ _listed: set[int] = set()
 
 
 def register(fd: int, inode: int, lab: str, node: str, init: int = 0) -> None:
-    """Add a namespace, or what is new about it.
+    """Add a namespace, or update its entry.
 
     Args:
-        fd: its descriptor in this process.
-        inode: what that shows.
-        lab: "" for a namespace that stands alone.
-        node: its name.
-        init: of an isolated host, process 1 of its PID namespace, as seen from outside.
+        fd: descriptor of the namespace in this process.
+        inode: inode of the namespace.
+        lab: name of its lab; "" for a standalone namespace.
+        node: name of the node.
+        init: for an isolated host, process 1 of its PID namespace, as seen from outside; else 0.
     """
     global _file, _end, _inode
     line = f"{fd}\t{inode}\t{init}\t{_plain(lab)}\t{_plain(node)}\n".encode()
@@ -57,7 +57,7 @@ def register(fd: int, inode: int, lab: str, node: str, init: int = 0) -> None:
 
 
 def unregister(fd: int) -> None:
-    """A namespace is about to be closed."""
+    """Account for a namespace that is about to be closed; its line stays in the file."""
     global _end
     with _lock:
         _listed.discard(fd)
@@ -66,13 +66,13 @@ def unregister(fd: int) -> None:
 
 
 def _plain(name: str) -> str:
-    """A name that does no harm to a terminal."""
+    """A name without characters that could harm a terminal."""
     name = name[:_LONGEST]
     return name if name.isprintable() else "".join(each if each.isprintable() else "?" for each in name)
 
 
 def _begin_in_child() -> None:
-    # The child has copies of the descriptors, and the very same file: what it makes is not its parent's.
+    # The child shares the file with its parent, but its new namespaces are not the parent's: it needs its own.
     global _file, _end
     if _file >= 0:
         if shows(_file, _inode):
@@ -91,12 +91,12 @@ class Entry:
     """A node of a running process.
 
     Attributes:
-        pid: the process that holds its namespace.
-        fd: by which descriptor.
-        inode: of the namespace.
-        init: of an isolated host, process 1 of its PID namespace; else 0.
-        lab: "" for a namespace that stands alone.
-        node: its name.
+        pid: PID of the process that holds its namespace.
+        fd: the descriptor of the namespace in that process.
+        inode: inode of the namespace.
+        init: for an isolated host, process 1 of its PID namespace; else 0.
+        lab: name of its lab; "" for a standalone namespace.
+        node: name of the node.
     """
 
     pid: int
@@ -111,16 +111,16 @@ class Entry:
 
     @property
     def path(self) -> str:
-        """For ``nsenter --net=PATH``."""
+        """The path for ``nsenter --net=PATH``."""
         return f"/proc/{self.pid}/fd/{self.fd}"
 
 
 def nodes_of(pid: int) -> list[Entry]:
-    """The nodes that a process holds now, in the order of their birth.
+    """The nodes that a process holds now, in the order of creation.
 
     Raises:
         TopologyError: there is no such process.
-        PrivilegeError: it may not be looked at.
+        PrivilegeError: no permission to inspect it.
     """
     folder = f"/proc/{pid}/fd"
     try:
@@ -142,17 +142,17 @@ def nodes_of(pid: int) -> list[Entry]:
 
 
 def _read(path: str) -> str:
-    """What is in a directory of nodes, up to a limit: it is another process that offers it. Empty for anything else."""
+    """Read another process's file of nodes, up to a size limit; empty if it is any other kind of file."""
     try:
         if os.readlink(path) != _LINK:
             return ""
-        # A file can have this name too, and a pipe would let us wait for ever.
+        # Another file can have this name too, and opening a FIFO would block for ever.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not S_ISREG(os.fstat(file.fileno()).st_mode):
                 return ""
             return _until_stop(file).decode(errors="replace")
     except OSError:
-        return ""  # closed in between
+        return ""  # closed meanwhile
 
 
 def _until_stop(file: BinaryIO) -> bytes:
@@ -171,7 +171,7 @@ def _entries(pid: int, text: str) -> Iterator[Entry]:
             fd, inode, init, lab, node = line.split("\t")
             yield Entry(pid, int(fd), int(inode), int(init), _plain(lab), _plain(node))
         except ValueError:
-            continue  # it was being written
+            continue  # an incomplete line
 
 
 def _shows(entry: Entry) -> bool:
@@ -182,7 +182,7 @@ def _shows(entry: Entry) -> bool:
 
 
 def with_descendants(pid: int) -> list[int]:
-    """A process and all that descend from it: the workers of a controller, for one."""
+    """The PIDs of a process and all its descendants, such as the workers of an xdist controller."""
     children: dict[int, list[int]] = {}
     for number in processes.numbers():
         if (stat := processes.stat(number)) is not None:

@@ -1,4 +1,4 @@
-"""A network namespace for a question to the kernel: made for it, and gone with the answer."""
+"""A throwaway network namespace for trying a request on the kernel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_netns.kernel.syscalls import CLONE_NEWNET, returning, unshare
 
 
 class throwaway(returning):  # noqa: N801 - used like the functions of contextlib
-    """The calling thread is in a new namespace, in which nothing is set up, for the duration of the ``with`` block."""
+    """The calling thread is in a new, unconfigured namespace for the duration of the ``with`` block."""
 
     __slots__ = ()
 
@@ -24,7 +24,7 @@ class throwaway(returning):  # noqa: N801 - used like the functions of contextli
 
 
 def errno_of(ask: Callable[[NetlinkSocket], None]) -> int:
-    """The errno with which the kernel refused what ``ask`` asked in such a namespace; 0 if it did not."""
+    """The errno with which the kernel refused the requests of ``ask`` in a throwaway namespace; 0 if it did not."""
     with throwaway():
         link = NetlinkSocket("probe")
         try:
