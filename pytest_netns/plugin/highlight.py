@@ -11,8 +11,7 @@ _CAUSE = "cause: "
 
 
 def highlight(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Prepare the reports that are about to be shown. What JUnit XML and other plugins tell has been written "
-    "already."""
+    """Highlight the reports that are about to be shown. JUnit XML and other plugins' reports are written already."""
     writer = config.get_terminal_writer()
     if not writer.hasmarkup:
         return

@@ -1,4 +1,4 @@
-"""Checks: each looks for one kind of cause in an observation. To add a cause, add a file and its place in the list."""
+"""Checks: each looks for one kind of cause in an observation. To add a cause, add a file and list it here."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from pytest_netns.explain.observation.observation import Observation
 
 Check = Callable[[Observation], Diagnosis | None]
 
-#: In the order in which they are asked, each with why it stands there. The first that finds something names the cause.
+#: The checks in order, each with the reason for its position. The first that finds something names the cause.
 CHECKS: Sequence[tuple[Check, str]] = (
     (duplicate_address.check, "all other tables are about one of the two, and which one is chance"),
     (fault_in_force.check, "what the test broke on purpose is not blamed on the rules that break it"),

@@ -1,4 +1,4 @@
-"""A packet leaves a node by another interface than its routes say: a filter of tc, or a firewall mark, sent it."""
+"""A packet leaves a node by an interface that its routes do not give: a tc filter or a firewall mark diverted it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pytest_netns.stack.interface import Interface
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """The first node on the way of the request, or of the reply, which it was seen to leave elsewhere."""
+    """The first node on the path of the request, or of the reply, that it left by another interface."""
     if observation.answered:
         return None
     ways: tuple[tuple[Role, Walk | None], ...] = (("request", observation.there), ("reply", observation.back))

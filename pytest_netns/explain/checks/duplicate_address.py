@@ -7,7 +7,7 @@ from pytest_netns.explain.observation.observation import Observation
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """Whether several answer for a next hop of the request."""
+    """Whether several interfaces answer for a next hop of the request."""
     holders = observation.there.duplicates
     if len({interface.node.inode for interface in holders}) < 2:
         return None

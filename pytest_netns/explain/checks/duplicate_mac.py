@@ -1,4 +1,4 @@
-"""Two interfaces on one link have the same MAC address: a bridge sends its frames to whoever spoke last."""
+"""Two interfaces on one link have the same MAC address: a bridge forwards to the port that it last learnt it from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytest_netns.explain.way.on_link import reach
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """Whether a next hop on the way there shares its MAC address with somebody else on that link."""
+    """Whether a next hop of the request shares its MAC address with another interface on that link."""
     for _, out, hop in observation.there.hops:
         within = reach(observation.lab, out)
         for owner in within.owners(hop):

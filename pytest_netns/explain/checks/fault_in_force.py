@@ -1,4 +1,4 @@
-"""The test itself broke it: a block, a partition, a crash and the like that is still in force."""
+"""The test itself broke it: a fault such as a block, a partition or a crash is still in force."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytest_netns.explain.way.on_link import has_address
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """A fault that keeps packets from getting there, with the node where they end."""
+    """A fault that stops the packets, with the node where they end."""
     lab, question, there = observation.lab, observation.question, observation.there
     holders = [n for n in lab if not n.closed and n not in there.nodes and has_address(n, question.address)]
     way = [*(there.nodes or [question.node]), *holders[:1]]

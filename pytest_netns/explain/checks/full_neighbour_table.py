@@ -1,4 +1,4 @@
-"""The kernel's neighbour table is full: a node on the way cannot keep the MAC address of its next hop."""
+"""The kernel's neighbour table is full: a node on the path cannot store the MAC address of its next hop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CURES = (
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """The first next hop, there or back, without an entry, if the table had no room for one meanwhile."""
+    """The first next hop, there or back, without an entry, if the table refused entries meanwhile."""
     table, back = observation.table, observation.back
     if table is None or not observation.refusals or observation.answered:
         return None

@@ -1,4 +1,4 @@
-"""A firewall mark that a rule sets sends a packet to another routing table."""
+"""A rule sets a firewall mark, and the mark selects another routing table."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check(observation: Observation) -> Diagnosis | None:
 
 
 def _at_the_sender(observation: Observation) -> Diagnosis | None:
-    """Nothing has left: a mark set on the way out has sent it to another table."""
+    """No packet left: a mark set in the output path selects another table."""
     node, destination = observation.question.node, observation.question.address
     for mark in marks(node, destination.version) if sets_marks(node) else ():
         packet = Selector(None, 0, mark, observation.protocol)

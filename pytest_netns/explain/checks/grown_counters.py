@@ -1,4 +1,4 @@
-"""The last word: which counters of trouble have grown at the node where the packet ended."""
+"""The last resort: which error counters have grown at the node where the packet ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_netns.explain.observation.observed_packets import Role, last_of
 
 
 def at_the_target(observation: Observation) -> Diagnosis | None:
-    """A socket of the target does not take what comes in, and the kernel counts why."""
+    """A socket of the target does not accept the packet, and a kernel counter says why."""
     target = observation.target
     if observation.answered or target is None or observation.question.closed:
         return None
@@ -32,7 +32,7 @@ def at_the_target(observation: Observation) -> Diagnosis | None:
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """Nothing else was found, and something was counted there."""
+    """Nothing else was found, but an error counter has grown there."""
     if observation.answered or not observation.grown:
         return None
     grown = observation.grown

@@ -1,4 +1,4 @@
-"""The probe has brought back an ICMP error, or what its own kernel has against sending."""
+"""The probe received an ICMP error, or the sender's kernel refused to send."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NO_PORT = (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
 
 
 def of_the_own_kernel(observation: Observation) -> Diagnosis | None:
-    """The sender's kernel refuses."""
+    """The sender's kernel refuses to send."""
     error, node = observation.error, observation.question.node
     if observation.answered or error is None or error.sender is not None or not error.errno:
         return None
@@ -35,7 +35,7 @@ def of_the_own_kernel(observation: Observation) -> Diagnosis | None:
 
 
 def from_elsewhere(observation: Observation) -> Diagnosis | None:
-    """Somebody on the way says why."""
+    """A node on the path sent an ICMP error."""
     error = observation.error
     if observation.answered or error is None or error.sender is None:
         return None

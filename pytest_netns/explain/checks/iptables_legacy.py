@@ -1,4 +1,4 @@
-"""A rule or a policy of iptables-legacy drops a packet, which no trace of nftables tells: its counter has grown."""
+"""A rule or policy of iptables-legacy drops a packet. nftables traces do not show it; its counter has grown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.look import iptables
 from pytest_netns.explain.observation.observation import Observation
 
-#: Seconds for which the probe is sent once more.
+#: Timeout in seconds when the probe is sent once more.
 _PATIENCE = 0.1
 
 
@@ -25,10 +25,10 @@ def check(observation: Observation) -> Diagnosis | None:
 
 
 def not_readable(observation: Observation) -> Diagnosis | None:
-    """The same where this user may not know which tables there are, and nothing else says why the packet ends here.
+    """The same for a user who may not list the tables, if nothing else says why the packet ends here.
 
-    The tables are shown all the same to who asks for one by name; the kernel makes one then that is not there, empty,
-    with the policy ACCEPT. So this is asked late, of one node.
+    A table can still be read by name; if it does not exist, the kernel creates it, empty, with the policy ACCEPT. So
+    this check runs late, and on one node only.
     """
     if observation.answered or iptables.can_read():
         return None

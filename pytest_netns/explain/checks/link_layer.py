@@ -1,4 +1,4 @@
-"""A frame of the probe leaves one interface and does not arrive at the next: a bridge, an mtu, XDP or a tc filter."""
+"""A frame leaves one interface and does not arrive at the next: a bridge, an MTU, XDP or a tc filter drops it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_netns.stack.interface import Interface
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """Hop by hop along the way of the request, then of the reply, as far as they were seen."""
+    """Hop by hop along the path of the request, then of the reply, as far as they were captured."""
     if observation.answered:
         return None
     found = _along(observation, "request", observation.there)

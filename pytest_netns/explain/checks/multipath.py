@@ -12,7 +12,7 @@ from pytest_netns.lab.nodes import Node
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """It works now: the other next hops on the way there and back are walked."""
+    """It works now: follow the other next hops on the way there and back."""
     if not observation.answered:
         return None
     for way in (observation.there, observation.back):

@@ -9,7 +9,7 @@ from pytest_netns.explain.way.impairments import OFTEN, as_cause, as_delay
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """The first one on the way there that is silent, asked once more."""
+    """The first next hop on the way there that does not answer, queried once more."""
     there, impaired = observation.there, observation.impaired_there
     silent = unresolved_neighbour(observation.lab, there)
     if silent is None:

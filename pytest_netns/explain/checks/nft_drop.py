@@ -1,4 +1,4 @@
-"""A rule, or the policy of a chain, of nftables drops a packet: the kernel's own trace says which."""
+"""An nftables rule, or the policy of a chain, drops a packet: the kernel's trace says which."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def of_the_probe(observation: Observation) -> Diagnosis | None:
 
 
 def of_the_search(observation: Observation) -> Diagnosis | None:
-    """ARP, neighbour discovery, or what a tunnel carries was dropped."""
+    """An ARP or neighbour discovery packet, or a packet inside a tunnel, was dropped."""
     return _first(observation, lambda what: what not in OF_THE_PROBE)
 
 

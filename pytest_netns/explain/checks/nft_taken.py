@@ -1,4 +1,4 @@
-"""A rule of nftables takes a packet out of its way: fwd, dup, synproxy, or a queue that nobody serves."""
+"""An nftables rule takes a packet off its path: fwd, dup, synproxy, or a queue that no program reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_netns.explain.observation.observation import Observation
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """The last word of the kernel's trace about a packet of the probe is not to drop it, and it went no further."""
+    """The kernel's trace of a packet ends with another verdict than drop, and it got no further."""
     if observation.answered:
         return None
     asked = {observation.question.address, *(ip_address(each.destination) for each in observation.of_role("request"))}

@@ -1,4 +1,4 @@
-"""A queueing discipline drops what should leave: its counter has grown, and nothing was seen to leave there."""
+"""A qdisc drops outgoing packets: its drop counter has grown, and no packet was seen to leave there."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pytest_netns.stack.interface import Interface
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """At the interfaces by which the request, the reply, or the search for a next hop on their way should leave."""
+    """At the interfaces by which the request, the reply, or an ARP request for one of their next hops should leave."""
     if observation.answered:
         return None
     for node, out in _places(observation):
         name = observation.name_of(node)
-        if node.impairments.setting(out) is not None:  # that is ours, and on purpose
+        if node.impairments.setting(out) is not None:  # this package's own impairment, on purpose
             continue
         growth = _of(observation.grown.get(name, ()), out)
         if growth is None or any(observation.passed(role, out, outgoing=True) for role in ("request", "reply")):

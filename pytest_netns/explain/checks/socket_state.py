@@ -1,4 +1,4 @@
-"""A socket of the target is there, and does not take the packet: bound to a device, connected to a peer, not read."""
+"""The target has a socket that does not accept the packet: bound to a device, connected to a peer, or not read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_netns.explain.observation.observed_packets import ObservedPacket
 from pytest_netns.explain.target_node import arrival
 from pytest_netns.lab.nodes import Node
 
-#: Seconds for which the probe is sent once more.
+#: Timeout in seconds when the probe is sent once more.
 _PATIENCE = 0.1
 
 
@@ -49,7 +49,7 @@ def takes_others(observation: Observation) -> Diagnosis | None:
 
 
 def drops(observation: Observation) -> Diagnosis | None:
-    """It counts what it drops: asked once more, it has dropped one more, and its queue is not full."""
+    """Its drop counter: the probe is sent once more, the counter grows, and the receive queue is not full."""
     target, arrived = observation.target, _arrived(observation)
     if target is None or arrived is None or observation.of_role("reply"):
         return None
@@ -70,7 +70,7 @@ def drops(observation: Observation) -> Diagnosis | None:
 
 
 def is_not_read(observation: Observation) -> Diagnosis | None:
-    """Its process is stopped, or leaves what comes in in the queue."""
+    """Its process is stopped, or does not read the receive queue."""
     target, arrived = observation.target, _arrived(observation)
     if target is None or arrived is None or observation.of_role("reply"):
         return None

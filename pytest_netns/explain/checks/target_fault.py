@@ -1,4 +1,4 @@
-"""The node that the request reaches is at fault: nothing listens, or it was told not to answer."""
+"""The node that receives the request is at fault: nothing listens, or it is configured not to answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pytest_netns.explain.target_node import arrival, silence, target_fault
 
 
 def refuses(observation: Observation) -> Diagnosis | None:
-    """Nobody there takes the packet. One that was lost on its way says nothing of who would have taken it."""
+    """Nothing there accepts the packet. Not checked if it was lost on its path."""
     target = observation.target
     if target is None:
         return None
@@ -19,7 +19,7 @@ def refuses(observation: Observation) -> Diagnosis | None:
 
 
 def _redirected(observation: Observation) -> int | None:
-    """The port to which rules of the target have sent the request; None if they left it."""
+    """The port to which NAT rules of the target redirected the request; None if they did not."""
     assert observation.target is not None
     for stage in observation.stages(observation.target, "request"):
         if stage.name in ("prerouted", "input") and stage.packet.ports[1] != stage.before.ports[1]:
@@ -28,7 +28,7 @@ def _redirected(observation: Observation) -> int | None:
 
 
 def is_silent(observation: Observation) -> Diagnosis | None:
-    """Somebody takes the datagram and says nothing."""
+    """A socket receives the datagram, and its program does not answer."""
     if observation.target is None:
         return None
     return silence(observation.question, observation.target, observation.seen)

@@ -1,4 +1,4 @@
-"""A filter of tc takes a packet where it comes in, or where it should go out."""
+"""A tc filter drops or redirects a packet at ingress or egress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_netns.stack.interface import Interface
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """At the node where the packet ends: netfilter has not seen it though it came in, or it was to be sent."""
+    """At the node where the packet ends: it came in but netfilter did not see it, or it should have gone out."""
     if observation.answered:
         return None
     if not observation.seen:
@@ -18,7 +18,7 @@ def check(observation: Observation) -> Diagnosis | None:
     if observation.stuck is None:
         return _misled(observation)
     role, node, place = observation.stuck
-    if not observation.stages(node, role):  # ingress filters stand before netfilter
+    if not observation.stages(node, role):  # ingress filters run before netfilter
         found = filtered(place, "ingress")
         if found is not None:
             return found
@@ -40,7 +40,7 @@ def _left(observation: Observation, out: Interface) -> bool:
 
 
 def _misled(observation: Observation) -> Diagnosis | None:
-    """What was last seen elsewhere than on its way may have been redirected at the interface it should have left by."""
+    """A packet last seen off its path may have been redirected at the interface that it should have left by."""
     if (back := observation.back) is None or not observation.of_role("reply"):
         return None
     node, out, _ = back.hops[0] if back.hops else (None, None, None)

@@ -1,4 +1,4 @@
-"""The time to live is used up though it was long enough for the way: somebody has rewritten it."""
+"""The TTL has expired although it was high enough for the path: a node has rewritten it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORDS = {4: "time to live (ttl)", 6: "hop limit (hoplimit)"}
 
 
 def set_by_the_sender(observation: Observation) -> Diagnosis | None:
-    """Rules of who sends the request, or the reply, give it one that does not reach."""
+    """Rules of the sender of the request, or of the reply, set a TTL that is too low."""
     if observation.answered:
         return None
     version = observation.question.address.version
@@ -37,7 +37,7 @@ def set_by_the_sender(observation: Observation) -> Diagnosis | None:
 
 
 def set_where_it_ends(observation: Observation) -> Diagnosis | None:
-    """Rules of the node where it ends lower it as it comes in, and that node counts it as used up."""
+    """Rules of the node where it ends lower it on input, and that node counts it as expired."""
     if observation.answered or observation.stuck is None:
         return None
     role, node, place = observation.stuck
@@ -58,7 +58,7 @@ def set_where_it_ends(observation: Observation) -> Diagnosis | None:
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """A node that sends a packet on with a time to live lower by more than one."""
+    """A node that forwards a packet with a TTL lower by more than one."""
     if observation.answered:
         return None
     for role in _ROLES:
@@ -82,14 +82,14 @@ def check(observation: Observation) -> Diagnosis | None:
 
 
 def _ends(observation: Observation, role: Role, ttl: int) -> bool:
-    """Whether what was left was not enough: the packet was last seen with no more than one."""
+    """Whether the TTL was too low to be forwarded: the packet was last seen with a TTL of at most 1."""
     last = observation.of_role(role)[-1]
     left = ttl_of(last)
     return left is not None and left <= min(ttl, 1)
 
 
 def ttl_of(seen: ObservedPacket) -> int | None:
-    """The time to live, or hop limit, with which it was seen."""
+    """The TTL, or hop limit, of a captured packet."""
     data = seen.frame.data[14:] if seen.frame.ethernet else seen.frame.data
     if len(data) < 20:
         return None

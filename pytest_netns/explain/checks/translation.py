@@ -1,5 +1,4 @@
-"""Address translation: a source that nobody has, a reply that does not come back through the translator, a rule that
-nearly matched."""
+"""NAT: a source address that no node has, a reply that bypasses the translating node, a rule that nearly matched."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ def to_nobody(observation: Observation) -> Diagnosis | None:
 
 
 def past_the_translator(observation: Observation) -> Diagnosis | None:
-    """The reply comes to who asked, from an address that was not asked."""
+    """The reply reaches the sender, but from an address other than the destination of the request."""
     question = observation.question
     asked = question.address.packed
     for reply in observation.of_role("reply"):
@@ -65,7 +64,7 @@ def past_the_translator(observation: Observation) -> Diagnosis | None:
 
 
 def nearly_matched(observation: Observation) -> Diagnosis | None:
-    """Nothing listens where the request ends, and a rule there would have led it elsewhere but for one condition."""
+    """Nothing listens where the request ends, and a NAT rule there would have matched but for one condition."""
     target, question = observation.target, observation.question
     if observation.answered or target is None or question.kind == "ping" or not question.closed:
         return None
@@ -103,7 +102,7 @@ def _rules(node: Node) -> list[NatRule]:
 
 
 def _source_changes(observation: Observation) -> Iterator[tuple[Node, bytes, bytes]]:
-    """Who sends the request on with another source than it came in with."""
+    """The node that forwards the request with another source address than it came in with."""
     came: dict[str, bytes] = {}
     for each in observation.of_role("request"):
         if not each.frame.outgoing:

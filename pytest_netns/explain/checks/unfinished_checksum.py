@@ -1,4 +1,4 @@
-"""A program that forwards frames has sent one on whose checksum was left to the device (offload)."""
+"""A program that forwards frames has forwarded one with a partial checksum (checksum offload)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ROLES: tuple[Role, ...] = ("request", "reply")
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """Who received the request or the reply unfinished and sent it on as finished, if a checksum was wrong behind."""
+    """The node that received a packet with a partial checksum and forwarded it as complete, if it was wrong then."""
     if observation.answered:
         return None
     for role in _ROLES:
@@ -33,7 +33,7 @@ def check(observation: Observation) -> Diagnosis | None:
 
 
 def _forwarder(seen: list[ObservedPacket]) -> str | None:
-    """The node at which it came in unfinished, and from which it went out with nothing left to do."""
+    """The node where a packet came in with a partial checksum, and went out marked as complete."""
     unfinished = {each.frame.node for each in seen if not each.frame.outgoing and each.frame.offload is not None}
     for each in seen:
         if each.frame.outgoing and each.frame.offload is None and each.frame.node in unfinished:

@@ -9,7 +9,7 @@ from pytest_netns.explain.way.impairments import as_delay
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """Where the way of the reply ends by the tables, or whose next hop is silent."""
+    """The node where the path of the reply ends by the tables, or whose next hop does not answer."""
     back = observation.back
     if back is None or observation.target is None:
         return None

@@ -1,4 +1,4 @@
-"""The way of the request ends by the nodes' own tables: a link, port, route, neighbour, sysctl or mtu."""
+"""The path of the request ends by the nodes' own tables: a link, port, route, neighbour, sysctl or MTU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pytest_netns.explain.observation.observation import Observation
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """Where a packet of the probe does not go on."""
+    """The node where a packet of the probe goes no further."""
     there = observation.there
     if there.fault is None:
         return None

@@ -1,5 +1,4 @@
-"""What carries the packets of WireGuard does not get to its peer, which shows in silence: a handshake is tried "
-"rarely."""
+"""WireGuard's outer packets do not reach the peer. That shows as silence only, as handshakes are retried rarely."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ _CHECKS = (nft_drop.of_the_probe, iptables_legacy.check, next_hop.check, link_la
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """A datagram to the endpoint of the peer, sent from the node whose device the request was last seen to enter."""
+    """A datagram to the peer's endpoint, from the node whose WireGuard device the request was last seen to enter."""
     if observation.answered or len(observation.reached) > 1:
         return None
     for device, outer in observation.there.carriers:

@@ -1,4 +1,4 @@
-"""It was answered when it was asked again."""
+"""The repeated probe was answered."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pytest_netns.explain.diagnosis import Diagnosis
 from pytest_netns.explain.observation.observation import Observation
 from pytest_netns.explain.way.impairments import as_cause, as_delay
 
-#: How the cause begins.
+#: The beginning of the cause.
 WORKS_NOW = "it works now"
 
 
 def check(observation: Observation) -> Diagnosis | None:
-    """Whether it works now, and whether impairments may be why it did not."""
+    """Whether it works now, and whether impairments may explain the first failure."""
     if not observation.answered:
         return None
     impaired = observation.impaired

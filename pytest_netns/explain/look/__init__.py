@@ -1,1 +1,1 @@
-"""What a node's kernel tells when it is asked: routes, rules, links, sockets, filters, counters."""
+"""Reading a node's kernel state: routes, rules, links, sockets, filters, counters."""

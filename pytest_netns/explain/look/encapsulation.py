@@ -1,4 +1,4 @@
-"""Encapsulation: devices whose own packets carry those of a probe, and how such a packet is told from others."""
+"""Encapsulation: tunnel devices that carry a probe's packets, and how to recognize their outer packets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IP rules: which routing table a node's kernel looks a packet up in (ip-rule(8))."""
+"""Policy routing rules: which routing table a node's kernel uses for a packet (ip-rule(8))."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pytest_netns.lab.nodes import Node
 
 
 def matches(rule: IpRule, destination: Address, packet: Selector, iif: str) -> bool:
-    """Whether a rule is about a packet; what is not known of that does not match."""
+    """Whether a rule matches a packet; unknown properties of the packet do not match."""
     fits = (
         (rule.source is None or (packet.source is not None and packet.source in rule.source))
         and (rule.destination is None or destination in rule.destination)

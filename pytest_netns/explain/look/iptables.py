@@ -1,4 +1,4 @@
-"""Rules of iptables-legacy, of which no trace of nftables tells: what they have dropped, by their counters."""
+"""Rules of iptables-legacy, which nftables traces do not show: their drops, from their counters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _RULE = re.compile(r"(-A .*?) -c (\d+) \d+ (-j (?:DROP|REJECT).*)")
 
 
 def can_read() -> bool:
-    """Whether this user may know which tables a namespace has: rootless, nobody may."""
+    """Whether this user may list the tables of a namespace; without root, the kernel does not allow it."""
     path = f"/proc/thread-self/net/{next(iter(_PROGRAMS))}"
     return not os.path.exists(path) or os.access(path, os.R_OK)
 

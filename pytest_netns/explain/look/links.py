@@ -1,5 +1,4 @@
-"""Links: what a kernel tells of interfaces beyond their state: XDP, the options of their kind, flags of bridge "
-"ports."""
+"""Links: properties of interfaces beyond their state: XDP programs, options of their kind, bridge port flags."""
 
 from __future__ import annotations
 
@@ -35,14 +34,14 @@ _PORT_FLAGS = {
 
 @dataclass(frozen=True, slots=True)
 class LinkDetails:
-    """A link, as ``ip -d link show`` and ``bridge -d link show`` have it.
+    """A link, as in ``ip -d link show`` and ``bridge -d link show``.
 
     Attributes:
-        state: its name, address, mtu, flags and kind.
-        lower: index of the interface that it lies upon; 0 if none.
+        state: its name, MAC address, MTU, flags and kind.
+        lower: index of its lower interface; 0 if none.
         xdp: whether an XDP program is attached to it.
         options: the attributes of its kind (IFLA_INFO_DATA), by number.
-        port: the flags of a bridge's port, by bridge(8)'s words; empty if it is none.
+        port: bridge port flags by their bridge(8) names; empty if it is no port.
     """
 
     state: LinkState

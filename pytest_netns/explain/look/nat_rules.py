@@ -1,4 +1,4 @@
-"""Rules of nftables that translate addresses, and which of their conditions a packet does not fulfil."""
+"""nftables NAT rules, and which of their conditions a packet does not match."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routing: what a node's kernel makes of a packet, as it comes in or goes out, and which ip rule decides it."""
+"""Route lookup: how a node's kernel routes an incoming or outgoing packet, and which ip rule decides it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sockets of a node on some port, with what decides whether they take a packet (sock_diag(7))."""
+"""Sockets of a node on a port, with the properties that decide whether they accept a packet (sock_diag(7))."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class SocketState:
     """A line of ``ss -nlptu`` or ``ss -ntu``.
 
     Attributes:
-        address: that it is bound to.
-        port: likewise.
-        peer: address and port that it is connected to; None if to nobody.
+        address: the address that it is bound to.
+        port: the port that it is bound to.
+        peer: address and port that it is connected to; None if not connected.
         device: index of the interface that it is bound to; 0 for all.
         queued: bytes in its receive queue; for a listener, connections that wait.
         backlog: for a listener, how many may wait.

@@ -1,1 +1,1 @@
-"""The way of a packet by the nodes' own tables, without sending it."""
+"""The path of a packet according to the nodes' own tables, without sending it."""

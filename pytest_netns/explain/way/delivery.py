@@ -1,4 +1,4 @@
-"""Delivery: whether the node that has a packet's destination takes the packet for its own."""
+"""Delivery: whether the node with a packet's destination address delivers the packet locally."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TENTATIVE, _DAD_FAILED = 0x40, 0x08
 
 
 def not_taken(node: Node, entered_by: Interface, flow: Flow) -> Diagnosis | None:
-    """Whether the node that has the address takes the packet for its own."""
+    """Whether the node that has the address delivers the packet locally."""
     if flow.source is None or has_address(node, flow.source):
         return None
     if (fault := rp_filter_fault(node, entered_by, flow)) is not None:
@@ -37,8 +37,7 @@ def not_taken(node: Node, entered_by: Interface, flow: Flow) -> Diagnosis | None
 
 
 def not_local(node: Node, place: Interface, address: Address) -> Diagnosis | None:
-    """Whether a node's local table lacks an address that it has: then it neither takes packets for it nor answers "
-    "ARP."""
+    """Whether a node's local table lacks an address that it has: then it accepts no packets and answers no ARP."""
     if (fault := _tentative(node, place, address)) is not None or has_route(node, _LOCAL_TABLE, address):
         return fault
     return Diagnosis(

@@ -1,4 +1,4 @@
-"""Flow: a packet on its way, and the way it takes by the tables."""
+"""Flow: a packet, and its path according to the tables."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pytest_netns.stack.interface import Interface
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What is on its way.
+    """A packet whose path is followed.
 
     Attributes:
-        source: its source address; None if that is not known.
-        destination: its destination address.
-        size: bytes with headers.
-        ttl: time to live.
-        df: whether it may not be fragmented.
-        protocol: number of its IP protocol; 0 if that is not known.
-        ports: source and destination port, 0 where not known.
-        bound: whether the sender has chosen the source address before the route, as one that answers has.
+        source: source address; None if unknown.
+        destination: destination address.
+        size: size in bytes including headers.
+        ttl: TTL or hop limit.
+        df: whether the Don't Fragment bit is set.
+        protocol: IP protocol number; 0 if unknown.
+        ports: source and destination port; 0 if unknown.
+        bound: whether the source address was chosen before the route lookup, as in a reply.
     """
 
     source: Address | None
@@ -39,16 +39,16 @@ class Flow:
 
 @dataclass(slots=True)
 class Walk:
-    """The way of a packet as the tables have it.
+    """The path of a packet according to the tables.
 
     Attributes:
-        nodes: those it passes, the sender first.
-        arrived: the node that has the destination address; None if it does not get there.
-        fault: what ends the way; None if nothing does.
-        evidence: the routes that were taken.
-        duplicates: interfaces that all have the address of some step.
-        hops: who looked for which next hop on which interface.
-        carriers: the devices on the way that carry it in packets of their own, with the way of those where it is known.
+        nodes: the nodes it passes, the sender first.
+        arrived: the node that has the destination address; None if the packet does not get there.
+        fault: what ends the path; None if nothing does.
+        evidence: the routes that were used.
+        duplicates: interfaces that share the address of a hop.
+        hops: which node resolved which next hop on which interface.
+        carriers: the tunnel devices on the path, with the path of their outer packets where that is known.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Walk:
 
 
 def selector(flow: Flow, entered_by: Interface | None) -> Selector:
-    """What a node's kernel has to know to look its route up."""
+    """The packet's properties that a route lookup depends on."""
     known = flow.source is not None and (entered_by is not None or flow.bound)
     iif = entered_by.index if entered_by is not None and flow.source is not None else 0
     return Selector(flow.source if known else None, iif, 0, flow.protocol, flow.ports)

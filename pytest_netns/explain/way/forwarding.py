@@ -1,4 +1,4 @@
-"""Forwarding: whether a node sends on what comes in at one of its interfaces."""
+"""Forwarding: whether a node forwards packets that come in at one of its interfaces."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def forwarding_fault(node: Node, entered_by: Interface, flow: Flow) -> Diagnosis
 
 
 def rp_filter_fault(node: Node, entered_by: Interface, flow: Flow) -> Diagnosis | None:
-    """Whether a node drops a packet because it would send to its source by another interface (RFC 3704)."""
+    """Whether reverse-path filtering drops a packet: the route to its source uses another interface (RFC 3704)."""
     if flow.destination.version != 4 or flow.source is None:
         return None
     of_interface = sysctl(node, f"net/ipv4/conf/{entered_by.name}/rp_filter")

@@ -11,7 +11,7 @@ from pytest_netns.stack.interface import Interface
 
 _VLAN_TAG = 4
 
-#: Kinds of interfaces that have ARP unless somebody has switched it off.
+#: Kinds of interfaces on which ARP is on by default.
 _WITH_ARP = ("veth", "macvlan", "bridge", "vlan")
 
 
@@ -26,7 +26,7 @@ def size_fault(node: Node, out: Interface, to: Interface, flow: Flow, sender: bo
             node.name,
             [f"{out}: mtu {mtu}"],
         )
-    # is_skb_forwardable() lets a VLAN tag more than the mtu pass
+    # is_skb_forwardable() allows the MTU plus a VLAN tag
     if min(flow.size, mtu) > far + _VLAN_TAG:
         return Diagnosis(
             f"{out} sends packets of up to {mtu} bytes (its mtu), and the mtu of {to.name!r} of {to.node.name!r} is "
@@ -39,7 +39,7 @@ def size_fault(node: Node, out: Interface, to: Interface, flow: Flow, sender: bo
 
 
 def wrong_neighbour(node: Node, out: Interface, hop: Address, owners: list[Interface]) -> Diagnosis | None:
-    """Whether the node takes somebody else for its next hop."""
+    """Whether the node's neighbour entry for its next hop has another interface's MAC address."""
     macs = [owner.mac for owner in owners]
     entries = [n for n in node.neighbours() if (n.address, n.interface) == (hop, out.name) and n.mac is not None]
     if out.kind in _WITH_ARP and out.state.flags & IFF_NOARP and not any(n.mac in macs for n in entries):

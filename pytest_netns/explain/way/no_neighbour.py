@@ -1,4 +1,4 @@
-"""No neighbour: nobody within reach has the address of a next hop."""
+"""No neighbour: no reachable interface has the address of a next hop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_netns.stack.interface import Interface
 
 
 def unanswered(lab: Lab, node: Node, out: Interface, hop: Address, within: Reach, gateway: bool) -> Diagnosis:
-    """Why nobody within reach has the address of a next hop, or of the destination itself."""
+    """Why no reachable interface has the address of a next hop, or of the destination itself."""
     protocol = "ARP" if hop.version == 4 else "neighbour discovery"
     states = [f"{n.address} {n.state}" for n in node.neighbours() if n.address == hop]
     evidence = [f"{node.name}: ip neighbour show {hop}: {', '.join(states) or 'nothing'}"]
@@ -58,7 +58,7 @@ def _without_ipv6(interface: Interface) -> bool:
 
 
 def _too_wide(node: Node, out: Interface, address: Address, holder: Node) -> str:
-    """Whether a node takes somebody for a neighbour because its own prefix is wider than theirs."""
+    """Whether a node treats a remote address as on-link because its own prefix is too short."""
     mine = next((a for a in out.addresses if a.version == address.version and address in a.network), None)
     theirs = next((a for a in holder.addresses() if a.ip == address), None)
     if mine is None or theirs is None or mine.network.prefixlen >= theirs.network.prefixlen:
@@ -69,7 +69,7 @@ def _too_wide(node: Node, out: Interface, address: Address, holder: Node) -> str
 
 
 def link_fault(lab: Lab, node: Node, out: Interface, address: Address) -> Diagnosis | None:
-    """Why nobody answers for an address on the link of an interface; None if somebody should."""
+    """Why no node answers for an address on the link of an interface; None if one should."""
     reason = down_reason(out)
     if reason is not None:
         return Diagnosis(reason, node.name, [f"{out}: {out.state.operstate}"], cures=up_again(lab, out))

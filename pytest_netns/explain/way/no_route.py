@@ -1,4 +1,4 @@
-"""No route: why a node's kernel has no way for a packet."""
+"""No route: why a node's kernel cannot route a packet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_netns.stack.interface import Interface
 
 
 def refused(lab: Lab, node: Node, flow: Flow, entered_by: Interface | None, error: KernelError) -> Diagnosis:
-    """Why the kernel has no way for a packet: because of what it is, or of where it goes."""
+    """Why the kernel cannot route a packet: because of its properties, or of its destination."""
     name = entered_by.name if entered_by is not None else ""
     why = why_refused(node, flow.destination, selector(flow, entered_by), name, error)
     if why is not None:
@@ -99,7 +99,7 @@ def _no_route(lab: Lab, node: Node, flow: Flow, error: KernelError) -> Diagnosis
 
 
 def _routes(lab: Lab, node: Node, flow: Flow) -> list[str]:
-    """Calls that give a node the route it lacks, where somebody in its neighbourhood has one."""
+    """Calls that add the route that a node lacks, if one of its neighbours has a route."""
     destination = flow.destination
     if not any(has_address(other, destination) for other in lab):
         return []
@@ -120,7 +120,7 @@ def _routes(lab: Lab, node: Node, flow: Flow) -> list[str]:
 
 
 def _without_ipv6(lab: Lab, node: Node) -> Interface | None:
-    """An interface on which IPv6 is switched off, and on whose link others have it."""
+    """An interface with IPv6 disabled, on a link where other interfaces have it."""
     for name, interface in node.interfaces.items():
         if name != "lo" and sysctl(node, f"net/ipv6/conf/{name}/disable_ipv6"):
             members = reach(lab, interface).members

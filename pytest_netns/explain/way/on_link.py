@@ -1,4 +1,4 @@
-"""Segments: who is within reach of an interface without a router, and what stands in the way of the others."""
+"""Segments: which interfaces another one reaches without a router, and what blocks the others."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Obstacle:
 
     Attributes:
         cause: one sentence with the node's name.
-        node: name of the node where it is.
-        behind: the interfaces that cannot be reached because of it.
-        cures: what mends it, in calls of this package.
+        node: name of the node at fault.
+        behind: the interfaces that are unreachable because of it.
+        cures: fixes, as calls of this package.
     """
 
     cause: str
@@ -39,8 +39,8 @@ class Reach:
     """What an interface reaches.
 
     Attributes:
-        members: interfaces that get its frames, the device of a bridge included.
-        obstacles: why others do not.
+        members: interfaces that receive its frames, including bridge devices.
+        obstacles: why other interfaces do not.
     """
 
     members: list[Interface] = field(default_factory=list)
@@ -136,7 +136,7 @@ def _port_reason(port: Interface) -> str | None:
 
 
 def reach(lab: Lab, interface: Interface) -> Reach:
-    """Everything that an interface reaches, and what it does not."""
+    """Everything that an interface reaches on its segment, and the obstacles to the rest."""
     found = Reach()
     link = _link_of(lab, interface)
     if link is None:
@@ -154,7 +154,7 @@ def reach(lab: Lab, interface: Interface) -> Reach:
 
 
 def _same_subnet(lab: Lab, interface: Interface, found: Reach) -> None:
-    """Behind a VLAN, a tunnel and the like is whoever shares a subnet with it. What it lies upon is not looked at."""
+    """For a VLAN, a tunnel and the like: the interfaces that share a subnet with it. Lower devices are not checked."""
     networks = {address.network for address in interface.addresses if not is_of_link(address)}
     for node in lab:
         if node.closed or node.inode == interface.node.inode:

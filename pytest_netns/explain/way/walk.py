@@ -1,4 +1,4 @@
-"""Walking the way of a packet without sending it: hop by hop, by each node's own tables."""
+"""Following the path of a packet without sending it: hop by hop, by each node's own tables."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def walk(
         if flow != before:
             old, new = f"{before.source} -> {before.destination}", f"{flow.source} -> {flow.destination}"
             found.evidence.append(f"{node.name}: translates {old} to {new}")
-        # Source addresses are translated behind routing, destination addresses before it.
+        # SNAT happens after routing, DNAT before it.
         routed = replace(flow, source=before.source)
         if has_address(node, flow.destination) or flow.destination.is_loopback:
             found.arrived = node
@@ -79,7 +79,7 @@ def walk(
         if step is None:
             return found
         if entered_by is None and flow.destination.version == 6 and not flow.df:
-            # The sender, and nobody else, fragments IPv6 (RFC 8200 5).
+            # Only the sender fragments IPv6 (RFC 8200 5).
             flow = replace(flow, size=min(flow.size, node.interface(route.interface or "").mtu))
         node, entered_by = step
         found.nodes.append(node)
@@ -168,7 +168,7 @@ def _ttl_fault(node: Node, flow: Flow, found: Walk) -> Diagnosis:
 
 
 def _loop_fault(found: Walk) -> Diagnosis:
-    """The way has come back to a node: the loop is what lies between its last two visits."""
+    """A routing loop: the path has come back to a node; the loop is the part between its last two visits."""
     *before, last = [node.name for node in found.nodes]
     since = len(before) - 1 - before[::-1].index(last)
     return Diagnosis(f"routing loop: {' -> '.join([*before[since:], last])}", last, list(found.evidence))
