@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_netns.checks import is_whole
@@ -63,12 +64,14 @@ class Nexthops:
                 For a node, its IPv4 address on a common subnet is used if it has one, otherwise its IPv6 address.
                 IPv4 and IPv6 routes can both use an IPv6 next hop.
             interface: the outgoing interface: for destinations on the link, or with ``onlink``.
-            id: the number of the object, from 1; None: one above the highest in use.
+            id: the number of the object, from 1; None: one above the highest in use. Nexthop objects that the kernel
+                dropped with their link keep their numbers, as they come back with it.
             blackhole: drop all packets silently; takes no ``via``.
             onlink: pretend that ``via`` is on the link of ``interface``, whatever its subnet.
 
         Raises:
-            TopologyError: the next hop shares no subnet with the node, or none is given.
+            TopologyError: the next hop shares no subnet with the node, or none is given; or the number is that of an
+                object that comes back when its link is up.
             KernelError: the kernel refused, e.g. because the number is taken (EEXIST).
 
         Example:
@@ -77,18 +80,17 @@ class Nexthops:
         """
         node = self._node
         towards = own_interface(node, interface) if interface is not None else None
-        number = self._number(id)
         if blackhole:
             if via is not None or towards is not None:
                 raise TopologyError(f"nexthop of {node.name!r}: a blackhole takes neither via nor interface")
-            return self._added(Nexthop(number, blackhole=True), 0)
+            return self._added(id, Nexthop(0, blackhole=True), 0)
         if via is None:
             if towards is None:
                 raise TopologyError(f"nexthop of {node.name!r}: it needs via=, interface= or blackhole=True")
-            return self._added(Nexthop(number, interface=towards.name), towards.index)
+            return self._added(id, Nexthop(0, interface=towards.name), towards.index)
         hops = routing.next_hops(node, via, towards, onlink)
         gateway, outgoing = hops[min(hops)]
-        return self._added(Nexthop(number, gateway, outgoing.name, onlink=onlink), outgoing.index)
+        return self._added(id, Nexthop(0, gateway, outgoing.name, onlink=onlink), outgoing.index)
 
     def add_group(
         self, members: Sequence[Nexthop | int] | Mapping[Nexthop | int, int], *, id: int | None = None
@@ -116,10 +118,12 @@ class Nexthops:
                     f"nexthop group of {self._node.name!r}: the weight of {member} is {weight!r}; it can be 1 to 256"
                 )
         group = tuple((_id(self._node, member), weight) for member, weight in weighted.items())
-        return self._added(Nexthop(self._number(id), group=group), 0)
+        return self._added(id, Nexthop(0, group=group), 0)
 
     def remove(self, which: Nexthop | int) -> None:
         """``ip nexthop delete``. The kernel also removes the routes that use it, and takes it out of its groups.
+
+        While its link is down, the kernel has dropped it already: then it does not come back.
 
         Args:
             which: a nexthop object, or its number.
@@ -132,18 +136,31 @@ class Nexthops:
             >>> red.nexthops.remove(first)
         """
         number = _id(self._node, which)
-        self._node.rtnl.batch([nexthop_delete(number)])
-        self._node.saved_config.forget_nexthop(number)
+        saved = self._node.saved_config
+        with saved.lock:
+            if number not in saved.nexthop_numbers or number in {each.id for each in self}:
+                self._node.rtnl.batch([nexthop_delete(number)])
+            saved.remove_nexthop(number)
 
-    def _added(self, wanted: Nexthop, index: int) -> Nexthop:
-        self._node.rtnl.batch([nexthop_add(wanted, index)])
-        self._node.saved_config.forget_nexthop(wanted.id)
-        return self[wanted.id]
+    def _added(self, id: int | None, described: Nexthop, index: int) -> Nexthop:
+        saved = self._node.saved_config
+        with saved.lock:  # another thread would choose the same number, or take down the link
+            wanted = replace(described, id=self._number(id))
+            self._node.rtnl.batch([nexthop_add(wanted, index)])
+            saved.forget_nexthop(wanted.id)
+            return self[wanted.id]
 
     def _number(self, id: int | None) -> int:
+        present, saved = {each.id for each in self}, self._node.saved_config.nexthop_numbers
         if id is None:
-            return max((each.id for each in self), default=0) + 1
-        return _id(self._node, id)
+            return max(present | saved, default=0) + 1
+        number = _id(self._node, id)
+        if number in saved - present:
+            raise TopologyError(
+                f"nexthop of {self._node.name!r}: id {number} is that of a nexthop object that comes back when its "
+                "link is up again; choose another id, or remove that one first"
+            )
+        return number
 
 
 def _id(node: BaseNode, which: Nexthop | int) -> int:

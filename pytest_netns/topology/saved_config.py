@@ -41,7 +41,8 @@ class SavedConfig:
 
     def __init__(self, node: Namespace) -> None:
         self._node = node
-        self._lock = Lock("saving the configuration of a node")  # a schedule breaks and mends in its thread
+        #: Held by who reads the configuration and changes it by what was read.
+        self.lock = self._lock = Lock("saving the configuration of a node")  # a schedule breaks and mends in its thread
         self._held = False
         self._addresses: list[ConfiguredAddress] = []
         self._routes: list[bytes] = []
@@ -141,10 +142,22 @@ class SavedConfig:
             self._routes = [body for body in self._routes if interface.index not in _through(body)]
             self._nexthops.forget_interface(interface.index)
 
+    @property
+    def nexthop_numbers(self) -> set[int]:
+        """The nexthop objects that will be there again."""
+        with self._lock:
+            return self._nexthops.numbers
+
     def forget_nexthop(self, number: int) -> None:
-        """Called when a nexthop object has been removed, or made."""
+        """Called when a nexthop object has been made."""
         with self._lock:
             self._nexthops.forget(number)
+
+    def remove_nexthop(self, number: int) -> None:
+        """Called when a nexthop object has been removed: with it go the routes that use it."""
+        with self._lock:
+            gone = self._nexthops.remove(number)
+            self._routes = [body for body in self._routes if _nexthop_of(body) not in gone]
 
     # -------------------------------------------------------------- give back
 

@@ -43,12 +43,31 @@ class SavedNexthops:
                 self._saved.setdefault(number, each)
 
     def forget(self, number: int) -> None:
-        """One was removed on purpose, or made anew."""
+        """One was made anew."""
         self._saved.pop(number, None)
+
+    def remove(self, number: int) -> set[int]:
+        """One was removed on purpose: it leaves its groups, too. Returns it, and the groups that are empty now."""
+        gone = {number}
+        self._saved.pop(number, None)
+        for group, each in list(self._saved.items()):
+            if number in dict(each.nexthop.group):
+                members = tuple(member for member in each.nexthop.group if member[0] != number)
+                if members:
+                    self._saved[group] = replace(each, nexthop=replace(each.nexthop, group=members))
+                else:
+                    del self._saved[group]
+                    gone.add(group)
+        return gone
 
     def forget_interface(self, index: int) -> None:
         """An interface was removed."""
         self._saved = {number: each for number, each in self._saved.items() if each.index != index}
+
+    @property
+    def numbers(self) -> set[int]:
+        """Those that will be there again, or be whole again."""
+        return set(self._saved)
 
     def waits(self, number: int) -> bool:
         """Whether one is not there, as its interface is down."""

@@ -254,10 +254,39 @@ def test_a_group_shares_out_by_weight_and_is_whole_again_when_a_cable_returns(di
 def test_a_nexthop_that_is_removed_while_its_cable_is_down_stays_away(diamond: Diamond) -> None:
     nexthop = diamond.red.nexthops.add(diamond.left)
     with diamond.by_left.down():
-        with pytest.raises(KernelError):
+        diamond.red.nexthops.remove(nexthop)
+        with pytest.raises(KernelError, match="delete id 1"):
             diamond.red.nexthops.remove(nexthop)
         again = diamond.red.nexthops.add(blackhole=True, id=nexthop.id)
     assert list(diamond.red.nexthops) == [again]
+
+
+@versions
+def test_a_nexthop_that_is_added_in_an_outage_leaves_the_dropped_ones_their_numbers(
+    diamond: Diamond, version: int
+) -> None:
+    first = diamond.red.nexthops.add(diamond.left.ip4 if version == 4 else diamond.left.ip6)
+    diamond.red.add_route(diamond.network(version), via=first)
+    before = diamond.routes(version)
+    with diamond.by_left.down():
+        second = diamond.red.nexthops.add(diamond.right)
+        with pytest.raises(TopologyError, match="id 1 is that of a nexthop object that comes back when"):
+            diamond.red.nexthops.add(diamond.right, id=first.id)
+    assert list(diamond.red.nexthops) == [first, second]
+    assert diamond.routes(version) == before
+
+
+def test_with_a_nexthop_that_is_removed_in_an_outage_go_its_routes_and_its_place_in_a_group(diamond: Diamond) -> None:
+    first, second = (diamond.red.nexthops.add(each.ip4) for each in (diamond.left, diamond.right))
+    group = diamond.red.nexthops.add_group([first, second])
+    alone = diamond.red.nexthops.add_group([first])
+    for destination, via in (("10.77.0.0/16", first), ("10.78.0.0/16", alone), (diamond.network(4), group)):
+        diamond.red.add_route(destination, via=via)
+    with diamond.by_left.down():
+        diamond.red.nexthops.remove(first)
+    assert [str(each) for each in diamond.red.nexthops] == [str(second), f"id {group.id} group {second.id}"]
+    assert diamond.red.nexthops.add(diamond.left).id == group.id + 1
+    assert [str(route.destination) for route in diamond.red.routes() if route.nexthop] == [diamond.network(4)]
 
 
 @versions
