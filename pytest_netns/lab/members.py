@@ -14,6 +14,7 @@ from pytest_netns.lab.host import Host
 from pytest_netns.lab.nodes import Node
 from pytest_netns.process.isolation import KINDS, Kind
 from pytest_netns.stack.namespace import Namespace
+from pytest_netns.stack.views import link_names
 from pytest_netns.topology.addressing import HostAddress
 from pytest_netns.topology.interface_allocator import InterfaceAllocator
 from pytest_netns.topology.naming import check_node_name
@@ -145,6 +146,7 @@ class Members(Mapping[str, Node]):
         present = namespace.interfaces
         allocator = InterfaceAllocator(present, (interface.index for interface in present.values()))
         host = self.add(Host(self._lab, name, {}, existing=namespace.fd, allocator=allocator))
+        allocator.present = lambda: link_names(host)  # another lab may have adopted it too
         self.adopted.append(host)
         return host
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from pytest_netns.addresses import AddressWithPrefix
-from pytest_netns.errors import NetnsError, TopologyError
+from pytest_netns.errors import KernelError, NetnsError, TopologyError
 from pytest_netns.kernel.ethtool import disable_offload
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.rtnetlink import VethEnd
@@ -59,19 +59,23 @@ def make_veth(network: Network, a: End, b: End, mtu: int | None, offload: bool) 
     # new namespace, at 2 and above.
     ends = [end.new_interface() for end in (a, b)]
     macs = [end.mac or network._mac_for(end.node.name, end.interface) for end in (a, b)]
-    near = [
-        rtnetlink.veth(
-            VethEnd(a.interface, ends[0].index, macs[0]),
-            VethEnd(b.interface, ends[1].index, macs[1]),
-            b.node.fd,
-            mtu,
-            up=a.bridge is None,
-        ),
-        *_configure(a, ends[0], mtu, created_up=True),
-    ]
+    veth = rtnetlink.veth(
+        VethEnd(a.interface, ends[0].index, macs[0]),
+        VethEnd(b.interface, ends[1].index, macs[1]),
+        b.node.fd,
+        mtu,
+        up=a.bridge is None,
+    )
     with ExitStack() as undo:
         undo.callback(_delete_quietly, ends[0])
-        a.node.rtnl.batch(near)
+        try:
+            # Alone: were it refused because the index is taken, what follows would be done to somebody else's interface.
+            a.node.rtnl.batch([veth])
+        except KernelError:
+            undo.pop_all()  # nothing was made
+            raise
+        if near := _configure(a, ends[0], mtu, created_up=True):
+            a.node.rtnl.batch(near)
         b.node.rtnl.batch(_configure(b, ends[1], mtu, created_up=False))
         for interface in () if offload else ends:
             disable_offload(interface.node, interface.node.name, interface.name)
@@ -100,4 +104,4 @@ def _delete_quietly(interface: Interface) -> None:
     try:
         interface.node.rtnl.batch([rtnetlink.link_delete(interface.index, interface.name)])
     except NetnsError:
-        pass  # it was never made: the error that led here says why
+        pass  # it is gone already: the error that led here says why
