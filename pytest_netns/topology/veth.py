@@ -69,7 +69,7 @@ def make_veth(network: Network, a: End, b: End, mtu: int | None, offload: bool) 
     with ExitStack() as undo:
         undo.callback(_delete_quietly, ends[0])
         try:
-            # Alone: were it refused because the index is taken, what follows would be done to somebody else's interface.
+            # Alone: if the index is taken, what follows would be done to somebody else's interface.
             a.node.rtnl.batch([veth])
         except KernelError:
             undo.pop_all()  # nothing was made
