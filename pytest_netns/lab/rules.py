@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_netns.addresses import Network
@@ -12,13 +14,16 @@ from pytest_netns.kernel.netlink.ip_rule import (
     PROTOCOLS,
     IpRule,
     decode_rule,
+    delete_words,
     rule_add,
-    rule_delete,
     rule_dump,
+    would_delete,
 )
 from pytest_netns.stack.views import own_interface
 from pytest_netns.topology import routing
+from pytest_netns.topology.naming import check_interface_name
 from pytest_netns.topology.routing import RouteTarget
+from pytest_netns.topology.saved_rules import rule_again, rule_deleted, rule_restored
 
 if TYPE_CHECKING:
     from pytest_netns.stack.interface import Interface
@@ -107,14 +112,14 @@ class Rules:
         """
         check_choice(f"{self._where}: kind", kind, _KINDS)
         self._check("table", table, 1, 0xFFFFFFFF)
-        self._check("priority", priority, 0, 0xFFFFFFFF)
-        self._check("suppress_prefixlength", suppress_prefixlength, 0, 128)
+        if priority is not None:
+            self._check("priority", priority, 0, 0xFFFFFFFF)
+        if suppress_prefixlength is not None:
+            self._check("suppress_prefixlength", suppress_prefixlength, 0, 128)
         mark = self._pair("fwmark", fwmark, 0xFFFFFFFF, second=0xFFFFFFFF)
-        present = list(self)
-        number = priority if priority is not None else self._before(present)
-        wanted = [
+        described = [
             IpRule(
-                priority=number,
+                priority=priority or 0,
                 version=version,
                 action=kind,
                 table=table if kind == "lookup" else 0,
@@ -132,16 +137,20 @@ class Rules:
             )
             for version, origin, target in self._selected(source, destination)
         ]
-        added: list[IpRule] = []
-        try:
-            for rule in wanted:
-                self._node.rtnl.batch([rule_add(rule)])
-                added.append(rule)
-        except KernelError:
-            for rule in added:
-                self._node.rtnl.batch([rule_delete(rule)])
-            raise
-        return [rule for rule in self if rule not in present]
+        with self._node.saved_config.lock:  # another thread would choose the same priority
+            present = list(self)
+            number = priority if priority is not None else self._before(present)
+            added: list[IpRule] = []
+            try:
+                for rule in described:
+                    wanted = replace(rule, priority=number)
+                    self._node.rtnl.batch([rule_add(wanted)])
+                    added.append(wanted)
+            except KernelError:
+                for rule in [each for each in self if each not in present]:
+                    self._delete(rule)
+                raise
+            return [rule for rule in self if rule not in present]
 
     def remove(self, which: IpRule | Iterable[IpRule] | int) -> None:
         """``ip rule delete``.
@@ -151,24 +160,46 @@ class Rules:
 
         Raises:
             KernelError: there is no such rule (ENOENT); those before it in the list have been removed.
-            TopologyError: no rule has that priority.
+            TopologyError: no rule has that priority, or it is none of these.
 
         Example:
             >>> red.rules.add(fwmark=1, kind="blackhole", priority=77)
             >>> red.rules.remove(77)
         """
-        if isinstance(which, IpRule):
-            wanted = [which]
-        elif isinstance(which, int):
+        wanted: list[IpRule]
+        if is_whole(which, 0, 0xFFFFFFFF):
             present = list(self)
             wanted = [rule for rule in present if rule.priority == which]
             if not wanted:
                 shown = ", ".join(str(each) for each in sorted({rule.priority for rule in present})) or "none"
                 raise TopologyError(f"{self._where}: none has the priority {which!r}; there are: {shown}")
         else:
-            wanted = list(which)
-        for rule in wanted:
-            self._node.rtnl.batch([rule_delete(rule)])
+            several = list(which) if isinstance(which, Iterable) and not isinstance(which, str) else [which]
+            wanted = [each for each in several if isinstance(each, IpRule)]
+            if len(wanted) < len(several):
+                raise TopologyError(
+                    f"{self._where}: {which!r} cannot be removed; expected a rule, several as add() returns them, "
+                    "or a priority"
+                )
+        with self._node.saved_config.lock:
+            for rule in wanted:
+                self._delete(rule)
+
+    def _delete(self, wanted: IpRule) -> None:
+        """Delete this rule and no other: the kernel takes the first of the priority that has what is asked for."""
+        words = delete_words(wanted)
+        found = [(rule_again(body), decode_rule(body)) for body in self._node.rtnl.dump(rule_dump(wanted.version))]
+        same = [(body, rule) for body, rule in found if rule.priority == wanted.priority]
+        position = next((number for number, (_, rule) in enumerate(same) if rule == wanted), None)
+        if position is None:
+            raise KernelError(errno.ENOENT, words, self._node.name)
+        if any(would_delete(wanted, rule) for _, rule in same[:position]):
+            # The first one is always the one that is meant. All are made anew, so that they keep their order.
+            requests = [rule_deleted(body, delete_words(rule)) for body, rule in same]
+            requests += [rule_restored(body) for number, (body, _) in enumerate(same) if number != position]
+        else:
+            requests = [rule_deleted(same[position][0], words)]
+        self._node.rtnl.batch(requests)
 
     # -------------------------------------------------------------- selectors
 
@@ -180,8 +211,9 @@ class Rules:
         self, source: RouteTarget | None, destination: RouteTarget | None
     ) -> list[tuple[int, Network | None, Network | None]]:
         """The rules to add, one per family: IP version, source, destination."""
-        sources = routing.networks_of(self._node, source) if source is not None else None
-        targets = routing.networks_of(self._node, destination) if destination is not None else None
+        node = self._node
+        sources = routing.networks_of(node, source, "ip rule", "source") if source is not None else None
+        targets = routing.networks_of(node, destination, "ip rule") if destination is not None else None
         found = [
             (version, origin, target)
             for version in (4, 6)
@@ -199,9 +231,7 @@ class Rules:
         if value is None:
             return ""
         if isinstance(value, str):  # a rule may name an interface that does not exist yet
-            if not 1 <= len(value) <= 15:
-                raise TopologyError(f"{self._where}: {name} is {value!r}; it can be the name of an interface")
-            return value
+            return value if value == "lo" else check_interface_name(value, f"{self._where}: {name}")
         return own_interface(self._node, value).name
 
     def _protocol(self, value: str | int | None) -> int:
@@ -219,17 +249,20 @@ class Rules:
             return None
         pair = value if isinstance(value, tuple) else (value, value if second is None else second)
         if len(pair) != 2 or not all(is_whole(each, 0, high) for each in pair):
-            raise TopologyError(f"{self._where}: {name} is {value!r}; it can be a whole number to {high}, or two")
+            raise TopologyError(
+                f"{self._where}: {name} is {value!r}; it can be a whole number to {high}, or a tuple of two"
+            )
         if second is None and pair[0] > pair[1]:
             raise TopologyError(f"{self._where}: {name} is {value!r}; the first is higher than the last")
         return pair
 
-    def _check(self, name: str, value: int | None, low: int, high: int) -> None:
-        if value is not None and not is_whole(value, low, high):
+    def _check(self, name: str, value: int, low: int, high: int) -> None:
+        if not is_whole(value, low, high):
             raise TopologyError(f"{self._where}: {name} is {value!r}; it can be a whole number from {low} to {high}")
 
-    @staticmethod
-    def _before(present: list[IpRule]) -> int:
+    def _before(self, present: list[IpRule]) -> int:
         """The priority that the kernel would choose: one below the lowest of the rules, not counting priority 0."""
         lowest = min((rule.priority for rule in present if rule.priority), default=_LAST)
-        return max(lowest - 1, 0)
+        if lowest == 1:
+            raise TopologyError(f"{self._where}: a rule has the priority 1, so none is free before it; give priority=")
+        return lowest - 1

@@ -155,8 +155,16 @@ def _addressed(
     return {version: found}
 
 
-def networks_of(node: BaseNode, destination: RouteTarget) -> list[Network]:
+def networks_of(
+    node: BaseNode, destination: RouteTarget, of: str = "route", role: str = "destination"
+) -> list[Network]:
     """The networks that a route's destination stands for: a bridge's subnets, a host's addresses, ``"default"``, ...
+
+    Args:
+        node: whose route it is.
+        destination: what stands for networks.
+        of: what the destination is part of, for messages.
+        role: what it is of that, likewise.
 
     Raises:
         TopologyError: it is none of these.
@@ -167,7 +175,7 @@ def networks_of(node: BaseNode, destination: RouteTarget) -> list[Network]:
         subnets: Sequence[Network] = getattr(destination, "subnets", ())
         found = list(subnets) or [ip_network(a.address.ip) for a in attachments(destination)]
         if not found:
-            raise TopologyError(f"route of {node.name!r} to {destination.name!r}: it has no address")
+            raise TopologyError(f"{of} of {node.name!r} to {destination.name!r}: it has no address")
         return found
     if isinstance(destination, Interface):
         return [ip_network(address.ip) for address in destination.addresses if not is_of_link(address)]
@@ -179,7 +187,7 @@ def networks_of(node: BaseNode, destination: RouteTarget) -> list[Network]:
         return [ip_network(destination)]
     except ValueError as error:
         raise TopologyError(
-            f"route of {node.name!r}: {str(destination)!r} is not a destination such as '10.1.0.0/24': {error}"
+            f"{of} of {node.name!r}: {str(destination)!r} is not a {role} such as '10.1.0.0/24': {error}"
         ) from None
 
 

@@ -135,6 +135,69 @@ def test_a_bridge_stands_for_its_subnets_and_a_node_for_its_addresses(fork: Fork
     assert [rule.destination for rule in found] == [ip_network(blue.ip4), ip_network(blue.ip6)]
 
 
+@versions
+def test_only_the_rule_that_is_meant_is_removed(fork: Fork, version: int) -> None:
+    rules = fork.red.rules
+    [marked] = rules.add(NET[version], fwmark=1, table=100, priority=5)
+    [plain] = rules.add(NET[version], table=100, priority=5)
+    [wider] = rules.add(NET[version], fwmark=(0, 1), table=100, priority=5)
+    [other] = rules.add(NET[version], iif="eth0", table=100, priority=5)
+    rules.remove(plain)
+    assert [rule for rule in rules if rule.priority == 5] == [marked, wider, other]
+    with pytest.raises(KernelError) as refused:
+        rules.remove(plain)
+    assert refused.value.errno == errno.ENOENT
+    rules.remove([other, wider])
+    assert [rule for rule in rules if rule.priority == 5] == [marked]
+
+
+def test_a_rule_that_is_taken_back_as_its_other_half_is_refused_leaves_a_like_one(fork: Fork) -> None:
+    [first] = fork.red.rules.add(destination=NET[4], fwmark=1, table=100, priority=5)
+    fork.red.rules.add(destination=NET[6], table=100, priority=5)
+    before = list(fork.red.rules)
+    fork.red.rules.add(fwmark=3, table=100, priority=6)
+    fork.red.rules.remove([rule for rule in fork.red.rules if rule.priority == 6 and rule.version == 4])
+    [like] = fork.red.rules.add("0.0.0.0/0", fwmark=3, protocol="tcp", table=100, priority=6)
+    with pytest.raises(KernelError, match="ip -6 rule add"):
+        fork.red.rules.add(fwmark=3, table=100, priority=6)
+    assert first in fork.red.rules
+    assert like in fork.red.rules
+    fork.red.rules.remove(6)
+    assert list(fork.red.rules) == before
+
+
+def test_a_rule_for_packets_without_a_mark_is_read_back_and_is_not_one_for_all(fork: Fork) -> None:
+    added = fork.red.rules.add(fwmark=0, table=100)
+    assert [rule.mark for rule in added] == [(0, 0xFFFFFFFF)] * 2
+    assert (fork.way(4), fork.way(4, mark=1)) == ("right", "left")
+    fork.red.rules.remove(added)
+    assert list(fork.red.rules) == fork.start
+
+
+@pytest.mark.netns_requires("program:ip")
+def test_a_rule_that_goes_to_another_can_be_removed(fork: Fork) -> None:
+    fork.red.run(["ip", "rule", "add", "priority", "5", "goto", "32766"])
+    fork.red.rules.remove(5)
+    assert list(fork.red.rules) == fork.start
+
+
+def test_a_rule_of_the_kernels_own_priorities_is_there_again_after_a_crash(fork: Fork) -> None:
+    for priority in (0, 32766, 32767):
+        fork.red.rules.add(fwmark=9, table=100, priority=priority)
+    before = list(fork.red.rules)
+    fork.red.crash()
+    fork.red.restart()
+    assert list(fork.red.rules) == before
+
+
+def test_before_the_rule_of_priority_one_there_is_no_place_to_choose(fork: Fork) -> None:
+    fork.red.rules.add(fwmark=1, table=100, priority=1)
+    before = list(fork.red.rules)
+    with pytest.raises(TopologyError, match="none is free before it; give priority="):
+        fork.red.rules.add(fwmark=2, table=100)
+    assert list(fork.red.rules) == before
+
+
 REFUSALS = {"blackhole": errno.EINVAL, "unreachable": errno.ENETUNREACH, "prohibit": errno.EACCES}
 
 
@@ -190,9 +253,19 @@ MISTAKES: list[tuple[str, Callable[[Host], object]]] = [
     (r"protocol is 'http'", lambda red: red.rules.add(protocol="http")),
     (r"sport is 65536", lambda red: red.rules.add(sport=65536)),
     (r"dport is \(2, 1\); the first is higher", lambda red: red.rules.add(dport=(2, 1))),
-    (r"iif is ''", lambda red: red.rules.add(iif="")),
+    (r"iif: '' cannot be an interface's name", lambda red: red.rules.add(iif="")),
+    (r"oif: '.x00' cannot be an interface's name", lambda red: red.rules.add(oif="\0")),
+    (r"table is None; it can be a whole number", lambda red: red.rules.add(table=None)),  # type: ignore[arg-type]
+    (r"dport is \[80, 90\]; .* or a tuple of two", lambda red: red.rules.add(dport=[80, 90])),  # type: ignore[arg-type]
+    (r"ip rule of 'red': '10.0.0.1/8' is not a source .* host bits", lambda red: red.rules.add("10.0.0.1/8")),
+    (r"ip rule of 'red': 'far' is not a destination", lambda red: red.rules.add(destination="far")),
+    (r"'10.0.0.0/8' cannot be removed; expected a rule", lambda red: red.rules.remove("10.0.0.0/8")),  # type: ignore[arg-type]
+    (r"'' cannot be removed", lambda red: red.rules.remove("")),  # type: ignore[arg-type]
+    (r"None cannot be removed", lambda red: red.rules.remove(None)),  # type: ignore[arg-type]
+    (r"\[1\] cannot be removed", lambda red: red.rules.remove([1])),  # type: ignore[list-item]
+    (r"True cannot be removed", lambda red: red.rules.remove(True)),
     (r"of different families", lambda red: red.rules.add("10.66.0.0/16", "fd66::/64")),
-    (r"'nonsense' is not a destination", lambda red: red.rules.add("nonsense")),
+    (r"'nonsense' is not a source", lambda red: red.rules.add("nonsense")),
     (r"none has the priority 77; there are: 0, 32766, 32767", lambda red: red.rules.remove(77)),
 ]
 

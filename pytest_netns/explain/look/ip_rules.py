@@ -33,4 +33,4 @@ def rules(node: Node, version: int) -> list[IpRule]:
 
 def marks(node: Node, version: int) -> list[int]:
     """The firewall marks that its ip rules ask for."""
-    return [rule.mark[0] for rule in rules(node, version) if rule.mark is not None and not rule.inverted]
+    return [rule.mark[0] for rule in rules(node, version) if rule.mark and rule.mark[0] and not rule.inverted]

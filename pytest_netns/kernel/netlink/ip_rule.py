@@ -18,7 +18,7 @@ ACTIONS = {"lookup": 1, "goto": 2, "nop": 3, "blackhole": 6, "unreachable": 7, "
 
 # From <linux/fib_rules.h> and <linux/rtnetlink.h>.
 _INVERT = 2
-_RTM_NEWRULE, _RTM_DELRULE, _RTM_GETRULE = 32, 33, 34
+_RTM_NEWRULE, _RTM_GETRULE = 32, 34
 _ANY_MARK = 0xFFFFFFFF
 
 
@@ -111,9 +111,28 @@ def rule_add(rule: IpRule) -> Request:
     return _request(_RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, "add", rule)
 
 
-def rule_delete(rule: IpRule) -> Request:
-    """``ip rule delete``: the first rule that matches all attributes."""
-    return _request(_RTM_DELRULE, 0, "delete", rule)
+def delete_words(rule: IpRule) -> str:
+    """Deleting a rule, in ip-rule(8) syntax."""
+    return _command("delete", rule)
+
+
+def would_delete(wanted: IpRule, other: IpRule) -> bool:
+    """Whether the kernel could take ``other`` when asked to delete ``wanted``: what that lacks is not compared."""
+    mark, others = wanted.mark, other.mark
+    return (
+        (wanted.priority, wanted.version, wanted.action) == (other.priority, other.version, other.action)
+        and (mark is None or (others is not None and mark[1] == others[1] and mark[0] in (0, others[0])))
+        and all(
+            getattr(wanted, name) in (None, 0, "", getattr(other, name))
+            for name in ("table", "source", "destination", "iif", "oif", "protocol", "sport", "dport", "uid")
+        )
+        and wanted.suppress_prefixlength in (None, other.suppress_prefixlength)
+    )
+
+
+def _command(verb: str, rule: IpRule) -> str:
+    family = "" if rule.version == 4 else "-6 "
+    return f"ip {family}rule {verb} {' '.join(rule._words())} priority {rule.priority}"
 
 
 def _request(kind: int, flags: int, verb: str, rule: IpRule) -> Request:
@@ -142,9 +161,7 @@ def _request(kind: int, flags: int, verb: str, rule: IpRule) -> Request:
     if rule.suppress_prefixlength is not None:
         found.append(("FRA_SUPPRESS_PREFIXLEN", rule.suppress_prefixlength))
     found += [("FRA_L3MDEV", 1)] if rule.l3mdev else []
-    family = "" if rule.version == 4 else "-6 "
-    words = f"ip {family}rule {verb} {' '.join(rule._words())} priority {rule.priority}"
-    return Request(kind, flags, encode(fibmsg, fields, found), words)
+    return Request(kind, flags, encode(fibmsg, fields, found), _command(verb, rule))
 
 
 def decode_rule(body: bytes) -> IpRule:
@@ -153,7 +170,9 @@ def decode_rule(body: bytes) -> IpRule:
     from pyroute2.netlink.rtnl.fibmsg import fibmsg
 
     message = decode(fibmsg, body)
-    mark = attribute_of(message, "FRA_FWMARK", None)
+    # Of the mark 0, which has to be told from none, the kernel sends the mask only.
+    mark = attribute_of(message, "FRA_FWMARK", 0)
+    mask = attribute_of(message, "FRA_FWMASK", _ANY_MARK if mark else 0)
     family, action, table, flags = (cast("int", message[name]) for name in ("family", "action", "table", "flags"))
     actions = {number: name for name, number in ACTIONS.items()}
     suppressed = attribute_of(message, "FRA_SUPPRESS_PREFIXLEN", 0xFFFFFFFF)
@@ -166,7 +185,7 @@ def decode_rule(body: bytes) -> IpRule:
         destination=_network(message, "FRA_DST", "dst_len"),
         iif=attribute_of(message, "FRA_IIFNAME", ""),
         oif=attribute_of(message, "FRA_OIFNAME", ""),
-        mark=(mark, attribute_of(message, "FRA_FWMASK", _ANY_MARK)) if mark is not None else None,
+        mark=(mark, mask) if mark or mask else None,
         protocol=attribute_of(message, "FRA_IP_PROTO", 0),
         sport=_pair(message, "FRA_SPORT_RANGE"),
         dport=_pair(message, "FRA_DPORT_RANGE"),
