@@ -109,15 +109,20 @@ class Nexthops:
             >>> first, second = red.nexthops.add(blue), red.nexthops.add(router)
             >>> red.nexthops.add_group({first: 3, second: 1})
         """
-        weighted = dict(members) if isinstance(members, Mapping) else dict.fromkeys(members, 1)
+        if not isinstance(members, Mapping | Sequence) or isinstance(members, str | bytes):
+            raise TopologyError(
+                f"nexthop group of {self._node.name!r}: members is {members!r}; expected a list of nexthop objects or "
+                "their numbers, or a mapping of these to weights"
+            )
+        weighted = list(members.items()) if isinstance(members, Mapping) else [(each, 1) for each in members]
         if not weighted:
             raise TopologyError(f"nexthop group of {self._node.name!r}: it has no members")
-        for member, weight in weighted.items():
+        for member, weight in weighted:
             if not is_whole(weight, 1, 256):
                 raise TopologyError(
                     f"nexthop group of {self._node.name!r}: the weight of {member} is {weight!r}; it can be 1 to 256"
                 )
-        group = tuple((_id(self._node, member), weight) for member, weight in weighted.items())
+        group = tuple(dict.fromkeys((_id(self._node, member), weight) for member, weight in weighted))
         return self._added(id, Nexthop(0, group=group), 0)
 
     def remove(self, which: Nexthop | int) -> None:

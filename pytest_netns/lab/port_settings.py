@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pytest_netns.addresses import Address, parse_plain
 from pytest_netns.checks import is_whole
 from pytest_netns.errors import TopologyError, UnsupportedError
@@ -236,11 +238,9 @@ def _real_port(bridge: Switch, where: Where) -> Interface:
 def _forwarding(
     bridge: Switch, mac: str, where: Where, vlan: int, *, sticky: bool = False, delete: bool = False
 ) -> None:
-    try:
-        packed = bytes.fromhex(mac.replace(":", "")) if isinstance(mac, str) and mac.count(":") == 5 else b""
-    except ValueError:
-        packed = b""
-    if len(packed) != 6 or packed[0] & 1 or not any(packed):
+    is_mac = isinstance(mac, str) and re.fullmatch("[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", mac)
+    packed = bytes.fromhex(mac.replace(":", "")) if is_mac else b""
+    if not packed or packed[0] & 1 or not any(packed):
         raise TopologyError(f"bridge {bridge.name!r}: mac is {mac!r}; it can be one such as '02:00:00:00:00:01'")
     _check_vlan(bridge, vlan)
     port = bridge.port(where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from pytest_netns.addresses import Address, Network, parse_plain
+from pytest_netns.checks import check_several
 from pytest_netns.errors import KernelError, TopologyError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.route_options import RouteOptions
@@ -174,6 +175,8 @@ def _options(
     onlink: bool,
 ) -> RouteOptions:
     preferred = parse_plain(source, f"route of {host.name!r}: source") if source is not None else None
+    if not isinstance(locked, str):
+        check_several(f"route of {host.name!r}: locked", locked, "metrics")
     kept = (locked,) if isinstance(locked, str) else tuple(locked)
     return RouteOptions(kind, metric, table=table, source=preferred, mtu=mtu, advmss=advmss, locked=kept, onlink=onlink)
 

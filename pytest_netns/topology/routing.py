@@ -251,11 +251,29 @@ def requests_for(
             )
         return [(network, None, interface.index, options) for network in networks]
     if isinstance(via, Nexthop):
+        for name, given in (("interface", interface is not None), ("onlink", options.onlink)):
+            if given:
+                raise TopologyError(
+                    f"route of {node.name!r} to {destination}: a nexthop object has its own {name}, so give "
+                    f"{name}= to nexthops.add()"
+                )
         fit = [network for network in networks if via.gateway is None or network.version <= via.gateway.version]
         return [(network, None, 0, options._replace(nexthop=via.id)) for network in fit or networks]
     weighted = _weighted(node, via)
     hops = [(next_hops(node, hop, interface, options.onlink), weight) for hop, weight in weighted]
     found: list[tuple[Network, Address | None, int, RouteOptions]] = []
+    wanted = {network.version for network in networks}
+    useless = [
+        hop
+        for (hop, _), (by, _) in zip(weighted, hops, strict=True)
+        if not isinstance(hop, BaseNode | Interface) and wanted.isdisjoint(by)
+    ]
+    if len(useless) < len(hops) and useless:  # a node may be there for the other destinations of a host's routes
+        cure = f"; an IPv6 one for IPv4 (RFC 8950) is written 'inet6 {useless[0]}'" if 4 in wanted else ""
+        raise TopologyError(
+            f"route of {node.name!r} to {', '.join(map(str, networks))}: that is IPv{min(wanted)}, and "
+            f"{str(useless[0])!r} is a next hop for IPv{10 - min(wanted)} only{cure}"
+        )
     for network in networks:
         usable = [Hop(hop[0], hop[1].index, w) for by, w in hops if (hop := by.get(network.version)) is not None]
         if len(usable) == 1:

@@ -154,6 +154,7 @@ MISTAKES: list[tuple[str, Callable[[Lan], object]]] = [
     (r"its own device is not a port", lambda lan: lan.bridge.set_port(lan.bridge, isolated=True)),
     (r"no 'nobody'; ports: red, blue, green", lambda lan: lan.bridge.set_port("nobody", isolated=True)),
     (r"mac is 'x'", lambda lan: lan.bridge.add_fdb("x", lan.red)),
+    (r"mac is '0200:00:00:00:0:1'", lambda lan: lan.bridge.add_fdb("0200:00:00:00:0:1", lan.red)),
     (r"mac is '01:00:5e:00:00:01'", lambda lan: lan.bridge.add_fdb("01:00:5e:00:00:01", lan.red)),
     (r"vlan is 4095", lambda lan: lan.bridge.add_fdb(STRANGER, lan.red, vlan=4095)),
     (r"10.0.0.1 is not a multicast address", lambda lan: lan.bridge.add_mdb("10.0.0.1", lan.red)),

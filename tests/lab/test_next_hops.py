@@ -332,6 +332,12 @@ MISTAKES: list[tuple[str, Callable[[Diamond], object]]] = [
     (r"locked metric 'rtt' is not one of mtu, advmss", lambda d: d.red.add_route(d.lan, via=d.left, locked=["rtt"])),
     (r"mtu is locked, and no mtu is given", lambda d: d.red.add_route(d.lan, via=d.left, locked="mtu")),
     (r"is of the other family", lambda d: d.red.add_route("10.77.0.0/16", via=d.left, source="fd00::1")),
+    (r"is written 'inet6 fd00", lambda d: d.red.add_route("10.77.0.0/16", via=[d.left.ip4, d.right.ip6])),
+    (r"is a next hop for IPv4 only$", lambda d: d.red.add_route("fd77::/64", via=[d.left.ip6, d.right.ip4])),
+    (r"own interface, so", lambda d: d.red.add_route(d.lan, via=d.red.nexthops.add(d.left), interface="eth1")),
+    (r"own onlink, so give onlink=", lambda d: d.red.add_route(d.lan, via=d.red.nexthops.add(d.left), onlink=True)),
+    (r"members is 7; expected a list", lambda d: d.red.nexthops.add_group(7)),  # type: ignore[arg-type]
+    (r"id is \[1\]; it can be", lambda d: d.red.nexthops.add_group([[1]])),  # type: ignore[list-item]
     (r"as next hop by 'eth1'", lambda d: d.red.add_route(d.lan, via=d.left, interface="eth1")),
     (r"it needs via=, interface= or blackhole=True", lambda d: d.red.nexthops.add()),
     (r"a blackhole takes neither", lambda d: d.red.nexthops.add(d.left, blackhole=True)),
@@ -349,3 +355,13 @@ def test_a_mistake_about_next_hops_is_told_and_changes_nothing(
     with pytest.raises(TopologyError, match=words):
         mistake(diamond)
     assert [str(route) for route in diamond.red.routes(table=None)] == before
+
+
+def test_locked_metrics_that_are_not_several_are_refused(diamond: Diamond) -> None:
+    with pytest.raises(TypeError, match="route of 'red': locked is 5; expected several metrics"):
+        diamond.red.add_route(diamond.lan, via=diamond.left, mtu=1400, locked=5)  # type: ignore[arg-type]
+
+
+def test_a_node_in_a_list_of_next_hops_serves_the_families_that_it_has(diamond: Diamond) -> None:
+    diamond.red.add_route(diamond.lan, via=[diamond.left, diamond.right.ip4])
+    assert (hops(diamond.routes(4)), hops(diamond.routes(6))) == ([("eth0", 1), ("eth1", 1)], [("eth0", 1)])
