@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from socket import IPPROTO_ICMP, IPPROTO_UDP
 
 from pytest_netns.addresses import Address
 from pytest_netns.devices.builder import Device
@@ -15,6 +16,7 @@ from pytest_netns.explain.look.route_lookup import route_of
 from pytest_netns.explain.way.delivery import not_taken
 from pytest_netns.explain.way.flow import Flow, Walk, selector
 from pytest_netns.explain.way.forwarding import forwarding_fault
+from pytest_netns.explain.way.group_members import unanswered_by_members
 from pytest_netns.explain.way.hop import size_fault, wrong_neighbour
 from pytest_netns.explain.way.no_neighbour import unanswered
 from pytest_netns.explain.way.no_route import refused
@@ -92,7 +94,7 @@ def walk(
 def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[Node, Interface] | None:
     """To the next node; None if that fails, with the fault noted."""
     out = node.interfaces.get(route.interface or "")
-    if route.kind == "broadcast":
+    if route.kind == "broadcast" and (out is None or _is_meant_for_one(lab, node, flow)):
         own = next((each for each in node.addresses() if flow.destination == each.network.broadcast_address), None)
         found.fault = Diagnosis(
             f"{node.name!r} takes {flow.destination} for a broadcast address"
@@ -112,6 +114,9 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
     if found.fault is not None:
         return None
     within = reach(lab, out)
+    if hop.is_multicast or route.kind == "broadcast":
+        found.fault = unanswered_by_members(lab, node, out, flow, within)
+        return None
     owners = within.owners(hop)
     if len({owner.node.inode for owner in owners}) > 1:
         found.duplicates = owners
@@ -132,6 +137,13 @@ def _step(lab: Lab, node: Node, flow: Flow, route: Route, found: Walk) -> tuple[
     sender = len(found.nodes) == 1
     found.fault = wrong_neighbour(node, out, hop, owners) or size_fault(node, out, owner, flow, sender)
     return None if found.fault is not None else (owner.node, owner)
+
+
+def _is_meant_for_one(lab: Lab, node: Node, flow: Flow) -> bool:
+    """Whether what a node takes for a broadcast address is that of another node, or is asked for a connection."""
+    if flow.protocol not in (IPPROTO_ICMP, IPPROTO_UDP):
+        return True
+    return any(has_address(other, flow.destination) for other in lab if other is not node)
 
 
 def _underlay_fault(lab: Lab, node: Node, out: Interface, inner: Address, found: Walk) -> Diagnosis | None:
