@@ -136,7 +136,7 @@ class Interface:
         """
         from pytest_netns.stack.kernel_counters import counted
 
-        return counted(lambda: self.counters)
+        return counted(lambda: self.counters, lambda: self.node.inode)
 
     def add_address(self, address: str | AddressWithPrefix) -> None:
         """``ip address add``; usable when this returns.

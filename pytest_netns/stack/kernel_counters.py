@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+from pytest_netns.errors import NetnsError
 from pytest_netns.kernel.netlink import rtnetlink
 from pytest_netns.kernel.netlink.socket import NetlinkSocket, Request, attributes
 from pytest_netns.kernel.syscalls import entered
@@ -40,6 +41,8 @@ _OF_INTERFACE = (
     "rx_nohandler",
     "rx_otherhost_dropped",
 )
+#: What the kernel lists among the counters, and is none (RFC 4293, RFC 4022).
+_SETTINGS = frozenset({"IpForwarding", "IpDefaultTTL", "TcpRtoAlgorithm", "TcpRtoMin", "TcpRtoMax", "TcpMaxConn"})
 _IFLA_STATS64 = 23
 _IFINFO = 16  # bytes of struct ifinfomsg
 #: The kernel lists these only once a packet has counted.
@@ -82,7 +85,7 @@ class CounterChange(Mapping[str, int]):
     """How much the counters have changed since the block began; after the block, how much they changed in it.
 
     A counter that has not changed is 0, so any known name can be compared. Iterating and printing show only those
-    that have changed.
+    that have changed. If the host has crashed and was restarted meanwhile, they count from its restart on.
 
     Example:
         >>> with red.counting() as change:
@@ -91,32 +94,58 @@ class CounterChange(Mapping[str, int]):
         >>> assert change["IpOutNoRoutes"] == 0
     """
 
-    def __init__(self, read: Callable[[], KernelCounters]) -> None:
+    def __init__(self, read: Callable[[], KernelCounters], inode: Callable[[], int]) -> None:
         self._read = read
-        self._before = read()
+        self._inode = inode
+        self._namespace = inode()
+        self._before: Mapping[str, int] = read()._values
+        self._restarted = ""
         self._after: KernelCounters | None = None
+        self._failure: NetnsError | None = None
 
     def _end(self) -> None:
-        self._after = self._read()
+        self._after = self._latest()
 
-    def _changed(self, after: KernelCounters) -> dict[str, int]:
-        found = {name: value - self._before._values.get(name, 0) for name, value in after.items()}
+    def _end_after_failure(self) -> None:
+        """Of what the block has failed with is to be told, not that there is nothing to be read any more."""
+        try:
+            self._end()
+        except NetnsError as error:
+            self._failure = error
+
+    def _latest(self) -> KernelCounters:
+        if self._failure is not None:
+            raise self._failure
+        if self._after is not None:
+            return self._after
+        after = self._read()
+        if (now := self._inode()) != self._namespace:  # a new one, whose counters began at 0
+            kept = {name: value for name, value in self._before.items() if name in _SETTINGS}
+            self._namespace, self._before, self._restarted = now, kept, " since its restart"
+        return after
+
+    def _changed(self) -> dict[str, int]:
+        after = self._latest()
+        found = {name: value - self._before.get(name, 0) for name, value in after.items()}
         return {name: by for name, by in found.items() if by}
 
     def __getitem__(self, name: str) -> int:
-        after = self._after or self._read()
-        return after[name] - self._before._values.get(name, 0)
+        after = self._latest()
+        return after[name] - self._before.get(name, 0)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._changed(self._after or self._read()))
+        return iter(self._changed())
 
     def __len__(self) -> int:
-        return len(self._changed(self._after or self._read()))
+        return len(self._changed())
 
     def __repr__(self) -> str:
-        after = self._after or self._read()
-        grown = {name: by for name, by in self._changed(after).items() if by > 0}
-        return f"<counted by {after._whose}: {', '.join(f'{k} +{v}' for k, v in grown.items()) or 'nothing'}>"
+        try:
+            whose, changed = self._latest()._whose, self._changed()
+        except NetnsError as error:
+            return f"<counted: cannot be read: {error}>"
+        listed = ", ".join(f"{name} {by:+}" for name, by in changed.items()) or "nothing"
+        return f"<counted by {whose}{self._restarted}: {listed}>"
 
 
 def namespace_counters(fd: int, name: str) -> KernelCounters:
@@ -145,13 +174,20 @@ def interface_counters(rtnl: NetlinkSocket, index: int, name: str) -> KernelCoun
 
 
 @contextmanager
-def counted(read: Callable[[], KernelCounters]) -> Iterator[CounterChange]:
-    """Count what changes during the block."""
-    change = CounterChange(read)
+def counted(read: Callable[[], KernelCounters], inode: Callable[[], int]) -> Iterator[CounterChange]:
+    """Count what changes during the block.
+
+    Args:
+        read: reads the counters.
+        inode: that of the namespace which they are of: after a restart it is another one.
+    """
+    change = CounterChange(read, inode)
     try:
         yield change
-    finally:
-        change._end()
+    except BaseException:
+        change._end_after_failure()
+        raise
+    change._end()
 
 
 def _read(name: str) -> str:

@@ -112,7 +112,7 @@ class Namespace(Handle):
         """
         from pytest_netns.stack.kernel_counters import counted
 
-        return counted(lambda: self.counters)
+        return counted(lambda: self.counters, lambda: self.inode)
 
     @property
     def iproute(self) -> IPRoute:

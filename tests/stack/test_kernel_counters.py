@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import socket
+import struct
+
 import pytest
 
 from pytest_netns import Host, KernelError, Namespace
@@ -104,3 +107,50 @@ def test_a_host_that_crashed_counts_anew(veth_pair: Pair) -> None:
     assert right.counters["IcmpInEchos"] == 0
     assert left.ping(right.ip4)
     assert right.counters["IcmpInEchos"] == 1
+
+
+def test_a_block_in_which_a_host_is_restarted_counts_from_the_restart_on(veth_pair: Pair) -> None:
+    left, right = veth_pair
+    for _ in range(3):
+        assert left.ping(right.ip4)
+    eth0 = right.interfaces["eth0"]
+    with right.counting() as change, eth0.counting() as bytes_of_eth0:
+        assert left.ping(right.ip4)
+        right.crash()
+        right.restart()
+        assert left.ping(right.ip4)
+    assert change["IcmpInEchos"] == 1
+    assert min(change.values()) > 0
+    assert "TTL" not in repr(change)
+    assert repr(change).startswith("<counted by 'right' since its restart: ")
+    assert bytes_of_eth0["rx_packets"] >= 1
+    assert "'right:eth0' since its restart" in repr(bytes_of_eth0)
+
+
+def test_a_counter_that_has_fallen_is_printed_too(netns: Namespace) -> None:
+    with netns.socket(socket.AF_INET, socket.SOCK_STREAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        with netns.socket(socket.AF_INET, socket.SOCK_STREAM) as client:
+            client.connect(server.getsockname())
+            with netns.counting() as change:
+                # Closed by reset: no end waits for the other.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+    assert change["TcpCurrEstab"] == -2
+    assert "TcpCurrEstab -2" in repr(change)
+
+
+def test_the_failure_of_a_block_outlasts_the_interface_that_was_counted(veth_pair: Pair) -> None:
+    left, _ = veth_pair
+
+    def fail() -> None:
+        left.links[0].remove()
+        raise AssertionError("what the test says")
+
+    counting = left.interfaces["eth0"].counting()
+    with pytest.raises(AssertionError, match="what the test says"), counting as change:
+        fail()
+    with pytest.raises(KernelError, match="ip -statistics link show eth0"):
+        _ = change["rx_packets"]
+    assert "cannot be read" in repr(change)

@@ -24,7 +24,9 @@ def unanswered_by_members(lab: Lab, node: Node, out: Interface, flow: Flow, with
             first = within.obstacles[0]
             return Diagnosis(first.cause, first.node, cures=first.cures)
         if address.is_multicast and not any(_joined(other, flow) for other in lab if other is not node):
-            return Diagnosis(f"no other node of the lab is a member of group {address}", node.name, _memberships(within))
+            return Diagnosis(
+                f"no other node of the lab is a member of group {address}", node.name, _memberships(within)
+            )
         return None
     hosts = {member.node.name: member.node for member in takers if isinstance(member.node, Node)}
     who = "no member of it on the link of" if address.is_multicast else "nobody on the link of"
