@@ -6,10 +6,13 @@ there and not in the test's namespace.
 
 from __future__ import annotations
 
+import linecache
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
+from types import FrameType
 
 import pytest
 
@@ -18,6 +21,8 @@ from pytest_netns.errors import NetnsError
 #: TCP ports on which listening began during the setup of a fixture, with the fixture's name and scope.
 _SEEN: pytest.StashKey[dict[int, tuple[str, str]]] = pytest.StashKey()
 _REFUSED = re.compile(r"Connection refused|Errno 111|ECONNREFUSED|Connect call failed|All connection attempts failed")
+#: A port in a message: ``port 80``, ``port=80``, ``host:80``, ``('host', 80)``.
+_TOLD = re.compile(r"(?:\bport[ =]+|[\w.\]]:|['\"],\s*)(\d{1,5})\b")
 _DEEPEST = 30
 
 
@@ -62,8 +67,7 @@ def explanation(config: pytest.Config, error: BaseException | None, text: str) -
     known = _ports()
     with in_original_namespace():
         there = _ports() - known
-    values = _values(error)
-    found = sorted(port for port in there if port in values or re.search(rf"(?<![\d.]){port}(?!\d)", text))
+    found = sorted(there & _tried(error, text))
     if not found:
         return ""
     seen = config.stash.get(_SEEN, {})
@@ -97,15 +101,52 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
             waiting += each.exceptions
 
 
-def _values(error: BaseException | None) -> set[int]:
-    """The integers among the local variables of the traceback's frames: one of them may be the port."""
-    found: set[int] = set()
-    for each in _chain(error):
-        traceback = each.__traceback__
-        while traceback is not None:
-            for value in list(traceback.tb_frame.f_locals.values()):
-                for part in value if type(value) in (tuple, list) and len(value) < _DEEPEST else (value,):
-                    if type(part) is int:
-                        found.add(part)
-            traceback = traceback.tb_next
+def _tried(error: BaseException | None, text: str) -> set[int]:
+    """The ports that were tried, as far as that can be told; better none than one that nobody has tried.
+
+    A refused connection tells in its message; or the innermost line that names a port has passed it on. Of what
+    programs have written only the lines that tell of a refusal count.
+    """
+    for each in reversed(list(_chain(error))):
+        said = str(each)
+        if not isinstance(each, ConnectionRefusedError) and not _REFUSED.search(said):
+            continue
+        if found := _told(said):
+            return found
+        for frame, lines in reversed(list(_frames(each))):
+            if found := _passed_on(frame, lines):
+                return found
+    return set().union(*(_told(line) for line in text.splitlines() if _REFUSED.search(line)))
+
+
+def _frames(error: BaseException) -> Iterator[tuple[FrameType, str]]:
+    """The frames of a traceback, outermost first, and the lines that each was at."""
+    at = error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        first, last, _, _ = next(islice(code.co_positions(), at.tb_lasti // 2, None), (None, None, None, None))
+        first = first or at.tb_lineno
+        lines = range(first, min(last or first, first + _DEEPEST) + 1)
+        yield at.tb_frame, "".join(linecache.getline(code.co_filename, line) for line in lines)
+        at = at.tb_next
+
+
+def _told(text: str) -> set[int]:
+    return {int(port) for port in _TOLD.findall(text)}
+
+
+def _passed_on(frame: FrameType, lines: str) -> set[int]:
+    """The ports among the local variables that some lines of code name, and those that the lines have in plain."""
+    found = _told(lines)
+    for name, value in frame.f_locals.items():
+        if not re.search(rf"\b{re.escape(name)}\b", lines):
+            continue
+        if type(value) in (tuple, list) and len(value) > 1 and isinstance(value[0], str | bytes):
+            port = value[1]
+        elif "port" in name.lower():
+            port = value
+        else:
+            continue
+        if type(port) is int:
+            found.add(port)
     return found

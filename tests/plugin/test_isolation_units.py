@@ -273,12 +273,19 @@ def server():
 def test_it(server):
     socket.create_connection(server, timeout=5)
 
-def test_of_something_else():
+def test_of_something_else(server):
+    port = server[1]
     socket.create_connection(("127.0.0.1", 9), timeout=5)
+
+def test_of_another_one_that_is_at_hand(server):
+    host, port = server
+    other = ("127.0.0.1", 9)
+    with socket.socket() as sock:
+        sock.connect(other)
 """,
     )
     result = project.run("--netns-isolate", user=user)
-    result.assert_outcomes(failed=2)
+    result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(
         [
             "*netns: refused*",
@@ -287,6 +294,41 @@ def test_of_something_else():
         ]
     )
     assert result.stdout.str().count("is listened on at home") == 1
+
+
+CLIENTS = {
+    "a tuple": "with socket.socket() as sock: sock.connect(server)",
+    "a port": "with socket.socket() as sock: sock.connect(('127.0.0.1', port))",
+    "several lines": "socket.create_connection(\n        ('127.0.0.1',\n         port),\n        timeout=5,\n    )",
+    "a URL": "urllib.request.urlopen(f'http://127.0.0.1:{port}/', timeout=5)",
+    "asyncio": "asyncio.run(asyncio.open_connection('127.0.0.1', number))",
+    "a program": "pytest.fail(f'127.0.0.1:{number}: Connection refused')",
+}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_port_is_found_however_it_is_tried(project: Project, client: str) -> None:
+    project.write(
+        "test_inside.py",
+        PROLOGUE
+        + f"""
+import asyncio
+import urllib.request
+
+@pytest.fixture(scope="session")
+def server():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()
+
+def test_it(server):
+    host, port = server
+    number = port
+    {CLIENTS[client]}
+""",
+    )
+    result = project.run("--netns-isolate")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["port * is listened on at home, by fixture `server` (session), and the test is *"])
 
 
 # ----------------------------------------------------------------------------------------------------------- interface
