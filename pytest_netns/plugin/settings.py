@@ -116,9 +116,16 @@ def _unit(text: str) -> Unit | None:
 
 def check_interface(text: object) -> str:
     """The name of an interface for isolated tests. Raises ValueError, which says what one can be."""
-    if not isinstance(text, str) or not _INTERFACE.fullmatch(text) or text == "lo":
-        raise ValueError("a name of 15 characters at most, such as eth0, and not lo")
-    return text
+    wanted = "a name of 15 characters at most, such as eth0, and not lo, all or default"
+    if not isinstance(text, str) or not _INTERFACE.fullmatch(text):
+        raise ValueError(wanted)
+    from pytest_netns.errors import TopologyError
+    from pytest_netns.topology.naming import check_interface_name
+
+    try:
+        return check_interface_name(text, "")
+    except TopologyError:
+        raise ValueError(wanted) from None
 
 
 _INTERFACE = re.compile(r"[A-Za-z0-9_.@-]{1,15}(?<!^\.)(?<!^\.\.)")

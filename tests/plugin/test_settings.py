@@ -158,7 +158,9 @@ def test_a_usage_error_is_all_that_a_session_says(project: Project, workers: tup
         ("leaks", "perhaps", "error, warn, off"),
         ("artifacts", "pytest.ini", "a directory, which is made if it is not there"),
         ("isolate", "perhaps", "test, class, module, session; true means test, false none"),
-        ("isolate_interface", "lo", "a name of 15 characters at most, such as eth0, and not lo"),
+        ("isolate_interface", "lo", "a name of 15 characters at most, such as eth0, and not lo, all or default"),
+        ("isolate_interface", "all", "a name of 15 characters at most, such as eth0, and not lo, all or default"),
+        ("isolate_interface", "default", "a name of 15 characters at most, such as eth0, and not lo, all or default"),
         ("require", "perhaps", "true or false"),
         ("root", "perhaps", "true or false"),
         ("shell", "perhaps", "true or false"),
@@ -185,7 +187,7 @@ def test_every_option_is_among_those_that_are_validated_here() -> None:
     (cases,) = [
         mark.args[1] for mark in test_every_option_is_validated_in_every_place.pytestmark if mark.name == "parametrize"
     ]
-    assert sorted(case[0] for case in cases) == sorted(option.name for option in OPTIONS)
+    assert sorted({case[0] for case in cases}) == sorted(option.name for option in OPTIONS)
 
 
 @pytest.mark.parametrize(
