@@ -192,6 +192,11 @@ def test_refusals_are_told_once_and_only_while_the_table_is_in_use(
     assert log.crowded(netns.rtnl) == {}
 
 
+def test_more_entries_than_the_limit_are_told_not_to_count() -> None:
+    assert "do not count" in str(NeighbourTable(6, 1890, 1024, 0))
+    assert "do not count" not in str(NeighbourTable(6, 1024, 1024, 0))
+
+
 @pytest.mark.netns_requires("nft")
 def test_an_explanation_tells_of_refusals_where_it_works_now(lab: Lab) -> None:
     red, blue = lab.host("red"), lab.host("blue")

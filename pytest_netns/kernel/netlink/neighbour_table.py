@@ -72,9 +72,11 @@ class NeighbourTable(NamedTuple):
 
     def __str__(self) -> str:
         kind = "ARP" if self.version == 4 else "IPv6 neighbour discovery"
+        uncounted = ", of which those that are permanent or learned externally do not count"
         return (
             f"the kernel's {kind} table holds {self.entries} of at most {self.limit} entries, "
             "those of all network namespaces of this machine together"
+            f"{uncounted if self.entries > self.limit else ''}"
         )
 
 
