@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fcntl import ioctl
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 # From <linux/mroute.h>, <linux/mroute6.h> and <linux/rtnetlink.h>; the numbers are the same for both families.
 _INIT, _ADD_VIF, _ADD_MFC, _DEL_MFC, _ADD_PROXY, _DEL_PROXY = 200, 202, 204, 205, 210, 211
+_GET_VIF_COUNT = 0x89E0  # SIOCGETVIFCNT, SIOCGETMIFCNT_IN6
 _USE_IFINDEX = 8
 _MOST_VIFS = 32
 _FAMILY = {4: 128, 6: 129}  # RTNL_FAMILY_IPMR, RTNL_FAMILY_IP6MR
@@ -70,6 +73,8 @@ class MulticastRoutes:
         self._node = node
         self._sockets: dict[int, socket.socket] = {}
         self._vifs: dict[int, dict[int, int]] = {4: {}, 6: {}}
+        self._vifs_made = {4: 0, 6: 0}  # numbers are not used again: routes may still name those of removed interfaces
+        self._parents: dict[tuple[Address, Address | None], int] = {}
         self._wanted: dict[tuple[Address, Address | None], MulticastRoute] = {}
 
     def __iter__(self) -> Iterator[MulticastRoute]:
@@ -101,30 +106,41 @@ class MulticastRoutes:
             source: the sender that the route is for; None: any.
 
         Raises:
-            TopologyError: not a multicast address, no such interface, or no outgoing interface.
+            TopologyError: not a multicast address, no such interface, or no outgoing interface; or the router has
+                crashed.
             KernelError: the kernel refused, e.g. because a multicast daemon runs in this router (EADDRINUSE).
 
         Example:
             >>> router.multicast_routes.add("239.1.2.3", lan, [red])
         """
-        what = f"multicast route of {self._node.name!r}"
+        what = self._ready()
         address = parse_plain(group, what)
         sender = parse_plain(source, f"{what}: source") if source is not None else None
         if not address.is_multicast:
             raise TopologyError(f"{what}: {address} is not a multicast address (224.0.0.0/4, ff00::/8)")
+        if getattr(address, "scope_id", None):
+            raise TopologyError(f"{what}: {address} names an interface; iif= says where the packets come in")
         if sender is not None and sender.version != address.version:
             raise TopologyError(f"{what}: {address} and its source {sender} are of different families")
         if isinstance(oifs, str) or not isinstance(oifs, Sequence) or not oifs:
             raise TopologyError(f"{what}: oifs is {oifs!r}; it can be a list of interfaces, at least one")
         comes = named_interface(self._node, iif, what)
         goes = [named_interface(self._node, each, what) for each in oifs]
-        wanted = MulticastRoute(address, sender, comes.name, tuple(each.name for each in goes))
+        if comes in goes:
+            raise TopologyError(f"{what}: {comes.name!r} is the iif, and one of the oifs, too")
+        return self._add(MulticastRoute(address, sender, comes.name, tuple(each.name for each in goes)), comes, goes)
+
+    def _add(self, wanted: MulticastRoute, comes: Interface, goes: Sequence[Interface]) -> MulticastRoute:
+        address, sender = key = wanted.group, wanted.source
         ways = {each.name: self._vif(address.version, each) for each in (comes, *goes)}
         # Of any sender: the kernel takes them in where they may go out, and never sends them back there.
         out = [ways[name] for name in (wanted.oifs if sender is not None else ways)]
         self._ask(wanted, _ADD_MFC if sender is not None else _ADD_PROXY, ways[comes.name], out, "add")
-        self._wanted[address, sender] = wanted
-        return next(each for each in self if (each.group, each.source) == (address, sender))
+        old = self._parents.get(key)
+        if sender is None and old not in (None, ways[comes.name]):  # the kernel has one for each incoming interface
+            self._ask(self._wanted[key], _DEL_PROXY, old, [], "delete")
+        self._wanted[key], self._parents[key] = wanted, ways[comes.name]
+        return next(each for each in self if (each.group, each.source) == key)
 
     def remove(self, route: MulticastRoute) -> None:
         """Remove a route: the packets of its group are no longer forwarded.
@@ -133,23 +149,40 @@ class MulticastRoutes:
             route: as ``add`` returned it.
 
         Raises:
-            KernelError: there is no such route (ENOENT).
+            TopologyError: it is not a route, or the router has crashed.
+            KernelError: there is no such route (ENOENT), e.g. because another has replaced it.
 
         Example:
             >>> route = router.multicast_routes.add("239.1.2.3", lan, [red])
             >>> router.multicast_routes.remove(route)
         """
-        parent = self._vif(route.group.version, named_interface(self._node, route.iif, "multicast route"))
-        self._ask(route, _DEL_MFC if route.source is not None else _DEL_PROXY, parent, [], "delete")
-        self._wanted.pop((route.group, route.source), None)
+        what = self._ready()
+        if not isinstance(route, MulticastRoute):
+            raise TopologyError(f"{what}: {route!r} cannot be removed; expected a route as add() returns it")
+        key = route.group, route.source
+        wanted = self._wanted.get(key)
+        same = wanted is not None and (wanted.iif, set(wanted.oifs)) == (route.iif, set(route.oifs))
+        if wanted is None or not (same or route in list(self)):
+            raise KernelError(errno.ENOENT, f"mroute delete {route}", self._node.name)
+        if key in self._parents:
+            self._ask(route, _DEL_MFC if route.source is not None else _DEL_PROXY, self._parents[key], [], "delete")
+        del self._wanted[key]
+        self._parents.pop(key, None)
 
     def restore(self) -> None:
         """Add the routes again after a restart of the router, whose sockets were closed with the old namespace."""
-        self._sockets, self._vifs = {}, {4: {}, 6: {}}
-        present = set(self._node.interfaces)
+        self._sockets, self._vifs, self._vifs_made, self._parents = {}, {4: {}, 6: {}}, {4: 0, 6: 0}, {}
+        present = self._node.interfaces
         for route in list(self._wanted.values()):
-            if {route.iif, *route.oifs} <= present:
-                self.add(route.group, route.iif, route.oifs, source=route.source)
+            if {route.iif, *route.oifs} <= set(present):
+                self._add(route, present[route.iif], [present[name] for name in route.oifs])
+
+    def _ready(self) -> str:
+        """What a message is about. Raises TopologyError if the router has crashed."""
+        what = f"multicast route of {self._node.name!r}"
+        if self._node._has_crashed:
+            raise TopologyError(f"{what}: it has crashed; restart() it first")
+        return what
 
     # -------------------------------------------------------------- the kernel
 
@@ -174,8 +207,10 @@ class MulticastRoutes:
     def _vif(self, version: int, interface: Interface) -> int:
         """The number of an interface in the kernel's VIF table, where it is added if it is not in it yet."""
         vifs = self._vifs[version]
+        if interface.index in vifs and not self._has_vif(version, vifs[interface.index]):
+            del vifs[interface.index]  # that of an interface that was removed, whose index this one has
         if interface.index not in vifs:
-            number = len(vifs)
+            number = self._vifs_made[version]
             if number >= _MOST_VIFS:
                 raise TopologyError(f"multicast routes of {self._node.name!r}: the kernel has {_MOST_VIFS} interfaces")
             if version == 4:
@@ -183,8 +218,18 @@ class MulticastRoutes:
             else:
                 body = struct.pack("=HBBHxxI", number, 0, 1, interface.index, 0)
             self._set(version, _ADD_VIF, body, f"mroute add vif {interface.name}")
-            vifs[interface.index] = number
+            vifs[interface.index], self._vifs_made[version] = number, number + 1
         return vifs[interface.index]
+
+    def _has_vif(self, version: int, number: int) -> bool:
+        """Whether the kernel's VIF table has this number: it drops those of interfaces that are removed."""
+        try:
+            ioctl(self._socket(version), _GET_VIF_COUNT, struct.pack("@H4L", number, 0, 0, 0, 0))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                return False
+            raise KernelError.of(error, f"mroute show vif {number}", self._node.name) from error
+        return True
 
     def _ask(self, route: MulticastRoute, option: int, parent: int, out: Sequence[int], verb: str) -> None:
         version = route.group.version

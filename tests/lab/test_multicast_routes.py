@@ -103,6 +103,40 @@ def test_multicast_routes_are_there_again_after_a_crash(tree: Tree, version: int
     assert near.recv(100) == b"again"
 
 
+@versions
+@pytest.mark.parametrize("of_one", [True, False], ids=["of-one-sender", "of-all"])
+def test_a_route_with_another_incoming_interface_replaces_the_first(tree: Tree, version: int, of_one: bool) -> None:
+    routes, source = tree.router.multicast_routes, address(tree.sender, version) if of_one else None
+    first = routes.add(GROUPS[version], "eth1", ["eth2"], source=source)
+    second = routes.add(GROUPS[version], "eth0", ["eth1", "eth2"], source=source)
+    assert list(routes) == [second]
+    with pytest.raises(KernelError) as refused:
+        routes.remove(first)
+    assert refused.value.errno == errno.ENOENT
+    assert list(routes) == [second]
+    tree.router.crash()
+    with pytest.raises(TopologyError, match="'router': it has crashed; restart"):
+        routes.add(GROUPS[version], "eth0", ["eth1"])
+    tree.router.restart()
+    assert list(routes) == [second]
+    routes.remove(second)
+    assert list(routes) == []
+
+
+@versions
+@pytest.mark.netns_requires("program:ip")
+def test_a_route_can_be_added_for_an_interface_that_has_the_index_of_a_removed_one(tree: Tree, version: int) -> None:
+    routes = tree.router.multicast_routes
+    for _ in range(2):
+        tree.router.run(["ip", "link", "add", "spare", "index", "77", "type", "bridge"])
+        tree.router.run(["ip", "link", "set", "spare", "up"])
+        route = routes.add(GROUPS[version], "spare", ["eth1"])
+        assert list(routes) == [route]
+        tree.router.run(["ip", "link", "delete", "spare"])
+    routes.remove(route)
+    assert list(routes) == []
+
+
 def test_a_second_multicast_router_in_a_node_is_refused_in_words(tree: Tree) -> None:
     other = tree.router.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP)
     other.setsockopt(socket.IPPROTO_IP, 200, 1)
@@ -116,6 +150,9 @@ MISTAKES: list[tuple[str, Callable[[Router], object]]] = [
     (r"of different families", lambda r: r.multicast_routes.add(GROUPS[4], "eth0", ["eth1"], source="fd00::1")),
     (r"no interface 'eth9'", lambda r: r.multicast_routes.add(GROUPS[4], "eth9", ["eth1"])),
     (r"oifs is \[\]", lambda r: r.multicast_routes.add(GROUPS[4], "eth0", [])),
+    (r"'eth0' is the iif, and one of the oifs", lambda r: r.multicast_routes.add(GROUPS[4], "eth0", ["eth1", "eth0"])),
+    (r"'239.1.1.1' cannot be removed", lambda r: r.multicast_routes.remove("239.1.1.1")),  # type: ignore[arg-type]
+    (r"ff12::1%eth0", lambda r: r.multicast_routes.add("ff12::1%eth0", "eth0", ["eth1"])),
     (r"oifs is 'eth1'", lambda r: r.multicast_routes.add(GROUPS[4], "eth0", "eth1")),
 ]
 
