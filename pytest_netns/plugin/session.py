@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -111,10 +113,25 @@ def _entered(found: Access, as_root: bool = False) -> Access:
     from pytest_netns.errors import PrivilegeError
     from pytest_netns.kernel import sandbox
 
+    user = _user_name() if as_root else ""
     try:
-        return sandbox.enter_now(as_root=True) if as_root else sandbox.enter_now()
+        entered = sandbox.enter_now(as_root=True) if as_root else sandbox.enter_now()
     except PrivilegeError as error:
         return sandbox.Access("unavailable", reason=str(error))
+    if user:
+        os.environ["LOGNAME"] = user
+    return entered
+
+
+def _user_name() -> str:
+    """Who this is, where no variable says so: user 0 would be taken for root, whose /tmp/pytest-of-root is not ours."""
+    if any(os.environ.get(name) for name in ("LOGNAME", "USER", "LNAME", "USERNAME")):
+        return ""
+    uid = os.geteuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def access(config: pytest.Config) -> Access:

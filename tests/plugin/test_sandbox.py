@@ -593,3 +593,24 @@ def test_a_suite_that_asks_for_root_has_it_when_it_is_imported(
     if os.geteuid() == 0 and not workers:
         without = project.run("--netns-require", "test_inside.py", user="ordinary")
         without.assert_outcomes(skipped=1)
+
+
+def test_who_becomes_root_keeps_the_folder_for_temporary_files(project: Project) -> None:
+    project.write(
+        "test_inside.py",
+        """
+        import getpass
+        import os
+        import pwd
+
+        def test_who(tmp_path):
+            assert os.getuid() == 0
+            with open("/proc/self/uid_map", encoding="ascii") as file:
+                outside = int(file.read().split()[1])
+            assert getpass.getuser() == pwd.getpwuid(outside).pw_name
+            assert f"pytest-of-{getpass.getuser()}" in str(tmp_path)
+        """,
+    )
+    unset = dict.fromkeys(("LOGNAME", "USER", "LNAME", "USERNAME"), "")
+    result = project.run("--netns-root", user="ordinary", env=unset)
+    result.assert_outcomes(passed=1)
