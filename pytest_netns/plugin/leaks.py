@@ -276,20 +276,32 @@ def _spawners() -> list[Spawner]:
 
 def _orphans(spawners: list[Spawner]) -> dict[int, str]:
     """Processes that their parents have left to process 1 of a PID namespace, with their commands."""
-    found = {}
+    orphans = {}
     for spawner in spawners:
-        init = spawner.init_pid
-        try:
-            with open(f"/proc/{init}/task/{init}/children", encoding="ascii") as file:
-                children = file.read().split()
-            own = _command(init)
-            for pid in children:
-                command = _command(int(pid))
-                if command and command != own:  # process 1 waits for a shell of its own
-                    found[int(pid)] = command
-        except OSError:
-            continue  # it has ended, or the kernel has no such file (CONFIG_PROC_CHILDREN)
-    return found
+        own = _command(spawner.init_pid)
+        for pid in _children(spawner.init_pid):
+            command = _command(pid)
+            if command and command != own:  # process 1 waits for a shell of its own
+                orphans[pid] = command
+    return orphans
+
+
+def _children(pid: int) -> set[int]:
+    """The children of a process; none if it has ended, or the kernel has no such file (CONFIG_PROC_CHILDREN).
+
+    The kernel walks the list anew for each entry, so one that is reaped meanwhile can hide the next one
+    (https://man7.org/linux/man-pages/man5/proc_tid_children.5.html): it is read twice.
+    """
+    try:
+        file = os.open(f"/proc/{pid}/task/{pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return set()
+    try:
+        return {int(number) for _ in range(2) for number in os.pread(file, 1 << 20, 0).split()}
+    except OSError:
+        return set()
+    finally:
+        os.close(file)
 
 
 def _stays(pid: int) -> bool:
@@ -312,5 +324,9 @@ def _stays(pid: int) -> bool:
 
 
 def _command(pid: int) -> str:
-    with open(f"/proc/{pid}/cmdline", "rb") as file:
-        return file.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+    """The command of a process; empty if it has ended."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""

@@ -6,6 +6,10 @@ import sys
 
 import pytest
 
+from pytest_netns import Namespace
+from pytest_netns.plugin import leaks
+from pytest_netns.process.spawner import living
+
 from .inner import Project, User
 
 #: Each leaves something; what is said of it. The line that makes it is marked.
@@ -414,6 +418,13 @@ def test_workers_check_too(project: Project, user: User) -> None:
     text, _ = LEAKS["lab"]
     write(project, text)
     project.run("-p", "netns", "-p", "xdist", "-n", "2", user=user).assert_outcomes(passed=3, errors=1)
+
+
+def test_a_child_that_is_reaped_meanwhile_hides_no_daemon(netns: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    netns.run(["sh", "-c", "trap '' TERM HUP; setsid -f sleep 1029"])
+    gone, children = 1 << 22, leaks._children  # no process has a number above pid_max
+    monkeypatch.setattr(leaks, "_children", lambda pid: [gone, *children(pid)])
+    assert any("sleep 1029" in command for command in leaks._orphans(living()).values())
 
 
 def test_sessions_without_us_are_not_looked_at(project: Project) -> None:
