@@ -66,15 +66,19 @@ def make_veth(network: Network, a: End, b: End, mtu: int | None, offload: bool) 
         mtu,
         up=a.bridge is None,
     )
+    # Where others make interfaces as well, the veth is asked for alone: if the index is taken, what follows would be done
+    # to somebody else's interface. Elsewhere that would make a cable 5 % slower.
+    shared = any(end.node.allocator.present is not None for end in (a, b))
+    near = _configure(a, ends[0], mtu, created_up=True)
     with ExitStack() as undo:
         undo.callback(_delete_quietly, ends[0])
         try:
-            # Alone: if the index is taken, what follows would be done to somebody else's interface.
-            a.node.rtnl.batch([veth])
+            a.node.rtnl.batch([veth] if shared else [veth, *near])
         except KernelError:
-            undo.pop_all()  # nothing was made
+            if shared:
+                undo.pop_all()  # nothing was made
             raise
-        if near := _configure(a, ends[0], mtu, created_up=True):
+        if shared and near:
             a.node.rtnl.batch(near)
         b.node.rtnl.batch(_configure(b, ends[1], mtu, created_up=False))
         for interface in () if offload else ends:

@@ -47,6 +47,7 @@ def test_a_refused_connection_leaves_what_others_made_as_it_is(netns: Namespace)
         assert caught.value.errno == errno.EEXIST
         # As when somebody takes the index in the moment between: it is not known to be taken.
         second.allocator = InterfaceAllocator()
+        second.allocator.present = dict
         with pytest.raises(KernelError) as caught:
             two.connect(second, blue, "198.51.100.0/24", names=("x1", "x1"))
         assert caught.value.errno == errno.EEXIST
