@@ -66,8 +66,8 @@ def make_veth(network: Network, a: End, b: End, mtu: int | None, offload: bool) 
         mtu,
         up=a.bridge is None,
     )
-    # Where others make interfaces as well, the veth is asked for alone: if the index is taken, what follows would be done
-    # to somebody else's interface. Elsewhere that would make a cable 5 % slower.
+    # Where others make interfaces as well, the veth is asked for alone: if the index is taken, what follows would be
+    # done to an interface of theirs. Elsewhere that would make a cable 5 % slower.
     shared = any(end.node.allocator.present is not None for end in (a, b))
     near = _configure(a, ends[0], mtu, created_up=True)
     with ExitStack() as undo:
