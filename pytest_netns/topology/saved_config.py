@@ -42,7 +42,7 @@ class SavedConfig:
     def __init__(self, node: Namespace) -> None:
         self._node = node
         #: Held by who reads the configuration and changes it by what was read.
-        self.lock = self._lock = Lock("saving the configuration of a node")  # a schedule breaks and mends in its thread
+        self.lock: Lock = Lock("saving the configuration of a node")  # a schedule breaks and mends in its thread
         self._held = False
         self._addresses: list[ConfiguredAddress] = []
         self._routes: list[bytes] = []
@@ -52,7 +52,7 @@ class SavedConfig:
     @contextmanager
     def saving(self) -> Iterator[None]:
         """Save what the kernel drops in the block: with an interface its VLANs go down, and bridges have its mtu."""
-        with self._lock:
+        with self.lock:
             addresses, routes = configured_addresses(self._node.rtnl), self._configured_routes()
             nexthops = configured_nexthops(self._node)
             yield
@@ -68,7 +68,7 @@ class SavedConfig:
         That is the addresses of these interfaces, ip rules, nexthop objects, and the routes of the main table and of
         those that rules lead to.
         """
-        with self._lock:
+        with self.lock:
             self._held = True
             for interface in interfaces:
                 self._remember(configured_addresses(self._node.rtnl, interface.index))
@@ -99,26 +99,26 @@ class SavedConfig:
     @property
     def addresses(self) -> list[AddressWithPrefix]:
         """Those that it will have again, in the order of ``Namespace.addresses``, without the link-local ones."""
-        with self._lock:
+        with self.lock:
             owed = [each for each in self._addresses if not (each.of_host or is_of_link(each.address))]
         return [each.address for each in sorted(owed, key=lambda each: (each.address.version, each.index == LOOPBACK))]
 
     def addresses_of(self, interface: Interface) -> list[AddressWithPrefix]:
         """Those that an interface has, and those that it will have again; without the link-local ones."""
-        with self._lock:
+        with self.lock:
             present = [each for each in interface.addresses if not is_of_link(each)]
             owed = [each.address for each in self._addresses if each.index == interface.index]
             return present + [each for each in owed if not is_of_link(each) and each not in present]
 
     def add_address(self, interface: Interface, address: AddressWithPrefix) -> None:
         """Give an interface an address, now or as soon as it can have one. Raises KernelError."""
-        with self._lock:
+        with self.lock:
             self._remember([ConfiguredAddress(interface.index, address)])
             self.restore(routes=False)
 
     def remove_address(self, interface: Interface, address: AddressWithPrefix) -> None:
         """Take an address from an interface, or from what it will have again. Raises KernelError."""
-        with self._lock:
+        with self.lock:
             taken = ConfiguredAddress(interface.index, address)
             self._addresses = [each for each in self._addresses if each != taken]
             if address in interface.addresses:
@@ -132,12 +132,12 @@ class SavedConfig:
             gateway = attributes(body, _RTMSG).get(RTA_GATEWAY, b"")
             return _through(body) == {interface.index} and any(_is_in(gateway, *each) for each in packed)
 
-        with self._lock:
+        with self.lock:
             self._routes = [body for body in self._routes if not is_left(body)]
 
     def forget(self, interface: Interface) -> None:
         """Called when an interface has been removed."""
-        with self._lock:
+        with self.lock:
             self._addresses = [each for each in self._addresses if each.index != interface.index]
             self._routes = [body for body in self._routes if interface.index not in _through(body)]
             self._nexthops.forget_interface(interface.index)
@@ -145,17 +145,17 @@ class SavedConfig:
     @property
     def nexthop_numbers(self) -> set[int]:
         """The nexthop objects that will be there again."""
-        with self._lock:
+        with self.lock:
             return self._nexthops.numbers
 
     def forget_nexthop(self, number: int) -> None:
         """Called when a nexthop object has been made."""
-        with self._lock:
+        with self.lock:
             self._nexthops.forget(number)
 
     def remove_nexthop(self, number: int) -> None:
         """Called when a nexthop object has been removed: with it go the routes that use it."""
-        with self._lock:
+        with self.lock:
             gone = self._nexthops.remove(number)
             self._routes = [body for body in self._routes if _nexthop_of(body) not in gone]
 
@@ -172,7 +172,7 @@ class SavedConfig:
         Raises:
             KernelError: the kernel refused one; the others are there.
         """
-        with self._lock:
+        with self.lock:
             if (
                 self._held
                 or self._node.closed
