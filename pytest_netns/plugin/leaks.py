@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _SERVANTS = frozenset({"netns-clock"})
 #: Seconds that what is about to end by itself is given. A test that leaves nothing waits for nothing.
 _GRACE = 0.2
+#: Seconds that the start of a program may take on a busy machine.
+_START = 5.0
 _ADVICE = (
     "close it, best by a with statement; what is meant to outlive a test is made in a fixture of wider scope, or by "
     "lab_factory or netns_factory. What is ours of it is closed now. "
@@ -324,7 +326,26 @@ def _stays(pid: int) -> bool:
 
 
 def _command(pid: int) -> str:
-    """The command of a process; empty if it has ended."""
+    """The command of a process; empty if it has ended.
+
+    The kernel shows none of a process in the middle of execve(2), as a daemon is that has just been started (its
+    ``mm->env_end`` is 0 until the new program is set up, see get_mm_cmdline()): that is awaited.
+    """
+    from pytest_netns.clock import monotonic, sleep
+    from pytest_netns.kernel.procfs import stat
+
+    deadline = monotonic() + _START
+    while not (text := _command_line(pid)):
+        found = stat(pid)
+        if found is None or found.state in "ZX":
+            return ""
+        if monotonic() >= deadline:
+            return found.command
+        sleep(0.001)
+    return text
+
+
+def _command_line(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             return file.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")

@@ -427,6 +427,20 @@ def test_a_child_that_is_reaped_meanwhile_hides_no_daemon(netns: Namespace, monk
     assert any("sleep 1029" in command for command in leaks._orphans(living()).values())
 
 
+def test_a_daemon_in_the_middle_of_its_start_is_seen(netns: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    netns.run(["sh", "-c", "trap '' TERM HUP; setsid -f sleep 1030"])
+    asked, command_line = set(), leaks._command_line
+
+    def in_execve(pid: int) -> str:
+        if pid in asked:
+            return command_line(pid)
+        asked.add(pid)
+        return ""
+
+    monkeypatch.setattr(leaks, "_command_line", in_execve)
+    assert any("sleep 1030" in command for command in leaks._orphans(living()).values())
+
+
 def test_sessions_without_us_are_not_looked_at(project: Project) -> None:
     project.write(
         "test_inside.py",
