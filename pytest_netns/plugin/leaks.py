@@ -332,22 +332,14 @@ def _command(pid: int) -> str:
     ``mm->env_end`` is 0 until the new program is set up, see get_mm_cmdline()): that is awaited.
     """
     from pytest_netns.clock import monotonic, sleep
-    from pytest_netns.kernel.procfs import stat
+    from pytest_netns.kernel import procfs
 
     deadline = monotonic() + _START
-    while not (text := _command_line(pid)):
-        found = stat(pid)
+    while not (text := procfs.command_of(pid)):
+        found = procfs.stat(pid)
         if found is None or found.state in "ZX":
             return ""
         if monotonic() >= deadline:
             return found.command
         sleep(0.001)
     return text
-
-
-def _command_line(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from pytest_netns import Namespace
+from pytest_netns.kernel import procfs
 from pytest_netns.plugin import leaks
 from pytest_netns.process.spawner import living
 
@@ -429,15 +430,15 @@ def test_a_child_that_is_reaped_meanwhile_hides_no_daemon(netns: Namespace, monk
 
 def test_a_daemon_in_the_middle_of_its_start_is_seen(netns: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     netns.run(["sh", "-c", "trap '' TERM HUP; setsid -f sleep 1030"])
-    asked, command_line = set(), leaks._command_line
+    asked, command_of = set(), procfs.command_of
 
     def in_execve(pid: int) -> str:
         if pid in asked:
-            return command_line(pid)
+            return command_of(pid)
         asked.add(pid)
         return ""
 
-    monkeypatch.setattr(leaks, "_command_line", in_execve)
+    monkeypatch.setattr(procfs, "command_of", in_execve)
     assert any("sleep 1030" in command for command in leaks._orphans(living()).values())
 
 
